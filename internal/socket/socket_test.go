@@ -1,0 +1,339 @@
+package socket
+
+import (
+	"errors"
+	"fmt"
+	"iter"
+	"net/netip"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestScopeOf(t *testing.T) {
+	for addr, want := range map[string]Scope{
+		"0.0.0.0": ScopeAny, "::": ScopeAny, "::ffff:0.0.0.0": ScopeAny,
+		"127.0.0.1": ScopeLoopback, "127.255.0.9": ScopeLoopback, "::1": ScopeLoopback, "::ffff:127.0.0.1": ScopeLoopback,
+		"10.1.2.3": ScopePrivate, "172.16.0.1": ScopePrivate, "172.31.255.255": ScopePrivate, "192.168.0.1": ScopePrivate,
+		"100.64.0.1": ScopePrivate, "100.127.255.255": ScopePrivate, "fd00::1": ScopePrivate, "fc00::1": ScopePrivate,
+		"169.254.1.1": ScopeLinkLocal, "fe80::1": ScopeLinkLocal,
+		"224.0.0.251": ScopeMulticast, "ff02::fb": ScopeMulticast, "239.1.1.1": ScopeMulticast,
+		"100.63.255.255": ScopePublic, "100.128.0.0": ScopePublic, "172.32.0.1": ScopePublic, "8.8.8.8": ScopePublic,
+		"2001:db8::1": ScopePublic, "255.255.255.255": ScopePublic,
+	} {
+		if got := ScopeOf(netip.MustParseAddr(addr)); got != want {
+			t.Errorf("ScopeOf(%s) = %v, want %v", addr, got, want)
+		}
+	}
+}
+
+func TestNames(t *testing.T) {
+	for _, p := range Protocols() {
+		for _, s := range p.States() {
+			if s.String() == "unknown" || !(TCPStates | UDPStates).Has(s) {
+				t.Errorf("state %d of %v has no name or is in no read", s, p)
+			}
+		}
+	}
+	for _, got := range []string{Protocol(99).String(), State(13).String(), Scope(99).String()} {
+		if got != "unknown" {
+			t.Errorf("the name of an invalid value is %q", got)
+		}
+	}
+	if Listening&Connections != 0 || Listening|Connections != TCPStates|UDPStates {
+		t.Error("the two reads overlap, or leave a state out")
+	}
+}
+
+// host has the ephemeral range of a Linux default.
+var host = Host{Ephemeral: PortRange{32768, 60999}}
+
+const allKnown = KnowsAcceptQueueLimit | KnowsDrops | KnowsV6Only | KnowsUID
+
+func tcp(state State, local, remote string, change ...func(*Socket)) Socket {
+	return made(TCP, state, local, remote, change)
+}
+
+func udp(state State, local string, change ...func(*Socket)) Socket {
+	return made(UDP, state, local, "", change)
+}
+
+func made(p Protocol, state State, local, remote string, change []func(*Socket)) Socket {
+	s := Socket{Protocol: p, State: state, Known: allKnown}
+	l := netip.MustParseAddrPort(local)
+	if l.Addr().Is6() {
+		s.Family = IPv6
+	}
+	s.Local = netip.AddrPortFrom(l.Addr().Unmap(), l.Port())
+	if remote != "" {
+		r := netip.MustParseAddrPort(remote)
+		s.Remote = netip.AddrPortFrom(r.Addr().Unmap(), r.Port())
+	}
+	for _, f := range change {
+		f(&s)
+	}
+	return s
+}
+
+func v6only(s *Socket)               { s.V6Only = true }
+func unknownV6(s *Socket)            { s.Known &^= KnowsV6Only }
+func on(name string) func(s *Socket) { return func(s *Socket) { s.Interface = name } }
+
+func seq(sockets ...Socket) iter.Seq2[*Socket, error] {
+	return func(yield func(*Socket, error) bool) {
+		for i := range sockets {
+			if !yield(&sockets[i], nil) {
+				return
+			}
+		}
+	}
+}
+
+func failing(err error, sockets ...Socket) iter.Seq2[*Socket, error] {
+	return func(yield func(*Socket, error) bool) {
+		for s := range seq(sockets...) {
+			if !yield(s, nil) {
+				return
+			}
+		}
+		yield(nil, err)
+	}
+}
+
+func mustRead(t *testing.T, host Host, sockets ...Socket) *Table {
+	t.Helper()
+	table, err := ReadListening(seq(sockets...), host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return table
+}
+
+func name(id ListenerID) string {
+	return fmt.Sprintf("%v %s%%%s", id.Protocol, netip.AddrPortFrom(id.Address, id.Port), id.Interface)
+}
+
+func TestReadListening(t *testing.T) {
+	table := mustRead(t, host,
+		udp(Unconnected, "0.0.0.0:53", func(s *Socket) { s.ReceiveQueue, s.Drops = 100, 3 }),
+		udp(Unconnected, "0.0.0.0:53", func(s *Socket) { s.ReceiveQueue, s.Drops = 20, 4 }),
+		udp(Unconnected, "0.0.0.0:40000"), // a client
+		udp(Connected, "10.0.0.1:53"),     // never a listener
+		udp(Unconnected, "224.0.0.251:5353"),
+		tcp(Listen, "[::]:443", "", v6only),
+		tcp(Listen, "[::]:80", "", func(s *Socket) { s.AcceptQueue, s.AcceptQueueLimit, s.Drops = 5, 128, 7 }),
+		tcp(Listen, "0.0.0.0:443", "", on("eth0")),
+		tcp(Listen, "0.0.0.0:443", ""),
+		tcp(Listen, "[::ffff:127.0.0.1]:50000", ""),
+	)
+	want := []Listener{
+		{ListenerID: ListenerID{TCP, netip.MustParseAddr("::"), 80, ""}, DualStack: true, Sockets: 1, AcceptQueue: 5, AcceptQueueLimit: 128, Drops: 7},
+		{ListenerID: ListenerID{TCP, netip.MustParseAddr("0.0.0.0"), 443, ""}, Sockets: 1},
+		{ListenerID: ListenerID{TCP, netip.MustParseAddr("0.0.0.0"), 443, "eth0"}, Sockets: 1},
+		{ListenerID: ListenerID{TCP, netip.MustParseAddr("::"), 443, ""}, Sockets: 1},
+		{ListenerID: ListenerID{TCP, netip.MustParseAddr("127.0.0.1"), 50000, ""}, Scope: ScopeLoopback, Ephemeral: true, Sockets: 1},
+		{ListenerID: ListenerID{UDP, netip.MustParseAddr("0.0.0.0"), 53, ""}, Sockets: 2, ReceiveQueue: 120, Drops: 7},
+		{ListenerID: ListenerID{UDP, netip.MustParseAddr("224.0.0.251"), 5353, ""}, Scope: ScopeMulticast, Sockets: 1},
+	}
+	for i := range want {
+		want[i].Known = allKnown
+	}
+	if diff := cmp.Diff(want, table.Listeners, cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
+		t.Errorf("listeners (-want +got):\n%s", diff)
+	}
+	if got := table.Totals[UDP][IPv4]; got[Unconnected] != 4 || got[Connected] != 1 {
+		t.Errorf("UDP totals %v", got)
+	}
+}
+
+func TestUnknownDualStackIsPresumed(t *testing.T) {
+	table := mustRead(t, host,
+		tcp(Listen, "0.0.0.0:80", "", unknownV6),
+		tcp(Listen, "[::]:80", "", unknownV6),
+		tcp(Listen, "[::]:81", "", unknownV6),
+		tcp(Listen, "[::1]:82", "", unknownV6),
+	)
+	for _, l := range table.Listeners {
+		if want := l.Port == 81; l.DualStack != want {
+			t.Errorf("%s: dual stack %v, want %v", name(l.ListenerID), l.DualStack, want)
+		}
+	}
+}
+
+func TestAcceptor(t *testing.T) {
+	table := mustRead(t, host,
+		tcp(Listen, "0.0.0.0:80", ""),
+		tcp(Listen, "10.0.0.1:80", ""),
+		tcp(Listen, "[::]:80", "", v6only),
+		tcp(Listen, "[::]:81", ""),
+		tcp(Listen, "[2001:db8::1]:81", ""),
+		tcp(Listen, "0.0.0.0:82", ""),
+		tcp(Listen, "0.0.0.0:82", "", on("eth0")),
+		tcp(Listen, "[::]:83", ""),
+		tcp(Listen, "0.0.0.0:83", "", on("eth0")),
+		tcp(Listen, "127.0.0.1:84", ""),
+		tcp(Listen, "[::]:85", "", v6only),
+		udp(Unconnected, "0.0.0.0:90"),
+	)
+	for _, tt := range []struct {
+		name string
+		conn Socket
+		want string
+	}{
+		{"no listener on the port", tcp(Established, "10.0.0.1:9999", "10.0.0.2:1"), ""},
+		{"a UDP listener takes no connection", tcp(Established, "10.0.0.1:90", "10.0.0.2:1"), ""},
+		{"a listener on another address", tcp(Established, "10.0.0.1:84", "10.0.0.2:1"), ""},
+		{"a V6ONLY wildcard takes no IPv4", tcp(Established, "10.0.0.1:85", "10.0.0.2:1"), ""},
+		{"a V6ONLY wildcard takes no mapped IPv4", tcp(Established, "[::ffff:10.0.0.1]:85", "[::ffff:10.0.0.2]:1"), ""},
+		{"exact before wildcard", tcp(Established, "10.0.0.1:80", "10.0.0.2:1"), "tcp 10.0.0.1:80%"},
+		{"wildcard", tcp(Established, "10.0.0.9:80", "10.0.0.2:1"), "tcp 0.0.0.0:80%"},
+		{"V6ONLY takes IPv6", tcp(Established, "[2001:db8::1]:80", "[2001:db8::2]:1"), "tcp [::]:80%"},
+		{"dual stack takes IPv4", tcp(SynRecv, "10.0.0.1:81", "10.0.0.2:1"), "tcp [::]:81%"},
+		{"dual stack takes mapped IPv4", tcp(TimeWait, "[::ffff:10.0.0.1]:81", "[::ffff:10.0.0.2]:1"), "tcp [::]:81%"},
+		{"exact IPv6", tcp(Established, "[2001:db8::1]:81", "[2001:db8::2]:1"), "tcp [2001:db8::1]:81%"},
+		{"device before none", tcp(Established, "10.0.0.1:82", "10.0.0.2:1", on("eth0")), "tcp 0.0.0.0:82%eth0"},
+		{"another device", tcp(Established, "10.0.0.1:82", "10.0.0.2:1", on("eth1")), "tcp 0.0.0.0:82%"},
+		{"no device", tcp(Established, "10.0.0.1:82", "10.0.0.2:1"), "tcp 0.0.0.0:82%"},
+		{"dual stack where the IPv4 one is on a device", tcp(Established, "10.0.0.1:83", "10.0.0.2:1"), "tcp [::]:83%"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			got := ""
+			if at := table.Acceptor(&tt.conn); at >= 0 {
+				got = name(table.Listeners[at].ListenerID)
+			}
+			if got != tt.want {
+				t.Errorf("accepted by %q, want %q", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestReadConnections(t *testing.T) {
+	table := mustRead(t, host, tcp(Listen, "0.0.0.0:80", ""), tcp(Listen, "0.0.0.0:50000", ""))
+	bytes := func(s *Socket) { s.ReceiveQueue, s.SendQueue = 10, 20 }
+	traffic, err := ReadConnections(seq(
+		tcp(Established, "10.0.0.1:80", "10.0.0.2:40000", bytes),
+		tcp(TimeWait, "10.0.0.1:80", "10.0.0.2:40001"),
+		tcp(Established, "10.0.0.1:50000", "10.0.0.2:5432"),
+		tcp(SynSent, "10.0.0.1:50000", "10.0.0.2:5432"),              // shares the port, but asked itself
+		tcp(Established, "10.0.0.1:40000", "10.0.0.2:5432", bytes),   // an ephemeral port
+		tcp(Established, "10.0.0.1:1023", "10.0.0.2:514"),            // rsh
+		tcp(Established, "10.0.0.1:61000", "10.0.0.2:443"),           // above the ephemeral range
+		tcp(CloseWait, "10.0.0.1:8080", "10.0.0.2:40000", bytes),     // the service is gone
+		tcp(Established, "[2001:db8::1]:8080", "[2001:db8::2]:9090"), // and its client has no ephemeral port
+	), table)
+	if err != nil {
+		t.Fatal(err)
+	}
+	flow := func(receive, send uint64, states map[State]uint32) Flow {
+		f := Flow{ReceiveQueue: receive, SendQueue: send}
+		for state, n := range states {
+			f.States[state] = n
+		}
+		return f
+	}
+	want := &Traffic{
+		Totals: traffic.Totals, // below
+		Inbound: []Flow{
+			flow(10, 20, map[State]uint32{Established: 1, TimeWait: 1}),
+			flow(0, 0, map[State]uint32{Established: 1}),
+		},
+		Outbound: []PortFlow{
+			{443, flow(0, 0, map[State]uint32{Established: 1})},
+			{514, flow(0, 0, map[State]uint32{Established: 1})},
+			{5432, flow(10, 20, map[State]uint32{Established: 1, SynSent: 1})},
+		},
+		Orphaned: []PortFlow{{8080, flow(10, 20, map[State]uint32{Established: 1, CloseWait: 1})}},
+	}
+	if diff := cmp.Diff(want, traffic); diff != "" {
+		t.Errorf("traffic (-want +got):\n%s", diff)
+	}
+	v4, v6 := traffic.Totals[TCP][IPv4], traffic.Totals[TCP][IPv6]
+	if v4[Established] != 5 || v4[TimeWait] != 1 || v4[SynSent] != 1 || v4[CloseWait] != 1 || v6[Established] != 1 {
+		t.Errorf("totals: IPv4 %v, IPv6 %v", v4, v6)
+	}
+}
+
+func TestFoldedListeners(t *testing.T) {
+	bounded := host
+	bounded.MaxListeners = 1
+	table := mustRead(t, bounded,
+		tcp(Listen, "0.0.0.0:80", ""), tcp(Listen, "0.0.0.0:80", ""), // one group
+		tcp(Listen, "0.0.0.0:81", ""),
+		udp(Unconnected, "0.0.0.0:53"),
+	)
+	if len(table.Listeners) != 1 || table.Listeners[0].Sockets != 2 || table.Folded != 2 {
+		t.Errorf("listeners %v, folded %d", table.Listeners, table.Folded)
+	}
+	traffic, err := ReadConnections(seq(
+		tcp(Established, "10.0.0.1:80", "10.0.0.2:1"),
+		tcp(Established, "10.0.0.1:81", "10.0.0.2:1"),
+		tcp(Established, "10.0.0.1:53", "10.0.0.2:40000"),
+	), table)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if traffic.Inbound[0].Sockets() != 1 || traffic.InboundFolded.Sockets() != 1 || len(traffic.Orphaned) != 1 {
+		t.Errorf("traffic %+v", traffic)
+	}
+}
+
+func TestErrors(t *testing.T) {
+	boom := errors.New("boom")
+	if _, err := ReadListening(failing(boom, tcp(Listen, "0.0.0.0:80", "")), host); !errors.Is(err, boom) {
+		t.Errorf("ReadListening: %v", err)
+	}
+	if _, err := ReadConnections(failing(boom), &Table{}); !errors.Is(err, boom) {
+		t.Errorf("ReadConnections: %v", err)
+	}
+
+	bad := fmt.Errorf("%w: line 3", ErrMalformed)
+	table, err := ReadListening(failing(bad, tcp(Listen, "0.0.0.0:80", "")), host)
+	if err != nil || table.Malformed != 1 || len(table.Listeners) != 1 {
+		t.Errorf("ReadListening with a malformed row: %+v, %v", table, err)
+	}
+	traffic, err := ReadConnections(failing(bad, tcp(Established, "10.0.0.1:80", "10.0.0.1:9")), table)
+	if err != nil || traffic.Malformed != 1 || traffic.Inbound[0].Sockets() != 1 {
+		t.Errorf("ReadConnections with a malformed row: %+v, %v", traffic, err)
+	}
+}
+
+func TestTop(t *testing.T) {
+	flow := func(port uint16, n uint32) PortFlow {
+		f := PortFlow{Port: port}
+		f.States[Established] = n
+		return f
+	}
+	flows := []PortFlow{flow(22, 1), flow(80, 9), flow(443, 5), flow(5432, 5), flow(9000, 1)}
+	top, rest, folded := Top(flows, 2)
+	if diff := cmp.Diff([]PortFlow{flow(80, 9), flow(443, 5)}, top); diff != "" {
+		t.Errorf("top (-want +got):\n%s", diff)
+	}
+	if rest.Sockets() != 7 || folded != 3 {
+		t.Errorf("rest %d sockets of %d flows", rest.Sockets(), folded)
+	}
+	if top, _, folded := Top(flows, 99); len(top) != 5 || folded != 0 {
+		t.Errorf("with room for all: %d flows, %d folded", len(top), folded)
+	}
+}
+
+func TestCountingDoesNotAllocate(t *testing.T) {
+	table := mustRead(t, host, tcp(Listen, "0.0.0.0:80", ""))
+	sockets := []Socket{
+		tcp(Established, "10.0.0.1:80", "10.0.0.2:40000"),
+		tcp(Established, "10.0.0.1:40000", "10.0.0.2:443"),
+		tcp(CloseWait, "10.0.0.1:8080", "10.0.0.2:40000"),
+	}
+	read := func(times int) float64 {
+		return testing.AllocsPerRun(10, func() {
+			_, _ = ReadConnections(func(yield func(*Socket, error) bool) {
+				for i := range times {
+					yield(&sockets[i%len(sockets)], nil)
+				}
+			}, table)
+		})
+	}
+	if few, many := read(30), read(30_000); few != many {
+		t.Errorf("%v allocations for 30 sockets, %v for 30,000", few, many)
+	}
+}
