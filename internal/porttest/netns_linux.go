@@ -1,0 +1,92 @@
+// Package porttest holds what tests of several packages share: network
+// namespaces, sockets in exact states, a source of invented sockets, golden
+// files. Only tests import it.
+package porttest
+
+import (
+	"errors"
+	"os"
+	"runtime"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// Namespace moves the test into a network namespace of its own, with the
+// loopback interface up, or skips it where that is not permitted. The thread
+// is locked and ends with the test, so all that is to happen inside must be
+// done on the test's goroutine; a process started from it is inside too.
+//
+// Call it in a subtest or a test that does nothing else.
+func Namespace(t testing.TB) {
+	t.Helper()
+	runtime.LockOSThread() // never unlocked: the runtime then ends the thread
+	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+		if errors.Is(err, unix.EPERM) {
+			t.Skip("SKIP-NAMESPACE: unshare(CLONE_NEWNET) needs CAP_SYS_ADMIN")
+		}
+		t.Fatalf("unshare: %v", err)
+	}
+	lo, err := netlink.LinkByName("lo")
+	if err != nil {
+		t.Fatalf("find lo: %v", err)
+	}
+	if err := netlink.LinkSetUp(lo); err != nil {
+		t.Fatalf("set lo up: %v", err)
+	}
+}
+
+// AddVeth adds a pair of virtual interfaces, both ends in this namespace, and
+// gives the first the addresses (192.0.2.1/24). Nothing answers behind it.
+func AddVeth(t testing.TB, name string, addresses ...string) {
+	t.Helper()
+	veth := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: name}, PeerName: name + "-peer"}
+	if err := netlink.LinkAdd(veth); err != nil {
+		t.Fatalf("add veth %s: %v", name, err)
+	}
+	for _, end := range []string{name, name + "-peer"} {
+		link, err := netlink.LinkByName(end)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := netlink.LinkSetUp(link); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, address := range addresses {
+		addr, err := netlink.ParseAddr(address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := netlink.AddrAdd(veth, addr); err != nil {
+			t.Fatalf("add %s to %s: %v", address, name, err)
+		}
+	}
+}
+
+// Sysctl writes a setting of this namespace: net/ipv4/ip_local_port_range.
+func Sysctl(t testing.TB, name, value string) {
+	t.Helper()
+	if err := os.WriteFile("/proc/thread-self/root/proc/sys/"+name, []byte(value), 0); err != nil {
+		t.Fatalf("sysctl %s: %v", name, err)
+	}
+}
+
+// OwnHashTable gives the test, which is in a namespace already, another one
+// with an established hash of its own, so that a full dump does not walk the
+// table of the whole machine. It tells the number of buckets it got.
+func OwnHashTable(t testing.TB, buckets int) {
+	t.Helper()
+	Sysctl(t, "net/ipv4/tcp_child_ehash_entries", strconv.Itoa(buckets))
+	Namespace(t)
+	b, err := os.ReadFile("/proc/sys/net/ipv4/tcp_ehash_entries")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.HasPrefix(string(b), "-") { // negative: shared with the host
+		t.Fatalf("the namespace shares the machine's hash table: %s", b)
+	}
+}

@@ -1,0 +1,191 @@
+package porttest
+
+import (
+	"errors"
+	"net/netip"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Option sets something on a socket before it is bound.
+type Option func(fd int) error
+
+// V6Only sets IPV6_V6ONLY.
+func V6Only(on bool) Option {
+	value := 0
+	if on {
+		value = 1
+	}
+	return func(fd int) error { return unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, value) }
+}
+
+// ReusePort sets SO_REUSEPORT.
+func ReusePort(fd int) error { return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1) }
+
+// BindToDevice sets SO_BINDTODEVICE.
+func BindToDevice(name string) Option {
+	return func(fd int) error { return unix.BindToDevice(fd, name) }
+}
+
+// DeferAccept sets TCP_DEFER_ACCEPT: connections to the listener stay in
+// SYN_RECV until the client sends data.
+func DeferAccept(fd int) error {
+	return unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_DEFER_ACCEPT, 60)
+}
+
+// Listen returns a listening TCP socket on an address ("[::]:80").
+func Listen(t testing.TB, address string, backlog int, options ...Option) int {
+	t.Helper()
+	fd := bound(t, unix.SOCK_STREAM, 0, address, options)
+	if err := unix.Listen(fd, backlog); err != nil {
+		t.Fatalf("listen %s: %v", address, err)
+	}
+	return fd
+}
+
+// UDP returns a bound UDP socket.
+func UDP(t testing.TB, address string, options ...Option) int {
+	t.Helper()
+	return bound(t, unix.SOCK_DGRAM, 0, address, options)
+}
+
+// UDPLite returns a bound UDP-Lite socket.
+func UDPLite(t testing.TB, address string, options ...Option) int {
+	t.Helper()
+	return bound(t, unix.SOCK_DGRAM, unix.IPPROTO_UDPLITE, address, options)
+}
+
+// Connect connects a bound UDP socket, or a TCP socket to a listener.
+func Connect(t testing.TB, fd int, remote string) {
+	t.Helper()
+	if err := unix.Connect(fd, sockaddr(netip.MustParseAddrPort(remote))); err != nil {
+		t.Fatalf("connect %s: %v", remote, err)
+	}
+}
+
+// Dial returns a TCP socket that is connected to remote.
+func Dial(t testing.TB, remote string, options ...Option) int {
+	t.Helper()
+	fd := open(t, unix.SOCK_STREAM, 0, netip.MustParseAddrPort(remote), options)
+	Connect(t, fd, remote)
+	return fd
+}
+
+// DialFrom is Dial from a local address.
+func DialFrom(t testing.TB, local, remote string, options ...Option) int {
+	t.Helper()
+	fd := bound(t, unix.SOCK_STREAM, 0, local, options)
+	Connect(t, fd, remote)
+	return fd
+}
+
+// StartDial returns a TCP socket that has sent its SYN and was not answered yet.
+func StartDial(t testing.TB, remote string, options ...Option) int {
+	t.Helper()
+	fd := open(t, unix.SOCK_STREAM|unix.SOCK_NONBLOCK, 0, netip.MustParseAddrPort(remote), options)
+	err := unix.Connect(fd, sockaddr(netip.MustParseAddrPort(remote)))
+	if err != nil && !errors.Is(err, unix.EINPROGRESS) {
+		t.Fatalf("connect %s: %v", remote, err)
+	}
+	return fd
+}
+
+// Accept returns the next connection of a listener.
+func Accept(t testing.TB, listener int) int {
+	t.Helper()
+	fd, _, err := unix.Accept4(listener, unix.SOCK_CLOEXEC)
+	if err != nil {
+		t.Fatalf("accept: %v", err)
+	}
+	t.Cleanup(func() { _ = unix.Close(fd) })
+	return fd
+}
+
+// CloseWrite sends a FIN.
+func CloseWrite(t testing.TB, fd int) {
+	t.Helper()
+	if err := unix.Shutdown(fd, unix.SHUT_WR); err != nil {
+		t.Fatalf("shutdown: %v", err)
+	}
+}
+
+// Stuff writes until the peer's receive buffer and our send buffer are full.
+func Stuff(t testing.TB, fd int) {
+	t.Helper()
+	block := make([]byte, 64<<10)
+	for quiet := 0; quiet < 3; {
+		_, err := unix.SendmsgN(fd, block, nil, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
+		switch {
+		case err == nil:
+			quiet = 0
+		case errors.Is(err, unix.EAGAIN):
+			quiet++
+			time.Sleep(10 * time.Millisecond)
+		default:
+			t.Fatalf("send: %v", err)
+		}
+	}
+}
+
+// LocalAddr returns the local end of a socket.
+func LocalAddr(t testing.TB, fd int) netip.AddrPort {
+	t.Helper()
+	name, err := unix.Getsockname(fd)
+	if err != nil {
+		t.Fatalf("getsockname: %v", err)
+	}
+	switch name := name.(type) {
+	case *unix.SockaddrInet4:
+		return netip.AddrPortFrom(netip.AddrFrom4(name.Addr), uint16(name.Port))
+	case *unix.SockaddrInet6:
+		return netip.AddrPortFrom(netip.AddrFrom16(name.Addr).Unmap(), uint16(name.Port))
+	default:
+		t.Fatalf("getsockname: %T", name)
+		panic("unreachable")
+	}
+}
+
+func bound(t testing.TB, kind, protocol int, address string, options []Option) int {
+	t.Helper()
+	local := netip.MustParseAddrPort(address)
+	fd := open(t, kind, protocol, local, options)
+	if err := unix.Bind(fd, sockaddr(local)); err != nil {
+		t.Fatalf("bind %s: %v", address, err)
+	}
+	return fd
+}
+
+func open(t testing.TB, kind, protocol int, address netip.AddrPort, options []Option) int {
+	t.Helper()
+	domain := unix.AF_INET
+	if address.Addr().Is6() {
+		domain = unix.AF_INET6
+	}
+	fd, err := unix.Socket(domain, kind|unix.SOCK_CLOEXEC, protocol)
+	if err != nil {
+		t.Fatalf("socket: %v", err)
+	}
+	t.Cleanup(func() { _ = unix.Close(fd) })
+	if kind&unix.SOCK_STREAM != 0 {
+		options = append([]Option{reuseAddress}, options...)
+	}
+	for _, option := range options {
+		if err := option(fd); err != nil {
+			t.Fatalf("set socket option for %s: %v", address, err)
+		}
+	}
+	return fd
+}
+
+func reuseAddress(fd int) error {
+	return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
+}
+
+func sockaddr(address netip.AddrPort) unix.Sockaddr {
+	if address.Addr().Is4() {
+		return &unix.SockaddrInet4{Port: int(address.Port()), Addr: address.Addr().As4()}
+	}
+	return &unix.SockaddrInet6{Port: int(address.Port()), Addr: address.Addr().As16()}
+}

@@ -1,0 +1,255 @@
+// Package sockdiag reads the sockets of a Linux network namespace from the
+// kernel's NETLINK_SOCK_DIAG interface, sock_diag(7).
+//
+// parse.go turns bytes into sockets and performs no I/O; what talks to the
+// kernel is in the files named _linux.go.
+package sockdiag
+
+// This file holds the inner loop of a dump: decode runs once for each socket
+// of the host. It must not allocate, and it must take any bytes.
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+	"syscall"
+
+	"github.com/port-exporter/port_exporter/internal/socket"
+)
+
+// Numbers of include/uapi/linux/netlink.h, sock_diag.h and inet_diag.h.
+const (
+	nlmsgHeaderLen = 16
+
+	nlmsgNoop    = 1
+	nlmsgError   = 2
+	nlmsgDone    = 3
+	nlmsgOverrun = 4
+
+	tcpDiagGetSock   = 18 // the legacy request, which can ask for every family
+	sockDiagByFamily = 20
+
+	nlmRequest  = 0x001
+	nlmDump     = 0x300 // NLM_F_ROOT | NLM_F_MATCH
+	nlmDumpIntr = 0x010
+
+	familyUnspec = 0
+	familyINET   = 2
+	familyINET6  = 10
+
+	protoTCP     = 6
+	protoUDP     = 17
+	protoUDPLite = 136
+
+	inetDiagMsgLen = 72
+
+	attrSKMemInfo = 7
+	attrSKV6Only  = 11
+	attrCgroupID  = 21
+
+	skMemInfoDrops = 8 // the index of SK_MEMINFO_DROPS, in words
+)
+
+var native = binary.NativeEndian
+
+var (
+	errTruncated = errors.New("truncated netlink message")
+	errShortRow  = fmt.Errorf("%w: shorter than struct inet_diag_msg", socket.ErrMalformed)
+	errFamily    = fmt.Errorf("%w: unknown address family", socket.ErrMalformed)
+	errState     = fmt.Errorf("%w: unknown state", socket.ErrMalformed)
+	errOverrun   = fmt.Errorf("%w: the kernel reports an overrun", socket.ErrInterrupted)
+	errDumpIntr  = fmt.Errorf("%w: NLM_F_DUMP_INTR", socket.ErrInterrupted)
+)
+
+// request is one dump to ask of the kernel.
+type request struct {
+	protocol socket.Protocol
+	family   uint8  // familyUnspec makes it the legacy request, TCP only
+	states   uint32 // a mask of kernel states
+	memInfo  bool   // ask for SKMEMINFO, where the drops are
+}
+
+// appendTo appends the request as a netlink message: struct inet_diag_req_v2,
+// or struct inet_diag_req when it is for every family.
+func (r request) appendTo(b []byte, seq uint32) []byte {
+	var ext uint8
+	if r.memInfo {
+		ext = 1 << (attrSKMemInfo - 1)
+	}
+	kind, body := uint16(sockDiagByFamily), [60]byte{}
+	const sockIDLen = 48
+	length := 8 + sockIDLen
+	if r.family == familyUnspec {
+		kind, length = tcpDiagGetSock, 60
+		body[3] = ext
+		native.PutUint32(body[4+sockIDLen:], r.states)
+	} else {
+		body[0], body[1], body[2] = r.family, kernelProtocol(r.protocol), ext
+		native.PutUint32(body[4:], r.states)
+	}
+	b = native.AppendUint32(b, uint32(nlmsgHeaderLen+length))
+	b = native.AppendUint16(b, kind)
+	b = native.AppendUint16(b, nlmRequest|nlmDump)
+	b = native.AppendUint32(b, seq)
+	b = native.AppendUint32(b, 0)
+	return append(b, body[:length]...)
+}
+
+func kernelProtocol(p socket.Protocol) uint8 {
+	switch p {
+	case socket.UDP:
+		return protoUDP
+	case socket.UDPLite:
+		return protoUDPLite
+	default:
+		return protoTCP
+	}
+}
+
+// reader parses the datagrams of one dump.
+type reader struct {
+	protocol    socket.Protocol
+	seq         uint32
+	interrupted bool
+
+	sock    socket.Socket
+	ifindex uint32
+}
+
+// parse calls yield for each row of a datagram, with r.sock and r.ifindex set,
+// or with an error that is socket.ErrMalformed. It returns done at the end of
+// the dump, or when yield returns false; the error is then that of the dump.
+func (r *reader) parse(datagram []byte, yield func(error) bool) (done bool, err error) {
+	for len(datagram) > 0 {
+		if len(datagram) < nlmsgHeaderLen {
+			return true, errTruncated
+		}
+		length := uint64(native.Uint32(datagram))
+		if length < nlmsgHeaderLen || length > uint64(len(datagram)) {
+			return true, errTruncated
+		}
+		kind, flags, seq := native.Uint16(datagram[4:]), native.Uint16(datagram[6:]), native.Uint32(datagram[8:])
+		payload := datagram[nlmsgHeaderLen:length]
+		datagram = datagram[min(align4(length), uint64(len(datagram))):]
+
+		if seq != r.seq {
+			continue
+		}
+		r.interrupted = r.interrupted || flags&nlmDumpIntr != 0
+		switch kind {
+		case sockDiagByFamily, tcpDiagGetSock:
+			if !yield(r.decode(payload)) {
+				return true, nil
+			}
+		case nlmsgDone:
+			return true, r.end(payload)
+		case nlmsgError:
+			return true, errorOf(payload)
+		case nlmsgOverrun:
+			return true, errOverrun
+		case nlmsgNoop:
+		}
+	}
+	return false, nil
+}
+
+// end returns the error of a finished dump. Since Linux 4.18 NLMSG_DONE
+// carries the result of the dump.
+func (r *reader) end(payload []byte) error {
+	if len(payload) >= 4 {
+		if err := errorOf(payload); err != nil {
+			return err
+		}
+	}
+	if r.interrupted {
+		return errDumpIntr
+	}
+	return nil
+}
+
+// errorOf returns the error of a payload that starts with a negated errno.
+func errorOf(payload []byte) error {
+	if len(payload) < 4 {
+		return errTruncated
+	}
+	if code := int32(native.Uint32(payload)); code < 0 {
+		return syscall.Errno(-int64(code))
+	}
+	return nil
+}
+
+// decode reads one struct inet_diag_msg into r.sock and r.ifindex.
+func (r *reader) decode(b []byte) error {
+	if len(b) < inetDiagMsgLen {
+		return errShortRow
+	}
+	s := &r.sock
+	*s = socket.Socket{Protocol: r.protocol}
+	switch b[0] {
+	case familyINET:
+		s.Family = socket.IPv4
+		s.Local = netip.AddrPortFrom(netip.AddrFrom4([4]byte(b[8:12])), binary.BigEndian.Uint16(b[4:]))
+		s.Remote = netip.AddrPortFrom(netip.AddrFrom4([4]byte(b[24:28])), binary.BigEndian.Uint16(b[6:]))
+	case familyINET6:
+		s.Family = socket.IPv6
+		s.Local = netip.AddrPortFrom(netip.AddrFrom16([16]byte(b[8:24])).Unmap(), binary.BigEndian.Uint16(b[4:]))
+		s.Remote = netip.AddrPortFrom(netip.AddrFrom16([16]byte(b[24:40])).Unmap(), binary.BigEndian.Uint16(b[6:]))
+	default:
+		return errFamily
+	}
+	s.State = socket.KernelState(r.protocol, b[1])
+	if s.State == 0 {
+		return errState
+	}
+	r.ifindex = native.Uint32(b[40:])
+	s.Cookie = uint64(native.Uint32(b[44:])) | uint64(native.Uint32(b[48:]))<<32
+	s.UID = native.Uint32(b[64:])
+	s.Inode = uint64(native.Uint32(b[68:]))
+	s.Known = socket.KnowsUID
+
+	receive, send := native.Uint32(b[56:]), native.Uint32(b[60:])
+	if s.State == socket.Listen {
+		// Not bytes: sk_ack_backlog and sk_max_ack_backlog (tcp_diag.c).
+		s.AcceptQueue, s.AcceptQueueLimit = receive, send
+		s.Known |= socket.KnowsAcceptQueueLimit
+	} else {
+		s.ReceiveQueue, s.SendQueue = receive, send
+	}
+	if s.State == socket.Listen || r.protocol != socket.TCP {
+		decodeAttributes(b[inetDiagMsgLen:], s)
+	}
+	return nil
+}
+
+// decodeAttributes reads the attributes behind a row. What is cut short or
+// unknown is left out; the facts it would have told stay unknown.
+func decodeAttributes(b []byte, s *socket.Socket) {
+	const headerLen = 4
+	for len(b) >= headerLen {
+		length := uint64(native.Uint16(b))
+		if length < headerLen || length > uint64(len(b)) {
+			return
+		}
+		value := b[headerLen:length]
+		switch native.Uint16(b[2:]) {
+		case attrSKMemInfo:
+			if len(value) >= 4*(skMemInfoDrops+1) {
+				s.Drops = native.Uint32(value[4*skMemInfoDrops:])
+				s.Known |= socket.KnowsDrops
+			}
+		case attrSKV6Only:
+			if len(value) >= 1 {
+				s.V6Only = value[0] != 0
+				s.Known |= socket.KnowsV6Only
+			}
+		case attrCgroupID:
+			if len(value) >= 8 {
+				s.CgroupID = native.Uint64(value)
+			}
+		}
+		b = b[min(align4(length), uint64(len(b))):]
+	}
+}
+
+func align4(n uint64) uint64 { return (n + 3) &^ 3 }

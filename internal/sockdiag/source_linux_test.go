@@ -1,0 +1,338 @@
+package sockdiag
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+
+	"github.com/port-exporter/port_exporter/internal/porttest"
+	"github.com/port-exporter/port_exporter/internal/socket"
+)
+
+// newSource returns a source that has found what this kernel can do.
+func newSource(t testing.TB) *Source {
+	t.Helper()
+	s, err := New(t.Context())
+	if errors.Is(err, errors.ErrUnsupported) {
+		t.Skipf("no sock_diag here: %v", err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// sockets reads everything, both ways, and fails the test where they differ.
+func sockets(t testing.TB, s *Source) []socket.Socket {
+	t.Helper()
+	one, two := readAll(t, s), readAll(t, &Source{})
+	byCookie := func(sockets []socket.Socket) map[uint64]socket.Socket {
+		m := map[uint64]socket.Socket{}
+		for _, s := range sockets {
+			m[s.Cookie] = s
+		}
+		return m
+	}
+	if diff := cmp.Diff(byCookie(two), byCookie(one), cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })); s.OneWalk() && diff != "" {
+		t.Errorf("two walks and one walk differ (-two +one):\n%s", diff)
+	}
+	return one
+}
+
+func readAll(t testing.TB, s *Source) []socket.Socket {
+	t.Helper()
+	var all []socket.Socket
+	for _, want := range []socket.StateSet{socket.Listening, socket.Connections} {
+		for sock, err := range s.Sockets(t.Context(), want) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !want.Has(sock.State) {
+				t.Errorf("%v is not in what was asked for", sock.State)
+			}
+			all = append(all, *sock)
+		}
+	}
+	return all
+}
+
+// ss counts sockets by family and state as ss(8) does, in this namespace.
+func ss(t testing.TB) map[string]int {
+	t.Helper()
+	if _, err := exec.LookPath("ss"); err != nil {
+		t.Skip("ss (iproute2) is not installed")
+	}
+	counts := map[string]int{}
+	for family, flag := range map[string]string{"ipv4": "-4", "ipv6": "-6"} {
+		for protocol, kind := range map[string]string{"tcp": "-tanH", "udp": "-uanH"} {
+			out, err := exec.Command("ss", flag, kind).Output()
+			if err != nil {
+				t.Fatal(err)
+			}
+			for line := range strings.Lines(string(out)) {
+				counts[protocol+" "+family+" "+strings.Fields(line)[0]]++
+			}
+		}
+	}
+	return counts
+}
+
+var ssNames = map[socket.State]string{
+	socket.Established: "ESTAB", socket.SynSent: "SYN-SENT", socket.SynRecv: "SYN-RECV", socket.FinWait1: "FIN-WAIT-1",
+	socket.FinWait2: "FIN-WAIT-2", socket.TimeWait: "TIME-WAIT", socket.CloseWait: "CLOSE-WAIT", socket.LastAck: "LAST-ACK",
+	socket.Listen: "LISTEN", socket.Closing: "CLOSING", socket.Unconnected: "UNCONN", socket.Connected: "ESTAB",
+}
+
+func counts(sockets []socket.Socket) map[string]int {
+	counts := map[string]int{}
+	for _, s := range sockets {
+		if s.Protocol != socket.UDPLite { // which ss does not show
+			counts[s.Protocol.String()+" "+s.Family.String()+" "+ssNames[s.State]]++
+		}
+	}
+	return counts
+}
+
+func TestEveryStateInNamespace(t *testing.T) {
+	porttest.Namespace(t)
+	source := newSource(t)
+
+	want := map[string]int{}
+	for family, address := range map[string]string{"ipv4": "127.0.0.1:80", "ipv6": "[::1]:80"} {
+		for state, n := range porttest.EveryState(t, address) {
+			want["tcp "+family+" "+state] += n
+		}
+	}
+	// A deferred accept keeps the server's end in SYN_RECV.
+	porttest.Listen(t, "127.0.0.1:81", 16, porttest.DeferAccept)
+	porttest.Dial(t, "127.0.0.1:81")
+	want["tcp ipv4 LISTEN"]++
+	want["tcp ipv4 ESTAB"]++
+	want["tcp ipv4 SYN-RECV"]++
+	// An IPv4 connection to a dual-stack listener: its server end is an IPv6 socket.
+	porttest.Listen(t, "[::]:82", 16, porttest.V6Only(false))
+	porttest.Dial(t, "127.0.0.1:82")
+	want["tcp ipv6 LISTEN"]++
+	want["tcp ipv4 ESTAB"]++
+	want["tcp ipv6 ESTAB"]++
+	// Nobody answers the second interface.
+	porttest.AddVeth(t, "up0", "192.0.2.1/24")
+	porttest.StartDial(t, "192.0.2.9:443")
+	want["tcp ipv4 SYN-SENT"]++
+	porttest.UDP(t, "0.0.0.0:53")
+	porttest.Connect(t, porttest.UDP(t, "[::1]:5353"), "[::1]:53")
+	want["udp ipv4 UNCONN"]++
+	want["udp ipv6 ESTAB"]++
+
+	got := counts(sockets(t, source))
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("sockets made and sockets read (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff(ss(t), got); diff != "" {
+		t.Errorf("ss and this (-ss +got):\n%s", diff)
+	}
+}
+
+// one returns the only socket of the list that passes.
+func one(t testing.TB, sockets []socket.Socket, what string, pass func(socket.Socket) bool) socket.Socket {
+	t.Helper()
+	var found []socket.Socket
+	for _, s := range sockets {
+		if pass(s) {
+			found = append(found, s)
+		}
+	}
+	if len(found) != 1 {
+		t.Fatalf("%d sockets are %s: %+v", len(found), what, found)
+	}
+	return found[0]
+}
+
+func at(address string) func(socket.Socket) bool {
+	want := netip.MustParseAddrPort(address)
+	return func(s socket.Socket) bool {
+		return s.Local == want && (s.State == socket.Listen || s.Protocol != socket.TCP)
+	}
+}
+
+func TestListenerFactsInNamespace(t *testing.T) {
+	porttest.Namespace(t)
+	source := newSource(t)
+	porttest.AddVeth(t, "up0", "192.0.2.1/24")
+
+	full := porttest.Listen(t, "127.0.0.1:80", 1)
+	for range 2 { // the queue takes one more than its limit
+		porttest.Dial(t, "127.0.0.1:80")
+	}
+	for range 3 {
+		porttest.StartDial(t, "127.0.0.1:80")
+	}
+	porttest.Listen(t, "0.0.0.0:81", 100_000) // beyond net.core.somaxconn
+	porttest.Listen(t, "[::]:82", 5, porttest.V6Only(true))
+	porttest.Listen(t, "[::]:83", 5, porttest.V6Only(false))
+	porttest.Listen(t, "0.0.0.0:84", 5, porttest.BindToDevice("up0"))
+	porttest.Listen(t, "[::ffff:127.0.0.1]:85", 5)
+	porttest.UDPLite(t, "127.0.0.1:86")
+
+	porttest.UDP(t, "127.0.0.1:53", func(fd int) error {
+		return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, 4096)
+	})
+	sender := porttest.UDP(t, "127.0.0.1:0")
+	porttest.Connect(t, sender, "127.0.0.1:53")
+	for range 50 {
+		_, _ = unix.Write(sender, make([]byte, 1024))
+	}
+
+	all := sockets(t, source)
+	if s := one(t, all, "the full listener", at("127.0.0.1:80")); s.AcceptQueue != 2 || s.AcceptQueueLimit != 1 || s.Drops < 3 ||
+		!s.Known.Has(socket.KnowsAcceptQueueLimit|socket.KnowsDrops) || s.ReceiveQueue != 0 || s.SendQueue != 0 {
+		t.Errorf("a full accept queue: %+v", s)
+	}
+	if s := one(t, all, "the clamped listener", at("0.0.0.0:81")); s.AcceptQueueLimit != 4096 {
+		t.Errorf("backlog clamped to %d, want net.core.somaxconn (4096)", s.AcceptQueueLimit)
+	}
+	if s := one(t, all, "V6ONLY", at("[::]:82")); !s.V6Only || !s.Known.Has(socket.KnowsV6Only) {
+		t.Errorf("V6ONLY: %+v", s)
+	}
+	if s := one(t, all, "dual stack", at("[::]:83")); s.V6Only || !s.Known.Has(socket.KnowsV6Only) {
+		t.Errorf("dual stack: %+v", s)
+	}
+	if s := one(t, all, "on a device", at("0.0.0.0:84")); s.Interface != "up0" {
+		t.Errorf("SO_BINDTODEVICE: %+v", s)
+	}
+	if s := one(t, all, "mapped", at("127.0.0.1:85")); s.Family != socket.IPv6 {
+		t.Errorf("IPv4-mapped: %+v", s)
+	}
+	if s := one(t, all, "UDP-Lite", at("127.0.0.1:86")); s.Protocol != socket.UDPLite || s.State != socket.Unconnected {
+		t.Errorf("UDP-Lite: %+v", s)
+	}
+	if s := one(t, all, "UDP", at("127.0.0.1:53")); s.ReceiveQueue == 0 || s.Drops == 0 || !s.Known.Has(socket.KnowsDrops) {
+		t.Errorf("an overrun UDP socket: %+v", s)
+	}
+
+	porttest.Accept(t, full)
+	if s := one(t, sockets(t, source), "the full listener", at("127.0.0.1:80")); s.AcceptQueue != 1 {
+		t.Errorf("after one accept: %+v", s)
+	}
+}
+
+func TestQueueBytesInNamespace(t *testing.T) {
+	porttest.Namespace(t)
+	source := newSource(t)
+	listener := porttest.Listen(t, "127.0.0.1:80", 5)
+	client := porttest.Dial(t, "127.0.0.1:80")
+	server := porttest.Accept(t, listener)
+	if _, err := unix.Write(client, make([]byte, 1000)); err != nil {
+		t.Fatal(err)
+	}
+	serverAddr, clientAddr := porttest.LocalAddr(t, server), porttest.LocalAddr(t, client)
+	s := one(t, sockets(t, source), "the server's end", func(s socket.Socket) bool { return s.Remote == clientAddr })
+	if s.ReceiveQueue != 1000 || s.Local != serverAddr {
+		t.Errorf("with 1000 bytes unread: %+v", s)
+	}
+}
+
+func TestContextEndsRead(t *testing.T) {
+	s := newSource(t)
+	cancelled, cancel := context.WithCancel(t.Context())
+	cancel()
+	for _, err := range s.Sockets(cancelled, socket.Listening) {
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("a cancelled read gave %v", err)
+		}
+	}
+	expired, cancel := context.WithTimeout(t.Context(), -time.Second)
+	defer cancel()
+	if _, err := New(expired); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("New past its deadline: %v", err)
+	}
+}
+
+func TestReadMayBeLeft(t *testing.T) {
+	porttest.Namespace(t)
+	source := newSource(t)
+	for port := range 500 {
+		porttest.Listen(t, netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(10_000+port)).String(), 1)
+	}
+	for range 100 { // far more often than there are descriptors to leak
+		for range source.Sockets(t.Context(), socket.Listening) {
+			break
+		}
+	}
+	if n := counts(sockets(t, source))["tcp ipv4 LISTEN"]; n != 500 {
+		t.Errorf("%d listeners, want 500", n)
+	}
+}
+
+func TestInterfaceThatIsGone(t *testing.T) {
+	c := &conn{names: map[uint32]string{7: "eth0"}}
+	if got := c.interfaceName(7); got != "eth0" {
+		t.Errorf("a cached name is %q", got)
+	}
+	if got := c.interfaceName(1 << 30); got != "if1073741824" {
+		t.Errorf("an unknown interface is %q", got)
+	}
+}
+
+func TestUnsupported(t *testing.T) {
+	for err, want := range map[error]bool{
+		unix.ENOENT: true, unix.EPROTONOSUPPORT: true, unix.EPERM: true, unix.EAFNOSUPPORT: true,
+		unix.ENOBUFS: false, unix.EBADF: false, context.Canceled: false,
+	} {
+		if got := errors.Is(unsupported(err), errors.ErrUnsupported); got != want || !errors.Is(unsupported(err), err) {
+			t.Errorf("unsupported(%v) = %v", err, unsupported(err))
+		}
+	}
+}
+
+func TestRetry(t *testing.T) {
+	cancelled, cancel := context.WithCancel(t.Context())
+	cancel()
+	for _, tt := range []struct {
+		ctx   context.Context
+		err   error
+		again bool
+		want  error
+	}{
+		{t.Context(), nil, false, nil},
+		{t.Context(), unix.EINTR, true, nil},
+		{t.Context(), unix.EAGAIN, true, nil},
+		{cancelled, unix.EAGAIN, false, context.Canceled},
+		{t.Context(), unix.ENOBUFS, false, socket.ErrInterrupted},
+		{t.Context(), unix.EBADF, false, unix.EBADF},
+	} {
+		if again, err := retry(tt.ctx, tt.err); again != tt.again || !errors.Is(err, tt.want) {
+			t.Errorf("retry(%v) = %v, %v", tt.err, again, err)
+		}
+	}
+}
+
+// TestRequests pins what each read asks of the kernel.
+func TestRequests(t *testing.T) {
+	listen := uint32(1 << socket.Listen)
+	rest := uint32(socket.Connections)
+	for _, tt := range []struct {
+		name   string
+		source Source
+		want   socket.StateSet
+		expect []request
+	}{
+		{"listeners, one walk", Source{oneWalk: true}, 1 << socket.Listen, []request{{socket.TCP, familyUnspec, listen, true}}},
+		{"listeners, two walks", Source{}, 1 << socket.Listen, []request{{socket.TCP, familyINET, listen, true}, {socket.TCP, familyINET6, listen, true}}},
+		{"connections, one walk", Source{oneWalk: true}, socket.Connections, []request{{socket.TCP, familyUnspec, rest, false}}},
+		{"unconnected UDP", Source{}, 1 << socket.Unconnected, []request{
+			{socket.UDP, familyINET, 1 << 7, true}, {socket.UDP, familyINET6, 1 << 7, true},
+			{socket.UDPLite, familyINET, 1 << 7, true}, {socket.UDPLite, familyINET6, 1 << 7, true}}},
+	} {
+		if diff := cmp.Diff(tt.expect, tt.source.requests(tt.want), cmp.AllowUnexported(request{})); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", tt.name, diff)
+		}
+	}
+}
