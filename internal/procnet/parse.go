@@ -43,7 +43,7 @@ func parseLine(line []byte, protocol socket.Protocol, family socket.Family, s *s
 	if count < minColumns {
 		return errLine
 	}
-	*s = socket.Socket{Protocol: protocol, Family: family, Known: socket.KnowsUID}
+	*s = socket.Socket{Protocol: protocol, Family: family, Known: socket.KnowsUID | socket.KnowsQueues}
 	var ok [6]bool
 	var kernelState, uid, send, receive uint64
 	s.Local, ok[0] = address(columns[columnLocal], family)

@@ -43,15 +43,15 @@ func TestParseLine(t *testing.T) {
 		{name: "uid too large", line: strings.Replace(tcpListen, " 113 ", " 4294967296 ", 1)},
 		{name: "inode too large", line: strings.Replace(tcpListen, " 4242 ", " 99999999999999999999 ", 1)},
 		{name: "listen", line: tcpListen, want: &socket.Socket{State: socket.Listen, AcceptQueue: 3, UID: 113, Inode: 4242,
-			Known: socket.KnowsUID, Local: netip.MustParseAddrPort("127.0.0.1:8080"), Remote: netip.MustParseAddrPort("0.0.0.0:0")}},
+			Known: socket.KnowsUID | socket.KnowsQueues, Local: netip.MustParseAddrPort("127.0.0.1:8080"), Remote: netip.MustParseAddrPort("0.0.0.0:0")}},
 		{name: "established", line: tcpBusy, want: &socket.Socket{State: socket.Established, SendQueue: 16, ReceiveQueue: 32, Inode: 4243,
-			Known: socket.KnowsUID, Local: netip.MustParseAddrPort("127.0.0.1:8080"), Remote: netip.MustParseAddrPort("127.0.0.2:40000")}},
+			Known: socket.KnowsUID | socket.KnowsQueues, Local: netip.MustParseAddrPort("127.0.0.1:8080"), Remote: netip.MustParseAddrPort("127.0.0.2:40000")}},
 		{name: "time wait is shorter", line: tcpWait, want: &socket.Socket{State: socket.TimeWait,
-			Known: socket.KnowsUID, Local: netip.MustParseAddrPort("127.0.0.1:8080"), Remote: netip.MustParseAddrPort("127.0.0.2:40001")}},
+			Known: socket.KnowsUID | socket.KnowsQueues, Local: netip.MustParseAddrPort("127.0.0.1:8080"), Remote: netip.MustParseAddrPort("127.0.0.2:40001")}},
 		{name: "mapped", line: tcp6Busy, family: socket.IPv6, want: &socket.Socket{Family: socket.IPv6, State: socket.CloseWait, ReceiveQueue: 1, UID: 1000, Inode: 77,
-			Known: socket.KnowsUID, Local: netip.MustParseAddrPort("127.0.0.1:80"), Remote: netip.MustParseAddrPort("127.0.0.2:40002")}},
+			Known: socket.KnowsUID | socket.KnowsQueues, Local: netip.MustParseAddrPort("127.0.0.1:80"), Remote: netip.MustParseAddrPort("127.0.0.2:40002")}},
 		{name: "udp", line: udpBound, protocol: socket.UDP, want: &socket.Socket{Protocol: socket.UDP, State: socket.Unconnected, ReceiveQueue: 768, Drops: 12, Inode: 99,
-			Known: socket.KnowsUID | socket.KnowsDrops, Local: netip.MustParseAddrPort("0.0.0.0:53"), Remote: netip.MustParseAddrPort("0.0.0.0:0")}},
+			Known: socket.KnowsUID | socket.KnowsQueues | socket.KnowsDrops, Local: netip.MustParseAddrPort("0.0.0.0:53"), Remote: netip.MustParseAddrPort("0.0.0.0:0")}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var got socket.Socket

@@ -27,6 +27,9 @@ type Source struct {
 // New returns a source.
 func New() *Source { return &Source{connections: net.ConnectionsWithContext} }
 
+// Protocols returns what the library can read: not UDP-Lite.
+func Protocols() []socket.Protocol { return []socket.Protocol{socket.TCP, socket.UDP} }
+
 // Sockets implements [socket.Source]. The library gathers the whole table
 // before the first socket is yielded, so memory grows with it.
 func (s *Source) Sockets(ctx context.Context, want socket.StateSet) iter.Seq2[*socket.Socket, error] {

@@ -206,7 +206,7 @@ func (r *reader) decode(b []byte) error {
 	s.Cookie = uint64(native.Uint32(b[44:])) | uint64(native.Uint32(b[48:]))<<32
 	s.UID = native.Uint32(b[64:])
 	s.Inode = uint64(native.Uint32(b[68:]))
-	s.Known = socket.KnowsUID
+	s.Known = socket.KnowsUID | socket.KnowsQueues
 
 	receive, send := native.Uint32(b[56:]), native.Uint32(b[60:])
 	if s.State == socket.Listen {

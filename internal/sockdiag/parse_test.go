@@ -167,7 +167,7 @@ func TestParseStopsWhenToldTo(t *testing.T) {
 }
 
 func TestDecode(t *testing.T) {
-	common := socket.Socket{Known: socket.KnowsUID, UID: 1000, Inode: 4242, Cookie: 1<<32 | 0xdeadbeef}
+	common := socket.Socket{Known: socket.KnowsUID | socket.KnowsQueues, UID: 1000, Inode: 4242, Cookie: 1<<32 | 0xdeadbeef}
 	with := func(change func(*socket.Socket)) socket.Socket {
 		s := common
 		change(&s)

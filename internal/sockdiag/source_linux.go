@@ -57,15 +57,17 @@ func (s *Source) Sockets(ctx context.Context, want socket.StateSet) iter.Seq2[*s
 		defer c.close()
 		for _, req := range s.requests(want) {
 			stopped, err := c.dump(ctx, req, yield)
-			if errors.Is(err, unix.ENOENT) && req.protocol == socket.UDPLite {
-				err = nil // this kernel was built without UDP-Lite
-			}
-			if err != nil {
-				yield(nil, fmt.Errorf("sockdiag: dump %v: %w", req.protocol, unsupported(err)))
-				return
-			}
 			if stopped {
 				return
+			}
+			if errors.Is(err, unix.ENOENT) && req.protocol == socket.UDPLite {
+				continue // this kernel was built without UDP-Lite
+			}
+			if err != nil && !yield(nil, fmt.Errorf("sockdiag: dump %v: %w", req.protocol, unsupported(err))) {
+				return
+			}
+			if err != nil && !errors.Is(err, errDumpIntr) {
+				return // the socket may hold the rest of this dump
 			}
 		}
 	}

@@ -14,6 +14,8 @@ type Flow struct {
 	States StateCounts
 	// ReceiveQueue and SendQueue are the bytes waiting in these sockets.
 	ReceiveQueue, SendQueue uint64
+	// QueuesUnknown says that the source cannot tell the bytes of some of them.
+	QueuesUnknown bool
 }
 
 // PortFlow is the flow of one port.
@@ -42,23 +44,29 @@ type Traffic struct {
 }
 
 // ReadConnections folds the sockets of a read of [Connections]. It returns the
-// first error that is not [ErrMalformed].
+// first error that is not [ErrMalformed]; beside an [ErrInterrupted] it returns
+// what was read.
 func ReadConnections(sockets iter.Seq2[*Socket, error], table *Table) (*Traffic, error) {
 	t := &Traffic{Inbound: make([]Flow, len(table.Listeners))}
 	outbound, orphaned := newPortFlows(), newPortFlows()
+	var interrupted error
 	for s, err := range sockets {
-		if err != nil {
-			if errors.Is(err, ErrMalformed) {
-				t.Malformed++
-				continue
-			}
+		switch {
+		case err == nil:
+		case errors.Is(err, ErrMalformed):
+			t.Malformed++
+			continue
+		case errors.Is(err, ErrInterrupted):
+			interrupted = err
+			continue
+		default:
 			return nil, err
 		}
 		t.Totals[s.Protocol][s.Family][s.State]++
 		t.flowOf(s, table, outbound, orphaned).count(s)
 	}
 	t.Outbound, t.Orphaned = outbound.sorted(), orphaned.sorted()
-	return t, nil
+	return t, interrupted
 }
 
 // flowOf decides whose connection a socket is. A socket in SYN_SENT asked for
@@ -90,6 +98,7 @@ func (f *Flow) count(s *Socket) {
 	f.States[s.State]++
 	f.ReceiveQueue += uint64(s.ReceiveQueue)
 	f.SendQueue += uint64(s.SendQueue)
+	f.QueuesUnknown = f.QueuesUnknown || !s.Known.Has(KnowsQueues)
 }
 
 // Add adds the sockets and bytes of g to f.
@@ -99,6 +108,7 @@ func (f *Flow) Add(g Flow) {
 	}
 	f.ReceiveQueue += g.ReceiveQueue
 	f.SendQueue += g.SendQueue
+	f.QueuesUnknown = f.QueuesUnknown || g.QueuesUnknown
 }
 
 // Sockets returns how many sockets the flow has.

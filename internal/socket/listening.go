@@ -84,16 +84,22 @@ type tcpPort struct {
 }
 
 // ReadListening folds the sockets of a read of [Listening] into a table.
-// It returns the first error that is not [ErrMalformed].
+// It returns the first error that is not [ErrMalformed]; beside an
+// [ErrInterrupted] it returns the table of what was read.
 func ReadListening(sockets iter.Seq2[*Socket, error], host Host) (*Table, error) {
 	t := &Table{host: host}
 	index := map[ListenerID]int{}
+	var interrupted error
 	for s, err := range sockets {
-		if errors.Is(err, ErrMalformed) {
+		switch {
+		case err == nil:
+		case errors.Is(err, ErrMalformed):
 			t.Malformed++
 			continue
-		}
-		if err != nil {
+		case errors.Is(err, ErrInterrupted):
+			interrupted = err
+			continue
+		default:
 			return nil, err
 		}
 		t.Totals[s.Protocol][s.Family][s.State]++
@@ -104,7 +110,7 @@ func ReadListening(sockets iter.Seq2[*Socket, error], host Host) (*Table, error)
 	slices.SortFunc(t.Listeners, func(a, b Listener) int { return a.compare(b.ListenerID) })
 	t.presumeDualStack()
 	t.indexPorts()
-	return t, nil
+	return t, interrupted
 }
 
 // isListener reports whether others can send to the socket: it listens (TCP),

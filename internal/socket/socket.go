@@ -27,11 +27,12 @@ type Socket struct {
 	// (SO_BINDTODEVICE, or the scope of a link-local address), else empty.
 	Interface string
 
-	// ReceiveQueue and SendQueue are bytes waiting in the socket. They are
-	// zero for a LISTEN socket, where the kernel's fields mean something else.
+	// ReceiveQueue and SendQueue are bytes waiting in the socket (fact
+	// KnowsQueues). They are zero for a LISTEN socket, where the kernel's fields
+	// mean something else.
 	ReceiveQueue, SendQueue uint32
 	// AcceptQueue is the number of connections waiting for accept(2), of a
-	// LISTEN socket only.
+	// LISTEN socket only (fact KnowsQueues).
 	AcceptQueue uint32
 	// AcceptQueueLimit is the backlog in force after net.core.somaxconn, of a
 	// LISTEN socket only (fact KnowsAcceptQueueLimit).
@@ -67,7 +68,8 @@ type Facts uint8
 
 // The facts that only some sources can read.
 const (
-	KnowsAcceptQueueLimit Facts = 1 << iota
+	KnowsQueues Facts = 1 << iota
+	KnowsAcceptQueueLimit
 	KnowsDrops
 	KnowsV6Only
 	KnowsUID
@@ -230,9 +232,9 @@ func (set StateSet) Has(s State) bool { return set&(1<<s) != 0 }
 
 // A Source reads the sockets of one network namespace.
 //
-// Sockets yields every socket that is in one of the wanted states. An error
-// that is [ErrMalformed] is about one row and the read goes on; any other
-// error is the last thing yielded. The socket yielded is valid until the next
+// Sockets yields every socket that is in one of the wanted states. After an
+// error that is [ErrMalformed], which is about one row, or [ErrInterrupted],
+// the read may go on; any other error is the last thing yielded. The socket yielded is valid until the next
 // one. The read ends early when the context does, with its error.
 type Source interface {
 	Sockets(ctx context.Context, want StateSet) iter.Seq2[*Socket, error]

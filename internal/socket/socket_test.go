@@ -48,7 +48,7 @@ func TestNames(t *testing.T) {
 // host has the ephemeral range of a Linux default.
 var host = Host{Ephemeral: PortRange{32768, 60999}}
 
-const allKnown = KnowsAcceptQueueLimit | KnowsDrops | KnowsV6Only | KnowsUID
+const allKnown = KnowsQueues | KnowsAcceptQueueLimit | KnowsDrops | KnowsV6Only | KnowsUID
 
 func tcp(state State, local, remote string, change ...func(*Socket)) Socket {
 	return made(TCP, state, local, remote, change)
@@ -285,6 +285,13 @@ func TestErrors(t *testing.T) {
 	}
 	if _, err := ReadConnections(failing(boom), &Table{}); !errors.Is(err, boom) {
 		t.Errorf("ReadConnections: %v", err)
+	}
+
+	if table, err := ReadListening(failing(ErrInterrupted, tcp(Listen, "0.0.0.0:80", "")), host); !errors.Is(err, ErrInterrupted) || len(table.Listeners) != 1 {
+		t.Errorf("an interrupted ReadListening: %+v, %v", table, err)
+	}
+	if traffic, err := ReadConnections(failing(ErrInterrupted, tcp(SynSent, "10.0.0.1:1", "10.0.0.2:2")), &Table{}); !errors.Is(err, ErrInterrupted) || len(traffic.Outbound) != 1 {
+		t.Errorf("an interrupted ReadConnections: %+v, %v", traffic, err)
 	}
 
 	bad := fmt.Errorf("%w: line 3", ErrMalformed)
