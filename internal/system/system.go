@@ -1,0 +1,47 @@
+// Package system chooses how the host is read: it is the one place that knows
+// which operating system this is.
+package system
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/port-exporter/port_exporter/internal/socket"
+)
+
+// The names of the sources, as --source and port_source_info have them.
+const (
+	Auto     = "auto"
+	SockDiag = "sock_diag"
+	ProcFS   = "procfs"
+	GopsUtil = "gopsutil"
+)
+
+// SourceNames returns every value of --source.
+func SourceNames() []string { return []string{Auto, SockDiag, ProcFS, GopsUtil} }
+
+// System is a host that can be read.
+type System struct {
+	// Source reads the sockets, and Name says which of them it is.
+	Source socket.Source
+	Name   string
+	// Protocols are those that Source can read.
+	Protocols []socket.Protocol
+	// Fallback says why Name is not the best source of this system: nil if it
+	// is, or was asked for.
+	Fallback error
+	// EphemeralPorts reads the range of ports that clients get. Beside an error
+	// it returns the system's default.
+	EphemeralPorts func() (socket.PortRange, error)
+}
+
+// Open returns this host, read through the named source, with procfs at the
+// given place (Linux only). The error is errors.ErrUnsupported for a source
+// that this system does not have.
+func Open(ctx context.Context, source, procfs string) (*System, error) {
+	s, err := open(ctx, source, procfs)
+	if err != nil {
+		return nil, fmt.Errorf("source %s: %w", source, err)
+	}
+	return s, nil
+}

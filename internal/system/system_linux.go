@@ -1,0 +1,62 @@
+package system
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/port-exporter/port_exporter/internal/procnet"
+	"github.com/port-exporter/port_exporter/internal/psnet"
+	"github.com/port-exporter/port_exporter/internal/sockdiag"
+	"github.com/port-exporter/port_exporter/internal/socket"
+)
+
+// defaultEphemeralPorts is what Linux starts with (inet_init_net in
+// net/ipv4/af_inet.c).
+var defaultEphemeralPorts = socket.PortRange{First: 32768, Last: 60999}
+
+func open(ctx context.Context, source, procfs string) (*System, error) {
+	s := &System{Name: source, EphemeralPorts: func() (socket.PortRange, error) { return ephemeralPorts(procfs) }}
+	var err error
+	switch source {
+	case Auto:
+		s.Name = SockDiag
+		if s.Source, err = sockdiag.New(ctx); errors.Is(err, errors.ErrUnsupported) {
+			s.Name, s.Fallback = ProcFS, err
+			s.Source, err = procnet.New(procfs)
+		}
+	case SockDiag:
+		s.Source, err = sockdiag.New(ctx)
+	case ProcFS:
+		s.Source, err = procnet.New(procfs)
+	case GopsUtil:
+		s.Source = psnet.New()
+	default:
+		err = errors.ErrUnsupported
+	}
+	if err != nil {
+		return nil, err
+	}
+	s.Protocols = socket.Protocols()
+	if s.Name == GopsUtil {
+		s.Protocols = psnet.Protocols()
+	}
+	return s, nil
+}
+
+// ephemeralPorts reads net.ipv4.ip_local_port_range of this network namespace;
+// it holds for IPv6 too (ip(7)).
+func ephemeralPorts(procfs string) (socket.PortRange, error) {
+	path := filepath.Join(procfs, "sys/net/ipv4/ip_local_port_range")
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return defaultEphemeralPorts, err
+	}
+	var r socket.PortRange
+	if _, err := fmt.Sscan(string(b), &r.First, &r.Last); err != nil {
+		return defaultEphemeralPorts, fmt.Errorf("%s: %w", path, err)
+	}
+	return r, nil
+}

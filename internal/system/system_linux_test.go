@@ -1,0 +1,62 @@
+package system
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/port-exporter/port_exporter/internal/socket"
+)
+
+func TestOpen(t *testing.T) {
+	for _, name := range SourceNames() {
+		s, err := Open(t.Context(), name, "/proc")
+		if errors.Is(err, errors.ErrUnsupported) && name == SockDiag {
+			t.Logf("no sock_diag here: %v", err)
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if name != Auto && (s.Name != name || s.Fallback != nil) {
+			t.Errorf("asked for %s, got %s (%v)", name, s.Name, s.Fallback)
+		}
+		if r, err := s.EphemeralPorts(); err != nil || r.First == 0 || r.Last < r.First {
+			t.Errorf("ephemeral ports %v, %v", r, err)
+		}
+		for _, err := range s.Source.Sockets(t.Context(), socket.Listening) {
+			if err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+	}
+	if _, err := Open(t.Context(), "ebpf", "/proc"); !errors.Is(err, errors.ErrUnsupported) {
+		t.Errorf("an unknown source: %v", err)
+	}
+	if _, err := Open(t.Context(), ProcFS, t.TempDir()); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a place without procfs: %v", err)
+	}
+}
+
+func TestEphemeralPorts(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "sys/net/ipv4/ip_local_port_range")
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if r, err := ephemeralPorts(dir); err == nil || r != defaultEphemeralPorts {
+		t.Errorf("without the file: %v, %v", r, err)
+	}
+	for text, want := range map[string]socket.PortRange{
+		"": defaultEphemeralPorts, "10000": defaultEphemeralPorts, "99999 100000": defaultEphemeralPorts,
+		"10000\t10010\n": {First: 10000, Last: 10010},
+	} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if r, err := ephemeralPorts(dir); r != want || (err == nil) != (want != defaultEphemeralPorts) {
+			t.Errorf("%q: %v, %v", text, r, err)
+		}
+	}
+}
