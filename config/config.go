@@ -1,0 +1,120 @@
+// Package config turns a YAML file into validated values. Keys are strict, and
+// every error names its place.
+package config
+
+import (
+	"bytes"
+	_ "embed"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"go.yaml.in/yaml/v3"
+)
+
+//go:embed port_exporter.yml
+var reference []byte
+
+// Config is a validated configuration.
+type Config struct {
+	Limits Limits
+
+	raw raw
+}
+
+// Limits bound the number of series.
+type Limits struct {
+	Listeners     int // listeners told apart
+	OutboundPorts int // remote ports of outbound connections
+	OrphanedPorts int // local ports of orphaned connections
+}
+
+// raw has the shape of the file.
+type raw struct {
+	Limits rawLimits `yaml:"limits"`
+}
+
+type rawLimits struct {
+	Listeners     int `yaml:"listeners"`
+	OutboundPorts int `yaml:"outbound_ports"`
+	OrphanedPorts int `yaml:"orphaned_ports"`
+}
+
+// defaults is the one place that has the values of keys that are left out; a
+// test compares it with the reference file.
+func defaults() raw {
+	return raw{Limits: rawLimits{Listeners: 4096, OutboundPorts: 25, OrphanedPorts: 25}}
+}
+
+// Reference returns the text of the reference configuration.
+func Reference() []byte { return bytes.Clone(reference) }
+
+// Default returns the configuration without a file.
+func Default() *Config {
+	c, err := defaults().validate()
+	if err != nil {
+		panic(err) // a test parses the same values
+	}
+	return c
+}
+
+// Load reads a file. The error names the file, and the line and key in it.
+func Load(path string) (*Config, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	c, err := Parse(text)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return c, nil
+}
+
+// Parse reads the text of a file. All that is wrong with it comes in one
+// error, a line or two for each fault.
+func Parse(text []byte) (*Config, error) {
+	decoder := yaml.NewDecoder(bytes.NewReader(text))
+	var doc yaml.Node
+	r := defaults()
+	switch err := decoder.Decode(&doc); {
+	case errors.Is(err, io.EOF): // an empty file keeps every default
+	case err != nil:
+		return nil, err
+	default:
+		if err := decode(doc.Content[0], &r); err != nil {
+			return nil, err
+		}
+	}
+	if err := decoder.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
+		return nil, errors.New("more than one YAML document\nhint: remove everything from the second --- on")
+	}
+	return r.validate()
+}
+
+// YAML returns the configuration in force, defaults included.
+func (c *Config) YAML() ([]byte, error) { return yaml.Marshal(c.raw) }
+
+func (r raw) validate() (*Config, error) {
+	l := r.Limits
+	err := errors.Join(
+		between("limits.listeners", l.Listeners, 1, 100_000),
+		between("limits.outbound_ports", l.OutboundPorts, 0, 1000),
+		between("limits.orphaned_ports", l.OrphanedPorts, 0, 1000),
+	)
+	if err != nil {
+		return nil, err
+	}
+	return &Config{
+		Limits: Limits{Listeners: l.Listeners, OutboundPorts: l.OutboundPorts, OrphanedPorts: l.OrphanedPorts},
+		raw:    r,
+	}, nil
+}
+
+func between(place string, value, low, high int) error {
+	if low <= value && value <= high {
+		return nil
+	}
+	return fmt.Errorf("%s: %d is out of range\nhint: it must be from %d to %d", place, value, low, high)
+}

@@ -1,0 +1,109 @@
+package config
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestErrorsNameTheirPlace(t *testing.T) {
+	for _, tt := range []struct {
+		name, text string
+		want       []string
+	}{
+		{"not YAML", "limits: [", []string{"line 1"}},
+		{"a list at the top", "- 1", []string{"line 1: top level", "a list", "hint: the keys are limits"}},
+		{"unknown key", "limits:\n  listener: 5\n", []string{"line 2: limits.listener: unknown key", `did you mean "listeners"?`}},
+		{"unknown key that resembles none", "targets: []\n", []string{"line 1: targets: unknown key", "the keys here are limits"}},
+		{"twice", "limits:\n  listeners: 5\n  listeners: 6\n", []string{"line 3: limits.listeners: stands twice", "in line 2"}},
+		{"a text for a number", "limits:\n  listeners: many\n", []string{`line 2: limits.listeners: "many" is not a whole number`}},
+		{"a fraction", "limits:\n  listeners: 1.5\n", []string{"limits.listeners", "whole number"}},
+		{"a list for a number", "limits:\n  listeners: [1]\n", []string{"line 2: limits.listeners: a list is not a whole number"}},
+		{"a number for a mapping", "limits: 5\n", []string{`line 1: limits: "5" where keys are expected`}},
+		{"too small", "limits: {listeners: 0}\n", []string{"limits.listeners: 0 is out of range", "hint: it must be from 1 to 100000"}},
+		{"negative", "limits: {outbound_ports: -1}\n", []string{"limits.outbound_ports: -1"}},
+		{"too large", "limits: {orphaned_ports: 1001}\n", []string{"limits.orphaned_ports: 1001"}},
+		{"all faults at once", "limits:\n  x: 1\n  y: 2\nz: 3\n", []string{"line 2", "line 3", "line 4"}},
+		{"two documents", "limits: {}\n---\nlimits: {}\n", []string{"more than one YAML document"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			_, err := Parse([]byte(tt.text))
+			if err == nil {
+				t.Fatal("it was accepted")
+			}
+			for _, want := range tt.want {
+				if !strings.Contains(err.Error(), want) {
+					t.Errorf("%q lacks %q", err, want)
+				}
+			}
+		})
+	}
+}
+
+func TestMissingKeysKeepDefaults(t *testing.T) {
+	for _, text := range []string{"", "# nothing\n", "limits:\n", "limits: {}\n", "---\n"} {
+		got, err := Parse([]byte(text))
+		if err != nil {
+			t.Fatalf("%q: %v", text, err)
+		}
+		if diff := cmp.Diff(Default().Limits, got.Limits); diff != "" {
+			t.Errorf("%q (-want +got):\n%s", text, diff)
+		}
+	}
+	got, err := Parse([]byte("limits:\n  outbound_ports: 3\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := (Limits{Listeners: 4096, OutboundPorts: 3, OrphanedPorts: 25}); got.Limits != want {
+		t.Errorf("got %+v, want %+v", got.Limits, want)
+	}
+}
+
+// TestReference holds the reference file to be complete: written out again, it
+// has the keys and values that the defaults have.
+func TestReference(t *testing.T) {
+	parsed, err := Parse(Reference())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(defaults(), parsed.raw); diff != "" {
+		t.Errorf("the reference is not the default (-default +reference):\n%s", diff)
+	}
+	written, err := Default().YAML()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(written)) {
+		if !strings.Contains(string(Reference()), strings.TrimSpace(line)) {
+			t.Errorf("the reference lacks %q", line)
+		}
+	}
+}
+
+func TestLoad(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "c.yml")
+	if _, err := Load(path); err == nil || !strings.Contains(err.Error(), path) {
+		t.Errorf("a missing file: %v", err)
+	}
+	if err := os.WriteFile(path, []byte("limit: {}"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Load(path); err == nil || !strings.Contains(err.Error(), path+": line 1: limit: unknown key") {
+		t.Errorf("a bad file: %v", err)
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add(reference)
+	f.Add([]byte("limits: &a {listeners: 1}\nx: *a\n"))
+	f.Add([]byte("a: &a [*a]"))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		c, err := Parse(text)
+		if (c == nil) == (err == nil) {
+			t.Errorf("%v, %v", c, err)
+		}
+	})
+}
