@@ -1,6 +1,3 @@
-// Package porttest holds what tests of several packages share: network
-// namespaces, sockets in exact states, a source of invented sockets, golden
-// files. Only tests import it.
 package porttest
 
 import (

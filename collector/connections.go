@@ -1,0 +1,118 @@
+package collector
+
+import (
+	"context"
+	"slices"
+
+	"github.com/port-exporter/port_exporter/internal/socket"
+)
+
+var (
+	inboundConnections = gauge("port_inbound_connections",
+		"TCP sockets whose local end belongs to a listener, by the bind address of that listener and state. "+
+			"established, time_wait, close_wait and syn_recv are always there, other states when not 0.",
+		bind(listenerLabels, "state")...)
+	outboundConnections = gauge("port_outbound_connections",
+		"TCP connections made from here, by remote port and state: the busiest remote ports, the rest as \"other\". "+
+			"established, time_wait, close_wait and syn_sent are always there, other states when not 0.",
+		"netns", "protocol", "remote_port", "state")
+	orphanedConnections = gauge("port_orphaned_connections",
+		"TCP sockets on a local port that is not ephemeral and that nothing listens on (any more), by that port and state: "+
+			"the busiest ports, the rest as \"other\".",
+		"netns", "protocol", "port", "state")
+	inboundReceiveQueue = gauge("port_inbound_receive_queue_bytes",
+		"Bytes that were received and not yet read, over the connections of a listener.", listenerLabels...)
+	inboundSendQueue = gauge("port_inbound_send_queue_bytes",
+		"Bytes that were written and not yet acknowledged by the peer, over the connections of a listener.", listenerLabels...)
+	outboundReceiveQueue = gauge("port_outbound_receive_queue_bytes",
+		"Bytes that were received and not yet read, over outbound connections by remote port.", "netns", "protocol", "remote_port")
+	outboundSendQueue = gauge("port_outbound_send_queue_bytes",
+		"Bytes that were written and not yet acknowledged by the peer, over outbound connections by remote port.", "netns", "protocol", "remote_port")
+)
+
+// connections tells of the TCP sockets that do not listen, by service.
+type connections struct{ limits Limits }
+
+func (connections) Name() string { return "connections" }
+
+func (connections) Families() []*Family {
+	return []*Family{inboundConnections, outboundConnections, orphanedConnections,
+		inboundReceiveQueue, inboundSendQueue, outboundReceiveQueue, outboundSendQueue}
+}
+
+func (c connections) Collect(_ context.Context, host *Snapshot, out *Output) error {
+	table, err := host.Listening()
+	if err != nil {
+		return err
+	}
+	traffic, err := host.Connections()
+	if err != nil {
+		return err
+	}
+	addInbound(out, table, traffic)
+	c.addOutbound(out, traffic.Outbound)
+	c.addOrphaned(out, traffic.Orphaned)
+	return nil
+}
+
+func addInbound(out *Output, table *socket.Table, traffic *socket.Traffic) {
+	always := []socket.State{socket.Established, socket.TimeWait, socket.CloseWait, socket.SynRecv}
+	for i, l := range table.Listeners {
+		if l.Protocol != socket.TCP {
+			continue
+		}
+		id, flow := labelsOf(l.ListenerID), traffic.Inbound[i]
+		addStates(out, inboundConnections, flow, always, id)
+		if l.Known.Has(socket.KnowsQueues) {
+			out.add(inboundReceiveQueue, float64(flow.ReceiveQueue), bind(id)...)
+			out.add(inboundSendQueue, float64(flow.SendQueue), bind(id)...)
+		}
+	}
+	if table.Folded > 0 {
+		id := []string{hostNetns, socket.TCP.String(), other, other, ""}
+		addStates(out, inboundConnections, traffic.InboundFolded, always, id)
+	}
+}
+
+func (c connections) addOutbound(out *Output, flows []socket.PortFlow) {
+	always := []socket.State{socket.Established, socket.TimeWait, socket.CloseWait, socket.SynSent}
+	folded := eachPort(flows, c.limits.OutboundPorts, func(port string, flow socket.Flow) {
+		id := []string{hostNetns, socket.TCP.String(), port}
+		addStates(out, outboundConnections, flow, always, id)
+		if !flow.QueuesUnknown {
+			out.add(outboundReceiveQueue, float64(flow.ReceiveQueue), bind(id)...)
+			out.add(outboundSendQueue, float64(flow.SendQueue), bind(id)...)
+		}
+	})
+	out.fold(outboundConnections, folded)
+}
+
+func (c connections) addOrphaned(out *Output, flows []socket.PortFlow) {
+	folded := eachPort(flows, c.limits.OrphanedPorts, func(port string, flow socket.Flow) {
+		addStates(out, orphanedConnections, flow, nil, []string{hostNetns, socket.TCP.String(), port})
+	})
+	out.fold(orphanedConnections, folded)
+}
+
+// eachPort calls add for the n busiest ports, and for "other" if there are
+// more. It returns how many more.
+func eachPort(flows []socket.PortFlow, n int, add func(port string, flow socket.Flow)) (folded int) {
+	top, rest, folded := socket.Top(flows, n)
+	for _, f := range top {
+		add(portLabel(f.Port), f.Flow)
+	}
+	if folded > 0 {
+		add(other, rest)
+	}
+	return folded
+}
+
+// addStates adds a flow's count for each state that is always told, and for
+// each other one that is not zero.
+func addStates(out *Output, f *Family, flow socket.Flow, always []socket.State, id []string) {
+	for _, state := range socket.TCP.States() {
+		if n := flow.States[state]; n > 0 || slices.Contains(always, state) {
+			out.add(f, float64(n), bind(id, state.String())...)
+		}
+	}
+}

@@ -1,0 +1,84 @@
+package collector
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/port-exporter/port_exporter/internal/porttest"
+)
+
+// TestMetricsDocument holds docs/metrics.md to the families in the code.
+func TestMetricsDocument(t *testing.T) {
+	porttest.Golden(t, "../docs/metrics.md", metricsDocument())
+}
+
+func metricsDocument() string {
+	var b strings.Builder
+	b.WriteString("# Metrics\n\n<!-- Generated from the families in collector/ by `make generate`; do not edit. -->\n\n" +
+		"Every socket metric has a `netns` label: empty is the network namespace that the exporter runs in.\n\n")
+	for _, c := range collectors(Options{}) {
+		fmt.Fprintf(&b, "## Collector `%s`\n\n", c.Name())
+		writeFamilies(&b, c.Families())
+	}
+	b.WriteString("## About the exporter\n\n")
+	writeFamilies(&b, selfFamilies())
+	b.WriteString(otherFamilies)
+	return b.String()
+}
+
+func writeFamilies(b *strings.Builder, families []*Family) {
+	b.WriteString("| metric | type | labels | meaning |\n| --- | --- | --- | --- |\n")
+	for _, f := range families {
+		fmt.Fprintf(b, "| `%s` | %s | %s | %s |\n", f.Name, f.TypeName(), strings.Join(f.Labels, ", "), f.Help)
+	}
+	b.WriteString("\n")
+}
+
+// otherFamilies are those that main and the libraries add.
+const otherFamilies = "## About the process\n\n" +
+	"| metric | type | labels | meaning |\n| --- | --- | --- | --- |\n" +
+	"| `port_exporter_build_info` | gauge | version, revision, branch, goversion, goos, goarch, tags | 1 for the build that runs. |\n" +
+	"| `port_config_last_reload_successful` | gauge |  | Whether the last load of the configuration succeeded (1) or the one before is still in force (0). |\n" +
+	"| `port_config_last_reload_success_timestamp_seconds` | gauge |  | When the configuration in force was loaded, in seconds since the epoch. |\n" +
+	"\nThe Go runtime (`go_*`), process (`process_*`) and handler (`promhttp_*`) metrics of client_golang are there unless " +
+	"`--web.disable-exporter-metrics` is given.\n"
+
+func TestFamilies(t *testing.T) {
+	families := Families()
+	names := map[string]bool{}
+	for _, f := range families {
+		if names[f.Name] {
+			t.Errorf("%s is declared twice", f.Name)
+		}
+		names[f.Name] = true
+		if strings.ContainsAny(f.Help, "|\n") {
+			t.Errorf("the help of %s breaks the table", f.Name)
+		}
+		for _, label := range f.Labels {
+			if slices.Contains([]string{"service", "owner", "env", "type", "job", "instance", "pid", "inode", "fd"}, label) {
+				t.Errorf("%s has the label %s", f.Name, label)
+			}
+		}
+	}
+}
+
+// TestEveryFamilyIsToldSomewhere makes sure that no family is declared and
+// never emitted.
+func TestEveryFamilyIsToldSomewhere(t *testing.T) {
+	var all strings.Builder
+	for name := range stories {
+		text, err := os.ReadFile("testdata/" + name + ".prom")
+		if err != nil {
+			t.Fatal(err)
+		}
+		all.Write(text)
+	}
+	for _, f := range Families() {
+		if !strings.Contains(all.String(), "# TYPE "+f.Name+" "+f.TypeName()+"\n") {
+			t.Errorf("no golden file has %s", f.Name)
+		}
+	}
+}

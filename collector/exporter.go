@@ -1,0 +1,215 @@
+// Package collector turns what was read of a host into metric families. It
+// makes no system call: sources, clocks and limits are handed to it.
+package collector
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/port-exporter/port_exporter/internal/socket"
+)
+
+// Collector is one group of families that succeed or fail together.
+type Collector interface {
+	// Name is the value of collect[], of the collector label and of the
+	// --collector.<name> flag.
+	Name() string
+	// Families are all the families that Collect may add to.
+	Families() []*Family
+	// Collect adds its samples to out. With an error, none of them is emitted.
+	Collect(ctx context.Context, host *Snapshot, out *Output) error
+}
+
+// Options say what an exporter reads and how much it may tell.
+type Options struct {
+	Source         socket.Source
+	SourceName     string            // for port_source_info
+	Protocols      []socket.Protocol // what the source can read
+	EphemeralPorts func() (socket.PortRange, error)
+	Limits         Limits
+	Memory         *Memory
+	// Disabled names collectors that do not run.
+	Disabled []string
+	Logger   *slog.Logger
+}
+
+// Limits bound the number of series.
+type Limits struct {
+	Listeners     int // listeners told apart
+	OutboundPorts int // remote ports of outbound connections
+	OrphanedPorts int // local ports of orphaned connections
+}
+
+// Exporter makes the metrics of a host. It is immutable and safe for
+// concurrent use.
+type Exporter struct {
+	options    Options
+	collectors []Collector
+}
+
+// New returns an exporter.
+func New(o Options) *Exporter {
+	e := &Exporter{options: o}
+	for _, c := range collectors(o) {
+		if !slices.Contains(o.Disabled, c.Name()) {
+			e.collectors = append(e.collectors, c)
+		}
+	}
+	return e
+}
+
+// collectors is every collector there is.
+func collectors(o Options) []Collector {
+	return []Collector{sockets{protocols: o.Protocols}, listeners{}, connections{limits: o.Limits}}
+}
+
+// Names returns the name of every collector there is.
+func Names() []string {
+	var names []string
+	for _, c := range collectors(Options{}) {
+		names = append(names, c.Name())
+	}
+	return names
+}
+
+// Families returns every family that an exporter may emit.
+func Families() []*Family {
+	var families []*Family
+	for _, c := range collectors(Options{}) {
+		families = append(families, c.Families()...)
+	}
+	return append(families, selfFamilies()...)
+}
+
+// UnknownCollectorError says that a collector was asked for that does not run.
+type UnknownCollectorError struct {
+	Name    string
+	Enabled []string
+}
+
+func (e *UnknownCollectorError) Error() string {
+	return fmt.Sprintf("unknown or disabled collector %q\nhint: the enabled collectors are %s", e.Name, strings.Join(e.Enabled, ", "))
+}
+
+// Filter narrows a scrape; empty means everything.
+type Filter struct {
+	Collectors []string // collect[]
+	Families   []string // name[]: only collectors that have one of them run
+}
+
+// Scrape returns the metrics of one scrape, which ends with ctx. The error is
+// an [UnknownCollectorError].
+func (e *Exporter) Scrape(ctx context.Context, f Filter) (prometheus.Collector, error) {
+	var enabled []string
+	for _, c := range e.collectors {
+		enabled = append(enabled, c.Name())
+	}
+	for _, name := range f.Collectors {
+		if !slices.Contains(enabled, name) {
+			return nil, &UnknownCollectorError{Name: name, Enabled: enabled}
+		}
+	}
+	s := &scrape{ctx: ctx, exporter: e}
+	for _, c := range e.collectors {
+		if f.wants(c) {
+			s.collectors = append(s.collectors, c)
+		}
+	}
+	return s, nil
+}
+
+func (f Filter) wants(c Collector) bool {
+	if len(f.Collectors) > 0 && !slices.Contains(f.Collectors, c.Name()) {
+		return false
+	}
+	return len(f.Families) == 0 || slices.ContainsFunc(c.Families(), func(family *Family) bool {
+		return slices.Contains(f.Families, family.Name)
+	})
+}
+
+// scrape is one scrape, as a collector for a registry of its own.
+type scrape struct {
+	ctx        context.Context
+	exporter   *Exporter
+	collectors []Collector
+}
+
+// Describe implements [prometheus.Collector].
+func (s *scrape) Describe(ch chan<- *prometheus.Desc) {
+	for _, c := range s.collectors {
+		for _, f := range c.Families() {
+			ch <- f.desc
+		}
+	}
+	for _, f := range selfFamilies() {
+		ch <- f.desc
+	}
+}
+
+// outcome is how one collector did.
+type outcome struct {
+	name    string
+	out     Output
+	err     error
+	elapsed time.Duration
+}
+
+// Collect implements [prometheus.Collector]: it runs the collectors side by
+// side on one snapshot, and emits what each gathered.
+func (s *scrape) Collect(ch chan<- prometheus.Metric) {
+	host := newSnapshot(s.ctx, s.exporter.options)
+	outcomes := make([]outcome, len(s.collectors))
+	var running sync.WaitGroup
+	for i, c := range s.collectors {
+		running.Go(func() { outcomes[i] = run(s.ctx, c, host) })
+	}
+	running.Wait()
+
+	var self Output
+	for _, o := range outcomes {
+		self.add(collectorDuration, o.elapsed.Seconds(), o.name)
+		if o.err != nil {
+			s.exporter.options.Logger.Error("collector failed", "collector", o.name, "err", o.err, "duration", o.elapsed)
+			self.add(collectorSuccess, 0, o.name)
+			continue
+		}
+		self.add(collectorSuccess, 1, o.name)
+		o.out.emit(ch)
+	}
+	s.exporter.addSelf(&self)
+	self.emit(ch)
+}
+
+func (o *Output) emit(ch chan<- prometheus.Metric) {
+	for _, m := range o.metrics {
+		ch <- m
+	}
+}
+
+// run runs one collector until it is done or ctx is. One that does not heed
+// ctx is left behind, so that it cannot hold up the others; what it gathers
+// then is thrown away.
+func run(ctx context.Context, c Collector, host *Snapshot) outcome {
+	start := time.Now()
+	done := make(chan outcome, 1)
+	go func() {
+		o := outcome{name: c.Name()}
+		o.err = c.Collect(ctx, host, &o.out)
+		done <- o
+	}()
+	var o outcome
+	select {
+	case o = <-done:
+	case <-ctx.Done():
+		o = outcome{name: c.Name(), err: context.Cause(ctx)}
+	}
+	o.elapsed = time.Since(start)
+	return o
+}

@@ -1,0 +1,408 @@
+package collector
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"log/slog"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/prometheus/common/expfmt"
+
+	"github.com/port-exporter/port_exporter/internal/porttest"
+	"github.com/port-exporter/port_exporter/internal/socket"
+)
+
+// made is porttest.Socket, under a name short enough for tables.
+var made = porttest.Socket
+
+func options(source socket.Source) Options {
+	return Options{
+		Source:         source,
+		SourceName:     "sock_diag",
+		Protocols:      socket.Protocols(),
+		EphemeralPorts: func() (socket.PortRange, error) { return socket.PortRange{First: 32768, Last: 60999}, nil },
+		Limits:         Limits{Listeners: 100, OutboundPorts: 2, OrphanedPorts: 2},
+		Memory:         NewMemory(time.Now),
+		Logger:         slog.New(slog.DiscardHandler),
+	}
+}
+
+// registry returns a registry that holds one scrape.
+func registry(t testing.TB, ctx context.Context, o Options, f Filter) *prometheus.Registry {
+	t.Helper()
+	scrape, err := New(o).Scrape(ctx, f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := prometheus.NewPedanticRegistry()
+	r.MustRegister(scrape)
+	return r
+}
+
+// exposition returns a scrape as text, without the figures that differ each time.
+func exposition(t testing.TB, ctx context.Context, o Options, f Filter) string {
+	t.Helper()
+	families, err := registry(t, ctx, o, f).Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var text strings.Builder
+	for _, family := range families {
+		if _, err := expfmt.MetricFamilyToText(&text, family); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return regexp.MustCompile(`(?m)^(port_scrape_collector_duration_seconds\{.*\}) .*$`).ReplaceAllString(text.String(), "$1 0")
+}
+
+func queued(receive, send uint32) func(*socket.Socket) {
+	return func(s *socket.Socket) { s.ReceiveQueue, s.SendQueue = receive, send }
+}
+
+func backlog(length, limit, drops uint32) func(*socket.Socket) {
+	return func(s *socket.Socket) { s.AcceptQueue, s.AcceptQueueLimit, s.Drops = length, limit, drops }
+}
+
+func v6only(s *socket.Socket) { s.V6Only = true }
+
+func device(name string) func(*socket.Socket) {
+	return func(s *socket.Socket) { s.Interface = name }
+}
+
+// fromProcfs takes away what /proc/net/tcp does not tell.
+func fromProcfs(s *socket.Socket) { s.Known = socket.KnowsQueues | socket.KnowsUID }
+
+// fromGopsutil takes away all but addresses and states.
+func fromGopsutil(s *socket.Socket) { s.Known = 0 }
+
+// stories are hosts, each with a golden file of what is said of it.
+var stories = map[string]porttest.Sockets{
+	"empty": nil,
+	"web_server": slices.Concat(
+		[]socket.Socket{
+			made(socket.TCP, socket.Listen, "[::]:443", "", backlog(3, 511, 12)),
+			made(socket.TCP, socket.Listen, "[::]:443", "", backlog(0, 511, 1)),
+			made(socket.TCP, socket.Listen, "127.0.0.1:6379", "", backlog(0, 128, 0)),
+			made(socket.TCP, socket.Listen, "10.0.0.5:443", "", device("eth1"), backlog(0, 128, 0)),
+			made(socket.TCP, socket.Listen, "[::]:22", "", v6only, backlog(0, 128, 0)),
+			made(socket.UDP, socket.Unconnected, "0.0.0.0:53", "", queued(2304, 0), func(s *socket.Socket) { s.Drops = 7 }),
+			made(socket.UDP, socket.Unconnected, "0.0.0.0:41000", ""),
+			made(socket.UDP, socket.Connected, "10.0.0.5:41001", "10.0.0.2:53"),
+			made(socket.UDPLite, socket.Unconnected, "[fe80::1]:5000", "", device("eth0")),
+			made(socket.TCP, socket.FinWait1, "10.0.0.5:443", "192.0.2.9:5000", queued(0, 999)),
+			made(socket.TCP, socket.Established, "127.0.0.1:6379", "127.0.0.1:40002", queued(10, 0)),
+			made(socket.TCP, socket.Established, "127.0.0.1:40002", "127.0.0.1:6379", queued(0, 5)),
+			made(socket.TCP, socket.Established, "10.0.0.5:443", "192.0.2.10:5000", device("eth1")),
+		},
+		porttest.Times(40, made(socket.TCP, socket.Established, "[::ffff:10.0.0.5]:443", "[::ffff:192.0.2.7]:5000", queued(1, 2))),
+		porttest.Times(20, made(socket.TCP, socket.TimeWait, "[2001:db8::5]:443", "[2001:db8::7]:5000")),
+	),
+	"crashed_service": {
+		made(socket.TCP, socket.CloseWait, "10.0.0.5:8080", "10.0.0.9:41000"),
+		made(socket.TCP, socket.FinWait2, "10.0.0.5:8080", "10.0.0.9:41001"),
+		made(socket.TCP, socket.SynSent, "10.0.0.5:41002", "10.0.0.3:5432"),
+	},
+	"many_ports": {
+		made(socket.TCP, socket.Established, "10.0.0.5:41000", "10.0.0.9:80", queued(1, 1)),
+		made(socket.TCP, socket.Established, "10.0.0.5:41001", "10.0.0.9:80"),
+		made(socket.TCP, socket.Established, "10.0.0.5:41002", "10.0.0.9:81", queued(2, 2)),
+		made(socket.TCP, socket.TimeWait, "10.0.0.5:41003", "10.0.0.9:81"),
+		made(socket.TCP, socket.Established, "10.0.0.5:41004", "10.0.0.9:82", queued(4, 4)),
+		made(socket.TCP, socket.LastAck, "10.0.0.5:41005", "10.0.0.9:83", queued(8, 8)),
+		made(socket.TCP, socket.CloseWait, "10.0.0.5:90", "10.0.0.9:41000"),
+		made(socket.TCP, socket.CloseWait, "10.0.0.5:91", "10.0.0.9:41000"),
+		made(socket.TCP, socket.CloseWait, "10.0.0.5:92", "10.0.0.9:41000"),
+	},
+	"procfs": {
+		made(socket.TCP, socket.Listen, "[::]:443", "", fromProcfs, backlog(3, 0, 0)),
+		made(socket.TCP, socket.Listen, "0.0.0.0:22", "", fromProcfs),
+		made(socket.TCP, socket.Listen, "[::]:22", "", fromProcfs),
+		made(socket.TCP, socket.Established, "10.0.0.5:443", "10.0.0.9:41000", fromProcfs, queued(3, 4)),
+	},
+	"gopsutil": {
+		made(socket.TCP, socket.Listen, "[::]:443", "", fromGopsutil),
+		made(socket.UDP, socket.Unconnected, "0.0.0.0:53", "", fromGopsutil),
+		made(socket.TCP, socket.Established, "10.0.0.5:443", "10.0.0.9:41000", fromGopsutil),
+		made(socket.TCP, socket.Established, "10.0.0.5:41000", "10.0.0.9:443", fromGopsutil),
+	},
+	"hostile_interface_name": {
+		made(socket.TCP, socket.Listen, "0.0.0.0:80", "", device("a\"b\\c\nd\xff")),
+	},
+}
+
+func TestStories(t *testing.T) {
+	for name, story := range stories {
+		t.Run(name, func(t *testing.T) {
+			o := options(story)
+			if strings.HasPrefix(name, "gopsutil") || name == "procfs" {
+				o.SourceName = name
+			}
+			porttest.Golden(t, "testdata/"+name+".prom", exposition(t, t.Context(), o, Filter{}))
+		})
+	}
+}
+
+func TestPromlint(t *testing.T) {
+	for name, story := range stories {
+		problems, err := testutil.GatherAndLint(registry(t, t.Context(), options(story), Filter{}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range problems {
+			t.Errorf("%s: %s: %s", name, p.Metric, p.Text)
+		}
+	}
+}
+
+func TestListenersBeyondTheLimit(t *testing.T) {
+	o := options(porttest.Sockets{
+		made(socket.TCP, socket.Listen, "0.0.0.0:80", ""),
+		made(socket.TCP, socket.Listen, "0.0.0.0:81", ""),
+		made(socket.TCP, socket.Listen, "0.0.0.0:82", ""),
+		made(socket.TCP, socket.Established, "10.0.0.5:82", "10.0.0.9:41000"),
+	})
+	o.Limits.Listeners = 1
+	got := exposition(t, t.Context(), o, Filter{})
+	for _, want := range []string{
+		`port_folded_series{metric="port_listener_info"} 2`,
+		`port_inbound_connections{address="other",interface="",netns="",port="other",protocol="tcp",state="established"} 1`,
+		`port_sockets{family="ipv4",netns="",protocol="tcp",state="listen"} 3`,
+	} {
+		if !strings.Contains(got, want+"\n") {
+			t.Errorf("lacks %s in\n%s", want, got)
+		}
+	}
+	if n := strings.Count(got, "port_listener_info{"); n != 1 {
+		t.Errorf("%d listeners are told apart, want 1", n)
+	}
+}
+
+// series counts the samples of a text, comments left out.
+func series(text string) int {
+	n := 0
+	for line := range strings.Lines(text) {
+		if !strings.HasPrefix(line, "#") {
+			n++
+		}
+	}
+	return n
+}
+
+func TestSeriesStayFlat(t *testing.T) {
+	host := func(sockets int) porttest.Sockets {
+		var all porttest.Sockets
+		for i := range sockets {
+			all = append(all,
+				made(socket.TCP, socket.Established, fmt.Sprintf("10.0.0.5:%d", 32768+i%28000), fmt.Sprintf("10.%d.0.9:%d", i%250, 1+i%32000)),
+				made(socket.TCP, socket.CloseWait, fmt.Sprintf("10.0.0.5:%d", 1+i%32000), "10.0.0.9:40000"))
+		}
+		return all
+	}
+	few := series(exposition(t, t.Context(), options(host(10)), Filter{}))
+	many := series(exposition(t, t.Context(), options(host(40_000)), Filter{}))
+	if few != many {
+		t.Errorf("%d series for 20 sockets, %d for 80,000", few, many)
+	}
+}
+
+// counting is a source that counts its reads.
+type counting struct {
+	socket.Source
+	listening, connections int
+}
+
+func (c *counting) Sockets(ctx context.Context, want socket.StateSet) iter.Seq2[*socket.Socket, error] {
+	switch want {
+	case socket.Listening:
+		c.listening++
+	case socket.Connections:
+		c.connections++
+	}
+	return c.Source.Sockets(ctx, want)
+}
+
+func TestFilter(t *testing.T) {
+	for _, tt := range []struct {
+		name                   string
+		filter                 Filter
+		collectors             int
+		listening, connections int
+	}{
+		{"everything", Filter{}, 3, 1, 1},
+		{"listeners only", Filter{Collectors: []string{"listeners"}}, 1, 1, 0},
+		{"listeners twice", Filter{Collectors: []string{"listeners", "listeners"}}, 1, 1, 0},
+		{"connections only", Filter{Collectors: []string{"connections"}}, 1, 1, 1},
+		{"a family of the listeners", Filter{Families: []string{"port_listener_info"}}, 1, 1, 0},
+		{"a family of another exporter", Filter{Families: []string{"go_goroutines"}}, 0, 0, 0},
+		{"a family outside the collector", Filter{Collectors: []string{"listeners"}, Families: []string{"port_sockets"}}, 0, 0, 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			source := &counting{Source: stories["web_server"]}
+			got := exposition(t, t.Context(), options(source), tt.filter)
+			if n := strings.Count(got, "port_scrape_collector_success{"); n != tt.collectors {
+				t.Errorf("%d collectors ran, want %d", n, tt.collectors)
+			}
+			if source.listening != tt.listening || source.connections != tt.connections {
+				t.Errorf("%d reads of listeners and %d of connections, want %d and %d",
+					source.listening, source.connections, tt.listening, tt.connections)
+			}
+		})
+	}
+}
+
+func TestUnknownCollector(t *testing.T) {
+	o := options(porttest.Sockets{})
+	o.Disabled = []string{"connections"}
+	for _, name := range []string{"nope", "", "connections"} {
+		_, err := New(o).Scrape(t.Context(), Filter{Collectors: []string{"listeners", name}})
+		var unknown *UnknownCollectorError
+		if !errors.As(err, &unknown) || unknown.Name != name || !strings.Contains(err.Error(), "sockets, listeners") {
+			t.Errorf("collect[]=%s: %v", name, err)
+		}
+	}
+	if got := exposition(t, t.Context(), o, Filter{}); strings.Contains(got, `collector="connections"`) {
+		t.Error("a disabled collector ran")
+	}
+}
+
+// broken is a source whose reads of some states end with an error.
+type broken struct {
+	socket.Source
+	states socket.StateSet
+	errs   []error // one for each read, the last one again and again
+}
+
+func (b *broken) Sockets(ctx context.Context, want socket.StateSet) iter.Seq2[*socket.Socket, error] {
+	if want != b.states {
+		return b.Source.Sockets(ctx, want)
+	}
+	err := b.errs[0]
+	if len(b.errs) > 1 {
+		b.errs = b.errs[1:]
+	}
+	return func(yield func(*socket.Socket, error) bool) {
+		for s, none := range b.Source.Sockets(ctx, want) {
+			if !yield(s, none) {
+				return
+			}
+		}
+		if err != nil {
+			yield(nil, err)
+		}
+	}
+}
+
+func TestFailedCollectorLeavesOthersWhole(t *testing.T) {
+	var log bytes.Buffer
+	o := options(&broken{stories["web_server"], socket.Connections, []error{errors.New("netlink is tired")}})
+	o.Logger = slog.New(slog.NewTextHandler(&log, nil))
+	got := exposition(t, t.Context(), o, Filter{})
+	for want, n := range map[string]int{
+		`port_scrape_collector_success{collector="listeners"} 1`:   1,
+		`port_scrape_collector_success{collector="connections"} 0`: 1,
+		`port_scrape_collector_success{collector="sockets"} 0`:     1,
+		"port_listener_info{":       6,
+		"port_inbound_connections{": 0,
+		"port_sockets{":             0,
+		`port_folded_series{`:       1,
+	} {
+		if strings.Count(got, want) != n {
+			t.Errorf("%s stands %d times, want %d", want, strings.Count(got, want), n)
+		}
+	}
+	if !strings.Contains(log.String(), "netlink is tired") {
+		t.Errorf("the cause is not logged: %s", log.String())
+	}
+}
+
+func TestInterruptedRead(t *testing.T) {
+	interrupted := fmt.Errorf("dump: %w", socket.ErrInterrupted)
+	for _, tt := range []struct {
+		name    string
+		errs    []error
+		counted int
+	}{
+		{"once", []error{interrupted, nil}, 0},
+		{"twice", []error{interrupted, interrupted}, 1},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			got := exposition(t, t.Context(), options(&broken{stories["crashed_service"], socket.Connections, tt.errs}), Filter{})
+			for _, want := range []string{
+				fmt.Sprintf("port_source_interrupted_reads_total %d", tt.counted),
+				`port_scrape_collector_success{collector="connections"} 1`,
+				`port_orphaned_connections{netns="",port="8080",protocol="tcp",state="close_wait"} 1`,
+			} {
+				if !strings.Contains(got, want+"\n") {
+					t.Errorf("lacks %s in\n%s", want, got)
+				}
+			}
+		})
+	}
+}
+
+func TestMalformedRowsAreCounted(t *testing.T) {
+	bad := fmt.Errorf("%w: line 3", socket.ErrMalformed)
+	o := options(&broken{stories["web_server"], socket.Listening, []error{bad}})
+	for scrapes := range 2 {
+		if got, want := exposition(t, t.Context(), o, Filter{}), fmt.Sprintf("port_source_malformed_rows_total %d\n", scrapes+1); !strings.Contains(got, want) {
+			t.Errorf("lacks %s", want)
+		}
+	}
+}
+
+// stuck is a source that never answers and does not heed its context.
+type stuck struct{ release chan struct{} }
+
+func (s stuck) Sockets(context.Context, socket.StateSet) iter.Seq2[*socket.Socket, error] {
+	<-s.release
+	return func(func(*socket.Socket, error) bool) {}
+}
+
+func TestStuckCollectorIsLeftBehind(t *testing.T) {
+	source := stuck{make(chan struct{})}
+	defer close(source.release)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	got := exposition(t, ctx, options(source), Filter{}) // or the test hangs
+	for _, name := range Names() {
+		if want := fmt.Sprintf("port_scrape_collector_success{collector=%q} 0\n", name); !strings.Contains(got, want) {
+			t.Errorf("lacks %s in\n%s", want, got)
+		}
+	}
+}
+
+func TestLongLivedUDPBecomesListener(t *testing.T) {
+	now := time.Unix(1_000_000, 0)
+	o := options(porttest.Sockets{made(socket.UDP, socket.Unconnected, "0.0.0.0:41000", "", func(s *socket.Socket) { s.Cookie = 5 })})
+	o.Memory = NewMemory(func() time.Time { return now })
+	const info = `port_listener_info{`
+	if got := exposition(t, t.Context(), o, Filter{}); strings.Contains(got, info) {
+		t.Error("at first sight it is a listener")
+	}
+	now = now.Add(longLivedAge)
+	if got := exposition(t, t.Context(), o, Filter{}); !strings.Contains(got, info) {
+		t.Error("five minutes later it is still a client")
+	}
+}
+
+func TestUnknownEphemeralRangeIsNoFailure(t *testing.T) {
+	o := options(stories["web_server"])
+	known := o.EphemeralPorts
+	want := exposition(t, t.Context(), o, Filter{})
+	o.EphemeralPorts = func() (socket.PortRange, error) {
+		r, _ := known()
+		return r, errors.New("no /proc/sys")
+	}
+	if got := exposition(t, t.Context(), o, Filter{}); got != want {
+		t.Error("with the default range the scrape differs")
+	}
+}

@@ -1,0 +1,54 @@
+package collector
+
+import (
+	"sync/atomic"
+	"time"
+
+	"github.com/port-exporter/port_exporter/internal/socket"
+)
+
+// The families about the exporter itself.
+var (
+	collectorSuccess = gauge("port_scrape_collector_success",
+		"Whether a collector succeeded (1) or failed (0). A failed collector emits nothing else.", "collector")
+	collectorDuration = gauge("port_scrape_collector_duration_seconds",
+		"How long a collector took, in seconds.", "collector")
+	sourceInfo = gauge("port_source_info",
+		"1 for the source that sockets are read from: sock_diag, procfs or gopsutil.", "source")
+	foldedSeries = gauge("port_folded_series",
+		"How many ports (or listening sockets, for port_listener_info) of a metric are beyond its limit and folded into \"other\".", "metric")
+	interruptedReads = counter("port_source_interrupted_reads_total",
+		"Reads of the socket table that were interrupted twice in a row, so that their figures may miss or repeat sockets.")
+	malformedRows = counter("port_source_malformed_rows_total",
+		"Rows of the socket table that could not be understood and were passed over.")
+)
+
+func selfFamilies() []*Family {
+	return []*Family{collectorSuccess, collectorDuration, sourceInfo, foldedSeries, interruptedReads, malformedRows}
+}
+
+func (e *Exporter) addSelf(out *Output) {
+	out.add(sourceInfo, 1, e.options.SourceName)
+	out.add(interruptedReads, float64(e.options.Memory.interrupted.Load()))
+	out.add(malformedRows, float64(e.options.Memory.malformed.Load()))
+}
+
+// How long a UDP socket on an ephemeral port must live to be a listener, and
+// how many such sockets are remembered (about 100 bytes each).
+const (
+	longLivedAge   = 5 * time.Minute
+	longLivedLimit = 16_384
+)
+
+// Memory is what an exporter remembers from scrape to scrape. It outlives the
+// exporter, which a reload replaces.
+type Memory struct {
+	longLived   *socket.LongLived
+	interrupted atomic.Uint64
+	malformed   atomic.Uint64
+}
+
+// NewMemory returns an empty memory that reads the time from now.
+func NewMemory(now func() time.Time) *Memory {
+	return &Memory{longLived: socket.NewLongLived(longLivedAge, longLivedLimit, now)}
+}

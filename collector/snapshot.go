@@ -1,0 +1,72 @@
+package collector
+
+import (
+	"context"
+	"errors"
+	"sync"
+
+	"github.com/port-exporter/port_exporter/internal/socket"
+)
+
+// Snapshot is what was read of the host for one scrape. Each part is read once,
+// when the first collector asks for it, so all of them tell of the same moment.
+type Snapshot struct {
+	table   func() (*socket.Table, error)
+	traffic func() (*socket.Traffic, error)
+}
+
+// Listening returns the listeners. It is cheap on every kernel.
+func (s *Snapshot) Listening() (*socket.Table, error) { return s.table() }
+
+// Connections returns every other socket, folded onto the listeners. It makes
+// the kernel walk its whole table.
+func (s *Snapshot) Connections() (*socket.Traffic, error) { return s.traffic() }
+
+func newSnapshot(ctx context.Context, o Options) *Snapshot {
+	s := &Snapshot{}
+	s.table = sync.OnceValues(func() (*socket.Table, error) {
+		ports, err := o.EphemeralPorts()
+		if err != nil {
+			o.Logger.Debug("ephemeral port range is not known, using the default", "err", err)
+		}
+		host := socket.Host{Ephemeral: ports, MaxListeners: o.Limits.Listeners, LongLived: o.Memory.longLived.Has}
+		table, err := readTwice(o, func() (*socket.Table, error) {
+			return socket.ReadListening(o.Source.Sockets(ctx, socket.Listening), host)
+		})
+		if err == nil {
+			o.Memory.malformed.Add(uint64(table.Malformed))
+		}
+		return table, err
+	})
+	s.traffic = sync.OnceValues(func() (*socket.Traffic, error) {
+		table, err := s.table()
+		if err != nil {
+			return nil, err
+		}
+		traffic, err := readTwice(o, func() (*socket.Traffic, error) {
+			return socket.ReadConnections(o.Source.Sockets(ctx, socket.Connections), table)
+		})
+		if err == nil {
+			o.Memory.malformed.Add(uint64(traffic.Malformed))
+		}
+		return traffic, err
+	})
+	return s
+}
+
+// readTwice reads again after an interruption. A second one is counted and
+// said, and what was read is taken as it is: on a host that busy, figures that
+// are a little off beat none.
+func readTwice[T any](o Options, read func() (T, error)) (T, error) {
+	result, err := read()
+	if !errors.Is(err, socket.ErrInterrupted) {
+		return result, err
+	}
+	result, err = read()
+	if !errors.Is(err, socket.ErrInterrupted) {
+		return result, err
+	}
+	o.Memory.interrupted.Add(1)
+	o.Logger.Warn("socket table kept changing while it was read, figures may be off", "err", err)
+	return result, nil
+}
