@@ -1,0 +1,175 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"os/signal"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	versioncollector "github.com/prometheus/client_golang/prometheus/collectors/version"
+	"github.com/prometheus/common/promslog"
+	"github.com/prometheus/common/version"
+
+	"github.com/port-exporter/port_exporter/collector"
+	"github.com/port-exporter/port_exporter/config"
+	"github.com/port-exporter/port_exporter/internal/system"
+	"github.com/port-exporter/port_exporter/internal/web"
+)
+
+// daemon is what lives as long as the process. What a reload replaces is in
+// current.
+type daemon struct {
+	flags  *flags
+	system *system.System
+	memory *collector.Memory
+	logger *slog.Logger
+
+	reloading sync.Mutex
+	current   atomic.Pointer[state]
+	success   prometheus.Gauge
+	loadedAt  prometheus.Gauge
+}
+
+// state is built from the configuration file, whole, and never changed.
+type state struct {
+	config   *config.Config
+	exporter *collector.Exporter
+}
+
+// newDaemon returns a daemon with its configuration loaded.
+func newDaemon(ctx context.Context, f *flags) (*daemon, error) {
+	d := &daemon{
+		flags:  f,
+		memory: collector.NewMemory(time.Now),
+		logger: promslog.New(f.log),
+		success: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "port_config_last_reload_successful",
+			Help: "Whether the last load of the configuration succeeded (1) or the one before is still in force (0).",
+		}),
+		loadedAt: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "port_config_last_reload_success_timestamp_seconds",
+			Help: "When the configuration in force was loaded, in seconds since the epoch.",
+		}),
+	}
+	var err error
+	if d.system, err = system.Open(ctx, f.source, f.procfs); err != nil {
+		return nil, fmt.Errorf("%w\nhint: --source=auto takes the best that there is; in a container mount /proc, and let seccomp pass AF_NETLINK", err)
+	}
+	if why := d.system.Fallback; why != nil {
+		d.logger.Warn("sock_diag is not available, reading /proc/net: slower, and without accept queue limits and drops", "err", why)
+	}
+	if r, err := d.system.EphemeralPorts(); err != nil {
+		d.logger.Warn("ephemeral port range cannot be read, using the default", "first", r.First, "last", r.Last, "err", err)
+	}
+	return d, d.load()
+}
+
+// build makes a state from the configuration file. Start-up, reload and
+// --config.check all use it.
+func (d *daemon) build() (*state, error) {
+	c := config.Default()
+	if path := d.flags.configFile; path != "" {
+		var err error
+		if c, err = config.Load(path); err != nil {
+			return nil, err
+		}
+	}
+	var disabled []string
+	for name, enabled := range d.flags.collectors {
+		if !*enabled {
+			disabled = append(disabled, name)
+		}
+	}
+	return &state{config: c, exporter: collector.New(collector.Options{
+		Source:         d.system.Source,
+		SourceName:     d.system.Name,
+		Protocols:      d.system.Protocols,
+		EphemeralPorts: d.system.EphemeralPorts,
+		Limits:         collector.Limits(c.Limits),
+		Memory:         d.memory,
+		Disabled:       disabled,
+		Logger:         d.logger,
+	})}, nil
+}
+
+// load puts the configuration file in force. With an error the one before
+// stays.
+func (d *daemon) load() error {
+	d.reloading.Lock()
+	defer d.reloading.Unlock()
+	s, err := d.build()
+	if err != nil {
+		d.success.Set(0)
+		return err
+	}
+	d.current.Store(s)
+	d.success.Set(1)
+	d.loadedAt.SetToCurrentTime()
+	return nil
+}
+
+// reload is load for a daemon that serves: it says how it went.
+func (d *daemon) reload() error {
+	err := d.load()
+	if err != nil {
+		d.logger.Error("configuration was not reloaded, the old one is still in force", "err", err)
+		return err
+	}
+	d.logger.Info("configuration reloaded", "file", d.flags.configFile)
+	return nil
+}
+
+// reloadOnSignal reloads on each SIGHUP, until the function it returns is called.
+func (d *daemon) reloadOnSignal() (stop func()) {
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGHUP)
+	go func() {
+		for range signals {
+			_ = d.reload() // it has logged what went wrong
+		}
+	}()
+	return func() {
+		signal.Stop(signals)
+		close(signals)
+	}
+}
+
+// handler returns what is served over HTTP.
+func (d *daemon) handler() (http.Handler, error) {
+	o := web.Options{
+		Scrape: func(ctx context.Context, collectors, families []string) (prometheus.Collector, error) {
+			return d.current.Load().exporter.Scrape(ctx, collector.Filter{Collectors: collectors, Families: families})
+		},
+		Self:          d.selfMetrics(),
+		MaxRequests:   d.flags.maxRequests,
+		TimeoutOffset: d.flags.timeoutOffset,
+		Config:        func() ([]byte, error) { return d.current.Load().config.YAML() },
+		MetricsPath:   d.flags.telemetryPath,
+		RoutePrefix:   web.CleanPrefix(d.flags.routePrefix),
+		LinkPrefix:    web.CleanPrefix(d.flags.externalURL.Path),
+		Version:       version.Info(),
+		Logger:        d.logger,
+	}
+	if d.flags.lifecycle {
+		o.Reload = d.reload
+	}
+	return web.NewHandler(o)
+}
+
+// selfMetrics returns the metrics about the process.
+func (d *daemon) selfMetrics() prometheus.Gatherer {
+	r := prometheus.NewRegistry()
+	r.MustRegister(versioncollector.NewCollector("port_exporter"), d.success, d.loadedAt)
+	if !d.flags.noSelfMetrics {
+		r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	}
+	return r
+}

@@ -1,0 +1,190 @@
+// Package web serves the exporter over HTTP: metrics, status page and
+// lifecycle endpoints. It knows the exporter only as something to scrape.
+package web
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	toolkit "github.com/prometheus/exporter-toolkit/web"
+)
+
+// Options say what is served, and where.
+type Options struct {
+	// Scrape returns the metrics of one scrape, which ends with ctx, narrowed to
+	// the named collectors and families if any are given. An error is the
+	// client's (status 400).
+	Scrape func(ctx context.Context, collectors, families []string) (prometheus.Collector, error)
+	// Self gathers the metrics about the process.
+	Self prometheus.Gatherer
+	// MaxRequests is how many scrapes may run at once; zero is no limit.
+	MaxRequests int
+	// TimeoutOffset is what a scrape ends earlier than Prometheus would.
+	TimeoutOffset time.Duration
+
+	// Config returns the text of the configuration in force.
+	Config func() ([]byte, error)
+	// Reload loads the configuration again; nil where that is not enabled.
+	Reload func() error
+
+	MetricsPath string // --web.telemetry-path
+	RoutePrefix string // where all of it is served: "/" or "/prefix"
+	LinkPrefix  string // where browsers find it, as behind a proxy
+	Version     string
+	Logger      *slog.Logger
+}
+
+// NewHandler returns the handler of every endpoint.
+func NewHandler(o Options) (http.Handler, error) {
+	landing, err := landingPage(o)
+	if err != nil {
+		return nil, err
+	}
+	prefix := strings.TrimSuffix(o.RoutePrefix, "/")
+	mux := http.NewServeMux()
+	mux.Handle("GET "+prefix+"/{$}", landing)
+	mux.Handle("GET "+prefix+o.MetricsPath, newMetrics(o))
+	mux.HandleFunc("GET "+prefix+"/config", o.serveConfig)
+	mux.HandleFunc("GET "+prefix+"/-/healthy", say("port_exporter is healthy.\n"))
+	mux.HandleFunc("GET "+prefix+"/-/ready", say("port_exporter is ready.\n"))
+	mux.HandleFunc(prefix+"/-/reload", o.serveReload)
+	if prefix != "" {
+		mux.Handle("GET /{$}", http.RedirectHandler(prefix+"/", http.StatusFound))
+	}
+	return mux, nil
+}
+
+// landingPage returns the page that links to the others. The toolkit has one
+// prefix for links and for the path it answers; behind a proxy that takes a
+// prefix away they differ, so the path is put back before it looks.
+func landingPage(o Options) (http.Handler, error) {
+	page, err := toolkit.NewLandingPage(toolkit.LandingConfig{
+		Name:        "port_exporter",
+		Description: "What the ports and sockets of this host are doing",
+		Version:     o.Version,
+		RoutePrefix: o.LinkPrefix,
+		Profiling:   "false",
+		Links: []toolkit.LandingLinks{
+			{Address: o.MetricsPath, Text: "Metrics"},
+			{Address: o.MetricsPath + "?collect[]=listeners", Text: "Listeners", Description: "only what listens here; cheap on every host"},
+			{Address: "config", Text: "Configuration", Description: "in force, defaults included"},
+			{Address: "-/healthy", Text: "Health"},
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r = r.Clone(r.Context())
+		r.URL.Path = strings.TrimSuffix(o.LinkPrefix, "/") + "/"
+		page.ServeHTTP(w, r)
+	}), nil
+}
+
+func say(text string) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) { _, _ = fmt.Fprint(w, text) }
+}
+
+func (o Options) serveConfig(w http.ResponseWriter, _ *http.Request) {
+	text, err := o.Config()
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	_, _ = w.Write(text)
+}
+
+func (o Options) serveReload(w http.ResponseWriter, r *http.Request) {
+	switch {
+	case r.Method != http.MethodPost && r.Method != http.MethodPut:
+		w.Header().Set("Allow", "POST, PUT")
+		http.Error(w, "reload with POST", http.StatusMethodNotAllowed)
+	case o.Reload == nil:
+		http.Error(w, "reloading over HTTP is not enabled\nhint: start with --web.enable-lifecycle, or send SIGHUP", http.StatusForbidden)
+	default:
+		if err := o.Reload(); err != nil {
+			http.Error(w, fmt.Sprintf("the old configuration is still in force: %v", err), http.StatusInternalServerError)
+			return
+		}
+		say("reloaded\n")(w, r)
+	}
+}
+
+// metrics serves scrapes.
+type metrics struct {
+	Options
+	// slots limits the scrapes that run at once. promhttp's own limit lives in
+	// its handler, and here each request has a handler of its own.
+	slots chan struct{}
+}
+
+func newMetrics(o Options) *metrics {
+	m := &metrics{Options: o}
+	if o.MaxRequests > 0 {
+		m.slots = make(chan struct{}, o.MaxRequests)
+	}
+	return m
+}
+
+func (m *metrics) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if !m.enter() {
+		w.Header().Set("Retry-After", "1")
+		http.Error(w, fmt.Sprintf("%d scrapes are running already\nhint: raise --web.max-requests", m.MaxRequests), http.StatusServiceUnavailable)
+		return
+	}
+	defer m.leave()
+
+	timeout, err := scrapeTimeout(r.Header.Get("X-Prometheus-Scrape-Timeout-Seconds"), m.TimeoutOffset)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), timeout)
+	defer cancel()
+	query := r.URL.Query()
+	scrape, err := m.Scrape(ctx, query["collect[]"], query["name[]"])
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	registry := prometheus.NewRegistry()
+	if err := registry.Register(scrape); err != nil {
+		m.Logger.Error("scrape cannot be registered", "err", err)
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	promhttp.HandlerFor(prometheus.Gatherers{m.Self, registry}, promhttp.HandlerOpts{
+		ErrorLog:          slog.NewLogLogger(m.Logger.Handler(), slog.LevelError),
+		ErrorHandling:     promhttp.ContinueOnError,
+		EnableOpenMetrics: true,
+	}).ServeHTTP(w, r)
+}
+
+func (m *metrics) enter() bool {
+	if m.slots == nil {
+		return true
+	}
+	select {
+	case m.slots <- struct{}{}:
+		return true
+	default:
+		return false
+	}
+}
+
+func (m *metrics) leave() {
+	if m.slots != nil {
+		<-m.slots
+	}
+}
+
+// CleanPrefix returns a prefix as Options has it: "" and "/" are "/",
+// "a/b/" is "/a/b".
+func CleanPrefix(prefix string) string { return "/" + strings.Trim(prefix, "/") }

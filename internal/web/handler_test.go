@@ -1,0 +1,192 @@
+package web
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+func one(context.Context, []string, []string) (prometheus.Collector, error) {
+	g := prometheus.NewGauge(prometheus.GaugeOpts{Name: "port_sockets", Help: "One."})
+	g.Set(42)
+	return g, nil
+}
+
+func handler(t *testing.T, change func(*Options)) http.Handler {
+	t.Helper()
+	o := Options{
+		Scrape:      one,
+		Self:        prometheus.NewRegistry(),
+		Config:      func() ([]byte, error) { return []byte("limits: {}\n"), nil },
+		MetricsPath: "/metrics",
+		RoutePrefix: "/",
+		LinkPrefix:  "/",
+		Logger:      slog.New(slog.DiscardHandler),
+	}
+	if change != nil {
+		change(&o)
+	}
+	h, err := NewHandler(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
+func do(h http.Handler, method, target string, header ...string) (int, string) {
+	r := httptest.NewRequest(method, target, nil)
+	for i := 0; i < len(header); i += 2 {
+		r.Header.Set(header[i], header[i+1])
+	}
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, r)
+	body, _ := io.ReadAll(w.Result().Body)
+	return w.Code, string(body)
+}
+
+func TestEndpoints(t *testing.T) {
+	reloads := 0
+	enabled := func(o *Options) { o.Reload = func() error { reloads++; return nil } }
+	broken := func(o *Options) {
+		o.Reload = func() error { return errors.New("line 3: nonsense") }
+		o.Config = func() ([]byte, error) { return nil, errors.New("no text") }
+		o.Scrape = func(context.Context, []string, []string) (prometheus.Collector, error) {
+			return nil, errors.New(`unknown collector "x"`)
+		}
+	}
+	prefixed := func(o *Options) { o.RoutePrefix, o.LinkPrefix, o.MetricsPath = CleanPrefix("ports/"), "/ports", "/m" }
+	proxied := func(o *Options) { o.LinkPrefix = "/outside" }
+	for _, tt := range []struct {
+		name           string
+		change         func(*Options)
+		method, target string
+		status         int
+		want           string
+	}{
+		{"unknown path", nil, "GET", "/nope", 404, ""},
+		{"unknown below metrics", nil, "GET", "/metrics/x", 404, ""},
+		{"metrics by POST", nil, "POST", "/metrics", 405, ""},
+		{"bad collector", broken, "GET", "/metrics?collect[]=x", 400, `unknown collector "x"`},
+		{"config broken", broken, "GET", "/config", 500, "no text"},
+		{"reload by GET", enabled, "GET", "/-/reload", 405, "POST"},
+		{"reload not enabled", nil, "POST", "/-/reload", 403, "--web.enable-lifecycle"},
+		{"reload broken", broken, "POST", "/-/reload", 500, "old configuration is still in force: line 3"},
+		{"outside the prefix", prefixed, "GET", "/m", 404, ""},
+
+		{"status page", nil, "GET", "/", 200, "port_exporter"},
+		{"metrics", nil, "GET", "/metrics", 200, "port_sockets 42"},
+		{"one family", nil, "GET", "/metrics?name[]=other", 200, ""},
+		{"config", nil, "GET", "/config", 200, "limits: {}"},
+		{"healthy", nil, "GET", "/-/healthy", 200, "healthy"},
+		{"ready", nil, "GET", "/-/ready", 200, "ready"},
+		{"reload", enabled, "POST", "/-/reload", 200, "reloaded"},
+		{"prefixed metrics", prefixed, "GET", "/ports/m", 200, "port_sockets 42"},
+		{"prefixed status page", prefixed, "GET", "/ports/", 200, `href="/ports/m"`},
+		{"a proxy takes the prefix away", proxied, "GET", "/", 200, `href="/outside/metrics"`},
+		{"root with a prefix", prefixed, "GET", "/", 302, "/ports/"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			status, body := do(handler(t, tt.change), tt.method, tt.target)
+			if status != tt.status || !strings.Contains(body, tt.want) {
+				t.Errorf("%s %s: %d %q; want %d %q", tt.method, tt.target, status, body, tt.status, tt.want)
+			}
+		})
+	}
+	if reloads != 1 {
+		t.Errorf("%d reloads, want 1", reloads)
+	}
+}
+
+func TestScrapeHasDeadlineAndFilters(t *testing.T) {
+	var left time.Duration
+	var collectors, families []string
+	h := handler(t, func(o *Options) {
+		o.TimeoutOffset = 500 * time.Millisecond
+		o.Scrape = func(ctx context.Context, c, f []string) (prometheus.Collector, error) {
+			deadline, _ := ctx.Deadline()
+			left, collectors, families = time.Until(deadline), c, f
+			return one(ctx, c, f)
+		}
+	})
+	if status, _ := do(h, "GET", "/metrics?collect[]=a&collect[]=b&name[]=c", "X-Prometheus-Scrape-Timeout-Seconds", "3.0"); status != 200 {
+		t.Errorf("status %d", status)
+	}
+	if left < 2*time.Second || left > 2500*time.Millisecond {
+		t.Errorf("%v left of a scrape timeout of 3 s, want a little below 2.5 s", left)
+	}
+	if strings.Join(collectors, " ") != "a b" || strings.Join(families, " ") != "c" {
+		t.Errorf("collectors %v, families %v", collectors, families)
+	}
+}
+
+func TestScrapeTimeout(t *testing.T) {
+	const offset = 500 * time.Millisecond
+	for header, want := range map[string]time.Duration{
+		"": 10 * time.Second, "10": 9500 * time.Millisecond, "10.000000": 9500 * time.Millisecond,
+		"0.6": 300 * time.Millisecond, "0.001": 500 * time.Microsecond, "1e300": longestTimeout - offset, "+Inf": longestTimeout - offset,
+	} {
+		if got, err := scrapeTimeout(header, offset); got != want || err != nil {
+			t.Errorf("%q: %v, %v; want %v", header, got, err, want)
+		}
+	}
+	for _, header := range []string{"0", "-1", "NaN", "-Inf", "soon", "10s"} {
+		if got, err := scrapeTimeout(header, offset); err == nil {
+			t.Errorf("%q was taken for %v", header, got)
+		}
+	}
+	if status, body := do(handler(t, nil), "GET", "/metrics", "X-Prometheus-Scrape-Timeout-Seconds", "soon"); status != 400 || !strings.Contains(body, `"soon"`) {
+		t.Errorf("a bad header: %d %s", status, body)
+	}
+}
+
+func TestMaxRequests(t *testing.T) {
+	started, finish := make(chan struct{}), make(chan struct{})
+	h := handler(t, func(o *Options) {
+		o.MaxRequests = 1
+		o.Scrape = func(ctx context.Context, c, f []string) (prometheus.Collector, error) {
+			started <- struct{}{}
+			<-finish
+			return one(ctx, c, f)
+		}
+	})
+	first := make(chan int)
+	go func() {
+		status, _ := do(h, "GET", "/metrics")
+		first <- status
+	}()
+	<-started
+	if status, body := do(h, "GET", "/metrics"); status != 503 || !strings.Contains(body, "--web.max-requests") {
+		t.Errorf("a second scrape: %d %s", status, body)
+	}
+	if status, _ := do(h, "GET", "/-/healthy"); status != 200 {
+		t.Errorf("health is limited too: %d", status)
+	}
+	close(finish)
+	if status := <-first; status != 200 {
+		t.Errorf("the first scrape: %d", status)
+	}
+	go func() { <-started }()
+	if status, _ := do(h, "GET", "/metrics"); status != 200 {
+		t.Errorf("a third scrape, after the first: %d", status)
+	}
+}
+
+func TestBrokenScrapeIsSaid(t *testing.T) {
+	h := handler(t, func(o *Options) {
+		o.Scrape = func(context.Context, []string, []string) (prometheus.Collector, error) {
+			// A collector whose descriptor is invalid cannot be registered.
+			return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "not a name\xff"}, func() float64 { return 0 }), nil
+		}
+	})
+	if status, _ := do(h, "GET", "/metrics"); status != 500 {
+		t.Errorf("status %d", status)
+	}
+}
