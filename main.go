@@ -11,8 +11,10 @@ import (
 	"net/url"
 	"os"
 	"os/signal"
+	"regexp"
 	"runtime"
 	"runtime/debug"
+	"strings"
 	"syscall"
 	"time"
 
@@ -101,8 +103,9 @@ func parse(args []string, stdout, stderr io.Writer) (*flags, error) {
 
 // check refuses values that kingpin accepts and that could not work.
 func (f *flags) check() error {
-	if len(f.telemetryPath) < 2 || f.telemetryPath[0] != '/' {
-		return fmt.Errorf("--web.telemetry-path=%q: it must start with / and be a path of its own\nhint: /metrics", f.telemetryPath)
+	path := regexp.MustCompile(`^(/[\w.~-]+)+$`)
+	if !path.MatchString(f.telemetryPath) || f.telemetryPath == "/config" || strings.HasPrefix(f.telemetryPath, "/-/") {
+		return fmt.Errorf("--web.telemetry-path=%q: it must be a path that no other page has\nhint: /metrics", f.telemetryPath)
 	}
 	if f.timeoutOffset < 0 {
 		return fmt.Errorf("--timeout-offset=%v: it must not be negative", f.timeoutOffset)
@@ -112,6 +115,9 @@ func (f *flags) check() error {
 	}
 	if f.routePrefix == "" {
 		f.routePrefix = f.externalURL.Path
+	}
+	if prefix := strings.Trim(f.routePrefix, "/"); prefix != "" && !path.MatchString("/"+prefix) {
+		return fmt.Errorf("--web.route-prefix=%q: it must be a plain path\nhint: /ports", f.routePrefix)
 	}
 	return nil
 }

@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/port-exporter/port_exporter/internal/porttest"
 )
 
 func TestErrorsNameTheirPlace(t *testing.T) {
@@ -106,4 +108,9 @@ func FuzzParse(f *testing.F) {
 			t.Errorf("%v, %v", c, err)
 		}
 	})
+}
+
+// TestExampleIsTheReference keeps the copy that users find among the examples.
+func TestExampleIsTheReference(t *testing.T) {
+	porttest.Golden(t, "../examples/port_exporter.yml", string(Reference()))
 }

@@ -1,0 +1,282 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"io"
+	"math/big"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/crypto/bcrypt"
+)
+
+// syncBuffer is a buffer that a daemon writes while a test reads it.
+type syncBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (s *syncBuffer) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(p)
+}
+
+func (s *syncBuffer) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.String()
+}
+
+// await polls until what it waits for is there.
+func await(t *testing.T, what string, there func() bool) {
+	t.Helper()
+	for range 500 {
+		if there() {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Fatalf("waited in vain for %s", what)
+}
+
+// startDaemon runs the program on a free port until the test ends, and returns
+// where it listens and what it logs. It must end without an error.
+func startDaemon(t *testing.T, args ...string) (base string, log *syncBuffer) {
+	t.Helper()
+	log = &syncBuffer{}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() {
+		done <- run(ctx, append([]string{"--web.listen-address=127.0.0.1:0"}, args...), io.Discard, log)
+	}()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("the daemon ended with: %v", err)
+		}
+	})
+	listening := regexp.MustCompile(`msg="Listening on" address=(\S+)`)
+	await(t, "the daemon to listen", func() bool { return listening.MatchString(log.String()) })
+	return "http://" + listening.FindStringSubmatch(log.String())[1], log
+}
+
+func get(t *testing.T, url string) (int, string) {
+	t.Helper()
+	return request(t, http.MethodGet, url)
+}
+
+func request(t *testing.T, method, url string) (int, string) {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), method, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	response, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return response.StatusCode, string(body)
+}
+
+func TestDefaultsServeEverything(t *testing.T) {
+	base, log := startDaemon(t)
+	status, body := get(t, base+"/metrics")
+	port := base[strings.LastIndex(base, ":")+1:]
+	for _, want := range []string{
+		"port_exporter_build_info{", "go_goroutines ", "port_config_last_reload_successful 1\n", "port_source_info{source=",
+		`port_scrape_collector_success{collector="connections"} 1`,
+		`port_listener_sockets{address="127.0.0.1",interface="",netns="",port="` + port + `",protocol="tcp"} 1`,
+	} {
+		if status != 200 || !strings.Contains(body, want) {
+			t.Errorf("status %d, lacks %q", status, want)
+		}
+	}
+	if status, body := get(t, base+"/metrics?collect[]=nope"); status != 400 || !strings.Contains(body, `"nope"`) {
+		t.Errorf("an unknown collector: %d %s", status, body)
+	}
+	if status, _ := get(t, base+"/-/healthy"); status != 200 {
+		t.Errorf("after bad input the daemon is not healthy: %d", status)
+	}
+	if strings.Contains(log.String(), "level=ERROR") {
+		t.Errorf("logged an error:\n%s", log)
+	}
+}
+
+func TestFlagsNarrow(t *testing.T) {
+	base, _ := startDaemon(t, "--web.disable-exporter-metrics", "--no-collector.connections", "--web.telemetry-path=/m", "--web.route-prefix=/ports")
+	_, body := get(t, base+"/ports/m")
+	for _, not := range []string{"go_goroutines", "process_", "port_inbound_connections", `collector="connections"`} {
+		if strings.Contains(body, not) {
+			t.Errorf("%s is there", not)
+		}
+	}
+	if !strings.Contains(body, "port_exporter_build_info{") {
+		t.Error("no build info")
+	}
+}
+
+func TestEverySourceServes(t *testing.T) {
+	for _, source := range []string{"procfs", "gopsutil"} {
+		base, _ := startDaemon(t, "--source="+source)
+		_, body := get(t, base+"/metrics")
+		port := base[strings.LastIndex(base, ":")+1:]
+		for _, want := range []string{
+			`port_source_info{source="` + source + `"} 1`,
+			`port_listener_sockets{address="127.0.0.1",interface="",netns="",port="` + port + `",protocol="tcp"} 1`,
+			`port_scrape_collector_success{collector="connections"} 1`,
+		} {
+			if !strings.Contains(body, want) {
+				t.Errorf("%s: lacks %s", source, want)
+			}
+		}
+	}
+}
+
+func TestReload(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "c.yml")
+	write := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("limits: {outbound_ports: 1}\n")
+	base, log := startDaemon(t, "--config.file="+file, "--web.enable-lifecycle")
+	inForce := func(want, success string) {
+		t.Helper()
+		if _, body := get(t, base+"/config"); !strings.Contains(body, want) {
+			t.Errorf("in force is\n%swant %s", body, want)
+		}
+		if _, body := get(t, base+"/metrics"); !strings.Contains(body, "port_config_last_reload_successful "+success+"\n") {
+			t.Errorf("the last reload is not told as %s", success)
+		}
+	}
+	inForce("outbound_ports: 1\n", "1")
+
+	write("limits: {outbound_ports: -1}\n")
+	if status, body := request(t, http.MethodPost, base+"/-/reload"); status != 500 || !strings.Contains(body, file+": limits.outbound_ports: -1 is out of range") {
+		t.Errorf("a bad file: %d %s", status, body)
+	}
+	inForce("outbound_ports: 1\n", "0")
+
+	write("limits: {outbound_ports: 2}\n")
+	if status, body := request(t, http.MethodPost, base+"/-/reload"); status != 200 {
+		t.Errorf("a good file: %d %s", status, body)
+	}
+	inForce("outbound_ports: 2\n", "1")
+
+	write("limits: {outbound_ports: 3}\n")
+	if err := syscall.Kill(os.Getpid(), syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "SIGHUP to reload", func() bool { return strings.Count(log.String(), "configuration reloaded") == 2 })
+	inForce("outbound_ports: 3\n", "1")
+}
+
+// selfSigned writes a certificate for 127.0.0.1 and its key to a directory.
+func selfSigned(t *testing.T, dir string) *x509.CertPool {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true,
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	certPEM := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+	for name, text := range map[string][]byte{"crt": certPEM, "key": pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER})} {
+		if err := os.WriteFile(filepath.Join(dir, name), text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM(certPEM)
+	return pool
+}
+
+func TestTLSAndBasicAuth(t *testing.T) {
+	dir := t.TempDir()
+	pool := selfSigned(t, dir)
+	hash, err := bcrypt.GenerateFromPassword([]byte("s3cret"), bcrypt.MinCost)
+	if err != nil {
+		t.Fatal(err)
+	}
+	webConfig := filepath.Join(dir, "web.yml")
+	text := "tls_server_config: {cert_file: crt, key_file: key}\nbasic_auth_users: {prometheus: " + string(hash) + "}\n"
+	if err := os.WriteFile(webConfig, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	base, log := startDaemon(t, "--web.config.file="+webConfig)
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}}}
+	defer client.CloseIdleConnections()
+	for password, want := range map[string]int{"": 401, "wrong": 401, "s3cret": 200} {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, strings.Replace(base, "http:", "https:", 1)+"/metrics", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.SetBasicAuth("prometheus", password)
+		response, err := client.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = response.Body.Close()
+		if response.StatusCode != want {
+			t.Errorf("with the password %q: status %d, want %d", password, response.StatusCode, want)
+		}
+	}
+	if strings.Contains(log.String(), "s3cret") || strings.Contains(log.String(), string(hash)) {
+		t.Error("the log has a secret")
+	}
+}
+
+func TestPortInUse(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	err = run(t.Context(), []string{"--web.listen-address=" + l.Addr().String()}, io.Discard, io.Discard)
+	if err == nil || !strings.Contains(err.Error(), l.Addr().String()) || !strings.Contains(err.Error(), "hint: another process has this port") {
+		t.Errorf("error %v", err)
+	}
+}
+
+func TestSeveralAddresses(t *testing.T) {
+	_, log := startDaemon(t, "--web.listen-address=127.0.0.2:0")
+	await(t, "two listeners", func() bool { return strings.Count(log.String(), `msg="Listening on"`) == 2 })
+	for _, m := range regexp.MustCompile(`msg="Listening on" address=(\S+)`).FindAllStringSubmatch(log.String(), -1) {
+		if status, _ := get(t, "http://"+m[1]+"/-/ready"); status != 200 {
+			t.Errorf("%s: status %d", m[1], status)
+		}
+	}
+}

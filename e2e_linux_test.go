@@ -1,0 +1,377 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+
+	"github.com/port-exporter/port_exporter/internal/porttest"
+)
+
+// scrapeAddress is where the exporter listens inside a test's namespace.
+const scrapeAddress = "127.0.0.1:10065"
+
+// startInNamespace starts the program in the test's namespace with its socket
+// passed as systemd does it (sd_listen_fds(3)), so that the first request can
+// be sent at once: it waits in the accept queue.
+func startInNamespace(t *testing.T, args ...string) (stop func()) {
+	t.Helper()
+	listener := porttest.Listen(t, scrapeAddress, 128)
+	file := os.NewFile(uintptr(dup(t, listener)), "listener")
+	_ = unix.Close(listener)
+	// LISTEN_PID must be the daemon's own, which only the daemon's process knows.
+	args = append([]string{"-c", `LISTEN_PID=$$ LISTEN_FDS=1 exec port_exporter --web.systemd-socket "$@"`, "sh"}, args...)
+	defer file.Close()
+	return start(t, exec.Command("sh", args...), file)
+}
+
+// dup keeps the socket from the finalizers and clean-ups of others.
+func dup(t *testing.T, fd int) int {
+	t.Helper()
+	copied, err := unix.Dup(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return copied
+}
+
+// start starts a command that ends with the test, or when stop is called. What
+// it writes is shown when the test fails.
+func start(t *testing.T, cmd *exec.Cmd, files ...*os.File) (stop func()) {
+	t.Helper()
+	var output syncBuffer
+	cmd.Stdout, cmd.Stderr, cmd.ExtraFiles = &output, &output, files
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	stop = sync.OnceFunc(func() {
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		err := cmd.Wait()
+		if err != nil || t.Failed() {
+			t.Logf("%v: %v\n%s", cmd.Args, err, &output)
+		}
+	})
+	t.Cleanup(stop)
+	return stop
+}
+
+// scrape returns the samples of a scrape by series, those of the families that
+// begin with one of the prefixes.
+func scrape(t *testing.T, prefixes ...string) map[string]float64 {
+	t.Helper()
+	status, body := porttest.Get(t, scrapeAddress, "/metrics")
+	if status != 200 {
+		t.Fatalf("status %d: %s", status, body)
+	}
+	samples := map[string]float64{}
+	for line := range strings.Lines(body) {
+		if !slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(line, p) }) {
+			continue
+		}
+		at := strings.LastIndexByte(line, ' ')
+		value, err := strconv.ParseFloat(strings.TrimSpace(line[at:]), 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		samples[strings.NewReplacer(`interface="",`, "", `netns="",`, "").Replace(line[:at])] = value
+	}
+	return samples
+}
+
+func nonZero(samples map[string]float64) map[string]float64 {
+	for series, value := range samples {
+		if value == 0 {
+			delete(samples, series)
+		}
+	}
+	return samples
+}
+
+// TestHostInNamespace makes a host of known sockets and holds every series of
+// the socket metrics to them.
+func TestHostInNamespace(t *testing.T) {
+	porttest.Namespace(t)
+	porttest.AddVeth(t, "eth7", "192.0.2.1/24")
+	porttest.Sysctl(t, "net/ipv4/ip_local_port_range", "40000 40999")
+
+	// One port on several addresses: each connection belongs to the closest.
+	any4 := porttest.Listen(t, "0.0.0.0:80", 64, porttest.ReusePort)
+	loopback := porttest.Listen(t, "127.0.0.1:80", 64, porttest.ReusePort)
+	nic := porttest.Listen(t, "192.0.2.1:80", 64, porttest.ReusePort)
+	six := porttest.Listen(t, "[::]:80", 64, porttest.V6Only(true))
+	connect := func(listener int, from, to string) {
+		t.Helper()
+		porttest.DialFrom(t, from, to)
+		porttest.Accept(t, listener)
+	}
+	connect(any4, "127.0.0.9:40001", "127.0.0.2:80")
+	connect(loopback, "127.0.0.9:40002", "127.0.0.1:80")
+	connect(loopback, "127.0.0.9:40003", "127.0.0.1:80")
+	connect(nic, "127.0.0.9:40004", "192.0.2.1:80")
+	connect(six, "[::1]:40005", "[::1]:80")
+
+	// Dual stack, bound to a device, and a group.
+	dual := porttest.Listen(t, "[::]:81", 64, porttest.V6Only(false))
+	connect(dual, "127.0.0.9:40006", "127.0.0.1:81")
+	connect(dual, "[::1]:40007", "[::1]:81")
+	porttest.Listen(t, "0.0.0.0:82", 64, porttest.BindToDevice("eth7"))
+	for range 3 {
+		porttest.Listen(t, "127.0.0.1:83", 10, porttest.ReusePort)
+	}
+
+	// A full accept queue, and a client that waits for a place in it.
+	porttest.Listen(t, "127.0.0.1:84", 0)
+	porttest.DialFrom(t, "127.0.0.9:40008", "127.0.0.1:84")
+	porttest.StartDial(t, "127.0.0.1:84")
+
+	// States.
+	made := porttest.EveryState(t, "127.0.0.1:85")
+	porttest.Listen(t, "127.0.0.1:86", 5, porttest.DeferAccept)
+	porttest.DialFrom(t, "127.0.0.9:40009", "127.0.0.1:86")
+
+	// A service that went away with a connection open, and an rsh-like client.
+	gone := porttest.Listen(t, "127.0.0.1:8080", 5)
+	connect(gone, "127.0.0.9:40010", "127.0.0.1:8080")
+	_ = unix.Close(gone)
+	connect(any4, "127.0.0.9:1023", "127.0.0.2:80")
+
+	// UDP: a server, a client, a connected one, a multicast group, UDP-Lite.
+	porttest.UDP(t, "0.0.0.0:53")
+	porttest.UDP(t, "127.0.0.1:40100")
+	porttest.Connect(t, porttest.UDP(t, "127.0.0.1:40101"), "127.0.0.1:53")
+	porttest.UDP(t, "224.0.0.251:5353")
+	porttest.UDPLite(t, "[::1]:54")
+
+	startInNamespace(t)
+	got := scrape(t, "port_")
+
+	listener := func(family, protocol, address string, port int) string {
+		return fmt.Sprintf(`%s{address=%q,port="%d",protocol=%q}`, family, address, port, protocol)
+	}
+	info := func(protocol, address string, port int, scope string, dual, ephemeral bool) string {
+		return fmt.Sprintf(`port_listener_info{address=%q,container="",dual_stack="%t",ephemeral="%t",port="%d",process="",protocol=%q,scope=%q,unit="",user=""}`,
+			address, dual, ephemeral, port, protocol, scope)
+	}
+	inbound := func(address string, port int, state string) string {
+		return fmt.Sprintf(`port_inbound_connections{address=%q,port="%d",protocol="tcp",state=%q}`, address, port, state)
+	}
+	outbound := func(port, state string) string {
+		return fmt.Sprintf(`port_outbound_connections{protocol="tcp",remote_port=%q,state=%q}`, port, state)
+	}
+	sockets := func(family, protocol, state string) string {
+		return fmt.Sprintf(`port_sockets{family=%q,protocol=%q,state=%q}`, family, protocol, state)
+	}
+	device := func(series string) string {
+		return strings.Replace(series, `port="82"`, `interface="eth7",port="82"`, 1)
+	}
+
+	// The scrape itself is a connection to the exporter: one inbound, one outbound.
+	check := func(families []string, want map[string]float64) {
+		t.Helper()
+		had := map[string]float64{}
+		for series, value := range got {
+			if name, _, _ := strings.Cut(series, "{"); slices.Contains(families, name) {
+				had[series] = value
+			}
+		}
+		if diff := cmp.Diff(want, nonZero(had)); diff != "" {
+			t.Errorf("%v (-want +got):\n%s", families, diff)
+		}
+	}
+
+	check([]string{"port_listener_info"}, map[string]float64{
+		info("tcp", "0.0.0.0", 80, "any", false, false):             1,
+		info("tcp", "127.0.0.1", 80, "loopback", false, false):      1,
+		info("tcp", "192.0.2.1", 80, "public", false, false):        1,
+		info("tcp", "::", 80, "any", false, false):                  1,
+		info("tcp", "::", 81, "any", true, false):                   1,
+		device(info("tcp", "0.0.0.0", 82, "any", false, false)):     1,
+		info("tcp", "127.0.0.1", 83, "loopback", false, false):      1,
+		info("tcp", "127.0.0.1", 84, "loopback", false, false):      1,
+		info("tcp", "127.0.0.1", 85, "loopback", false, false):      1,
+		info("tcp", "127.0.0.1", 86, "loopback", false, false):      1,
+		info("tcp", "127.0.0.1", 10065, "loopback", false, false):   1,
+		info("udp", "0.0.0.0", 53, "any", false, false):             1,
+		info("udp", "224.0.0.251", 5353, "multicast", false, false): 1,
+		info("udplite", "::1", 54, "loopback", false, false):        1,
+	})
+	if n := got[listener("port_listener_sockets", "tcp", "127.0.0.1", 83)]; n != 3 {
+		t.Errorf("the group on port 83 has %v sockets", n)
+	}
+	if n := got[listener("port_listener_accept_queue_limit", "tcp", "127.0.0.1", 83)]; n != 30 {
+		t.Errorf("the group on port 83 has an accept queue limit of %v", n)
+	}
+	check([]string{"port_listener_accept_queue_length"}, map[string]float64{
+		listener("port_listener_accept_queue_length", "tcp", "127.0.0.1", 84): 1,
+	})
+	if n := got[listener("port_listener_accept_queue_drops_total", "tcp", "127.0.0.1", 84)]; n < 1 {
+		t.Errorf("the full accept queue has dropped %v connections", n)
+	}
+
+	want := map[string]float64{
+		inbound("0.0.0.0", 80, "established"):      2,
+		inbound("127.0.0.1", 80, "established"):    2,
+		inbound("192.0.2.1", 80, "established"):    1,
+		inbound("::", 80, "established"):           1,
+		inbound("::", 81, "established"):           2,
+		inbound("127.0.0.1", 84, "established"):    1,
+		inbound("127.0.0.1", 86, "syn_recv"):       1,
+		inbound("127.0.0.1", 10065, "established"): 1,
+
+		outbound("80", "established"):    6, // the rsh-like client too: 80 is the smaller port
+		outbound("81", "established"):    2,
+		outbound("84", "established"):    1,
+		outbound("84", "syn_sent"):       1,
+		outbound("86", "established"):    1,
+		outbound("8080", "established"):  1,
+		outbound("10065", "established"): 1,
+
+		`port_orphaned_connections{port="8080",protocol="tcp",state="established"}`: 1,
+
+		// EveryState, the server's end and the client's.
+		inbound("127.0.0.1", 85, "established"): 2,
+		inbound("127.0.0.1", 85, "close_wait"):  1,
+		inbound("127.0.0.1", 85, "time_wait"):   1,
+		inbound("127.0.0.1", 85, "fin_wait2"):   2,
+		outbound("85", "established"):           1,
+		outbound("85", "fin_wait1"):             1,
+		outbound("85", "fin_wait2"):             1,
+		outbound("85", "last_ack"):              1,
+		outbound("85", "closing"):               1,
+	}
+	check([]string{"port_inbound_connections", "port_outbound_connections", "port_orphaned_connections"}, want)
+
+	// What is attributed, and what is counted, is the same.
+	attributed := 0.0
+	for _, n := range want {
+		attributed += n
+	}
+	counted := 0.0
+	for series, n := range got {
+		if strings.HasPrefix(series, "port_sockets{") && strings.Contains(series, `"tcp"`) && !strings.Contains(series, `"listen"`) {
+			counted += n
+		}
+	}
+	if attributed != counted {
+		t.Errorf("%v sockets are attributed, %v counted", attributed, counted)
+	}
+	for series, want := range map[string]float64{
+		sockets("ipv4", "tcp", "listen"):          11,
+		sockets("ipv6", "tcp", "listen"):          2,
+		sockets("ipv4", "tcp", "syn_sent"):        1,
+		sockets("ipv4", "tcp", "syn_recv"):        1,
+		sockets("ipv4", "tcp", "time_wait"):       float64(made["TIME-WAIT"]),
+		sockets("ipv4", "tcp", "closing"):         float64(made["CLOSING"]),
+		sockets("ipv6", "tcp", "established"):     5, // one end of 40006, both of 40005 and 40007
+		sockets("ipv4", "udp", "unconnected"):     3,
+		sockets("ipv4", "udp", "connected"):       1,
+		sockets("ipv6", "udplite", "unconnected"): 1,
+	} {
+		if got[series] != want {
+			t.Errorf("%s is %v, want %v", series, got[series], want)
+		}
+	}
+}
+
+// TestSourcesAgreeInNamespace reads the same sockets through both sources.
+func TestSourcesAgreeInNamespace(t *testing.T) {
+	porttest.Namespace(t)
+	porttest.EveryState(t, "127.0.0.1:85")
+	porttest.EveryState(t, "[::1]:86")
+	porttest.Listen(t, "[::]:87", 5, porttest.V6Only(false))
+	porttest.Listen(t, "[::]:88", 5, porttest.V6Only(true))
+	porttest.Listen(t, "0.0.0.0:88", 5)
+	porttest.Dial(t, "127.0.0.1:87")
+	porttest.UDP(t, "127.0.0.1:53")
+
+	families := []string{"port_sockets", "port_inbound_connections", "port_outbound_connections", "port_orphaned", "port_listener_info", "port_listener_sockets", "port_listener_accept_queue_length", "port_udp"}
+	results := map[string]map[string]float64{}
+	for _, source := range []string{"sock_diag", "procfs"} {
+		stop := startInNamespace(t, "--source="+source)
+		results[source] = scrape(t, families...)
+		stop()
+	}
+	if diff := cmp.Diff(results["sock_diag"], results["procfs"]); diff != "" {
+		t.Errorf("sources differ (-sock_diag +procfs):\n%s", diff)
+	}
+}
+
+// TestPrometheusInNamespace lets a real Prometheus scrape the exporter and
+// answer for it.
+func TestPrometheusInNamespace(t *testing.T) {
+	binary, err := exec.LookPath("prometheus")
+	if err != nil {
+		t.Skip("SKIP-PROMETHEUS: no prometheus in PATH")
+	}
+	porttest.Namespace(t)
+	porttest.EveryState(t, "127.0.0.1:85")
+	porttest.Listen(t, "0.0.0.0:86", 5)
+	startInNamespace(t)
+
+	dir := t.TempDir()
+	config := filepath.Join(dir, "prometheus.yml")
+	text := "global: {scrape_interval: 1s, scrape_timeout: 1s}\nscrape_configs:\n" +
+		"- {job_name: port_exporter, static_configs: [{targets: ['" + scrapeAddress + "']}]}\n"
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	const api = "127.0.0.1:9090"
+	start(t, exec.Command(binary, "--config.file="+config, "--storage.tsdb.path="+dir, "--web.listen-address="+api, "--log.level=warn"))
+
+	for query, want := range map[string]string{
+		`up{job="port_exporter"}`:                                                                   "1",
+		`sum(port_inbound_connections{port="85",state="time_wait"})`:                                "1",
+		`sum(port_inbound_connections{port="85"})`:                                                  "6",
+		`sum(port_sockets{protocol="tcp",state="closing"})`:                                         "1",
+		`count(port_listener_info{scope="any",port!="9090"})`:                                       "1",
+		`sum(port_outbound_connections{remote_port="85",state="last_ack"})`:                         "1",
+		`port_listener_accept_queue_limit{port="86"}`:                                               "5",
+		`sum(port_scrape_collector_success)`:                                                        "3",
+		`port_source_info{source="sock_diag"}`:                                                      "1",
+		`sum(scrape_samples_scraped{job="port_exporter"} > bool 50)`:                                "1",
+		`sum(port_sockets) - sum(port_sockets{protocol="tcp"}) - sum(port_sockets{protocol="udp"})`: "0",
+	} {
+		var got string
+		for range 100 {
+			if got = instantQuery(api, query); got == want {
+				break
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+		if got != want {
+			t.Errorf("%s is %q, want %q", query, got, want)
+		}
+	}
+}
+
+// instantQuery returns the value of the only sample of a query, else what was
+// answered.
+func instantQuery(api, query string) string {
+	_, body, err := porttest.TryGet(api, "/api/v1/query?query="+url.QueryEscape(query))
+	if err != nil {
+		return err.Error()
+	}
+	var answer struct {
+		Data struct {
+			Result []struct{ Value [2]any }
+		}
+	}
+	if err := json.Unmarshal([]byte(body), &answer); err != nil || len(answer.Data.Result) != 1 {
+		return body
+	}
+	return fmt.Sprint(answer.Data.Result[0].Value[1])
+}

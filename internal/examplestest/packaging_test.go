@@ -1,0 +1,272 @@
+package examplestest
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const (
+	units = "../../packaging/systemd"
+	// maxExposure is ten times the figure that systemd-analyze security ends
+	// with. The capabilities, the network and /proc cost 2 of its 10 points.
+	maxExposure = 25
+)
+
+func TestSystemdUnits(t *testing.T) {
+	tests := []struct {
+		name       string
+		activation bool // with the drop-in for socket activation
+	}{
+		{"plain", false},
+		{"socket activation", true},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			analyze := systemdAnalyze(t)
+			dir := copyUnits(t, tt.activation)
+			service, socket := filepath.Join(dir, "port_exporter.service"), filepath.Join(dir, "port_exporter.socket")
+			// verify reports some mistakes and succeeds all the same.
+			cmd := exec.CommandContext(t.Context(), analyze, "verify", "--man=no", service, socket)
+			if out, err := cmd.CombinedOutput(); err != nil || len(out) > 0 {
+				t.Errorf("%s: %v\n%s", cmd, err, out)
+			}
+			output(t, analyze, "security", "--offline=yes", "--no-pager", fmt.Sprintf("--threshold=%d", maxExposure), service)
+		})
+	}
+}
+
+// What the sandbox must not take away, and what it must leave of privileges.
+func TestServiceSettings(t *testing.T) {
+	service := read(t, units+"/port_exporter.service")
+	const capabilities = "CAP_SYS_PTRACE CAP_DAC_READ_SEARCH"
+	tests := []struct {
+		key  string
+		want string // empty: not set
+	}{
+		{"PrivateNetwork", ""},
+		{"PrivateUsers", ""},
+		{"ProtectProc", "default"},
+		{"ProcSubset", "all"},
+		{"RestrictAddressFamilies", "AF_NETLINK AF_INET AF_INET6 AF_UNIX"},
+		{"CapabilityBoundingSet", capabilities},
+		{"AmbientCapabilities", capabilities},
+		{"NoNewPrivileges", "yes"},
+		{"DynamicUser", "yes"},
+		{"ProtectSystem", "strict"},
+		{"EnvironmentFile", "-/etc/default/port_exporter"},
+		{"ExecReload", "/bin/kill -HUP $MAINPID"},
+	}
+	for _, tt := range tests {
+		if got := setting(service, tt.key); got != tt.want {
+			t.Errorf("%s=%s, want %q", tt.key, got, tt.want)
+		}
+	}
+}
+
+// With a socket unit the port stands in two places.
+func TestPortIsTheSame(t *testing.T) {
+	const port = "10065"
+	if got := setting(read(t, units+"/port_exporter.socket"), "ListenStream"); got != port {
+		t.Errorf("port_exporter.socket: ListenStream=%s, want %s", got, port)
+	}
+	if !strings.Contains(read(t, examples+"/prometheus.yml"), `"localhost:`+port+`"`) {
+		t.Errorf("prometheus.yml does not scrape port %s", port)
+	}
+	if got := readDockerfile(t).last().find("EXPOSE"); got != port {
+		t.Errorf("Dockerfile: EXPOSE %s, want %s", got, port)
+	}
+}
+
+func TestDockerfileBuilder(t *testing.T) {
+	builder := readDockerfile(t)[0]
+	goVersion := regexp.MustCompile(`(?m)^go (\d+\.\d+)`).FindStringSubmatch(read(t, "../../go.mod"))[1]
+	if want := "golang:" + goVersion; builder.image != want {
+		t.Errorf("built on %s, want %s as in go.mod", builder.image, want)
+	}
+	build := builder.find("RUN", "go build")
+	wanted := []string{"CGO_ENABLED=0 ", " -trimpath ", "-s -w ", " -o /port_exporter ."}
+	for _, name := range []string{"Version", "Revision", "Branch", "BuildUser", "BuildDate"} {
+		wanted = append(wanted, "-X github.com/prometheus/common/version."+name+"=${")
+	}
+	for _, want := range wanted {
+		if !strings.Contains(build, want) {
+			t.Errorf("the build has no %q: %s", want, build)
+		}
+	}
+}
+
+func TestDockerfileFinalStage(t *testing.T) {
+	final := readDockerfile(t).last()
+	tests := []struct {
+		what, got, want string
+	}{
+		{"image", final.image, "scratch"},
+		{"USER", final.find("USER"), "65534:65534"}, // by number: scratch has no /etc/passwd
+		{"ENTRYPOINT", final.find("ENTRYPOINT"), `["/port_exporter"]`},
+		{"certificates", final.find("COPY", "ca-certificates.crt"), "--from=builder /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/"},
+		{"binary", final.find("COPY", " /port_exporter"), "--from=builder /port_exporter /port_exporter"},
+	}
+	for _, tt := range tests {
+		if tt.got != tt.want {
+			t.Errorf("%s: %q, want %q", tt.what, tt.got, tt.want)
+		}
+	}
+	for _, label := range []string{"title", "description", "source", "licenses", "version", "revision", "created"} {
+		if !strings.Contains(final.find("LABEL"), "org.opencontainers.image."+label+"=") {
+			t.Errorf("no label %s", label)
+		}
+	}
+}
+
+// A build argument is empty in a stage that does not declare it.
+func TestDockerfileArguments(t *testing.T) {
+	for _, s := range readDockerfile(t) {
+		for _, in := range s.instructions {
+			for _, m := range regexp.MustCompile(`\$\{(\w+)\}`).FindAllStringSubmatch(in.rest, -1) {
+				if s.find("ARG", m[1]+"=") == "" {
+					t.Errorf("stage %s uses %s without ARG", s.image, m[1])
+				}
+			}
+		}
+	}
+}
+
+func TestDockerfileSources(t *testing.T) {
+	stages := readDockerfile(t)
+	for i, s := range stages {
+		for _, in := range s.instructions {
+			if in.keyword != "COPY" {
+				continue
+			}
+			words := strings.Fields(in.rest)
+			if from, ok := strings.CutPrefix(words[0], "--from="); ok {
+				if !slices.ContainsFunc(stages[:i], func(s stage) bool { return s.name == from }) {
+					t.Errorf("COPY %s: no such stage before", in.rest)
+				}
+				continue
+			}
+			for _, source := range words[:len(words)-1] {
+				glob(t, filepath.Join("../..", source))
+				if slices.Contains(dockerIgnored(t), source) {
+					t.Errorf("COPY %s: .dockerignore leaves it out", source)
+				}
+			}
+		}
+	}
+}
+
+// What the build compiles or embeds must be sent to it.
+func TestDockerignoreKeepsTheSource(t *testing.T) {
+	const format = `{{if and .Module .Module.Main}}{{.ImportPath}}{{end}}`
+	const module = "github.com/port-exporter/port_exporter/"
+	if _, err := os.Stat("../../main.go"); err != nil {
+		t.Skip("SKIP-MAIN: there is no main package yet")
+	}
+	for pkg := range strings.Lines(output(t, "go", "list", "-C", "../..", "-deps", "-f", format, ".")) {
+		dir, _, _ := strings.Cut(strings.TrimPrefix(strings.TrimSpace(pkg), module), "/")
+		if slices.Contains(dockerIgnored(t), dir) {
+			t.Errorf("package %s is in .dockerignore", pkg)
+		}
+	}
+}
+
+// copyUnits copies the units to a directory where what they start exists.
+func copyUnits(t *testing.T, activation bool) string {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := []string{"port_exporter.service", "port_exporter.socket"}
+	if activation {
+		names = append(names, "port_exporter.service.d/socket-activation.conf")
+	}
+	dir := t.TempDir()
+	for _, name := range names {
+		text := strings.ReplaceAll(read(t, filepath.Join(units, name)), "/usr/bin/port_exporter", self)
+		target := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(target), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(target, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+func systemdAnalyze(t *testing.T) string {
+	t.Helper()
+	path, err := exec.LookPath("systemd-analyze")
+	if err != nil {
+		t.Skip("SKIP-SYSTEMD: systemd-analyze is not in PATH")
+	}
+	return path
+}
+
+// setting returns the value that a unit gives a key, empty if it does not.
+func setting(unit, key string) string {
+	m := regexp.MustCompile(`(?m)^` + key + `=(.*)$`).FindStringSubmatch(unit)
+	if m == nil {
+		return ""
+	}
+	return m[1]
+}
+
+type (
+	dockerfile  []stage
+	instruction struct{ keyword, rest string }
+	stage       struct {
+		image, name  string
+		instructions []instruction
+	}
+)
+
+func readDockerfile(t *testing.T) dockerfile {
+	t.Helper()
+	text := regexp.MustCompile(`(?m)^#.*\n`).ReplaceAllString(read(t, "../../Dockerfile"), "")
+	text = regexp.MustCompile(`\s*\\\n\s*`).ReplaceAllString(text, " ")
+	var out dockerfile
+	for line := range strings.Lines(text) {
+		keyword, rest, _ := strings.Cut(strings.TrimSpace(line), " ")
+		switch {
+		case keyword == "":
+		case keyword == "FROM":
+			image, name, _ := strings.Cut(rest, " AS ")
+			out = append(out, stage{image: image, name: name})
+		case len(out) == 0:
+			t.Fatalf("Dockerfile: %s before FROM", keyword)
+		default:
+			last := &out[len(out)-1]
+			last.instructions = append(last.instructions, instruction{keyword, rest})
+		}
+	}
+	if len(out) != 2 {
+		t.Fatalf("Dockerfile: %d stages, want 2", len(out))
+	}
+	return out
+}
+
+func (d dockerfile) last() stage { return d[len(d)-1] }
+
+// find returns what follows the first such keyword whose line has all the parts.
+func (s stage) find(keyword string, parts ...string) string {
+	for _, in := range s.instructions {
+		missing := func(part string) bool { return !strings.Contains(in.rest, part) }
+		if in.keyword == keyword && !slices.ContainsFunc(parts, missing) {
+			return in.rest
+		}
+	}
+	return ""
+}
+
+func dockerIgnored(t *testing.T) []string {
+	t.Helper()
+	return strings.Split(read(t, "../../.dockerignore"), "\n")
+}
