@@ -221,10 +221,9 @@ type counting struct {
 }
 
 func (c *counting) Sockets(ctx context.Context, want socket.StateSet) iter.Seq2[*socket.Socket, error] {
-	switch want {
-	case socket.Listening:
+	if want == socket.Listening {
 		c.listening++
-	case socket.Connections:
+	} else {
 		c.connections++
 	}
 	return c.Source.Sockets(ctx, want)

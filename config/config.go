@@ -107,7 +107,7 @@ func (r raw) validate() (*Config, error) {
 		return nil, err
 	}
 	return &Config{
-		Limits: Limits{Listeners: l.Listeners, OutboundPorts: l.OutboundPorts, OrphanedPorts: l.OrphanedPorts},
+		Limits: Limits(l),
 		raw:    r,
 	}, nil
 }

@@ -84,8 +84,8 @@ func fieldByKey(v reflect.Value, key string) (reflect.Value, bool) {
 
 func keysOf(t reflect.Type) []string {
 	var keys []string
-	for i := range t.NumField() {
-		keys = append(keys, t.Field(i).Tag.Get("yaml"))
+	for field := range t.Fields() {
+		keys = append(keys, field.Tag.Get("yaml"))
 	}
 	return keys
 }

@@ -75,18 +75,19 @@ func parseLine(line []byte, protocol socket.Protocol, family socket.Family, s *s
 
 // split fills columns with the fields of a line and returns how many there are.
 func split(line []byte, columns *[maxColumns][]byte) int {
-	count := 0
+	count, at := 0, 0
 	for count < maxColumns {
-		line = bytes.TrimLeft(line, " \t")
-		if len(line) == 0 {
+		for at < len(line) && line[at] == ' ' {
+			at++
+		}
+		if at == len(line) {
 			break
 		}
-		end := bytes.IndexAny(line, " \t")
-		if end < 0 {
-			end = len(line)
+		start := at
+		for at < len(line) && line[at] != ' ' {
+			at++
 		}
-		columns[count] = line[:end]
-		line = line[end:]
+		columns[count] = line[start:at]
 		count++
 	}
 	return count
@@ -122,12 +123,9 @@ func address(b []byte, family socket.Family) (netip.AddrPort, bool) {
 
 // queues parses "tx_queue:rx_queue".
 func queues(b []byte) (send, receive uint64, ok bool) {
-	colon := bytes.IndexByte(b, ':')
-	if colon < 0 {
-		return 0, 0, false
-	}
-	send, sendOK := hex(b[:colon], math.MaxUint32)
-	receive, receiveOK := hex(b[colon+1:], math.MaxUint32)
+	before, after, _ := bytes.Cut(b, []byte(":"))
+	send, sendOK := hex(before, math.MaxUint32)
+	receive, receiveOK := hex(after, math.MaxUint32)
 	return send, receive, sendOK && receiveOK
 }
 

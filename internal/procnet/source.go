@@ -100,7 +100,7 @@ func readLines(ctx context.Context, lines *bufio.Reader, f file, want socket.Sta
 			return false, ctx.Err()
 		}
 		line, err := readLine(lines)
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return false, nil
 		}
 		if err != nil && !errors.Is(err, socket.ErrMalformed) {
@@ -125,16 +125,16 @@ func readLines(ctx context.Context, lines *bufio.Reader, f file, want socket.Sta
 // The last line may lack its newline.
 func readLine(lines *bufio.Reader) ([]byte, error) {
 	line, err := lines.ReadSlice('\n')
-	if err == bufio.ErrBufferFull {
-		for err == bufio.ErrBufferFull {
+	if errors.Is(err, bufio.ErrBufferFull) {
+		for errors.Is(err, bufio.ErrBufferFull) {
 			_, err = lines.ReadSlice('\n')
 		}
-		if err != nil && err != io.EOF {
+		if err != nil && !errors.Is(err, io.EOF) {
 			return nil, err
 		}
 		return nil, errLine
 	}
-	if err == io.EOF && len(line) > 0 {
+	if errors.Is(err, io.EOF) && len(line) > 0 {
 		err = nil
 	}
 	return bytes.TrimRight(line, "\r\n"), err

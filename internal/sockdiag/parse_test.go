@@ -43,10 +43,7 @@ func row(family, state uint8, local, remote string, attributes ...[]byte) []byte
 	native.PutUint32(b[60:], 22)
 	native.PutUint32(b[64:], 1000)
 	native.PutUint32(b[68:], 4242)
-	for _, a := range attributes {
-		b = append(b, a...)
-	}
-	return b
+	return join(append([][]byte{b}, attributes...)...)
 }
 
 func attribute(kind uint16, value ...byte) []byte {

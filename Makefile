@@ -1,0 +1,53 @@
+GO       ?= go
+VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+PKG      := github.com/prometheus/common/version
+LDFLAGS  := -s -w -X $(PKG).Version=$(VERSION) -X $(PKG).Revision=$(shell git rev-parse HEAD 2>/dev/null) -X $(PKG).Branch=$(shell git rev-parse --abbrev-ref HEAD 2>/dev/null)
+LINT     := $(GO) tool -modfile=tools.mod golangci-lint
+SYSTEMS  := linux/amd64 linux/arm64 linux/386 linux/riscv64 darwin/arm64 windows/amd64 freebsd/amd64 openbsd/amd64
+FUZZTIME ?= 30s
+SOCKETS  ?= 100000
+
+.PHONY: help build test test-root lint fmt generate check fuzz bench cross rules package
+
+help: ## Show this.
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-10s %s\n", $$1, $$2 }' Makefile
+
+build: ## Build ./port_exporter, static and stripped.
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o port_exporter .
+
+test: ## Run the tests.
+	$(GO) test ./...
+
+test-root: ## Run the tests that make network namespaces, under the race detector.
+	$(GO) test -race -run InNamespace -v ./...
+
+lint: ## Run golangci-lint, built from tools.mod.
+	$(LINT) run
+
+fmt: ## Format the code and tidy the modules.
+	gofmt -w .
+	$(GO) mod tidy
+
+generate: ## Write golden files, docs/metrics.md and the dashboards anew.
+	$(GO) test ./collector ./config -update
+	$(GO) generate ./examples/...
+
+check: ## Check what CI checks; it installs what it needs on Debian.
+	.ci/run
+
+fuzz: ## Fuzz each parser for FUZZTIME.
+	.ci/fuzz $(FUZZTIME)
+
+bench: ## Measure beside the peers, on SOCKETS real sockets (needs root).
+	$(GO) test -run '^$$' -bench . -benchtime 1x ./internal/bench -sockets $(SOCKETS)
+	$(GO) test -run '^$$' -bench . ./internal/socket
+
+cross: ## Vet and build for every system.
+	.ci/cross $(SYSTEMS)
+
+rules: ## Test the example rules with promtool.
+	$(GO) test -run 'Promtool|Rule' ./internal/examplestest
+
+package: build ## Pack the binary and the units into build/.
+	mkdir -p build
+	tar -czf build/port_exporter-$(VERSION).tar.gz LICENSE README.md port_exporter examples packaging
