@@ -21,19 +21,25 @@ import (
 	"github.com/port-exporter/port_exporter/internal/porttest"
 )
 
+// commands are the programs that scripts and tests find in their PATH.
+func commands() map[string]func() {
+	return map[string]func(){"port_exporter": main, "without-netlink": porttest.WithoutNetlink}
+}
+
 // scrapeAddress is where the exporter listens inside a test's namespace.
 const scrapeAddress = "127.0.0.1:10065"
 
-// startInNamespace starts the program in the test's namespace with its socket
+// startInNamespace starts a command, which ends in the program and its flags,
+// in the test's namespace with its socket
 // passed as systemd does it (sd_listen_fds(3)), so that the first request can
 // be sent at once: it waits in the accept queue.
-func startInNamespace(t *testing.T, args ...string) (stop func()) {
+func startInNamespace(t *testing.T, command ...string) (stop func()) {
 	t.Helper()
 	listener := porttest.Listen(t, scrapeAddress, 128)
 	file := os.NewFile(uintptr(dup(t, listener)), "listener")
 	_ = unix.Close(listener)
 	// LISTEN_PID must be the daemon's own, which only the daemon's process knows.
-	args = append([]string{"-c", `LISTEN_PID=$$ LISTEN_FDS=1 exec port_exporter --web.systemd-socket "$@"`, "sh"}, args...)
+	args := append([]string{"-c", `LISTEN_PID=$$ LISTEN_FDS=1 exec "$@" --web.systemd-socket`, "sh"}, command...)
 	defer file.Close()
 	return start(t, exec.Command("sh", args...), file)
 }
@@ -156,7 +162,7 @@ func TestHostInNamespace(t *testing.T) {
 	porttest.UDP(t, "224.0.0.251:5353")
 	porttest.UDPLite(t, "[::1]:54")
 
-	startInNamespace(t)
+	startInNamespace(t, "port_exporter")
 	got := scrape(t, "port_")
 
 	listener := func(family, protocol, address string, port int) string {
@@ -287,7 +293,8 @@ func TestHostInNamespace(t *testing.T) {
 	}
 }
 
-// TestSourcesAgreeInNamespace reads the same sockets through both sources.
+// TestSourcesAgreeInNamespace reads the same sockets through both sources, and
+// through the one that is taken where there is no netlink.
 func TestSourcesAgreeInNamespace(t *testing.T) {
 	porttest.Namespace(t)
 	porttest.EveryState(t, "127.0.0.1:85")
@@ -300,13 +307,31 @@ func TestSourcesAgreeInNamespace(t *testing.T) {
 
 	families := []string{"port_sockets", "port_inbound_connections", "port_outbound_connections", "port_orphaned", "port_listener_info", "port_listener_sockets", "port_listener_accept_queue_length", "port_udp"}
 	results := map[string]map[string]float64{}
-	for _, source := range []string{"sock_diag", "procfs"} {
-		stop := startInNamespace(t, "--source="+source)
-		results[source] = scrape(t, families...)
+	for name, command := range map[string][]string{
+		"sock_diag":  {"port_exporter", "--source=sock_diag"},
+		"procfs":     {"port_exporter", "--source=procfs"},
+		"no netlink": {"without-netlink", "port_exporter"},
+	} {
+		stop := startInNamespace(t, command...)
+		results[name] = scrape(t, families...)
 		stop()
 	}
-	if diff := cmp.Diff(results["sock_diag"], results["procfs"]); diff != "" {
-		t.Errorf("sources differ (-sock_diag +procfs):\n%s", diff)
+	for name, result := range results {
+		if diff := cmp.Diff(results["sock_diag"], result); diff != "" {
+			t.Errorf("sources differ (-sock_diag +%s):\n%s", name, diff)
+		}
+	}
+}
+
+// TestWithoutNetlink runs the program as in a sandbox that has no sock_diag.
+func TestWithoutNetlink(t *testing.T) {
+	out, err := exec.Command("without-netlink", "port_exporter", "--source=sock_diag", "--config.check").CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "source sock_diag: sockdiag: open netlink socket") || !strings.Contains(string(out), "hint: --source=auto") {
+		t.Errorf("asked for sock_diag: %v\n%s", err, out)
+	}
+	out, err = exec.Command("without-netlink", "port_exporter", "--config.check").CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "sock_diag is not available, reading /proc/net") {
+		t.Errorf("left to choose: %v\n%s", err, out)
 	}
 }
 
@@ -320,7 +345,7 @@ func TestPrometheusInNamespace(t *testing.T) {
 	porttest.Namespace(t)
 	porttest.EveryState(t, "127.0.0.1:85")
 	porttest.Listen(t, "0.0.0.0:86", 5)
-	startInNamespace(t)
+	startInNamespace(t, "port_exporter")
 
 	dir := t.TempDir()
 	config := filepath.Join(dir, "prometheus.yml")

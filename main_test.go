@@ -9,7 +9,7 @@ import (
 // TestMain lets scripts and tests run port_exporter as a program: it is in
 // their PATH.
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"port_exporter": main})
+	testscript.Main(m, commands())
 }
 
 func TestScripts(t *testing.T) {
