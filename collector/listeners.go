@@ -85,7 +85,7 @@ func addDatagramQueue(out *Output, l socket.Listener, id []string) {
 
 // labelsOf returns the values of listenerLabels.
 func labelsOf(id socket.ListenerID) []string {
-	return []string{hostNetns, id.Protocol.String(), id.Address.String(), portLabel(id.Port), id.Interface}
+	return []string{id.Netns, id.Protocol.String(), id.Address.String(), portLabel(id.Port), id.Interface}
 }
 
 func portLabel(port uint16) string { return strconv.Itoa(int(port)) }

@@ -46,10 +46,12 @@ func (s *Source) Sockets(ctx context.Context, want socket.StateSet) iter.Seq2[*s
 		for _, stat := range stats {
 			sock, err := convert(stat)
 			if err == nil {
-				if !want.Has(sock.State) || seen[sock] {
+				ends := sock
+				ends.PID = 0 // of those that share it, the first is named
+				if !want.Has(sock.State) || seen[ends] {
 					continue
 				}
-				seen[sock] = true
+				seen[ends] = true
 			}
 			if !yield(&sock, err) {
 				return
@@ -71,7 +73,7 @@ func kindOf(want socket.StateSet) string {
 }
 
 func convert(stat net.ConnectionStat) (socket.Socket, error) {
-	s := socket.Socket{Protocol: socket.TCP, Family: socket.IPv4}
+	s := socket.Socket{Protocol: socket.TCP, Family: socket.IPv4, PID: stat.Pid}
 	if stat.Family != syscall.AF_INET {
 		s.Family = socket.IPv6
 	}

@@ -17,6 +17,8 @@ func (r PortRange) Contains(port uint16) bool { return r.First <= port && port <
 // Host is what must be known of a host (or of one of its network namespaces)
 // to tell its listeners from its clients.
 type Host struct {
+	// Netns is the name of the network namespace; empty is the host's own.
+	Netns string
 	// Ephemeral are the ports that the kernel gives to sockets that ask for
 	// none: net.ipv4.ip_local_port_range on Linux, for IPv6 too (ip(7)).
 	Ephemeral PortRange
@@ -31,6 +33,7 @@ type Host struct {
 // ListenerID is the identity of a listener: it stays the same when the service
 // behind it restarts.
 type ListenerID struct {
+	Netns     string // of the network namespace; empty is the host's own
 	Protocol  Protocol
 	Address   netip.Addr
 	Port      uint16
@@ -52,7 +55,21 @@ type Listener struct {
 	// queue. AcceptQueue and AcceptQueueLimit count connections (TCP),
 	// ReceiveQueue bytes (UDP), Drops connections or datagrams.
 	AcceptQueue, AcceptQueueLimit, ReceiveQueue, Drops uint64
+
+	// Members are the sockets of the group, the first maxMembers of them.
+	Members []Member
 }
+
+// Member is what tells who holds one socket of a listener; see [Socket] for the
+// fields.
+type Member struct {
+	Inode, Cookie, CgroupID uint64
+	UID                     uint32
+	PID                     int32
+}
+
+// maxMembers bounds the sockets of one listener whose owners are looked for.
+const maxMembers = 256
 
 // StateCounts counts sockets by state.
 type StateCounts [numStates]uint32
@@ -64,7 +81,7 @@ type Totals [numProtocols][numFamilies]StateCounts
 // It is not changed once made.
 type Table struct {
 	Totals    Totals     // LISTEN and UDP sockets
-	Listeners []Listener // sorted by protocol, port, address, interface
+	Listeners []Listener // sorted by ID
 	// Folded counts the listening sockets beyond Host.MaxListeners: they are in
 	// Totals, but in no Listener.
 	Folded int
@@ -107,7 +124,7 @@ func ReadListening(sockets iter.Seq2[*Socket, error], host Host) (*Table, error)
 			t.add(s, index)
 		}
 	}
-	slices.SortFunc(t.Listeners, func(a, b Listener) int { return a.compare(b.ListenerID) })
+	slices.SortFunc(t.Listeners, func(a, b Listener) int { return a.Compare(b.ListenerID) })
 	t.presumeDualStack()
 	t.indexPorts()
 	return t, interrupted
@@ -126,7 +143,7 @@ func (t *Table) isListener(s *Socket) bool {
 }
 
 func (t *Table) add(s *Socket, index map[ListenerID]int) {
-	id := ListenerID{s.Protocol, s.Local.Addr(), s.Local.Port(), s.Interface}
+	id := ListenerID{t.host.Netns, s.Protocol, s.Local.Addr(), s.Local.Port(), s.Interface}
 	at, ok := index[id]
 	if !ok {
 		if t.host.MaxListeners > 0 && len(t.Listeners) == t.host.MaxListeners {
@@ -149,6 +166,9 @@ func (t *Table) add(s *Socket, index map[ListenerID]int) {
 	l.AcceptQueueLimit += uint64(s.AcceptQueueLimit)
 	l.ReceiveQueue += uint64(s.ReceiveQueue)
 	l.Drops += uint64(s.Drops)
+	if len(l.Members) < maxMembers {
+		l.Members = append(l.Members, Member{s.Inode, s.Cookie, s.CgroupID, s.UID, s.PID})
+	}
 	if id.Address == netip.IPv6Unspecified() && !s.V6Only {
 		l.DualStack = true
 	}
@@ -184,7 +204,7 @@ func (t *Table) presumeDualStack() {
 }
 
 func (t *Table) find(id ListenerID) (int, bool) {
-	return slices.BinarySearchFunc(t.Listeners, id, func(l Listener, id ListenerID) int { return l.compare(id) })
+	return slices.BinarySearchFunc(t.Listeners, id, func(l Listener, id ListenerID) int { return l.Compare(id) })
 }
 
 func (t *Table) indexPorts() {
@@ -252,8 +272,10 @@ func (l *Listener) score(s *Socket) int {
 	return score
 }
 
-func (id ListenerID) compare(other ListenerID) int {
+// Compare orders listeners by namespace, protocol, port, address, interface.
+func (id ListenerID) Compare(other ListenerID) int {
 	return cmp.Or(
+		cmp.Compare(id.Netns, other.Netns),
 		cmp.Compare(id.Protocol, other.Protocol),
 		cmp.Compare(id.Port, other.Port),
 		id.Address.Compare(other.Address),

@@ -44,6 +44,9 @@ type Socket struct {
 	V6Only bool
 	// UID owns the socket (fact KnowsUID).
 	UID uint32
+	// PID is a process that holds the socket; zero when the source cannot tell,
+	// as on Linux, where internal/owner finds it.
+	PID int32
 	// Inode is the socket's inode on sockfs; zero when it has none, as in
 	// TIME_WAIT and SYN_RECV.
 	Inode uint64

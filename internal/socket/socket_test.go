@@ -127,16 +127,17 @@ func TestReadListening(t *testing.T) {
 		tcp(Listen, "[::ffff:127.0.0.1]:50000", ""),
 	)
 	want := []Listener{
-		{ListenerID: ListenerID{TCP, netip.MustParseAddr("::"), 80, ""}, DualStack: true, Sockets: 1, AcceptQueue: 5, AcceptQueueLimit: 128, Drops: 7},
-		{ListenerID: ListenerID{TCP, netip.MustParseAddr("0.0.0.0"), 443, ""}, Sockets: 1},
-		{ListenerID: ListenerID{TCP, netip.MustParseAddr("0.0.0.0"), 443, "eth0"}, Sockets: 1},
-		{ListenerID: ListenerID{TCP, netip.MustParseAddr("::"), 443, ""}, Sockets: 1},
-		{ListenerID: ListenerID{TCP, netip.MustParseAddr("127.0.0.1"), 50000, ""}, Scope: ScopeLoopback, Ephemeral: true, Sockets: 1},
-		{ListenerID: ListenerID{UDP, netip.MustParseAddr("0.0.0.0"), 53, ""}, Sockets: 2, ReceiveQueue: 120, Drops: 7},
-		{ListenerID: ListenerID{UDP, netip.MustParseAddr("224.0.0.251"), 5353, ""}, Scope: ScopeMulticast, Sockets: 1},
+		{ListenerID: ListenerID{"", TCP, netip.MustParseAddr("::"), 80, ""}, DualStack: true, Sockets: 1, AcceptQueue: 5, AcceptQueueLimit: 128, Drops: 7},
+		{ListenerID: ListenerID{"", TCP, netip.MustParseAddr("0.0.0.0"), 443, ""}, Sockets: 1},
+		{ListenerID: ListenerID{"", TCP, netip.MustParseAddr("0.0.0.0"), 443, "eth0"}, Sockets: 1},
+		{ListenerID: ListenerID{"", TCP, netip.MustParseAddr("::"), 443, ""}, Sockets: 1},
+		{ListenerID: ListenerID{"", TCP, netip.MustParseAddr("127.0.0.1"), 50000, ""}, Scope: ScopeLoopback, Ephemeral: true, Sockets: 1},
+		{ListenerID: ListenerID{"", UDP, netip.MustParseAddr("0.0.0.0"), 53, ""}, Sockets: 2, ReceiveQueue: 120, Drops: 7},
+		{ListenerID: ListenerID{"", UDP, netip.MustParseAddr("224.0.0.251"), 5353, ""}, Scope: ScopeMulticast, Sockets: 1},
 	}
 	for i := range want {
 		want[i].Known = allKnown
+		want[i].Members = make([]Member, want[i].Sockets)
 	}
 	if diff := cmp.Diff(want, table.Listeners, cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
 		t.Errorf("listeners (-want +got):\n%s", diff)

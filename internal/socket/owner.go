@@ -1,0 +1,69 @@
+package socket
+
+import (
+	"cmp"
+	"path"
+)
+
+// Owner is who holds a listening socket. A field that is empty is not known.
+type Owner struct {
+	// Process is the name of the process: the kernel's (comm, proc_pid_comm(5)),
+	// or the base name of the executable where comm is that cut to 15 bytes. Of
+	// several processes that share a socket it is the oldest.
+	Process string
+	// Executable is the path of its binary as the process sees it. It is for
+	// rules, never a label.
+	Executable string
+	// Deleted says that the binary was removed or replaced on disk since the
+	// process started.
+	Deleted bool
+	// User is the name (or number) of the user that the process runs as.
+	User string
+	// Unit is the systemd unit: nginx.service, or cups.socket for a socket that
+	// systemd opened.
+	Unit string
+	// Container names the container by its runtime and the first 12 digits of
+	// its id: docker-0123456789ab; in a Kubernetes pod behind the pod's uid:
+	// pod<uid>/containerd-0123456789ab.
+	Container string
+	// PID is for tables that people read, never a label.
+	PID int32
+}
+
+// Identity returns the owner without what changes when the service restarts,
+// so that owners can be compared.
+func (o Owner) Identity() Owner {
+	o.PID = 0
+	o.Deleted = false
+	return o
+}
+
+// Compare orders owners by name.
+func (o Owner) Compare(other Owner) int {
+	return cmp.Or(
+		cmp.Compare(o.Process, other.Process),
+		cmp.Compare(o.User, other.User),
+		cmp.Compare(o.Unit, other.Unit),
+		cmp.Compare(o.Container, other.Container),
+		cmp.Compare(o.Executable, other.Executable),
+	)
+}
+
+// ProcessName returns the name of a process from its comm, which the kernel
+// cuts to 15 bytes (TASK_COMM_LEN), and its executable: a comm that was cut is
+// completed.
+func ProcessName(comm, executable string) string {
+	const cut = 15
+	base := path.Base(executable)
+	if len(comm) == cut && len(base) > cut && base[:cut] == comm {
+		return base
+	}
+	return comm
+}
+
+// Owned is a listener in the hands of one owner. A group that several programs
+// share (SO_REUSEPORT) is as many Owned.
+type Owned struct {
+	Listener
+	Owner Owner
+}
