@@ -50,4 +50,4 @@ rules: ## Test the example rules with promtool.
 
 package: build ## Pack the binary and the units into build/.
 	mkdir -p build
-	tar -czf build/port_exporter-$(VERSION).tar.gz LICENSE README.md port_exporter examples packaging
+	tar -czf build/port_exporter-$(VERSION).tar.gz LICENSE README.md CHANGELOG.md CONTRIBUTING.md docs port_exporter examples packaging

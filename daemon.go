@@ -6,10 +6,8 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
-	"os/signal"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -72,15 +70,11 @@ func newDaemon(ctx context.Context, f *flags) (*daemon, error) {
 	return d, d.load()
 }
 
-// build makes a state from the configuration file. Start-up, reload and
-// --config.check all use it.
+// build makes a state from the configuration file, at start and on reload.
 func (d *daemon) build() (*state, error) {
-	c := config.Default()
-	if path := d.flags.configFile; path != "" {
-		var err error
-		if c, err = config.Load(path); err != nil {
-			return nil, err
-		}
+	c, err := d.flags.loadConfig()
+	if err != nil {
+		return nil, err
 	}
 	var disabled []string
 	for name, enabled := range d.flags.collectors {
@@ -127,18 +121,15 @@ func (d *daemon) reload() error {
 	return nil
 }
 
-// reloadOnSignal reloads on each SIGHUP, until the function it returns is called.
-func (d *daemon) reloadOnSignal() (stop func()) {
-	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, syscall.SIGHUP)
-	go func() {
-		for range signals {
+// reloadOn reloads on each signal until ctx ends.
+func (d *daemon) reloadOn(ctx context.Context, signals <-chan os.Signal) {
+	for {
+		select {
+		case <-signals:
 			_ = d.reload() // it has logged what went wrong
+		case <-ctx.Done():
+			return
 		}
-	}()
-	return func() {
-		signal.Stop(signals)
-		close(signals)
 	}
 }
 

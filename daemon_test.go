@@ -125,7 +125,7 @@ func TestDefaultsServeEverything(t *testing.T) {
 func TestFlagsNarrow(t *testing.T) {
 	base, _ := startDaemon(t, "--web.disable-exporter-metrics", "--no-collector.connections", "--web.telemetry-path=/m", "--web.route-prefix=/ports")
 	_, body := get(t, base+"/ports/m")
-	for _, not := range []string{"go_goroutines", "process_", "port_inbound_connections", `collector="connections"`} {
+	for _, not := range []string{"go_goroutines", "process_", "port_inbound_connections{", `collector="connections"`} {
 		if strings.Contains(body, not) {
 			t.Errorf("%s is there", not)
 		}

@@ -325,13 +325,13 @@ func TestSourcesAgreeInNamespace(t *testing.T) {
 
 // TestWithoutNetlink runs the program as in a sandbox that has no sock_diag.
 func TestWithoutNetlink(t *testing.T) {
-	out, err := exec.Command("without-netlink", "port_exporter", "--source=sock_diag", "--config.check").CombinedOutput()
+	out, err := exec.Command("without-netlink", "port_exporter", "--source=sock_diag").CombinedOutput()
 	if err == nil || !strings.Contains(string(out), "source sock_diag: sockdiag: open netlink socket") || !strings.Contains(string(out), "hint: --source=auto") {
 		t.Errorf("asked for sock_diag: %v\n%s", err, out)
 	}
-	out, err = exec.Command("without-netlink", "port_exporter", "--config.check").CombinedOutput()
-	if err != nil || !strings.Contains(string(out), "sock_diag is not available, reading /proc/net") {
-		t.Errorf("left to choose: %v\n%s", err, out)
+	out, _ = exec.Command("without-netlink", "port_exporter", "--web.listen-address=nowhere").CombinedOutput()
+	if !strings.Contains(string(out), "sock_diag is not available, reading /proc/net") {
+		t.Errorf("left to choose:\n%s", out)
 	}
 }
 

@@ -26,6 +26,7 @@ import (
 	"github.com/prometheus/exporter-toolkit/web/kingpinflag"
 
 	"github.com/port-exporter/port_exporter/collector"
+	"github.com/port-exporter/port_exporter/config"
 	"github.com/port-exporter/port_exporter/internal/system"
 )
 
@@ -67,7 +68,7 @@ type flags struct {
 // parse reads the command line. It returns nil flags when all there was to do
 // is done: --help or --version.
 func parse(args []string, stdout, stderr io.Writer) (*flags, error) {
-	app := kingpin.New("port_exporter", "Tells Prometheus what the ports and sockets of this host are doing, and whether they can be reached.")
+	app := kingpin.New("port_exporter", "Tells Prometheus what the ports and sockets of this host are doing.")
 	app.UsageWriter(stdout).ErrorWriter(stderr).Version(version.Print("port_exporter")).HelpFlag.Short('h')
 	done := false
 	app.Terminate(func(int) { done = true })
@@ -78,7 +79,7 @@ func parse(args []string, stdout, stderr io.Writer) (*flags, error) {
 	f.web = kingpinflag.AddFlags(app, defaultAddress)
 	app.Flag("web.telemetry-path", "Path of the metrics.").Default("/metrics").StringVar(&f.telemetryPath)
 	app.Flag("web.max-requests", "Scrapes that may run at once; 0 for no limit.").Default("40").IntVar(&f.maxRequests)
-	app.Flag("web.disable-exporter-metrics", "Leave out the metrics of the exporter's own process (go_*, process_*, promhttp_*).").BoolVar(&f.noSelfMetrics)
+	app.Flag("web.disable-exporter-metrics", "Leave out the metrics of the exporter's own process (go_*, process_*).").BoolVar(&f.noSelfMetrics)
 	app.Flag("web.enable-lifecycle", "Let POST /-/reload reload the configuration.").BoolVar(&f.lifecycle)
 	app.Flag("web.external-url", "URL under which the exporter is reached from outside, as behind a reverse proxy.").URLVar(&f.externalURL)
 	app.Flag("web.route-prefix", "Prefix of every path served. The default is the path of --web.external-url.").StringVar(&f.routePrefix)
@@ -122,6 +123,24 @@ func (f *flags) check() error {
 	return nil
 }
 
+// loadConfig reads the configuration file, or gives the defaults without one.
+func (f *flags) loadConfig() (*config.Config, error) {
+	if f.configFile == "" {
+		return config.Default(), nil
+	}
+	return config.Load(f.configFile)
+}
+
+// checkConfig is --config.check. It touches nothing of the host, so that it
+// serves where the daemon does not run.
+func (f *flags) checkConfig(stdout io.Writer) error {
+	if _, err := f.loadConfig(); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintln(stdout, "the configuration is valid")
+	return err
+}
+
 // run is the program: it serves until ctx ends.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	f, err := parse(args, stdout, stderr)
@@ -131,27 +150,31 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err := toolkit.Validate(*f.web.WebConfigFile); err != nil {
 		return fmt.Errorf("--web.config.file: %w", err)
 	}
+	if f.configCheck {
+		return f.checkConfig(stdout)
+	}
 	if f.gomaxprocs > 0 {
 		runtime.GOMAXPROCS(f.gomaxprocs)
 	}
+	hangups := make(chan os.Signal, 1) // from the start: SIGHUP must not end the program
+	signal.Notify(hangups, syscall.SIGHUP)
+	defer signal.Stop(hangups)
 
 	d, err := newDaemon(ctx, f)
 	if err != nil {
 		return err
 	}
-	if f.configCheck {
-		_, err := fmt.Fprintln(stdout, "the configuration is valid")
-		return err
-	}
-
 	handler, err := d.handler()
 	if err != nil {
 		return err
 	}
-	defer d.reloadOnSignal()()
+	go d.reloadOn(ctx, hangups)
 	d.logger.Info("starting", "version", version.Info(), "build", version.BuildContext(), "socket_source", d.system.Name)
 	return serve(ctx, &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second}, d)
 }
+
+// windowsAddressInUse is WSAEADDRINUSE, which Windows has for EADDRINUSE.
+const windowsAddressInUse = syscall.Errno(10048)
 
 // serve runs the server until ctx ends, and then lets the scrapes that run
 // finish.
@@ -160,7 +183,7 @@ func serve(ctx context.Context, server *http.Server, d *daemon) error {
 	go func() { failed <- toolkit.ListenAndServe(server, d.flags.web, d.logger) }()
 	select {
 	case err := <-failed:
-		if errors.Is(err, syscall.EADDRINUSE) {
+		if errors.Is(err, syscall.EADDRINUSE) || errors.Is(err, windowsAddressInUse) {
 			err = fmt.Errorf("%w\nhint: another process has this port; stop it, or choose another with --web.listen-address", err)
 		}
 		return err

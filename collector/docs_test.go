@@ -43,7 +43,7 @@ const otherFamilies = "## About the process\n\n" +
 	"| `port_exporter_build_info` | gauge | version, revision, branch, goversion, goos, goarch, tags | 1 for the build that runs. |\n" +
 	"| `port_config_last_reload_successful` | gauge |  | Whether the last load of the configuration succeeded (1) or the one before is still in force (0). |\n" +
 	"| `port_config_last_reload_success_timestamp_seconds` | gauge |  | When the configuration in force was loaded, in seconds since the epoch. |\n" +
-	"\nThe Go runtime (`go_*`), process (`process_*`) and handler (`promhttp_*`) metrics of client_golang are there unless " +
+	"\nThe Go runtime (`go_*`) and process (`process_*`) metrics of client_golang are there unless " +
 	"`--web.disable-exporter-metrics` is given.\n"
 
 func TestFamilies(t *testing.T) {

@@ -67,7 +67,7 @@ func New(o Options) *Exporter {
 
 // collectors is every collector there is.
 func collectors(o Options) []Collector {
-	return []Collector{sockets{protocols: o.Protocols}, listeners{}, connections{limits: o.Limits}}
+	return []Collector{sockets{protocols: o.Protocols}, listeners{protocols: o.Protocols}, connections{limits: o.Limits}}
 }
 
 // Names returns the name of every collector there is.
@@ -168,7 +168,7 @@ func (s *scrape) Collect(ch chan<- prometheus.Metric) {
 	outcomes := make([]outcome, len(s.collectors))
 	var running sync.WaitGroup
 	for i, c := range s.collectors {
-		running.Go(func() { outcomes[i] = run(s.ctx, c, host) })
+		running.Go(func() { outcomes[i] = s.exporter.run(s.ctx, c, host) })
 	}
 	running.Wait()
 
@@ -193,13 +193,23 @@ func (o *Output) emit(ch chan<- prometheus.Metric) {
 	}
 }
 
+// maxRunning bounds the collectors that run at once, those left behind
+// included. It is far above what --web.max-requests lets run.
+const maxRunning = 1000
+
 // run runs one collector until it is done or ctx is. One that does not heed
 // ctx is left behind, so that it cannot hold up the others; what it gathers
 // then is thrown away.
-func run(ctx context.Context, c Collector, host *Snapshot) outcome {
+func (e *Exporter) run(ctx context.Context, c Collector, host *Snapshot) outcome {
 	start := time.Now()
+	running := &e.options.Memory.running
+	if n := running.Add(1); n > maxRunning {
+		running.Add(-1)
+		return outcome{name: c.Name(), err: fmt.Errorf("%d collectors are running already, most of them left behind by earlier scrapes", n-1)}
+	}
 	done := make(chan outcome, 1)
 	go func() {
+		defer running.Add(-1)
 		o := outcome{name: c.Name()}
 		o.err = c.Collect(ctx, host, &o.out)
 		done <- o

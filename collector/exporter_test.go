@@ -31,7 +31,7 @@ func options(source socket.Source) Options {
 		Protocols:      socket.Protocols(),
 		EphemeralPorts: func() (socket.PortRange, error) { return socket.PortRange{First: 32768, Last: 60999}, nil },
 		Limits:         Limits{Listeners: 100, OutboundPorts: 2, OrphanedPorts: 2},
-		Memory:         NewMemory(time.Now),
+		Memory:         NewMemory(func() time.Time { return time.Unix(1_800_000_000, 0) }),
 		Logger:         slog.New(slog.DiscardHandler),
 	}
 }

@@ -25,44 +25,60 @@ var (
 		"Accept queue limit in force (the backlog after net.core.somaxconn), over all sockets of the listener. "+
 			"The kernel lets each queue hold one more.", listenerLabels...)
 	acceptQueueDrops = counter("port_listener_accept_queue_drops_total",
-		"Connections that the listener dropped, as when its accept queue was full (sk_drops of the LISTEN sockets).", listenerLabels...)
+		"Connections that the listener dropped, as when its accept queue was full (sk_drops of the LISTEN sockets, "+
+			"closed ones of its group included).", listenerLabels...)
 	udpReceiveQueue = gauge("port_udp_receive_queue_bytes",
 		"Memory of datagrams that wait in the receive buffer of a UDP listener, in bytes.", listenerLabels...)
 	udpReceiveDrops = counter("port_udp_receive_drops_total",
 		"Datagrams that a UDP listener dropped, as when its receive buffer was full.", listenerLabels...)
+	firstSeen = gauge("port_listener_first_seen_timestamp_seconds",
+		"When this process of the exporter first saw the listener, in seconds since the epoch.", listenerLabels...)
+	listenerChanges = counter("port_listener_changes_total",
+		"Listeners that came (opened) and went (closed) between scrapes. Those of the first scrape are not counted.",
+		"netns", "protocol", "change")
 )
 
 // listeners tells of each listener.
-type listeners struct{}
+type listeners struct{ protocols []socket.Protocol }
 
 func (listeners) Name() string { return "listeners" }
 
 func (listeners) Families() []*Family {
-	return []*Family{listenerInfo, listenerSockets, acceptQueueLength, acceptQueueLimit, acceptQueueDrops, udpReceiveQueue, udpReceiveDrops}
+	return []*Family{listenerInfo, listenerSockets, acceptQueueLength, acceptQueueLimit, acceptQueueDrops,
+		udpReceiveQueue, udpReceiveDrops, firstSeen, listenerChanges}
 }
 
-func (listeners) Collect(_ context.Context, host *Snapshot, out *Output) error {
+func (c listeners) Collect(_ context.Context, host *Snapshot, out *Output) error {
 	table, err := host.Listening()
 	if err != nil {
 		return err
 	}
-	for _, l := range table.Listeners {
+	history, err := host.History()
+	if err != nil {
+		return err
+	}
+	for i, l := range table.Listeners {
 		id := labelsOf(l.ListenerID)
 		const process, user, unit, container = "", "", "", ""
 		out.add(listenerInfo, 1, bind(id, l.Scope.String(), strconv.FormatBool(l.DualStack),
 			process, user, unit, container, strconv.FormatBool(l.Ephemeral))...)
 		out.add(listenerSockets, float64(l.Sockets), bind(id)...)
+		out.add(firstSeen, float64(history.FirstSeen[i].UnixMilli())/1000, bind(id)...)
 		if l.Protocol == socket.TCP {
-			addAcceptQueue(out, l, id)
+			addAcceptQueue(out, l, history.Drops[i], id)
 		} else {
-			addDatagramQueue(out, l, id)
+			addDatagramQueue(out, l, history.Drops[i], id)
 		}
+	}
+	for _, p := range c.protocols {
+		out.add(listenerChanges, float64(history.Changes[p].Opened), hostNetns, p.String(), "opened")
+		out.add(listenerChanges, float64(history.Changes[p].Closed), hostNetns, p.String(), "closed")
 	}
 	out.fold(listenerInfo, table.Folded)
 	return nil
 }
 
-func addAcceptQueue(out *Output, l socket.Listener, id []string) {
+func addAcceptQueue(out *Output, l socket.Listener, drops uint64, id []string) {
 	if l.Known.Has(socket.KnowsQueues) {
 		out.add(acceptQueueLength, float64(l.AcceptQueue), bind(id)...)
 	}
@@ -70,16 +86,16 @@ func addAcceptQueue(out *Output, l socket.Listener, id []string) {
 		out.add(acceptQueueLimit, float64(l.AcceptQueueLimit), bind(id)...)
 	}
 	if l.Known.Has(socket.KnowsDrops) {
-		out.add(acceptQueueDrops, float64(l.Drops), bind(id)...)
+		out.add(acceptQueueDrops, float64(drops), bind(id)...)
 	}
 }
 
-func addDatagramQueue(out *Output, l socket.Listener, id []string) {
+func addDatagramQueue(out *Output, l socket.Listener, drops uint64, id []string) {
 	if l.Known.Has(socket.KnowsQueues) {
 		out.add(udpReceiveQueue, float64(l.ReceiveQueue), bind(id)...)
 	}
 	if l.Known.Has(socket.KnowsDrops) {
-		out.add(udpReceiveDrops, float64(l.Drops), bind(id)...)
+		out.add(udpReceiveDrops, float64(drops), bind(id)...)
 	}
 }
 

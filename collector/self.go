@@ -16,7 +16,8 @@ var (
 	sourceInfo = gauge("port_source_info",
 		"1 for the source that sockets are read from: sock_diag, procfs or gopsutil.", "source")
 	foldedSeries = gauge("port_folded_series",
-		"How many ports (or listening sockets, for port_listener_info) of a metric are beyond its limit and folded into \"other\".", "metric")
+		"What a metric does not tell apart because of its limit: ports that are folded into \"other\", and for port_listener_info "+
+			"listening sockets without series of their own (their connections are in port_inbound_connections as \"other\").", "metric")
 	interruptedReads = counter("port_source_interrupted_reads_total",
 		"Reads of the socket table that were interrupted twice in a row, so that their figures may miss or repeat sockets.")
 	malformedRows = counter("port_source_malformed_rows_total",
@@ -44,11 +45,16 @@ const (
 // exporter, which a reload replaces.
 type Memory struct {
 	longLived   *socket.LongLived
+	history     *socket.History
 	interrupted atomic.Uint64
 	malformed   atomic.Uint64
+	running     atomic.Int64 // collectors, those left behind included
 }
 
 // NewMemory returns an empty memory that reads the time from now.
 func NewMemory(now func() time.Time) *Memory {
-	return &Memory{longLived: socket.NewLongLived(longLivedAge, longLivedLimit, now)}
+	return &Memory{
+		longLived: socket.NewLongLived(longLivedAge, longLivedLimit, now),
+		history:   socket.NewHistory(now),
+	}
 }

@@ -12,11 +12,15 @@ import (
 // when the first collector asks for it, so all of them tell of the same moment.
 type Snapshot struct {
 	table   func() (*socket.Table, error)
+	history func() (socket.Record, error)
 	traffic func() (*socket.Traffic, error)
 }
 
-// Listening returns the listeners. It is cheap on every kernel.
+// Listening returns the listeners. From sock_diag it is cheap.
 func (s *Snapshot) Listening() (*socket.Table, error) { return s.table() }
+
+// History returns what was seen of the listeners up to this scrape.
+func (s *Snapshot) History() (socket.Record, error) { return s.history() }
 
 // Connections returns every other socket, folded onto the listeners. It makes
 // the kernel walk its whole table.
@@ -37,6 +41,13 @@ func newSnapshot(ctx context.Context, o Options) *Snapshot {
 			o.Memory.malformed.Add(uint64(table.Malformed))
 		}
 		return table, err
+	})
+	s.history = sync.OnceValues(func() (socket.Record, error) {
+		table, err := s.table()
+		if err != nil {
+			return socket.Record{}, err
+		}
+		return o.Memory.history.Note(table.Listeners), nil
 	})
 	s.traffic = sync.OnceValues(func() (*socket.Traffic, error) {
 		table, err := s.table()

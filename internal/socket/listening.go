@@ -64,9 +64,12 @@ type Listener struct {
 // fields.
 type Member struct {
 	Inode, Cookie, CgroupID uint64
-	UID                     uint32
+	UID, Drops              uint32
 	PID                     int32
 }
+
+// ID identifies the socket across scrapes, as [Socket.ID] does.
+func (m Member) ID() uint64 { return cmp.Or(m.Cookie, m.Inode) }
 
 // maxMembers bounds the sockets of one listener whose owners are looked for.
 const maxMembers = 256
@@ -167,7 +170,7 @@ func (t *Table) add(s *Socket, index map[ListenerID]int) {
 	l.ReceiveQueue += uint64(s.ReceiveQueue)
 	l.Drops += uint64(s.Drops)
 	if len(l.Members) < maxMembers {
-		l.Members = append(l.Members, Member{s.Inode, s.Cookie, s.CgroupID, s.UID, s.PID})
+		l.Members = append(l.Members, Member{s.Inode, s.Cookie, s.CgroupID, s.UID, s.Drops, s.PID})
 	}
 	if id.Address == netip.IPv6Unspecified() && !s.V6Only {
 		l.DualStack = true

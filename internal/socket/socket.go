@@ -4,6 +4,7 @@
 package socket
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"iter"
@@ -60,10 +61,7 @@ type Socket struct {
 
 // ID identifies a socket across scrapes: its cookie, else its inode, else zero.
 func (s *Socket) ID() uint64 {
-	if s.Cookie != 0 {
-		return s.Cookie
-	}
-	return s.Inode
+	return cmp.Or(s.Cookie, s.Inode)
 }
 
 // Facts is a set of the optional facts of a [Socket].
@@ -219,8 +217,8 @@ func KernelState(p Protocol, number uint8) State {
 // StateSet is a set of states, one bit each: the filter of a read.
 type StateSet uint32
 
-// The two reads of a scrape. Listening is cheap on every kernel; Connections
-// makes it walk the whole established hash.
+// The two reads of a scrape. From sock_diag, Listening is cheap, and Connections
+// makes the kernel walk its whole established hash.
 const (
 	Listening   StateSet = 1<<Listen | UDPStates
 	Connections StateSet = TCPStates &^ (1 << Listen)

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 )
 
 func TestScopeOf(t *testing.T) {
@@ -137,9 +138,8 @@ func TestReadListening(t *testing.T) {
 	}
 	for i := range want {
 		want[i].Known = allKnown
-		want[i].Members = make([]Member, want[i].Sockets)
 	}
-	if diff := cmp.Diff(want, table.Listeners, cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
+	if diff := cmp.Diff(want, table.Listeners, cmpopts.IgnoreFields(Listener{}, "Members"), cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
 		t.Errorf("listeners (-want +got):\n%s", diff)
 	}
 	if got := table.Totals[UDP][IPv4]; got[Unconnected] != 4 || got[Connected] != 1 {

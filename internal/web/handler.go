@@ -72,7 +72,7 @@ func landingPage(o Options) (http.Handler, error) {
 		Profiling:   "false",
 		Links: []toolkit.LandingLinks{
 			{Address: o.MetricsPath, Text: "Metrics"},
-			{Address: o.MetricsPath + "?collect[]=listeners", Text: "Listeners", Description: "only what listens here; cheap on every host"},
+			{Address: o.MetricsPath + "?collect[]=listeners", Text: "Listeners", Description: "only what listens here"},
 			{Address: "config", Text: "Configuration", Description: "in force, defaults included"},
 			{Address: "-/healthy", Text: "Health"},
 		},

@@ -1,0 +1,43 @@
+package socket
+
+import (
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestHistory(t *testing.T) {
+	now := time.Unix(1000, 0)
+	h := NewHistory(func() time.Time { return now })
+	note := func(sockets ...Socket) Record {
+		now = now.Add(time.Second)
+		return h.Note(mustRead(t, host, sockets...).Listeners)
+	}
+	member := func(cookie uint64, drops uint32) func(*Socket) {
+		return func(s *Socket) { s.Cookie, s.Drops = cookie, drops }
+	}
+	web := func(cookie uint64, drops uint32) Socket { return tcp(Listen, "0.0.0.0:80", "", member(cookie, drops)) }
+	dns := udp(Unconnected, "0.0.0.0:53", member(9, 0))
+
+	for i, step := range []struct {
+		name    string
+		sockets []Socket
+		want    Record
+	}{
+		{"the first table is no change", []Socket{web(1, 5), web(2, 7)},
+			Record{[]time.Time{time.Unix(1001, 0)}, []uint64{12}, map[Protocol]Changes{TCP: {}, UDP: {}, UDPLite: {}}}},
+		{"one socket of the group closes, the other drops more", []Socket{web(2, 8), dns},
+			Record{[]time.Time{time.Unix(1001, 0), time.Unix(1002, 0)}, []uint64{13, 0}, map[Protocol]Changes{TCP: {}, UDP: {1, 0}, UDPLite: {}}}},
+		{"a new socket joins", []Socket{web(2, 8), web(3, 1), dns},
+			Record{[]time.Time{time.Unix(1001, 0), time.Unix(1002, 0)}, []uint64{14, 0}, map[Protocol]Changes{TCP: {}, UDP: {1, 0}, UDPLite: {}}}},
+		{"the listener goes", []Socket{dns},
+			Record{[]time.Time{time.Unix(1002, 0)}, []uint64{0}, map[Protocol]Changes{TCP: {0, 1}, UDP: {1, 0}, UDPLite: {}}}},
+		{"and comes back anew", []Socket{web(4, 2), dns},
+			Record{[]time.Time{time.Unix(1005, 0), time.Unix(1002, 0)}, []uint64{2, 0}, map[Protocol]Changes{TCP: {1, 1}, UDP: {1, 0}, UDPLite: {}}}},
+	} {
+		if diff := cmp.Diff(step.want, note(step.sockets...)); diff != "" {
+			t.Errorf("step %d, %s (-want +got):\n%s", i, step.name, diff)
+		}
+	}
+}
