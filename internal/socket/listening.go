@@ -68,8 +68,9 @@ type Member struct {
 	PID                     int32
 }
 
-// ID identifies the socket across scrapes, as [Socket.ID] does.
-func (m Member) ID() uint64 { return cmp.Or(m.Cookie, m.Inode) }
+// ID identifies the socket across scrapes, as [Socket.ID] does; where a source
+// gives sockets no identity, its process stands for it.
+func (m Member) ID() uint64 { return cmp.Or(m.Cookie, m.Inode, uint64(m.PID)) }
 
 // maxMembers bounds the sockets of one listener whose owners are looked for.
 const maxMembers = 256

@@ -1,0 +1,414 @@
+package docstest
+
+import (
+	"encoding/json"
+	"fmt"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/alecthomas/kingpin/v2"
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/common/promslog"
+	promslogflag "github.com/prometheus/common/promslog/flag"
+	toolkit "github.com/prometheus/exporter-toolkit/web"
+	"github.com/prometheus/exporter-toolkit/web/kingpinflag"
+	"go.yaml.in/yaml/v3"
+
+	"github.com/port-exporter/port_exporter/collector"
+	"github.com/port-exporter/port_exporter/config"
+	"github.com/port-exporter/port_exporter/internal/system"
+)
+
+const (
+	root   = "../.."
+	readme = root + "/README.md"
+	module = "github.com/port-exporter/port_exporter/"
+)
+
+func TestFlags(t *testing.T) {
+	flags := flagDefaults(t)
+	documented := map[string]string{}
+	for _, row := range regexp.MustCompile("(?m)^\\| (`--.*?) \\| (.*?) ?\\|").FindAllStringSubmatch(read(t, readme), -1) {
+		for _, name := range regexp.MustCompile("`--([a-z.-]+)`").FindAllStringSubmatch(row[1], -1) {
+			documented[name[1]] = strings.Trim(row[2], "`")
+		}
+	}
+	if diff := cmp.Diff(flags, documented); diff != "" {
+		t.Errorf("flags and their defaults (-code +README):\n%s", diff)
+	}
+
+	// Every document, the flags of other programs left out: ours have a dot.
+	for _, file := range documents(t) {
+		for _, name := range regexp.MustCompile(`--(?:no-)?([a-z]+(?:\.[a-z-]+)+)`).FindAllStringSubmatch(read(t, file), -1) {
+			if _, ok := flags[name[1]]; !ok {
+				t.Errorf("%s: there is no flag --%s", file, name[1])
+			}
+		}
+	}
+}
+
+// flagDefaults returns the default of every flag that --help shows. Those of
+// the libraries are asked of them, on the system where there are most; ours are
+// in main.go.
+func flagDefaults(t *testing.T) map[string]string {
+	t.Helper()
+	app := kingpin.New("port_exporter", "")
+	app.Version("")
+	kingpinflag.AddFlags(app, "")
+	promslogflag.AddFlags(app, &promslog.Config{})
+	flags := map[string]string{"web.systemd-socket": ""}
+	for _, f := range app.Model().Flags {
+		if !f.Hidden {
+			flags[f.Name] = strings.Join(f.Default, ",")
+		}
+	}
+
+	source := read(t, root+"/main.go")
+	address := regexp.MustCompile(`(?m)^const defaultAddress = "(.*)"$`).FindStringSubmatch(source)
+	if address == nil {
+		t.Fatal("main.go has no defaultAddress")
+	}
+	flags["web.listen-address"] = address[1]
+	for line := range strings.Lines(source) {
+		if !strings.Contains(line, "app.Flag(") {
+			continue
+		}
+		names, value := ownFlags(t, line), ""
+		if m := regexp.MustCompile(`\.Default\((.*?)\)`).FindStringSubmatch(line); m != nil {
+			value = literal(t, m[1])
+		}
+		for _, name := range names {
+			flags[name] = value
+		}
+	}
+	return flags
+}
+
+// ownFlags returns the names that one declaration in main.go makes: one, or one
+// for each collector.
+func ownFlags(t *testing.T, line string) []string {
+	t.Helper()
+	m := regexp.MustCompile(`app\.Flag\("([a-z.-]+)"(\+name)?, "`).FindStringSubmatch(line)
+	switch {
+	case m == nil:
+		t.Fatalf("main.go: cannot read %s", line)
+		return nil
+	case m[2] == "":
+		return []string{m[1]}
+	}
+	var names []string
+	for _, name := range collector.Names() {
+		names = append(names, m[1]+name)
+	}
+	return names
+}
+
+func literal(t *testing.T, text string) string {
+	t.Helper()
+	if text == "system.Auto" {
+		return system.Auto
+	}
+	value, err := strconv.Unquote(text)
+	if err != nil {
+		t.Fatalf("main.go: the default %s: %v", text, err)
+	}
+	return value
+}
+
+func TestEndpoints(t *testing.T) {
+	text := read(t, readme)
+	found := regexp.MustCompile(`prefix ?\+ ?"(/[^"{]+)"`).FindAllStringSubmatch(read(t, root+"/internal/web/handler.go"), -1)
+	if len(found) == 0 {
+		t.Fatal("handler.go: no endpoint found")
+	}
+	for _, m := range found {
+		if !strings.Contains(text, "`"+m[1]+"`") {
+			t.Errorf("README.md lacks the endpoint %s", m[1])
+		}
+	}
+}
+
+func TestMetricsExist(t *testing.T) {
+	var families []string
+	for _, row := range regexp.MustCompile("(?m)^\\| `(port_[a-z0-9_]+)` \\|").FindAllStringSubmatch(read(t, root+"/docs/metrics.md"), -1) {
+		families = append(families, row[1])
+	}
+	if len(families) == 0 {
+		t.Fatal("docs/metrics.md has no table of metrics")
+	}
+	for _, file := range documents(t) {
+		for _, name := range metricNames(read(t, file)) {
+			if !slices.Contains(families, name) {
+				t.Errorf("%s: no metric %s in docs/metrics.md", file, name)
+			}
+		}
+	}
+}
+
+// metricNames returns the names of our metrics in a text, without the name of
+// the program.
+func metricNames(text string) []string {
+	names := regexp.MustCompile(`\bport_[a-z0-9_]+`).FindAllString(text, -1)
+	names = slices.DeleteFunc(names, func(name string) bool { return name == "port_exporter" })
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// TestReadmeNamesEveryFamilyOfSockets keeps the table whole.
+func TestReadmeNamesEveryFamilyOfSockets(t *testing.T) {
+	names := metricNames(read(t, readme))
+	for _, f := range collector.Families() {
+		about := strings.HasPrefix(f.Name, "port_scrape_") || strings.HasPrefix(f.Name, "port_source_")
+		if !about && !slices.Contains(names, f.Name) {
+			t.Errorf("README.md lacks %s", f.Name)
+		}
+	}
+}
+
+func TestLinksResolve(t *testing.T) {
+	for _, file := range documents(t) {
+		text := regexp.MustCompile("(?ms)^```.*?^```$").ReplaceAllString(read(t, file), "")
+		for _, m := range regexp.MustCompile(`\]\(([^)\s]+)\)`).FindAllStringSubmatch(text, -1) {
+			target, anchor, _ := strings.Cut(m[1], "#")
+			if strings.Contains(target, ":") {
+				continue // a URL
+			}
+			to := file
+			if target != "" {
+				to = filepath.Join(filepath.Dir(file), filepath.FromSlash(target))
+			}
+			if _, err := os.Stat(to); err != nil {
+				t.Errorf("%s: the link %s leads nowhere", file, m[1])
+			} else if anchor != "" && !slices.Contains(anchors(read(t, to)), anchor) {
+				t.Errorf("%s: the link %s: no such heading", file, m[1])
+			}
+		}
+	}
+}
+
+// anchors returns the names that a heading is linked by.
+func anchors(text string) []string {
+	var out []string
+	for _, m := range regexp.MustCompile(`(?m)^#+ (.*)$`).FindAllStringSubmatch(text, -1) {
+		kept := regexp.MustCompile(`[^a-z0-9 _-]`).ReplaceAllString(strings.ToLower(m[1]), "")
+		out = append(out, strings.ReplaceAll(kept, " ", "-"))
+	}
+	return out
+}
+
+func TestTwoCommands(t *testing.T) {
+	blocks := fences(read(t, readme), "sh")
+	for _, command := range []string{"go run .", "go test ./..."} {
+		if !slices.Contains(blocks, command+"\n") {
+			t.Errorf("README.md has no block that is %q", command)
+		}
+	}
+}
+
+func TestMakeTargets(t *testing.T) {
+	var targets, documented []string
+	for _, m := range regexp.MustCompile(`(?m)^([a-z-]+):.* ## `).FindAllStringSubmatch(read(t, root+"/Makefile"), -1) {
+		targets = append(targets, m[1])
+	}
+	for _, m := range regexp.MustCompile("(?m)^\\| `make ([a-z-]+)` \\|").FindAllStringSubmatch(read(t, root+"/CONTRIBUTING.md"), -1) {
+		documented = append(documented, m[1])
+	}
+	slices.Sort(targets)
+	slices.Sort(documented)
+	if diff := cmp.Diff(targets, documented); diff != "" {
+		t.Errorf("make targets (-Makefile +CONTRIBUTING.md):\n%s", diff)
+	}
+}
+
+// TestRooms holds the table of docs/architecture.md to the packages there are
+// and to what they import of each other.
+func TestRooms(t *testing.T) {
+	documented := map[string][]string{}
+	for _, row := range regexp.MustCompile("(?m)^\\| `([a-z./]+)` \\|[^|]*\\|([^|]*)\\|$").FindAllStringSubmatch(read(t, root+"/docs/architecture.md"), -1) {
+		imports := []string{}
+		for _, m := range regexp.MustCompile("`([a-z]+)`").FindAllStringSubmatch(row[2], -1) {
+			imports = append(imports, m[1])
+		}
+		documented[row[1]] = imports
+	}
+	if diff := cmp.Diff(packages(t), documented); diff != "" {
+		t.Errorf("packages and what they import of ours (-code +docs/architecture.md):\n%s", diff)
+	}
+}
+
+// packages returns what each package imports of the others, tests apart, for
+// every operating system. The key is its folder, or main.go.
+func packages(t *testing.T) map[string][]string {
+	t.Helper()
+	out := map[string][]string{}
+	for _, file := range files(t, ".go") {
+		if strings.HasSuffix(file, "_test.go") {
+			continue
+		}
+		relative, err := filepath.Rel(root, filepath.Dir(file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		place := filepath.ToSlash(relative) + "/"
+		if place == "./" {
+			place = "main.go"
+		}
+		parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ImportsOnly)
+		if err != nil {
+			t.Fatal(err)
+		}
+		imports := append([]string{}, out[place]...) // not nil: a room that imports nothing
+		for _, i := range parsed.Imports {
+			if name, ours := strings.CutPrefix(strings.Trim(i.Path.Value, `"`), module); ours {
+				imports = append(imports, path.Base(name))
+			}
+		}
+		slices.Sort(imports)
+		out[place] = slices.Compact(imports)
+	}
+	return out
+}
+
+// TestQueries hands every query to promtool. It has no command for a lone
+// query, so each becomes a rule.
+func TestQueries(t *testing.T) {
+	type rule struct {
+		Record string `json:"record"`
+		Expr   string `json:"expr"`
+	}
+	var rules []rule
+	for _, file := range documents(t) {
+		for _, block := range fences(read(t, file), "promql") {
+			for query := range strings.SplitSeq(strings.TrimSpace(block), "\n\n") {
+				rules = append(rules, rule{fmt.Sprintf("docs:query:n%d", len(rules)), query})
+			}
+		}
+	}
+	if len(rules) == 0 {
+		t.Fatal("no query found")
+	}
+	text, err := json.Marshal(map[string]any{"groups": []any{map[string]any{"name": "docs", "rules": rules}}}) // JSON is YAML too
+	if err != nil {
+		t.Fatal(err)
+	}
+	promtool(t, string(text), "check", "rules")
+}
+
+// TestYAML takes each block of YAML in README.md for what its first key says it
+// is.
+func TestYAML(t *testing.T) {
+	checks := map[string]func(t *testing.T, text string){
+		"limits": func(t *testing.T, text string) {
+			got, err := config.Parse([]byte(text))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(config.Default().Limits, got.Limits); diff != "" {
+				t.Errorf("defaults (-code +README):\n%s", diff)
+			}
+		},
+		"scrape_configs": func(t *testing.T, text string) { promtool(t, text, "check", "config", "--syntax-only") },
+		"tls_server_config": func(t *testing.T, text string) { // keys only: its files are not there
+			decoder := yaml.NewDecoder(strings.NewReader(text))
+			decoder.KnownFields(true)
+			if err := decoder.Decode(&toolkit.Config{}); err != nil {
+				t.Error(err)
+			}
+		},
+	}
+	blocks := fences(read(t, readme), "yaml")
+	if len(blocks) == 0 {
+		t.Fatal("README.md has no YAML")
+	}
+	for _, block := range blocks {
+		key, _, _ := strings.Cut(block, ":")
+		t.Run(key, func(t *testing.T) {
+			check, ok := checks[key]
+			if !ok {
+				t.Fatalf("no test knows what this is:\n%s", block)
+			}
+			check(t, block)
+		})
+	}
+}
+
+// promtool runs promtool on a text, given to it as a file.
+func promtool(t *testing.T, text string, args ...string) {
+	t.Helper()
+	binary := os.Getenv("PROMTOOL")
+	if binary == "" {
+		found, err := exec.LookPath("promtool")
+		if err != nil {
+			t.Skip("SKIP-PROMTOOL: promtool is not in PATH, and PROMTOOL does not name it")
+		}
+		binary = found
+	}
+	file := filepath.Join(t.TempDir(), "text.yml")
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), binary, append(args, file)...)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%s: %v\n%s\n%s", cmd, err, out, text)
+	}
+}
+
+// fences returns the code blocks of a language.
+func fences(text, language string) []string {
+	var out []string
+	for _, m := range regexp.MustCompile("(?ms)^```"+language+"\n(.*?)^```$").FindAllStringSubmatch(text, -1) {
+		out = append(out, m[1])
+	}
+	return out
+}
+
+// documents returns every Markdown file of the repository.
+func documents(t *testing.T) []string {
+	t.Helper()
+	return files(t, ".md")
+}
+
+// files returns the files of the repository with an extension, without those
+// of hidden folders, of tests' data and of the build.
+func files(t *testing.T, extension string) []string {
+	t.Helper()
+	var out []string
+	err := filepath.WalkDir(root, func(file string, entry fs.DirEntry, err error) error {
+		name := entry.Name()
+		switch {
+		case err != nil:
+			return err
+		case entry.IsDir() && file != root && (strings.HasPrefix(name, ".") || name == "testdata" || name == "build"):
+			return fs.SkipDir
+		case !entry.IsDir() && filepath.Ext(name) == extension:
+			out = append(out, file)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(out) == 0 {
+		t.Fatalf("no file ends in %s", extension)
+	}
+	return out
+}
+
+func read(t *testing.T, file string) string {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}

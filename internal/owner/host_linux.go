@@ -1,0 +1,322 @@
+package owner
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/port-exporter/port_exporter/internal/socket"
+)
+
+// NewHost returns the host whose procfs is mounted at a place, /proc.
+func NewHost(procfs string) Host {
+	return &linuxHost{procfs: procfs, cgroups: newCgroups(procfs), buf: make([]byte, 4096)}
+}
+
+// linuxHost reads /proc. It is used by one [Finder], under its lock.
+type linuxHost struct {
+	procfs  string
+	cgroups *cgroups
+	buf     []byte
+}
+
+// initPID is systemd: it holds the sockets of .socket units, also once their
+// service holds them too.
+const initPID = 1
+
+// Find looks first among the processes of the cgroup that each socket was made
+// in, then through all of /proc, and last at init, so that a service counts
+// before the systemd that opened its socket. It stops when every socket is
+// found.
+func (h *linuxHost) Find(ctx context.Context, members []socket.Member) map[uint64]Process {
+	s := search{host: h, ctx: ctx, wanted: map[uint64]uint64{}, found: map[uint64]Process{}}
+	for _, m := range members {
+		if m.Inode != 0 {
+			s.wanted[m.Inode] = m.ID()
+		}
+	}
+	for _, m := range members {
+		if _, open := s.wanted[m.Inode]; open && m.CgroupID != 0 {
+			s.through(h.cgroups.processes(m.CgroupID))
+		}
+	}
+	if !s.done() {
+		s.through(h.pids())
+	}
+	if !s.done() {
+		s.at(initPID)
+	}
+	return s.found
+}
+
+// search is one search for the holders of some sockets.
+type search struct {
+	host   *linuxHost
+	ctx    context.Context
+	wanted map[uint64]uint64 // by inode: the ID
+	found  map[uint64]Process
+}
+
+func (s *search) done() bool { return len(s.wanted) == 0 || s.ctx.Err() != nil }
+
+// through looks at processes in the order of their pids, which is mostly that
+// of their age.
+func (s *search) through(pids []int32) {
+	for _, pid := range pids {
+		if s.done() {
+			return
+		}
+		if pid != initPID {
+			s.at(pid)
+		}
+	}
+}
+
+// at takes what the process holds of what is wanted.
+func (s *search) at(pid int32) {
+	var inodes []uint64
+	s.host.eachSocket(pid, func(inode uint64) {
+		if _, ok := s.wanted[inode]; ok && !slices.Contains(inodes, inode) {
+			inodes = append(inodes, inode)
+		}
+	})
+	for _, inode := range inodes {
+		if p, ok := s.host.oldestHolder(pid, inode); ok {
+			s.found[s.wanted[inode]] = p
+			delete(s.wanted, inode)
+		}
+	}
+}
+
+// oldestHolder climbs from a process that holds a socket to its farthest
+// ancestor that holds it too: of a server and its workers, the server.
+func (h *linuxHost) oldestHolder(pid int32, inode uint64) (Process, bool) {
+	p, ok := h.read(pid)
+	if !ok {
+		return Process{}, false
+	}
+	const limit = 64 // generations; a cycle cannot be, but a race of pids could look like one
+	for range limit {
+		parent := p.parent
+		if parent <= initPID || !h.holds(parent, inode) {
+			break
+		}
+		older, ok := h.read(parent)
+		if !ok {
+			break
+		}
+		p = older
+	}
+	return h.describe(p), true
+}
+
+func (h *linuxHost) holds(pid int32, inode uint64) bool {
+	held := false
+	h.eachSocket(pid, func(other uint64) { held = held || other == inode })
+	return held
+}
+
+// eachSocket calls add for each socket among the descriptors of a process. A
+// process that is gone, or may not be read, has none.
+func (h *linuxHost) eachSocket(pid int32, add func(inode uint64)) {
+	dir, err := os.Open(h.path(pid, "fd"))
+	if err != nil {
+		return
+	}
+	defer dir.Close()
+	for {
+		names, err := dir.Readdirnames(256)
+		for _, name := range names {
+			n, err := unix.Readlinkat(int(dir.Fd()), name, h.buf)
+			if err != nil {
+				continue
+			}
+			if inode, ok := socketInode(h.buf[:n]); ok {
+				add(inode)
+			}
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+// Look implements [Host].
+func (h *linuxHost) Look(known Process) (Process, bool) {
+	p, ok := h.read(known.PID)
+	if !ok || p.start != known.Start {
+		return Process{}, false
+	}
+	return h.describe(p), true
+}
+
+// read reads a process. False means that it is gone.
+func (h *linuxHost) read(pid int32) (process, bool) {
+	stat, err := os.ReadFile(h.path(pid, "stat"))
+	if err != nil {
+		return process{}, false
+	}
+	p, err := parseStat(stat)
+	if err != nil || p.pid != pid {
+		return process{}, false
+	}
+	status, err := os.ReadFile(h.path(pid, "status"))
+	if err != nil {
+		return process{}, false
+	}
+	p.uid, _ = effectiveUID(status)
+	if cgroup, err := os.ReadFile(h.path(pid, "cgroup")); err == nil {
+		p.cgroup = cgroupPath(string(cgroup))
+	}
+	if link, err := os.Readlink(h.path(pid, "exe")); err == nil {
+		p.executable, p.deleted = executable(link, h.existsFor(pid))
+	}
+	return p, true
+}
+
+// existsFor tells whether a path exists in the mount namespace of a process.
+func (h *linuxHost) existsFor(pid int32) func(string) bool {
+	return func(path string) bool {
+		_, err := os.Stat(filepath.Join(h.path(pid, "root"), path))
+		return err == nil
+	}
+}
+
+func (h *linuxHost) describe(p process) Process {
+	unit, container := unitAndContainer(p.cgroup)
+	return Process{
+		Owner: socket.Owner{
+			Process:    socket.ProcessName(p.comm, p.executable),
+			Executable: p.executable,
+			Deleted:    p.deleted,
+			Unit:       unit,
+			Container:  container,
+			PID:        p.pid,
+		},
+		Start: p.start,
+		UID:   p.uid,
+	}
+}
+
+func (h *linuxHost) path(pid int32, name string) string {
+	return filepath.Join(h.procfs, strconv.Itoa(int(pid)), name)
+}
+
+// pids returns every process that /proc shows, in numeric order.
+func (h *linuxHost) pids() []int32 {
+	dir, err := os.Open(h.procfs)
+	if err != nil {
+		return nil
+	}
+	defer dir.Close()
+	names, _ := dir.Readdirnames(-1)
+	var pids []int32
+	for _, name := range names {
+		if pid, err := strconv.ParseInt(name, 10, 32); err == nil {
+			pids = append(pids, int32(pid))
+		}
+	}
+	slices.Sort(pids)
+	return pids
+}
+
+// Unit implements [Host]. The root cgroup and init's own say nothing: there
+// sockets are made by what systemd did not start, or by systemd before it
+// starts something.
+func (h *linuxHost) Unit(m socket.Member) (unit, container string) {
+	if m.CgroupID == 0 {
+		return "", ""
+	}
+	path := h.cgroups.path(m.CgroupID)
+	if path == "" || path == "/init.scope" {
+		return "", ""
+	}
+	return unitAndContainer(path)
+}
+
+// Missing implements [Host]. Either of two capabilities is not enough: the
+// descriptors of other users' processes lie in directories that only
+// CAP_DAC_READ_SEARCH opens, and only CAP_SYS_PTRACE may read their links
+// (proc_pid_fd(5)).
+func (h *linuxHost) Missing() []string {
+	var header = unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	if err := unix.Capget(&header, &data[0]); err != nil {
+		return nil
+	}
+	has := func(capability int) bool { return data[capability/32].Effective&(1<<(capability%32)) != 0 }
+	var missing []string
+	if !has(unix.CAP_SYS_PTRACE) {
+		missing = append(missing, "CAP_SYS_PTRACE")
+	}
+	if !has(unix.CAP_DAC_READ_SEARCH) && !has(unix.CAP_DAC_OVERRIDE) {
+		missing = append(missing, "CAP_DAC_READ_SEARCH")
+	}
+	return missing
+}
+
+// cgroups finds the cgroup of an id in the cgroup v2 hierarchy.
+type cgroups struct {
+	mount string // empty where there is none
+	paths map[uint64]string
+	// walked is when the hierarchy was last walked: an id that it lacks, that of
+	// a cgroup since removed for one, does not make it walk for each scrape.
+	walked time.Time
+	now    func() time.Time
+}
+
+func newCgroups(procfs string) *cgroups {
+	c := &cgroups{now: time.Now}
+	if text, err := os.ReadFile(filepath.Join(procfs, "self/mountinfo")); err == nil {
+		c.mount = cgroupMount(string(text))
+	}
+	return c
+}
+
+// path returns the path of a cgroup, or nothing for one that is not known.
+func (c *cgroups) path(id uint64) string {
+	if path, ok := c.paths[id]; ok || c.mount == "" || c.now().Sub(c.walked) < recheckAfter/2 {
+		return path
+	}
+	c.walk()
+	return c.paths[id]
+}
+
+// walk notes the id of every cgroup, which is the inode of its directory
+// (kernfs, fs/kernfs/inode.c), up to a bound.
+func (c *cgroups) walk() {
+	const limit = 100_000
+	c.walked, c.paths = c.now(), map[uint64]string{}
+	_ = filepath.WalkDir(c.mount, func(path string, entry os.DirEntry, err error) error {
+		if err != nil || !entry.IsDir() {
+			return nil //nolint:nilerr // a cgroup that was removed meanwhile
+		}
+		var stat unix.Stat_t
+		if unix.Lstat(path, &stat) == nil {
+			c.paths[stat.Ino] = path[len(c.mount):]
+		}
+		if len(c.paths) >= limit {
+			return filepath.SkipAll
+		}
+		return nil
+	})
+}
+
+// processes returns the processes of a cgroup, in numeric order. The root
+// cgroup has none worth the name: every process that nothing has placed.
+func (c *cgroups) processes(id uint64) []int32 {
+	path := c.path(id)
+	if path == "" {
+		return nil
+	}
+	text, err := os.ReadFile(filepath.Join(c.mount, path, "cgroup.procs"))
+	if err != nil {
+		return nil
+	}
+	return parsePIDs(text)
+}

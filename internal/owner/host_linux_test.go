@@ -1,0 +1,334 @@
+package owner
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/port-exporter/port_exporter/internal/porttest"
+	"github.com/port-exporter/port_exporter/internal/sockdiag"
+	"github.com/port-exporter/port_exporter/internal/socket"
+)
+
+// roleVariable makes this test binary a server: see serve.
+const roleVariable = "PORT_EXPORTER_OWNER_ROLE"
+
+func TestMain(m *testing.M) {
+	if role := os.Getenv(roleVariable); role != "" {
+		if err := serve(role, os.Args[1:]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+// serve is a server as a test needs it. It listens on 127.0.0.1:<first
+// argument>, says "ready", and ends with its standard input.
+//
+//	listen            nothing else
+//	name NAME         calls itself NAME
+//	cgroup DIR DIR    makes its socket in the first cgroup, and moves to the second
+//	setuid            gives up root for user 65534
+//	prefork           has two workers that inherit the socket
+//	worker            is one: it has the socket as descriptor 3
+func serve(role string, args []string) error {
+	if role == "worker" {
+		fmt.Println("ready")
+		_, err := io.Copy(io.Discard, os.Stdin)
+		return err
+	}
+	if role == "cgroup" {
+		if err := enter(args[1]); err != nil {
+			return err
+		}
+	}
+	port, err := strconv.Atoi(args[0])
+	if err != nil {
+		return err
+	}
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1); err != nil {
+		return err
+	}
+	if err := unix.Bind(fd, &unix.SockaddrInet4{Port: port, Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		return err
+	}
+	if err := unix.Listen(fd, 5); err != nil {
+		return err
+	}
+	switch role {
+	case "name":
+		err = os.WriteFile("/proc/self/comm", []byte(args[1]), 0)
+	case "cgroup":
+		err = enter(args[2])
+	case "setuid":
+		err = syscall.Setuid(65534)
+	case "prefork":
+		for range 2 {
+			worker := exec.Command("/proc/self/exe")
+			worker.Env = append(os.Environ(), roleVariable+"=worker")
+			worker.ExtraFiles = []*os.File{os.NewFile(uintptr(fd), "socket")}
+			worker.Stdin = os.Stdin
+			if err := worker.Start(); err != nil {
+				return err
+			}
+		}
+	}
+	if err != nil {
+		return err
+	}
+	fmt.Println("ready")
+	_, err = io.Copy(io.Discard, os.Stdin)
+	return err
+}
+
+func enter(cgroup string) error {
+	return os.WriteFile(filepath.Join(cgroup, "cgroup.procs"), []byte("0"), 0)
+}
+
+// startServer starts a server in the test's namespace. It ends with the test,
+// or when stop is called.
+func startServer(t *testing.T, binary, role string, port int, args ...string) (pid int32, stop func()) {
+	t.Helper()
+	cmd := exec.Command(binary, append([]string{strconv.Itoa(port)}, args...)...)
+	cmd.Env = append(os.Environ(), roleVariable+"="+role)
+	cmd.Stderr = os.Stderr
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	stop = sync.OnceFunc(func() {
+		_ = stdin.Close()
+		_ = cmd.Wait()
+	})
+	t.Cleanup(stop)
+	if _, err := bufio.NewReader(stdout).ReadString('\n'); err != nil {
+		t.Fatalf("server %s: %v", role, err)
+	}
+	return int32(cmd.Process.Pid), stop
+}
+
+// owners asks for the owners of every listener of the namespace.
+func owners(t *testing.T, f *Finder) (byPort map[uint16][]socket.Owner, r Result) {
+	t.Helper()
+	source, err := sockdiag.New(t.Context())
+	if err != nil {
+		t.Skipf("SKIP-SOCKDIAG: %v", err)
+	}
+	table, err := socket.ReadListening(source.Sockets(t.Context(), socket.Listening), socket.Host{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r = f.Owners(t.Context(), table.Listeners)
+	byPort = map[uint16][]socket.Owner{}
+	for _, o := range r.Owned {
+		byPort[o.Port] = append(byPort[o.Port], o.Owner)
+	}
+	return byPort, r
+}
+
+func self(t *testing.T) string {
+	t.Helper()
+	path, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestProcessesInNamespace(t *testing.T) {
+	porttest.Namespace(t)
+	binary := self(t)
+	startServer(t, binary, "listen", 80)
+	prefork, _ := startServer(t, binary, "prefork", 81)
+	startServer(t, binary, "setuid", 82)
+	startServer(t, binary, "name", 83, "a\"b\nc)\xff (")
+	long := filepath.Join(t.TempDir(), "a_name_longer_than_comm")
+	if err := os.Link(binary, long); err != nil {
+		data, err := os.ReadFile(binary)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(long, data, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	startServer(t, long, "listen", 84)
+	startServer(t, binary, "listen", 85)
+	startServer(t, long, "listen", 85)
+	if err := os.Remove(long); err != nil {
+		t.Fatal(err)
+	}
+
+	f := New(NewHost("/proc"))
+	byPort, r := owners(t, f)
+	name := socket.ProcessName(filepath.Base(binary)[:min(15, len(filepath.Base(binary)))], binary)
+	one := func(port uint16) socket.Owner {
+		t.Helper()
+		if len(byPort[port]) != 1 {
+			t.Fatalf("port %d has the owners %+v", port, byPort[port])
+		}
+		return byPort[port][0]
+	}
+	if o := one(80); o.Process != name || o.Executable != binary || o.User != "root" || o.Deleted {
+		t.Errorf("a server: %+v", o)
+	}
+	if o := one(81); o.PID != prefork {
+		t.Errorf("a pre-fork server: %+v, want the parent, %d", o, prefork)
+	}
+	if o := one(82); o.User != "nobody" || o.Process != name {
+		t.Errorf("a server that gave up root: %+v", o)
+	}
+	if o := one(83); o.Process != "a\"b\nc)\xff (" {
+		t.Errorf("a hostile name: %+q", o.Process)
+	}
+	if o := one(84); !o.Deleted || o.Process != "a_name_longer_than_comm" || o.Executable != long {
+		t.Errorf("a deleted executable: %+v", o)
+	}
+	if len(byPort[85]) != 2 || byPort[85][0].Process == byPort[85][1].Process {
+		t.Errorf("a group of two programs: %+v", byPort[85])
+	}
+	if r.Unattributed != 0 || r.Searches != 1 {
+		t.Errorf("%d unattributed after %d searches", r.Unattributed, r.Searches)
+	}
+	if _, r := owners(t, f); r.Searches != 1 {
+		t.Errorf("a second call searched again: %d", r.Searches)
+	}
+}
+
+// TestRestartInNamespace replaces a server by another process on the same port.
+func TestRestartInNamespace(t *testing.T) {
+	porttest.Namespace(t)
+	f := New(NewHost("/proc"))
+	_, stop := startServer(t, self(t), "listen", 80)
+	before, _ := owners(t, f)
+	stop()
+	startServer(t, self(t), "listen", 80)
+	after, _ := owners(t, f)
+	if a, b := before[80][0], after[80][0]; a.Identity() != b.Identity() || a.PID == b.PID {
+		t.Errorf("before the restart %+v, after it %+v", a, b)
+	}
+}
+
+// cgroup makes a cgroup of the v2 hierarchy below a name of the test's own.
+func cgroup(t *testing.T, name string) string {
+	t.Helper()
+	mount := newCgroups("/proc").mount
+	if mount == "" {
+		t.Skip("SKIP-CGROUP: no cgroup v2 hierarchy is mounted")
+	}
+	top := filepath.Join(mount, fmt.Sprintf("port_exporter_test_%d", os.Getpid()))
+	dir := filepath.Join(top, name)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Skipf("SKIP-CGROUP: %v", err)
+	}
+	t.Cleanup(func() { // cgroups of processes that just ended are busy for a moment
+		for range 100 {
+			if os.Remove(dir) == nil || !exists(dir) {
+				break
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		_ = os.Remove(top)
+	})
+	return dir
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+func TestUnitsAndContainersInNamespace(t *testing.T) {
+	porttest.Namespace(t)
+	activation, service := cgroup(t, "web.socket"), cgroup(t, "web.service")
+	docker := cgroup(t, "docker-"+id64+".scope")
+	startServer(t, self(t), "cgroup", 80, activation, service)
+	startServer(t, self(t), "cgroup", 81, service, service)
+	startServer(t, self(t), "cgroup", 82, docker, docker)
+
+	byPort, r := owners(t, New(NewHost("/proc")))
+	for port, want := range map[uint16]socket.Owner{
+		80: {Unit: "web.socket"},
+		81: {Unit: "web.service"},
+		82: {Unit: "docker-" + id64 + ".scope", Container: "docker-" + id12},
+	} {
+		got := byPort[port][0]
+		if got.Unit != want.Unit || got.Container != want.Container || got.Process == "" {
+			t.Errorf("port %d: %+v, want %+v", port, got, want)
+		}
+	}
+	if r.Unattributed != 0 {
+		t.Errorf("%d unattributed", r.Unattributed)
+	}
+}
+
+// TestVanishingProcesses reads /proc while processes come and go.
+func TestVanishingProcesses(t *testing.T) {
+	stop := make(chan struct{})
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				_ = exec.Command("true").Run()
+			}
+		}
+	}()
+	host := NewHost("/proc")
+	for range 20 {
+		if found := host.Find(t.Context(), []socket.Member{{Inode: 1<<63 + 1}}); len(found) != 0 {
+			t.Errorf("found %v", found)
+		}
+	}
+	close(stop)
+	<-done
+}
+
+func TestProcfsThatIsNotThere(t *testing.T) {
+	host := NewHost(filepath.Join(t.TempDir(), "proc"))
+	if found := host.Find(t.Context(), []socket.Member{{Inode: 1, CgroupID: 5}}); len(found) != 0 {
+		t.Errorf("found %v", found)
+	}
+	if _, ok := host.Look(Process{}); ok {
+		t.Error("a process was found")
+	}
+	if unit, container := host.Unit(socket.Member{CgroupID: 5}); unit != "" || container != "" {
+		t.Errorf("unit %q, container %q", unit, container)
+	}
+}
+
+func TestMissingPrivileges(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("SKIP-ROOT: only root can tell that nothing is missing")
+	}
+	if missing := NewHost("/proc").Missing(); strings.Contains(strings.Join(missing, " "), "DAC") {
+		t.Errorf("root lacks %v", missing)
+	}
+}

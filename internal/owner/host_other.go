@@ -1,0 +1,62 @@
+//go:build !linux
+
+package owner
+
+import (
+	"context"
+
+	psprocess "github.com/shirou/gopsutil/v3/process"
+
+	"github.com/port-exporter/port_exporter/internal/socket"
+)
+
+// NewHost returns a host that asks gopsutil for the process that the source
+// named beside each socket.
+func NewHost(string) Host { return gopsutilHost{} }
+
+type gopsutilHost struct{}
+
+// Find implements [Host].
+func (h gopsutilHost) Find(ctx context.Context, members []socket.Member) map[uint64]Process {
+	found := map[uint64]Process{}
+	for _, m := range members {
+		if m.PID == 0 {
+			continue
+		}
+		if p, ok := h.read(ctx, m.PID); ok {
+			found[m.ID()] = p
+		}
+	}
+	return found
+}
+
+// Look implements [Host].
+func (h gopsutilHost) Look(known Process) (Process, bool) {
+	p, ok := h.read(context.Background(), known.PID)
+	return p, ok && p.Start == known.Start
+}
+
+func (gopsutilHost) read(ctx context.Context, pid int32) (Process, bool) {
+	p, err := psprocess.NewProcessWithContext(ctx, pid)
+	if err != nil {
+		return Process{}, false
+	}
+	name, err := p.NameWithContext(ctx)
+	if err != nil {
+		return Process{}, false
+	}
+	// What the system does not tell stays empty.
+	executable, _ := p.ExeWithContext(ctx)
+	user, _ := p.UsernameWithContext(ctx)
+	created, _ := p.CreateTimeWithContext(ctx)
+	return Process{
+		Owner: socket.Owner{Process: name, Executable: executable, User: user, PID: pid},
+		Start: uint64(created),
+	}, true
+}
+
+// Unit implements [Host].
+func (gopsutilHost) Unit(socket.Member) (unit, container string) { return "", "" }
+
+// Missing implements [Host].
+func (gopsutilHost) Missing() []string { return nil }

@@ -1,0 +1,246 @@
+// Package owner finds out who holds a listening socket: the process, its user,
+// the systemd unit and the container.
+//
+// It remembers what it found by socket, so that a host on which nothing changes
+// is not searched again.
+package owner
+
+import (
+	"context"
+	"os/user"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/port-exporter/port_exporter/internal/socket"
+)
+
+// recheckAfter is how long an answer holds before the process is looked at
+// again: long enough that a scrape of a steady host looks at few, short enough
+// that an executable that was replaced, and a new process on an inherited
+// socket, show soon. A socket whose holder was not found is searched for as
+// rarely.
+const recheckAfter = time.Minute
+
+// Host is the operating system's side: it reads processes.
+type Host interface {
+	// Find returns the process that holds each of the sockets, by the socket's
+	// ID. Those whose holder cannot be read are left out.
+	Find(ctx context.Context, members []socket.Member) map[uint64]Process
+	// Look returns a process again. False means that it is gone, or another
+	// process has its pid now.
+	Look(p Process) (Process, bool)
+	// Unit returns the unit and the container whose cgroup the socket was made
+	// in; both may be empty.
+	Unit(m socket.Member) (unit, container string)
+	// Missing returns the privileges that this process lacks and that reading
+	// other users' processes takes.
+	Missing() []string
+}
+
+// Process is a process that holds a socket.
+type Process struct {
+	socket.Owner
+	Start uint64 // identifies it, with the pid
+	UID   uint32 // effective
+}
+
+// Finder finds owners. It is safe for concurrent use.
+type Finder struct {
+	host     Host
+	now      func() time.Time
+	userName func(uid uint32) (string, error)
+
+	mu         sync.Mutex
+	known      map[uint64]*answer
+	users      map[uint32]string
+	generation uint64
+	searches   uint64
+}
+
+// answer is what is known of one socket.
+type answer struct {
+	process    Process
+	found      bool
+	unit       string // of the socket itself, before that of the process
+	container  string
+	checked    time.Time
+	generation uint64 // of the last call that saw the socket
+}
+
+// New returns a finder that asks a host.
+func New(host Host) *Finder {
+	return &Finder{
+		host:     host,
+		now:      time.Now,
+		userName: lookUpUser,
+		known:    map[uint64]*answer{},
+		users:    map[uint32]string{},
+	}
+}
+
+func lookUpUser(uid uint32) (string, error) {
+	u, err := user.LookupId(strconv.FormatUint(uint64(uid), 10))
+	if err != nil {
+		return "", err
+	}
+	return u.Username, nil
+}
+
+// Result is who owns the listeners.
+type Result struct {
+	// Owned has each listener once for each of its owners, in the order of the
+	// listeners. A listener without a known owner is there with an empty one.
+	Owned []socket.Owned
+	// Unattributed counts the listeners whose process is not known.
+	Unattributed int
+	// Missing names the privileges that would have helped, if any listener is
+	// unattributed.
+	Missing []string
+	// Searches counts how often processes were searched, ever.
+	Searches uint64
+}
+
+// Owners returns the owners of listeners.
+func (f *Finder) Owners(ctx context.Context, listeners []socket.Listener) Result {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.generation++
+	f.search(ctx, listeners)
+
+	var r Result
+	for _, l := range listeners {
+		owners := f.ownersOf(l)
+		known := false
+		for _, o := range owners {
+			known = known || o.Process != ""
+			r.Owned = append(r.Owned, socket.Owned{Listener: l, Owner: o})
+		}
+		if !known {
+			r.Unattributed++
+		}
+	}
+	if r.Unattributed > 0 {
+		r.Missing = f.host.Missing()
+	}
+	r.Searches = f.searches
+	f.forget()
+	return r
+}
+
+// search brings the answers for every member up to date. Sockets that are new,
+// and those whose process is gone, are searched for together.
+func (f *Finder) search(ctx context.Context, listeners []socket.Listener) {
+	now := f.now()
+	var unknown []socket.Member
+	for _, l := range listeners {
+		for _, m := range l.Members {
+			id := m.ID()
+			if id == 0 {
+				continue
+			}
+			a, seen := f.known[id]
+			if seen {
+				a.generation = f.generation
+			}
+			if !seen || now.Sub(a.checked) >= recheckAfter && !f.recheck(a, now) {
+				unknown = append(unknown, m)
+			}
+		}
+	}
+	if len(unknown) == 0 {
+		return
+	}
+	f.searches++
+	found := f.host.Find(ctx, unknown)
+	for _, m := range unknown {
+		a := &answer{checked: now, generation: f.generation}
+		a.process, a.found = found[m.ID()]
+		if !a.found && ctx.Err() != nil {
+			continue // not looked for to the end
+		}
+		a.unit, a.container = f.host.Unit(m)
+		f.known[m.ID()] = a
+	}
+}
+
+// recheck looks at a known process again, and reports whether it still is the
+// owner. Sockets that systemd holds for a service yet to start, and those with
+// no holder, are searched for instead.
+func (f *Finder) recheck(a *answer, now time.Time) bool {
+	if !a.found || a.process.PID == 1 {
+		return false
+	}
+	p, same := f.host.Look(a.process)
+	if !same {
+		return false
+	}
+	a.process, a.checked = p, now
+	return true
+}
+
+// ownersOf returns the distinct owners of a listener, sorted; at least one,
+// which may be empty.
+func (f *Finder) ownersOf(l socket.Listener) []socket.Owner {
+	var owners []socket.Owner
+	for _, m := range l.Members {
+		o := f.ownerOf(m, l.Known)
+		if !slices.ContainsFunc(owners, func(other socket.Owner) bool { return other.Identity() == o.Identity() }) {
+			owners = append(owners, o)
+		}
+	}
+	if len(owners) == 0 {
+		return []socket.Owner{{}}
+	}
+	slices.SortFunc(owners, socket.Owner.Compare)
+	return owners
+}
+
+func (f *Finder) ownerOf(m socket.Member, known socket.Facts) socket.Owner {
+	a, ok := f.known[m.ID()]
+	if !ok {
+		a = &answer{}
+	}
+	o := a.process.Owner
+	if a.unit != "" {
+		o.Unit = a.unit
+	}
+	if a.container != "" {
+		o.Container = a.container
+	}
+	switch {
+	case o.User != "": // the host knows the name
+	case a.found:
+		o.User = f.user(a.process.UID)
+	case known.Has(socket.KnowsUID):
+		o.User = f.user(m.UID) // who made the socket, which takes no privilege to read
+	}
+	return o
+}
+
+// user returns the name of a user, or the number of one without a name.
+func (f *Finder) user(uid uint32) string {
+	if name, ok := f.users[uid]; ok {
+		return name
+	}
+	name, err := f.userName(uid)
+	if err != nil {
+		name = strconv.FormatUint(uint64(uid), 10)
+	}
+	const limit = 1024
+	if len(f.users) >= limit {
+		clear(f.users)
+	}
+	f.users[uid] = name
+	return name
+}
+
+// forget drops the answers for sockets that are gone.
+func (f *Finder) forget() {
+	for id, a := range f.known {
+		if a.generation != f.generation {
+			delete(f.known, id)
+		}
+	}
+}
