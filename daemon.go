@@ -87,6 +87,8 @@ func (d *daemon) build() (*state, error) {
 		SourceName:     d.system.Name,
 		Protocols:      d.system.Protocols,
 		EphemeralPorts: d.system.EphemeralPorts,
+		Owners:         d.system.Owners,
+		UnixListeners:  d.system.UnixListeners,
 		Limits:         collector.Limits(c.Limits),
 		Memory:         d.memory,
 		Disabled:       disabled,

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -35,13 +36,21 @@ const scrapeAddress = "127.0.0.1:10065"
 // be sent at once: it waits in the accept queue.
 func startInNamespace(t *testing.T, command ...string) (stop func()) {
 	t.Helper()
+	return startInNamespaceAs(t, &syscall.SysProcAttr{}, command...)
+}
+
+// startInNamespaceAs is startInNamespace for another user.
+func startInNamespaceAs(t *testing.T, as *syscall.SysProcAttr, command ...string) (stop func()) {
+	t.Helper()
 	listener := porttest.Listen(t, scrapeAddress, 128)
 	file := os.NewFile(uintptr(dup(t, listener)), "listener")
 	_ = unix.Close(listener)
 	// LISTEN_PID must be the daemon's own, which only the daemon's process knows.
 	args := append([]string{"-c", `LISTEN_PID=$$ LISTEN_FDS=1 exec "$@" --web.systemd-socket`, "sh"}, command...)
 	defer file.Close()
-	return start(t, exec.Command("sh", args...), file)
+	cmd := exec.Command("sh", args...)
+	cmd.SysProcAttr = as
+	return start(t, cmd, file)
 }
 
 // dup keeps the socket from the finalizers and clean-ups of others.
@@ -60,7 +69,6 @@ func start(t *testing.T, cmd *exec.Cmd, files ...*os.File) (stop func()) {
 	t.Helper()
 	var output syncBuffer
 	cmd.Stdout, cmd.Stderr, cmd.ExtraFiles = &output, &output, files
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -93,7 +101,8 @@ func scrape(t *testing.T, prefixes ...string) map[string]float64 {
 		if err != nil {
 			t.Fatal(err)
 		}
-		samples[strings.NewReplacer(`interface="",`, "", `netns="",`, "").Replace(line[:at])] = value
+		series := strings.NewReplacer(`interface="",`, "", `netns="",`, "").Replace(line[:at])
+		samples[regexp.MustCompile(`(unit|container)="[^"]*"`).ReplaceAllString(series, `$1=""`)] = value // those of the machine
 	}
 	return samples
 }
@@ -169,8 +178,12 @@ func TestHostInNamespace(t *testing.T) {
 		return fmt.Sprintf(`%s{address=%q,port="%d",protocol=%q}`, family, address, port, protocol)
 	}
 	info := func(protocol, address string, port int, scope string, dual, ephemeral bool) string {
-		return fmt.Sprintf(`port_listener_info{address=%q,container="",dual_stack="%t",ephemeral="%t",port="%d",process="",protocol=%q,scope=%q,unit="",user=""}`,
-			address, dual, ephemeral, port, protocol, scope)
+		process := "port_exporter.test" // longer than comm can be
+		if port == 10065 {
+			process = "port_exporter"
+		}
+		return fmt.Sprintf(`port_listener_info{address=%q,container="",dual_stack="%t",ephemeral="%t",port="%d",process=%q,protocol=%q,scope=%q,unit="",user="root"}`,
+			address, dual, ephemeral, port, process, protocol, scope)
 	}
 	inbound := func(address string, port int, state string) string {
 		return fmt.Sprintf(`port_inbound_connections{address=%q,port="%d",protocol="tcp",state=%q}`, address, port, state)
@@ -319,6 +332,84 @@ func TestSourcesAgreeInNamespace(t *testing.T) {
 	for name, result := range results {
 		if diff := cmp.Diff(results["sock_diag"], result); diff != "" {
 			t.Errorf("sources differ (-sock_diag +%s):\n%s", name, diff)
+		}
+	}
+}
+
+// TestPrivilegesInNamespace runs the program as nobody: without a capability,
+// with the two that it asks for, and without where /proc hides the processes of
+// others. The counts are the same; the owners are there or not, and what is
+// missing is said.
+func TestPrivilegesInNamespace(t *testing.T) {
+	program, err := exec.LookPath("port_exporter")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range []string{filepath.Dir(program), filepath.Dir(filepath.Dir(program))} {
+		if err := os.Chmod(dir, 0o755); err != nil { // let nobody run it
+			t.Fatal(err)
+		}
+	}
+	porttest.Namespace(t)
+	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
+		t.Skipf("SKIP-NAMESPACE: unshare(CLONE_NEWNS): %v", err)
+	}
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		t.Fatal(err)
+	}
+	porttest.EveryState(t, "127.0.0.1:85")
+	nobody := &syscall.Credential{Uid: 65534, Gid: 65534}
+	families := []string{"port_sockets", "port_inbound_connections", "port_outbound_connections", "port_listener_sockets", "port_privilege", "port_listeners_un", "port_listener_info"}
+
+	all := func(as syscall.SysProcAttr) map[string]float64 {
+		t.Helper()
+		stop := startInNamespaceAs(t, &as, "port_exporter")
+		defer stop()
+		return scrape(t, families...)
+	}
+	asRoot := all(syscall.SysProcAttr{})
+	withCapabilities := all(syscall.SysProcAttr{Credential: nobody, AmbientCaps: []uintptr{unix.CAP_SYS_PTRACE, unix.CAP_DAC_READ_SEARCH}})
+	without := all(syscall.SysProcAttr{Credential: nobody})
+	if err := unix.Mount("proc", "/proc", "proc", 0, "hidepid=2"); err != nil {
+		t.Fatal(err)
+	}
+	hidden := all(syscall.SysProcAttr{Credential: nobody})
+
+	const server = `port_listener_info{address="127.0.0.1",container="",dual_stack="false",ephemeral="false",port="85",process="port_exporter.test",protocol="tcp",scope="loopback",unit="",user="root"}`
+	anonymous := strings.Replace(server, "port_exporter.test", "", 1)
+	for name, tt := range map[string]struct {
+		got      map[string]float64
+		info     string
+		missing  float64
+		nameless float64
+	}{
+		"root":         {asRoot, server, 0, 0},
+		"capabilities": {withCapabilities, server, 0, 0},
+		"none":         {without, anonymous, 1, 1},
+		"hidepid":      {hidden, anonymous, 1, 1},
+	} {
+		if tt.got[tt.info] != 1 {
+			t.Errorf("%s: lacks %s", name, tt.info)
+		}
+		for _, privilege := range []string{"CAP_SYS_PTRACE", "CAP_DAC_READ_SEARCH"} {
+			if got := tt.got[fmt.Sprintf("port_privilege_missing{privilege=%q}", privilege)]; got != tt.missing {
+				t.Errorf("%s: %s missing is %v, want %v", name, privilege, got, tt.missing)
+			}
+		}
+		if got := tt.got[`port_listeners_unattributed{netns=""}`]; got != tt.nameless {
+			t.Errorf("%s: %v listeners are unattributed, want %v", name, got, tt.nameless)
+		}
+		counts := func(samples map[string]float64) map[string]float64 {
+			kept := map[string]float64{}
+			for series, n := range samples {
+				if !strings.HasPrefix(series, "port_listener_info") && !strings.HasPrefix(series, "port_privilege") && !strings.HasPrefix(series, "port_listeners_un") {
+					kept[series] = n
+				}
+			}
+			return kept
+		}
+		if diff := cmp.Diff(counts(asRoot), counts(tt.got)); diff != "" {
+			t.Errorf("%s: counts differ (-root +got):\n%s", name, diff)
 		}
 	}
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/port-exporter/port_exporter/internal/owner"
 	"github.com/port-exporter/port_exporter/internal/socket"
 )
 
@@ -33,11 +34,21 @@ type Options struct {
 	SourceName     string            // for port_source_info
 	Protocols      []socket.Protocol // what the source can read
 	EphemeralPorts func() (socket.PortRange, error)
-	Limits         Limits
-	Memory         *Memory
+	// Owners finds the owners of listeners.
+	Owners Owners
+	// UnixListeners counts listening unix-domain sockets; nil where that cannot
+	// be told.
+	UnixListeners func() (path, abstract int, err error)
+	Limits        Limits
+	Memory        *Memory
 	// Disabled names collectors that do not run.
 	Disabled []string
 	Logger   *slog.Logger
+}
+
+// Owners finds the owners of listeners.
+type Owners interface {
+	Owners(ctx context.Context, listeners []socket.Listener) owner.Result
 }
 
 // Limits bound the number of series.
@@ -67,7 +78,7 @@ func New(o Options) *Exporter {
 
 // collectors is every collector there is.
 func collectors(o Options) []Collector {
-	return []Collector{sockets{protocols: o.Protocols}, listeners{protocols: o.Protocols}, connections{limits: o.Limits}}
+	return []Collector{sockets{protocols: o.Protocols}, listeners{protocols: o.Protocols, unixListeners: o.UnixListeners}, connections{limits: o.Limits}}
 }
 
 // Names returns the name of every collector there is.

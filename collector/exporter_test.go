@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"iter"
 	"log/slog"
 	"regexp"
@@ -17,6 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/prometheus/common/expfmt"
 
+	"github.com/port-exporter/port_exporter/internal/owner"
 	"github.com/port-exporter/port_exporter/internal/porttest"
 	"github.com/port-exporter/port_exporter/internal/socket"
 )
@@ -30,10 +32,30 @@ func options(source socket.Source) Options {
 		SourceName:     "sock_diag",
 		Protocols:      socket.Protocols(),
 		EphemeralPorts: func() (socket.PortRange, error) { return socket.PortRange{First: 32768, Last: 60999}, nil },
+		Owners:         owners{},
+		UnixListeners:  func() (int, int, error) { return 3, 1, nil },
 		Limits:         Limits{Listeners: 100, OutboundPorts: 2, OrphanedPorts: 2},
 		Memory:         NewMemory(func() time.Time { return time.Unix(1_800_000_000, 0) }),
 		Logger:         slog.New(slog.DiscardHandler),
 	}
+}
+
+// owners has the owners of listeners by port; ports that it lacks have none.
+type owners map[uint16][]socket.Owner
+
+func (o owners) Owners(_ context.Context, listeners []socket.Listener) owner.Result {
+	var r owner.Result
+	for _, l := range listeners {
+		if len(o[l.Port]) == 0 {
+			r.Unattributed++
+			r.Missing = []string{"CAP_SYS_PTRACE"}
+			r.Owned = append(r.Owned, socket.Owned{Listener: l})
+		}
+		for _, who := range o[l.Port] {
+			r.Owned = append(r.Owned, socket.Owned{Listener: l, Owner: who})
+		}
+	}
+	return r
 }
 
 // registry returns a registry that holds one scrape.
@@ -134,9 +156,27 @@ var stories = map[string]porttest.Sockets{
 		made(socket.TCP, socket.Established, "10.0.0.5:443", "10.0.0.9:41000", fromGopsutil),
 		made(socket.TCP, socket.Established, "10.0.0.5:41000", "10.0.0.9:443", fromGopsutil),
 	},
+	"owners": {
+		made(socket.TCP, socket.Listen, "0.0.0.0:80", ""),
+		made(socket.TCP, socket.Listen, "127.0.0.1:80", ""),
+		made(socket.TCP, socket.Listen, "0.0.0.0:81", ""),
+		made(socket.TCP, socket.Listen, "0.0.0.0:82", ""),
+		made(socket.TCP, socket.Listen, "0.0.0.0:83", ""),
+		made(socket.TCP, socket.Listen, "0.0.0.0:84", ""),
+	},
 	"hostile_interface_name": {
 		made(socket.TCP, socket.Listen, "0.0.0.0:80", "", device("a\"b\\c\nd\xff")),
 	},
+}
+
+// storyOwners are the owners of the story of that name: a service on two
+// addresses, a group of two programs, an update without a restart, names that
+// no label can hold, and one that could not be read.
+var storyOwners = owners{
+	80: {{Process: "nginx", User: "root", Unit: "nginx.service", PID: 7}},
+	81: {{Process: "a", Unit: "a.service"}, {Process: "b", Unit: "b.service", Container: "docker-0123456789ab"}},
+	82: {{Process: "redis-server", Deleted: true, PID: 1}, {Process: "redis-server", Deleted: true, Executable: "/other", PID: 2}},
+	83: {{Process: "a\"b\\c\n\xff"}, {Process: "a\"b\\c\n\xfe"}},
 }
 
 func TestStories(t *testing.T) {
@@ -145,6 +185,9 @@ func TestStories(t *testing.T) {
 			o := options(story)
 			if strings.HasPrefix(name, "gopsutil") || name == "procfs" {
 				o.SourceName = name
+			}
+			if name == "owners" {
+				o.Owners = storyOwners
 			}
 			porttest.Golden(t, "testdata/"+name+".prom", exposition(t, t.Context(), o, Filter{}))
 		})
@@ -390,6 +433,28 @@ func TestLongLivedUDPBecomesListener(t *testing.T) {
 	now = now.Add(longLivedAge)
 	if got := exposition(t, t.Context(), o, Filter{}); !strings.Contains(got, info) {
 		t.Error("five minutes later it is still a client")
+	}
+}
+
+func TestUnixListeners(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		count   func() (int, int, error)
+		success string
+		there   bool
+	}{
+		{"not to be told here", nil, "1", false},
+		{"no such file", func() (int, int, error) { return 0, 0, fmt.Errorf("unix: %w", fs.ErrNotExist) }, "1", false},
+		{"not to be read", func() (int, int, error) { return 0, 0, fs.ErrPermission }, "0", false},
+		{"none", func() (int, int, error) { return 0, 0, nil }, "1", true},
+	} {
+		o := options(porttest.Sockets{})
+		o.UnixListeners = tt.count
+		got := exposition(t, t.Context(), o, Filter{})
+		if !strings.Contains(got, `port_scrape_collector_success{collector="listeners"} `+tt.success+"\n") ||
+			strings.Contains(got, `port_unix_listeners{kind="abstract",netns=""} 0`) != tt.there {
+			t.Errorf("%s:\n%s", tt.name, got)
+		}
 	}
 }
 

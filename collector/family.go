@@ -41,10 +41,12 @@ func (f *Family) TypeName() string {
 // what is not UTF-8 in them is replaced.
 func (f *Family) metric(value float64, labels []string) prometheus.Metric {
 	for i, label := range labels {
-		labels[i] = strings.ToValidUTF8(label, "\uFFFD")
+		labels[i] = validUTF8(label)
 	}
 	return prometheus.MustNewConstMetric(f.desc, f.Type, value, labels...)
 }
+
+func validUTF8(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
 
 // Output gathers what one collector has to say. It is emitted whole when the
 // collector succeeds, and not at all when it fails.

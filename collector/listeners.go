@@ -2,8 +2,12 @@ package collector
 
 import (
 	"context"
+	"errors"
+	"io/fs"
+	"slices"
 	"strconv"
 
+	"github.com/port-exporter/port_exporter/internal/owner"
 	"github.com/port-exporter/port_exporter/internal/socket"
 )
 
@@ -15,7 +19,7 @@ var (
 	listenerInfo = gauge("port_listener_info",
 		"1 for each address and port that is listened on. scope: any, public, private, link_local, loopback, multicast. "+
 			"dual_stack: an IPv6 wildcard that takes IPv4 too. ephemeral: the port is in the range of client ports. "+
-			"An empty owner label is not known.",
+			"process, user, unit, container: its owner; empty is not known. A group of several programs has a series for each.",
 		bind(listenerLabels, "scope", "dual_stack", "process", "user", "unit", "container", "ephemeral")...)
 	listenerSockets = gauge("port_listener_sockets",
 		"Listening sockets behind a listener: the size of its SO_REUSEPORT group.", listenerLabels...)
@@ -33,19 +37,35 @@ var (
 		"Datagrams that a UDP listener dropped, as when its receive buffer was full.", listenerLabels...)
 	firstSeen = gauge("port_listener_first_seen_timestamp_seconds",
 		"When this process of the exporter first saw the listener, in seconds since the epoch.", listenerLabels...)
+	executableDeleted = gauge("port_listener_executable_deleted",
+		"1 where the owner runs a binary that was deleted or replaced on disk: an update without a restart, or worse.", listenerLabels...)
+	listenerConflict = gauge("port_listener_conflict",
+		"1 where different owners cover the same port on overlapping addresses, so that one shadows the other.", "netns", "protocol", "port")
+	unattributed = gauge("port_listeners_unattributed",
+		"Listeners whose process could not be read; port_privilege_missing tells what would help.", "netns")
+	privilegeMissing = gauge("port_privilege_missing",
+		"Whether the exporter lacks a capability that would name the owners of more listeners (1) or not (0).", "privilege")
+	ownerSearches = counter("port_owner_searches_total",
+		"Searches through the processes of the host for the owners of listeners that were not known.")
+	unixListeners = gauge("port_unix_listeners",
+		"Listening unix-domain sockets by the kind of their name: path or abstract.", "netns", "kind")
 	listenerChanges = counter("port_listener_changes_total",
 		"Listeners that came (opened) and went (closed) between scrapes. Those of the first scrape are not counted.",
 		"netns", "protocol", "change")
 )
 
 // listeners tells of each listener.
-type listeners struct{ protocols []socket.Protocol }
+type listeners struct {
+	protocols     []socket.Protocol
+	unixListeners func() (path, abstract int, err error)
+}
 
 func (listeners) Name() string { return "listeners" }
 
 func (listeners) Families() []*Family {
 	return []*Family{listenerInfo, listenerSockets, acceptQueueLength, acceptQueueLimit, acceptQueueDrops,
-		udpReceiveQueue, udpReceiveDrops, firstSeen, listenerChanges}
+		udpReceiveQueue, udpReceiveDrops, firstSeen, listenerChanges, executableDeleted, listenerConflict,
+		unattributed, privilegeMissing, ownerSearches, unixListeners}
 }
 
 func (c listeners) Collect(_ context.Context, host *Snapshot, out *Output) error {
@@ -59,9 +79,6 @@ func (c listeners) Collect(_ context.Context, host *Snapshot, out *Output) error
 	}
 	for i, l := range table.Listeners {
 		id := labelsOf(l.ListenerID)
-		const process, user, unit, container = "", "", "", ""
-		out.add(listenerInfo, 1, bind(id, l.Scope.String(), strconv.FormatBool(l.DualStack),
-			process, user, unit, container, strconv.FormatBool(l.Ephemeral))...)
 		out.add(listenerSockets, float64(l.Sockets), bind(id)...)
 		out.add(firstSeen, float64(history.FirstSeen[i].UnixMilli())/1000, bind(id)...)
 		if l.Protocol == socket.TCP {
@@ -75,6 +92,65 @@ func (c listeners) Collect(_ context.Context, host *Snapshot, out *Output) error
 		out.add(listenerChanges, float64(history.Changes[p].Closed), hostNetns, p.String(), "closed")
 	}
 	out.fold(listenerInfo, table.Folded)
+	owners, err := host.Owners()
+	if err != nil {
+		return err
+	}
+	addOwners(out, owners)
+	return c.addUnix(out)
+}
+
+// privileges are those that reading other users' processes takes.
+var privileges = []string{"CAP_SYS_PTRACE", "CAP_DAC_READ_SEARCH"}
+
+func addOwners(out *Output, owners owner.Result) {
+	deleted := map[socket.ListenerID]bool{}
+	told := map[[2]any]bool{}
+	for _, o := range owners.Owned {
+		id, labels := labelsOf(o.ListenerID), ownerLabels(o.Owner)
+		if key := [2]any{o.ListenerID, labels}; !told[key] { // owners may differ in what is no label
+			told[key] = true
+			out.add(listenerInfo, 1, bind(id, o.Scope.String(), strconv.FormatBool(o.DualStack),
+				labels[0], labels[1], labels[2], labels[3], strconv.FormatBool(o.Ephemeral))...)
+		}
+		if o.Owner.Deleted && !deleted[o.ListenerID] {
+			deleted[o.ListenerID] = true
+			out.add(executableDeleted, 1, bind(id)...)
+		}
+	}
+	for _, c := range socket.Conflicts(owners.Owned) {
+		out.add(listenerConflict, 1, c.Netns, c.Protocol.String(), portLabel(c.Port))
+	}
+	out.add(unattributed, float64(owners.Unattributed), hostNetns)
+	for _, privilege := range privileges {
+		missing := 0.0
+		if slices.Contains(owners.Missing, privilege) {
+			missing = 1
+		}
+		out.add(privilegeMissing, missing, privilege)
+	}
+	out.add(ownerSearches, float64(owners.Searches))
+}
+
+// ownerLabels returns the labels process, user, unit, container, valid as such:
+// names that differ only in what a label cannot hold are one.
+func ownerLabels(o socket.Owner) [4]string {
+	return [4]string{validUTF8(o.Process), validUTF8(o.User), validUTF8(o.Unit), validUTF8(o.Container)}
+}
+
+func (c listeners) addUnix(out *Output) error {
+	if c.unixListeners == nil {
+		return nil
+	}
+	path, abstract, err := c.unixListeners()
+	if errors.Is(err, fs.ErrNotExist) { // a kernel without unix-domain sockets
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	out.add(unixListeners, float64(path), hostNetns, "path")
+	out.add(unixListeners, float64(abstract), hostNetns, "abstract")
 	return nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"sync"
 
+	"github.com/port-exporter/port_exporter/internal/owner"
 	"github.com/port-exporter/port_exporter/internal/socket"
 )
 
@@ -13,6 +14,7 @@ import (
 type Snapshot struct {
 	table   func() (*socket.Table, error)
 	history func() (socket.Record, error)
+	owners  func() (owner.Result, error)
 	traffic func() (*socket.Traffic, error)
 }
 
@@ -21,6 +23,9 @@ func (s *Snapshot) Listening() (*socket.Table, error) { return s.table() }
 
 // History returns what was seen of the listeners up to this scrape.
 func (s *Snapshot) History() (socket.Record, error) { return s.history() }
+
+// Owners returns the listeners with their owners.
+func (s *Snapshot) Owners() (owner.Result, error) { return s.owners() }
 
 // Connections returns every other socket, folded onto the listeners. It makes
 // the kernel walk its whole table.
@@ -48,6 +53,13 @@ func newSnapshot(ctx context.Context, o Options) *Snapshot {
 			return socket.Record{}, err
 		}
 		return o.Memory.history.Note(table.Listeners), nil
+	})
+	s.owners = sync.OnceValues(func() (owner.Result, error) {
+		table, err := s.table()
+		if err != nil {
+			return owner.Result{}, err
+		}
+		return o.Owners.Owners(ctx, table.Listeners), nil
 	})
 	s.traffic = sync.OnceValues(func() (*socket.Traffic, error) {
 		table, err := s.table()

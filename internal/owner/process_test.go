@@ -27,13 +27,13 @@ func TestParseStat(t *testing.T) {
 }
 
 func TestEffectiveUID(t *testing.T) {
-	for text, want := range map[string]int{
+	for text, want := range map[string]int64{
 		"": -1, "Uid:\n": -1, "Uid:\t0\n": -1, "Uid:\t0\tx\t0\t0\n": -1, "Name:\tUid:\n": -1, "Uid:\t0\t-1\n": -1,
 		"Name:\tnginx\nUid:\t0\t33\t0\t0\nGid:\t1\t2\t3\t4\n": 33,
 		"Uid:\t0\t4294967295\t0\t0":                           4294967295,
 	} {
 		uid, ok := effectiveUID([]byte(text))
-		if ok != (want >= 0) || ok && int(uid) != want {
+		if ok != (want >= 0) || ok && int64(uid) != want {
 			t.Errorf("%q: %d, %v; want %d", text, uid, ok, want)
 		}
 	}

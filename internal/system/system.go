@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/port-exporter/port_exporter/internal/owner"
 	"github.com/port-exporter/port_exporter/internal/socket"
 )
 
@@ -30,6 +31,11 @@ type System struct {
 	// Fallback says why Name is not the best source of this system: nil if it
 	// is, or was asked for.
 	Fallback error
+	// Owners finds the owners of listeners.
+	Owners *owner.Finder
+	// UnixListeners counts the listening unix-domain sockets, by path and by
+	// abstract name; nil where that cannot be told.
+	UnixListeners func() (path, abstract int, err error)
 	// EphemeralPorts reads the range of ports that clients get. Beside an error
 	// it returns the system's default.
 	EphemeralPorts func() (socket.PortRange, error)
@@ -43,5 +49,6 @@ func Open(ctx context.Context, source, procfs string) (*System, error) {
 	if err != nil {
 		return nil, fmt.Errorf("source %s: %w", source, err)
 	}
+	s.Owners = owner.New(owner.NewHost(procfs))
 	return s, nil
 }

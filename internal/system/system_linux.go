@@ -18,7 +18,14 @@ import (
 var defaultEphemeralPorts = socket.PortRange{First: 32768, Last: 60999}
 
 func open(ctx context.Context, source, procfs string) (*System, error) {
-	s := &System{Name: source, EphemeralPorts: func() (socket.PortRange, error) { return ephemeralPorts(procfs) }}
+	s := &System{
+		Name:           source,
+		EphemeralPorts: func() (socket.PortRange, error) { return ephemeralPorts(procfs) },
+		UnixListeners: func() (path, abstract int, err error) {
+			counts, err := procnet.ReadUnixListeners(procfs)
+			return counts.Path, counts.Abstract, err
+		},
+	}
 	var err error
 	switch source {
 	case Auto:

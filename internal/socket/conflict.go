@@ -1,0 +1,81 @@
+package socket
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+)
+
+// Conflict is a port that different owners cover on overlapping addresses: the
+// kernel gives each connection to the closest address, so one shadows the other.
+type Conflict struct {
+	Netns    string
+	Protocol Protocol
+	Port     uint16
+}
+
+// Conflicts returns the conflicts among listeners, sorted. A listener whose
+// owner is not known is in none.
+func Conflicts(owned []Owned) []Conflict {
+	byPort := map[Conflict][]Owned{}
+	for _, o := range owned {
+		if o.Owner.Process == "" && o.Owner.Unit == "" && o.Owner.Container == "" {
+			continue
+		}
+		key := Conflict{o.Netns, o.Protocol, o.Port}
+		byPort[key] = append(byPort[key], o)
+	}
+	var conflicts []Conflict
+	for key, sharing := range byPort {
+		if anyConflict(sharing) {
+			conflicts = append(conflicts, key)
+		}
+	}
+	slices.SortFunc(conflicts, func(a, b Conflict) int {
+		return cmp.Or(cmp.Compare(a.Netns, b.Netns), cmp.Compare(a.Protocol, b.Protocol), cmp.Compare(a.Port, b.Port))
+	})
+	return conflicts
+}
+
+func anyConflict(sharing []Owned) bool {
+	for i, a := range sharing {
+		for _, b := range sharing[:i] {
+			if overlap(a.Listener, b.Listener) && !sameService(a.Owner, b.Owner) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// sameService compares owners by what a service keeps: programs of one unit or
+// one container belong together.
+func sameService(a, b Owner) bool {
+	if a.Unit != b.Unit || a.Container != b.Container {
+		return false
+	}
+	return a.Unit != "" && !isSession(a.Unit) || a.Container != "" || a.Process == b.Process
+}
+
+// overlap reports whether something that arrives could go to either listener,
+// were the other not there.
+func overlap(a, b Listener) bool {
+	if a.Interface != "" && b.Interface != "" && a.Interface != b.Interface {
+		return false
+	}
+	if a.Address == b.Address {
+		return true
+	}
+	return a.covers(b) || b.covers(a)
+}
+
+// covers reports whether a wildcard takes what another listener takes.
+func (l *Listener) covers(other Listener) bool {
+	return l.Scope == ScopeAny && (l.DualStack || l.Address.Is4() == other.Address.Is4() || other.DualStack)
+}
+
+// isSession reports whether a unit is a log-in session, in which unrelated
+// programs run (systemd-logind(8)).
+func isSession(unit string) bool {
+	return strings.HasPrefix(unit, "session-") && strings.HasSuffix(unit, ".scope")
+}
