@@ -138,7 +138,7 @@ func (d *daemon) reloadOn(ctx context.Context, signals <-chan os.Signal) {
 // handler returns what is served over HTTP.
 func (d *daemon) handler() (http.Handler, error) {
 	o := web.Options{
-		Scrape: func(ctx context.Context, collectors, families []string) (prometheus.Collector, error) {
+		Scrape: func(ctx context.Context, collectors, families []string) (prometheus.Gatherer, error) {
 			return d.current.Load().exporter.Scrape(ctx, collector.Filter{Collectors: collectors, Families: families})
 		},
 		Self:          d.selfMetrics(),

@@ -64,8 +64,8 @@ func addInbound(out *Output, table *socket.Table, traffic *socket.Traffic) {
 		id, flow := labelsOf(l.ListenerID), traffic.Inbound[i]
 		addStates(out, inboundConnections, flow, always, id)
 		if l.Known.Has(socket.KnowsQueues) {
-			out.add(inboundReceiveQueue, float64(flow.ReceiveQueue), bind(id)...)
-			out.add(inboundSendQueue, float64(flow.SendQueue), bind(id)...)
+			out.add(inboundReceiveQueue, float64(flow.ReceiveQueue), id...)
+			out.add(inboundSendQueue, float64(flow.SendQueue), id...)
 		}
 	}
 	if table.Folded > 0 {
@@ -80,8 +80,8 @@ func (c connections) addOutbound(out *Output, flows []socket.PortFlow) {
 		id := []string{hostNetns, socket.TCP.String(), port}
 		addStates(out, outboundConnections, flow, always, id)
 		if !flow.QueuesUnknown {
-			out.add(outboundReceiveQueue, float64(flow.ReceiveQueue), bind(id)...)
-			out.add(outboundSendQueue, float64(flow.SendQueue), bind(id)...)
+			out.add(outboundReceiveQueue, float64(flow.ReceiveQueue), id...)
+			out.add(outboundSendQueue, float64(flow.SendQueue), id...)
 		}
 	})
 	out.fold(outboundConnections, folded)

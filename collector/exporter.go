@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 
 	"github.com/port-exporter/port_exporter/internal/owner"
 	"github.com/port-exporter/port_exporter/internal/socket"
@@ -115,9 +116,9 @@ type Filter struct {
 	Families   []string // name[]: only collectors that have one of them run
 }
 
-// Scrape returns the metrics of one scrape, which ends with ctx. The error is
-// an [UnknownCollectorError].
-func (e *Exporter) Scrape(ctx context.Context, f Filter) (prometheus.Collector, error) {
+// Scrape returns one scrape, which ends with ctx and runs when it is gathered.
+// The error is an [UnknownCollectorError].
+func (e *Exporter) Scrape(ctx context.Context, f Filter) (prometheus.Gatherer, error) {
 	var enabled []string
 	for _, c := range e.collectors {
 		enabled = append(enabled, c.Name())
@@ -145,36 +146,24 @@ func (f Filter) wants(c Collector) bool {
 	})
 }
 
-// scrape is one scrape, as a collector for a registry of its own.
+// scrape is one scrape.
 type scrape struct {
 	ctx        context.Context
 	exporter   *Exporter
 	collectors []Collector
 }
 
-// Describe implements [prometheus.Collector].
-func (s *scrape) Describe(ch chan<- *prometheus.Desc) {
-	for _, c := range s.collectors {
-		for _, f := range c.Families() {
-			ch <- f.desc
-		}
-	}
-	for _, f := range selfFamilies() {
-		ch <- f.desc
-	}
-}
-
 // outcome is how one collector did.
 type outcome struct {
 	name    string
-	out     Output
+	out     *Output
 	err     error
 	elapsed time.Duration
 }
 
-// Collect implements [prometheus.Collector]: it runs the collectors side by
-// side on one snapshot, and emits what each gathered.
-func (s *scrape) Collect(ch chan<- prometheus.Metric) {
+// Gather implements [prometheus.Gatherer]: it runs the collectors side by side
+// on one snapshot, and returns what each gathered.
+func (s *scrape) Gather() ([]*dto.MetricFamily, error) {
 	host := newSnapshot(s.ctx, s.exporter.options)
 	outcomes := make([]outcome, len(s.collectors))
 	var running sync.WaitGroup
@@ -183,25 +172,19 @@ func (s *scrape) Collect(ch chan<- prometheus.Metric) {
 	}
 	running.Wait()
 
-	var self Output
+	var whole Output
 	for _, o := range outcomes {
-		self.add(collectorDuration, o.elapsed.Seconds(), o.name)
+		whole.add(collectorDuration, o.elapsed.Seconds(), o.name)
 		if o.err != nil {
 			s.exporter.options.Logger.Error("collector failed", "collector", o.name, "err", o.err, "duration", o.elapsed)
-			self.add(collectorSuccess, 0, o.name)
+			whole.add(collectorSuccess, 0, o.name)
 			continue
 		}
-		self.add(collectorSuccess, 1, o.name)
-		o.out.emit(ch)
+		whole.add(collectorSuccess, 1, o.name)
+		whole.merge(o.out)
 	}
-	s.exporter.addSelf(&self)
-	self.emit(ch)
-}
-
-func (o *Output) emit(ch chan<- prometheus.Metric) {
-	for _, m := range o.metrics {
-		ch <- m
-	}
+	s.exporter.addSelf(&whole)
+	return whole.sorted(), nil
 }
 
 // maxRunning bounds the collectors that run at once, those left behind
@@ -221,8 +204,8 @@ func (e *Exporter) run(ctx context.Context, c Collector, host *Snapshot) outcome
 	done := make(chan outcome, 1)
 	go func() {
 		defer running.Add(-1)
-		o := outcome{name: c.Name()}
-		o.err = c.Collect(ctx, host, &o.out)
+		o := outcome{name: c.Name(), out: &Output{}}
+		o.err = c.Collect(ctx, host, o.out)
 		done <- o
 	}()
 	var o outcome

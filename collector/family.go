@@ -1,64 +1,49 @@
 package collector
 
 import (
-	"strings"
+	"slices"
 
-	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 )
 
-// Family is one metric family, declared once: Describe, Collect, the generated
+// Family is one metric family, declared once: what is emitted, the generated
 // docs/metrics.md and the tests all read the same value.
 type Family struct {
 	Name   string
 	Help   string
-	Type   prometheus.ValueType
-	Labels []string
+	Type   dto.MetricType
+	Labels []string // in the order in which Output.add takes their values
 
-	desc *prometheus.Desc
+	names []*string // the labels, sorted
+	order []int     // where the value of each of names is in Labels
 }
 
 func gauge(name, help string, labels ...string) *Family {
-	return newFamily(prometheus.GaugeValue, name, help, labels)
+	return newFamily(dto.MetricType_GAUGE, name, help, labels)
 }
 
 func counter(name, help string, labels ...string) *Family {
-	return newFamily(prometheus.CounterValue, name, help, labels)
+	return newFamily(dto.MetricType_COUNTER, name, help, labels)
 }
 
-func newFamily(kind prometheus.ValueType, name, help string, labels []string) *Family {
-	return &Family{Name: name, Help: help, Type: kind, Labels: labels, desc: prometheus.NewDesc(name, help, labels, nil)}
+func newFamily(kind dto.MetricType, name, help string, labels []string) *Family {
+	f := &Family{Name: name, Help: help, Type: kind, Labels: labels}
+	sorted := slices.Clone(labels)
+	slices.Sort(sorted)
+	for i, label := range sorted {
+		f.names = append(f.names, &sorted[i])
+		f.order = append(f.order, slices.Index(labels, label))
+	}
+	return f
 }
 
 // TypeName returns the type as the exposition format spells it.
 func (f *Family) TypeName() string {
-	if f.Type == prometheus.CounterValue {
+	if f.Type == dto.MetricType_COUNTER {
 		return "counter"
 	}
 	return "gauge"
 }
-
-// metric returns a sample. Label values may come from anywhere on the host, so
-// what is not UTF-8 in them is replaced.
-func (f *Family) metric(value float64, labels []string) prometheus.Metric {
-	for i, label := range labels {
-		labels[i] = validUTF8(label)
-	}
-	return prometheus.MustNewConstMetric(f.desc, f.Type, value, labels...)
-}
-
-func validUTF8(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
-
-// Output gathers what one collector has to say. It is emitted whole when the
-// collector succeeds, and not at all when it fails.
-type Output struct{ metrics []prometheus.Metric }
-
-// add adds a sample.
-func (o *Output) add(f *Family, value float64, labels ...string) {
-	o.metrics = append(o.metrics, f.metric(value, labels))
-}
-
-// fold adds how many label values of a family were folded into "other".
-func (o *Output) fold(f *Family, n int) { o.add(foldedSeries, float64(n), f.Name) }
 
 // other is the label value that takes what is beyond a limit.
 const other = "other"

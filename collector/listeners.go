@@ -78,9 +78,9 @@ func (c listeners) Collect(_ context.Context, host *Snapshot, out *Output) error
 		return err
 	}
 	for i, l := range table.Listeners {
-		id := labelsOf(l.ListenerID)
-		out.add(listenerSockets, float64(l.Sockets), bind(id)...)
-		out.add(firstSeen, float64(history.FirstSeen[i].UnixMilli())/1000, bind(id)...)
+		id := out.set(listenerSockets, labelsOf(l.ListenerID)...)
+		out.addSet(listenerSockets, float64(l.Sockets), id)
+		out.addSet(firstSeen, float64(history.FirstSeen[i].UnixMilli())/1000, id)
 		if l.Protocol == socket.TCP {
 			addAcceptQueue(out, l, history.Drops[i], id)
 		} else {
@@ -104,20 +104,24 @@ func (c listeners) Collect(_ context.Context, host *Snapshot, out *Output) error
 var privileges = []string{"CAP_SYS_PTRACE", "CAP_DAC_READ_SEARCH"}
 
 func addOwners(out *Output, owners owner.Result) {
-	deleted := map[socket.ListenerID]bool{}
-	told := map[[2]any]bool{}
-	for _, o := range owners.Owned {
-		id, labels := labelsOf(o.ListenerID), ownerLabels(o.Owner)
-		if key := [2]any{o.ListenerID, labels}; !told[key] { // owners may differ in what is no label
-			told[key] = true
-			out.add(listenerInfo, 1, bind(id, o.Scope.String(), strconv.FormatBool(o.DualStack),
-				labels[0], labels[1], labels[2], labels[3], strconv.FormatBool(o.Ephemeral))...)
+	eachListener(owners.Owned, func(l socket.Listener, owned []socket.Owned) {
+		id := labelsOf(l.ListenerID)
+		told := make([][4]string, 0, 1)
+		deleted := false
+		for _, o := range owned {
+			deleted = deleted || o.Owner.Deleted
+			labels := ownerLabels(o.Owner)
+			if slices.Contains(told, labels) { // owners may differ in what is no label
+				continue
+			}
+			told = append(told, labels)
+			out.add(listenerInfo, 1, bind(id, l.Scope.String(), strconv.FormatBool(l.DualStack),
+				labels[0], labels[1], labels[2], labels[3], strconv.FormatBool(l.Ephemeral))...)
 		}
-		if o.Owner.Deleted && !deleted[o.ListenerID] {
-			deleted[o.ListenerID] = true
-			out.add(executableDeleted, 1, bind(id)...)
+		if deleted {
+			out.add(executableDeleted, 1, id...)
 		}
-	}
+	})
 	for _, c := range socket.Conflicts(owners.Owned) {
 		out.add(listenerConflict, 1, c.Netns, c.Protocol.String(), portLabel(c.Port))
 	}
@@ -130,6 +134,19 @@ func addOwners(out *Output, owners owner.Result) {
 		out.add(privilegeMissing, missing, privilege)
 	}
 	out.add(ownerSearches, float64(owners.Searches))
+}
+
+// eachListener calls add for each listener with all of its owners, which stand
+// together.
+func eachListener(owned []socket.Owned, add func(l socket.Listener, owned []socket.Owned)) {
+	for len(owned) > 0 {
+		end := 1
+		for end < len(owned) && owned[end].ListenerID == owned[0].ListenerID {
+			end++
+		}
+		add(owned[0].Listener, owned[:end])
+		owned = owned[end:]
+	}
 }
 
 // ownerLabels returns the labels process, user, unit, container, valid as such:
@@ -154,24 +171,24 @@ func (c listeners) addUnix(out *Output) error {
 	return nil
 }
 
-func addAcceptQueue(out *Output, l socket.Listener, drops uint64, id []string) {
+func addAcceptQueue(out *Output, l socket.Listener, drops uint64, id labelSet) {
 	if l.Known.Has(socket.KnowsQueues) {
-		out.add(acceptQueueLength, float64(l.AcceptQueue), bind(id)...)
+		out.addSet(acceptQueueLength, float64(l.AcceptQueue), id)
 	}
 	if l.Known.Has(socket.KnowsAcceptQueueLimit) {
-		out.add(acceptQueueLimit, float64(l.AcceptQueueLimit), bind(id)...)
+		out.addSet(acceptQueueLimit, float64(l.AcceptQueueLimit), id)
 	}
 	if l.Known.Has(socket.KnowsDrops) {
-		out.add(acceptQueueDrops, float64(drops), bind(id)...)
+		out.addSet(acceptQueueDrops, float64(drops), id)
 	}
 }
 
-func addDatagramQueue(out *Output, l socket.Listener, drops uint64, id []string) {
+func addDatagramQueue(out *Output, l socket.Listener, drops uint64, id labelSet) {
 	if l.Known.Has(socket.KnowsQueues) {
-		out.add(udpReceiveQueue, float64(l.ReceiveQueue), bind(id)...)
+		out.addSet(udpReceiveQueue, float64(l.ReceiveQueue), id)
 	}
 	if l.Known.Has(socket.KnowsDrops) {
-		out.add(udpReceiveDrops, float64(drops), bind(id)...)
+		out.addSet(udpReceiveDrops, float64(drops), id)
 	}
 }
 

@@ -1,10 +1,6 @@
 package socket
 
-import (
-	"cmp"
-	"slices"
-	"strings"
-)
+import "strings"
 
 // Conflict is a port that different owners cover on overlapping addresses: the
 // kernel gives each connection to the closest address, so one shadows the other.
@@ -14,33 +10,33 @@ type Conflict struct {
 	Port     uint16
 }
 
-// Conflicts returns the conflicts among listeners, sorted. A listener whose
-// owner is not known is in none.
+// Conflicts returns the conflicts among listeners that are sorted by their ID,
+// in that order. A listener whose owner is not known is in none.
 func Conflicts(owned []Owned) []Conflict {
-	byPort := map[Conflict][]Owned{}
-	for _, o := range owned {
-		if o.Owner.Process == "" && o.Owner.Unit == "" && o.Owner.Container == "" {
-			continue
-		}
-		key := Conflict{o.Netns, o.Protocol, o.Port}
-		byPort[key] = append(byPort[key], o)
-	}
 	var conflicts []Conflict
-	for key, sharing := range byPort {
-		if anyConflict(sharing) {
+	for len(owned) > 0 {
+		key := keyOf(owned[0])
+		end := 1
+		for end < len(owned) && keyOf(owned[end]) == key {
+			end++
+		}
+		if anyConflict(owned[:end]) {
 			conflicts = append(conflicts, key)
 		}
+		owned = owned[end:]
 	}
-	slices.SortFunc(conflicts, func(a, b Conflict) int {
-		return cmp.Or(cmp.Compare(a.Netns, b.Netns), cmp.Compare(a.Protocol, b.Protocol), cmp.Compare(a.Port, b.Port))
-	})
 	return conflicts
 }
 
+func keyOf(o Owned) Conflict { return Conflict{o.Netns, o.Protocol, o.Port} }
+
+func isKnown(o Owner) bool { return o.Process != "" || o.Unit != "" || o.Container != "" }
+
 func anyConflict(sharing []Owned) bool {
-	for i, a := range sharing {
-		for _, b := range sharing[:i] {
-			if overlap(a.Listener, b.Listener) && !sameService(a.Owner, b.Owner) {
+	for i := range sharing {
+		for j := range i {
+			a, b := &sharing[i], &sharing[j]
+			if isKnown(a.Owner) && isKnown(b.Owner) && overlap(&a.Listener, &b.Listener) && !sameService(a.Owner, b.Owner) {
 				return true
 			}
 		}
@@ -59,7 +55,7 @@ func sameService(a, b Owner) bool {
 
 // overlap reports whether something that arrives could go to either listener,
 // were the other not there.
-func overlap(a, b Listener) bool {
+func overlap(a, b *Listener) bool {
 	if a.Interface != "" && b.Interface != "" && a.Interface != b.Interface {
 		return false
 	}
@@ -70,7 +66,7 @@ func overlap(a, b Listener) bool {
 }
 
 // covers reports whether a wildcard takes what another listener takes.
-func (l *Listener) covers(other Listener) bool {
+func (l *Listener) covers(other *Listener) bool {
 	return l.Scope == ScopeAny && (l.DualStack || l.Address.Is4() == other.Address.Is4() || other.DualStack)
 }
 

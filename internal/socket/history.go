@@ -1,6 +1,7 @@
 package socket
 
 import (
+	"slices"
 	"sync"
 	"time"
 )
@@ -21,8 +22,8 @@ type History struct {
 type past struct {
 	firstSeen time.Time
 	present   bool
-	drops     map[uint64]uint32 // by socket ID, of the sockets that are there
-	departed  uint64            // drops of those that are gone
+	members   []Member // that were there last
+	departed  uint64   // drops of those that are gone
 }
 
 // Changes counts the listeners that came and went between scrapes.
@@ -91,14 +92,10 @@ func (h *History) change(p Protocol, opened, closed uint64) {
 
 // note keeps what each member has dropped, and adds up those that are gone.
 func (p *past) note(members []Member) {
-	drops := make(map[uint64]uint32, len(members))
-	for _, m := range members {
-		drops[m.ID()] = m.Drops
-	}
-	for id, n := range p.drops {
-		if _, there := drops[id]; !there {
-			p.departed += uint64(n)
+	for _, m := range p.members {
+		if !slices.ContainsFunc(members, func(now Member) bool { return now.ID() == m.ID() }) {
+			p.departed += uint64(m.Drops)
 		}
 	}
-	p.drops = drops
+	p.members = members
 }

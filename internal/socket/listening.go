@@ -6,6 +6,7 @@ import (
 	"iter"
 	"net/netip"
 	"slices"
+	"sync"
 )
 
 // PortRange is a range of ports, both ends included.
@@ -93,6 +94,7 @@ type Table struct {
 	Malformed int
 
 	host        Host
+	indexed     sync.Once // ports is made for the first connection
 	ports       map[uint16]tcpPort
 	foldedPorts map[uint16]bool // TCP ports of folded listeners
 }
@@ -130,7 +132,6 @@ func ReadListening(sockets iter.Seq2[*Socket, error], host Host) (*Table, error)
 	}
 	slices.SortFunc(t.Listeners, func(a, b Listener) int { return a.Compare(b.ListenerID) })
 	t.presumeDualStack()
-	t.indexPorts()
 	return t, interrupted
 }
 
@@ -236,6 +237,7 @@ func (t *Table) indexPorts() {
 // before the wildcard; then a socket bound to the device before one that is
 // not; then, on the wildcard, one of the same family.
 func (t *Table) Acceptor(s *Socket) int {
+	t.indexed.Do(t.indexPorts)
 	p, ok := t.ports[s.Local.Port()]
 	if !ok {
 		return -1

@@ -3,24 +3,28 @@
 package web
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	dto "github.com/prometheus/client_model/go"
 	toolkit "github.com/prometheus/exporter-toolkit/web"
 )
 
 // Options say what is served, and where.
 type Options struct {
-	// Scrape returns the metrics of one scrape, which ends with ctx, narrowed to
-	// the named collectors and families if any are given. An error is the
+	// Scrape returns one scrape, which ends with ctx, narrowed to the named
+	// collectors and families if any are given. An error is the
 	// client's (status 400).
-	Scrape func(ctx context.Context, collectors, families []string) (prometheus.Collector, error)
+	Scrape func(ctx context.Context, collectors, families []string) (prometheus.Gatherer, error)
 	// Self gathers the metrics about the process.
 	Self prometheus.Gatherer
 	// MaxRequests is how many scrapes may run at once; zero is no limit.
@@ -154,17 +158,28 @@ func (m *metrics) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
-	registry := prometheus.NewRegistry()
-	if err := registry.Register(scrape); err != nil {
-		m.Logger.Error("scrape cannot be registered", "err", err)
-		http.Error(w, err.Error(), http.StatusInternalServerError)
-		return
-	}
-	promhttp.HandlerFor(prometheus.Gatherers{m.Self, registry}, promhttp.HandlerOpts{
+	promhttp.HandlerFor(together{m.Self, scrape}, promhttp.HandlerOpts{
 		ErrorLog:          slog.NewLogLogger(m.Logger.Handler(), slog.LevelError),
 		ErrorHandling:     promhttp.ContinueOnError,
 		EnableOpenMetrics: true,
 	}).ServeHTTP(w, r)
+}
+
+// together gathers from several that share no family, sorted by name. Unlike
+// prometheus.Gatherers it does not check every sample, which takes longer than
+// to make it.
+type together []prometheus.Gatherer
+
+// Gather implements [prometheus.Gatherer].
+func (all together) Gather() ([]*dto.MetricFamily, error) {
+	var families []*dto.MetricFamily
+	var errs []error
+	for _, g := range all {
+		some, err := g.Gather()
+		families, errs = append(families, some...), append(errs, err)
+	}
+	slices.SortFunc(families, func(a, b *dto.MetricFamily) int { return cmp.Compare(a.GetName(), b.GetName()) })
+	return families, errors.Join(errs...)
 }
 
 func (m *metrics) enter() bool {

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -12,12 +13,15 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 )
 
-func one(context.Context, []string, []string) (prometheus.Collector, error) {
+func one(context.Context, []string, []string) (prometheus.Gatherer, error) {
 	g := prometheus.NewGauge(prometheus.GaugeOpts{Name: "port_sockets", Help: "One."})
 	g.Set(42)
-	return g, nil
+	r := prometheus.NewRegistry()
+	r.MustRegister(g)
+	return r, nil
 }
 
 func handler(t *testing.T, change func(*Options)) http.Handler {
@@ -58,7 +62,7 @@ func TestEndpoints(t *testing.T) {
 	broken := func(o *Options) {
 		o.Reload = func() error { return errors.New("line 3: nonsense") }
 		o.Config = func() ([]byte, error) { return nil, errors.New("no text") }
-		o.Scrape = func(context.Context, []string, []string) (prometheus.Collector, error) {
+		o.Scrape = func(context.Context, []string, []string) (prometheus.Gatherer, error) {
 			return nil, errors.New(`unknown collector "x"`)
 		}
 	}
@@ -110,7 +114,7 @@ func TestScrapeHasDeadlineAndFilters(t *testing.T) {
 	var collectors, families []string
 	h := handler(t, func(o *Options) {
 		o.TimeoutOffset = 500 * time.Millisecond
-		o.Scrape = func(ctx context.Context, c, f []string) (prometheus.Collector, error) {
+		o.Scrape = func(ctx context.Context, c, f []string) (prometheus.Gatherer, error) {
 			deadline, _ := ctx.Deadline()
 			left, collectors, families = time.Until(deadline), c, f
 			return one(ctx, c, f)
@@ -151,7 +155,7 @@ func TestMaxRequests(t *testing.T) {
 	started, finish := make(chan struct{}), make(chan struct{})
 	h := handler(t, func(o *Options) {
 		o.MaxRequests = 1
-		o.Scrape = func(ctx context.Context, c, f []string) (prometheus.Collector, error) {
+		o.Scrape = func(ctx context.Context, c, f []string) (prometheus.Gatherer, error) {
 			started <- struct{}{}
 			<-finish
 			return one(ctx, c, f)
@@ -179,14 +183,17 @@ func TestMaxRequests(t *testing.T) {
 	}
 }
 
-func TestBrokenScrapeIsSaid(t *testing.T) {
+func TestGatherErrorsDoNotHideTheRest(t *testing.T) {
+	broken := prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) { return nil, errors.New("no memory") })
+	var log bytes.Buffer
 	h := handler(t, func(o *Options) {
-		o.Scrape = func(context.Context, []string, []string) (prometheus.Collector, error) {
-			// A collector whose descriptor is invalid cannot be registered.
-			return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "not a name\xff"}, func() float64 { return 0 }), nil
-		}
+		o.Self = broken
+		o.Logger = slog.New(slog.NewTextHandler(&log, nil))
 	})
-	if status, _ := do(h, "GET", "/metrics"); status != 500 {
-		t.Errorf("status %d", status)
+	if status, body := do(h, "GET", "/metrics"); status != 200 || !strings.Contains(body, "port_sockets 42") {
+		t.Errorf("%d %s", status, body)
+	}
+	if !strings.Contains(log.String(), "no memory") {
+		t.Errorf("the error is not logged: %s", log.String())
 	}
 }
