@@ -89,6 +89,8 @@ func (d *daemon) build() (*state, error) {
 		EphemeralPorts: d.system.EphemeralPorts,
 		Owners:         d.system.Owners,
 		UnixListeners:  d.system.UnixListeners,
+		SoMaxConn:      d.system.SoMaxConn,
+		Policy:         c.Policy,
 		Limits:         collector.Limits(c.Limits),
 		Memory:         d.memory,
 		Disabled:       disabled,
@@ -105,6 +107,9 @@ func (d *daemon) load() error {
 	if err != nil {
 		d.success.Set(0)
 		return err
+	}
+	for _, warning := range s.config.Warnings {
+		d.logger.Warn("configuration", "warning", warning)
 	}
 	d.current.Store(s)
 	d.success.Set(1)

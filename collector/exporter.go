@@ -15,6 +15,7 @@ import (
 	dto "github.com/prometheus/client_model/go"
 
 	"github.com/port-exporter/port_exporter/internal/owner"
+	"github.com/port-exporter/port_exporter/internal/policy"
 	"github.com/port-exporter/port_exporter/internal/socket"
 )
 
@@ -40,8 +41,13 @@ type Options struct {
 	// UnixListeners counts listening unix-domain sockets; nil where that cannot
 	// be told.
 	UnixListeners func() (path, abstract int, err error)
-	Limits        Limits
-	Memory        *Memory
+	// SoMaxConn reads the limit of accept queue limits; nil where that cannot be
+	// told.
+	SoMaxConn func() (int, error)
+	// Policy are the rules that listeners are held to; nil is no policy.
+	Policy []policy.Rule
+	Limits Limits
+	Memory *Memory
 	// Disabled names collectors that do not run.
 	Disabled []string
 	Logger   *slog.Logger
@@ -64,13 +70,15 @@ type Limits struct {
 type Exporter struct {
 	options    Options
 	collectors []Collector
+	named      func(*socket.Socket) bool // a rule of the policy names its port
 }
 
 // New returns an exporter.
 func New(o Options) *Exporter {
-	e := &Exporter{options: o}
+	e := &Exporter{options: o, named: policy.Named(o.Policy)}
 	for _, c := range collectors(o) {
-		if !slices.Contains(o.Disabled, c.Name()) {
+		_, ofPolicy := c.(findings)
+		if !slices.Contains(o.Disabled, c.Name()) && (!ofPolicy || o.Policy != nil) {
 			e.collectors = append(e.collectors, c)
 		}
 	}
@@ -79,7 +87,7 @@ func New(o Options) *Exporter {
 
 // collectors is every collector there is.
 func collectors(o Options) []Collector {
-	return []Collector{sockets{protocols: o.Protocols}, listeners{protocols: o.Protocols, unixListeners: o.UnixListeners}, connections{limits: o.Limits}}
+	return []Collector{sockets{protocols: o.Protocols}, listeners{protocols: o.Protocols, unixListeners: o.UnixListeners, soMaxConn: o.SoMaxConn}, connections{limits: o.Limits}, findings{rules: o.Policy}}
 }
 
 // Names returns the name of every collector there is.
@@ -164,7 +172,7 @@ type outcome struct {
 // Gather implements [prometheus.Gatherer]: it runs the collectors side by side
 // on one snapshot, and returns what each gathered.
 func (s *scrape) Gather() ([]*dto.MetricFamily, error) {
-	host := newSnapshot(s.ctx, s.exporter.options)
+	host := newSnapshot(s.ctx, s.exporter)
 	outcomes := make([]outcome, len(s.collectors))
 	var running sync.WaitGroup
 	for i, c := range s.collectors {

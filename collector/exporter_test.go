@@ -19,6 +19,7 @@ import (
 	"github.com/prometheus/common/expfmt"
 
 	"github.com/port-exporter/port_exporter/internal/owner"
+	"github.com/port-exporter/port_exporter/internal/policy"
 	"github.com/port-exporter/port_exporter/internal/porttest"
 	"github.com/port-exporter/port_exporter/internal/socket"
 )
@@ -34,6 +35,7 @@ func options(source socket.Source) Options {
 		EphemeralPorts: func() (socket.PortRange, error) { return socket.PortRange{First: 32768, Last: 60999}, nil },
 		Owners:         owners{},
 		UnixListeners:  func() (int, int, error) { return 3, 1, nil },
+		SoMaxConn:      func() (int, error) { return 4096, nil },
 		Limits:         Limits{Listeners: 100, OutboundPorts: 2, OrphanedPorts: 2},
 		Memory:         NewMemory(func() time.Time { return time.Unix(1_800_000_000, 0) }),
 		Logger:         slog.New(slog.DiscardHandler),
@@ -164,6 +166,15 @@ var stories = map[string]porttest.Sockets{
 		made(socket.TCP, socket.Listen, "0.0.0.0:83", ""),
 		made(socket.TCP, socket.Listen, "0.0.0.0:84", ""),
 	},
+	"policy": {
+		made(socket.TCP, socket.Listen, "0.0.0.0:80", ""),
+		made(socket.TCP, socket.Listen, "127.0.0.1:80", ""),
+		made(socket.TCP, socket.Listen, "0.0.0.0:81", ""),
+		made(socket.TCP, socket.Listen, "127.0.0.1:83", ""),
+		made(socket.TCP, socket.Listen, "10.0.0.5:84", ""),
+		made(socket.UDP, socket.Unconnected, "0.0.0.0:41000", ""), // an ephemeral port that a rule names
+		made(socket.UDP, socket.Unconnected, "0.0.0.0:41001", ""),
+	},
 	"hostile_interface_name": {
 		made(socket.TCP, socket.Listen, "0.0.0.0:80", "", device("a\"b\\c\nd\xff")),
 	},
@@ -179,6 +190,14 @@ var storyOwners = owners{
 	83: {{Process: "a\"b\\c\n\xff"}, {Process: "a\"b\\c\n\xfe"}},
 }
 
+// storyPolicy expects nginx, and one of the two programs on port 81.
+var storyPolicy = []policy.Rule{
+	{Name: "web", Processes: []string{"nginx"}, Required: true},
+	{Name: "half of a group", Processes: []string{"a"}},
+	{Name: "mosh", Protocols: []socket.Protocol{socket.UDP}, Ports: []socket.PortRange{{First: 41000, Last: 41000}}},
+	{Name: "database", Ports: []socket.PortRange{{First: 5432, Last: 5432}}, Required: true},
+}
+
 func TestStories(t *testing.T) {
 	for name, story := range stories {
 		t.Run(name, func(t *testing.T) {
@@ -188,6 +207,9 @@ func TestStories(t *testing.T) {
 			}
 			if name == "owners" {
 				o.Owners = storyOwners
+			}
+			if name == "policy" {
+				o.Owners, o.Policy = storyOwners, storyPolicy
 			}
 			porttest.Golden(t, "testdata/"+name+".prom", exposition(t, t.Context(), o, Filter{}))
 		})
@@ -415,7 +437,7 @@ func TestStuckCollectorIsLeftBehind(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
 	got := exposition(t, ctx, options(source), Filter{}) // or the test hangs
-	for _, name := range Names() {
+	for _, name := range []string{"sockets", "listeners", "connections"} {
 		if want := fmt.Sprintf("port_scrape_collector_success{collector=%q} 0\n", name); !strings.Contains(got, want) {
 			t.Errorf("lacks %s in\n%s", want, got)
 		}

@@ -31,14 +31,18 @@ func (s *Snapshot) Owners() (owner.Result, error) { return s.owners() }
 // the kernel walk its whole table.
 func (s *Snapshot) Connections() (*socket.Traffic, error) { return s.traffic() }
 
-func newSnapshot(ctx context.Context, o Options) *Snapshot {
+func newSnapshot(ctx context.Context, e *Exporter) *Snapshot {
+	o := e.options
 	s := &Snapshot{}
 	s.table = sync.OnceValues(func() (*socket.Table, error) {
 		ports, err := o.EphemeralPorts()
 		if err != nil {
 			o.Logger.Debug("ephemeral port range is not known, using the default", "err", err)
 		}
-		host := socket.Host{Ephemeral: ports, MaxListeners: o.Limits.Listeners, LongLived: o.Memory.longLived.Has}
+		host := socket.Host{Ephemeral: ports, MaxListeners: o.Limits.Listeners, LongLived: func(s *socket.Socket) bool {
+			old := o.Memory.longLived.Has(s) // it must see every socket
+			return old || e.named(s)
+		}}
 		table, err := readTwice(o, func() (*socket.Table, error) {
 			return socket.ReadListening(o.Source.Sockets(ctx, socket.Listening), host)
 		})

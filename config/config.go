@@ -9,8 +9,11 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"regexp"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/port-exporter/port_exporter/internal/policy"
 )
 
 //go:embed port_exporter.yml
@@ -19,6 +22,12 @@ var reference []byte
 // Config is a validated configuration.
 type Config struct {
 	Limits Limits
+	// Policy has the rules that listeners are held to. It is nil when HasPolicy
+	// is not set; a policy without rules expects nothing.
+	Policy    []policy.Rule
+	HasPolicy bool
+	// Warnings are about what is valid, but probably not meant.
+	Warnings []string
 
 	raw raw
 }
@@ -32,7 +41,8 @@ type Limits struct {
 
 // raw has the shape of the file.
 type raw struct {
-	Limits rawLimits `yaml:"limits"`
+	Limits rawLimits  `yaml:"limits"`
+	Policy *rawPolicy `yaml:"policy,omitempty"`
 }
 
 type rawLimits struct {
@@ -81,7 +91,7 @@ func Parse(text []byte) (*Config, error) {
 	switch err := decoder.Decode(&doc); {
 	case errors.Is(err, io.EOF): // an empty file keeps every default
 	case err != nil:
-		return nil, err
+		return nil, explain(err, text)
 	default:
 		if err := decode(doc.Content[0], &r); err != nil {
 			return nil, err
@@ -96,19 +106,32 @@ func Parse(text []byte) (*Config, error) {
 // YAML returns the configuration in force, defaults included.
 func (c *Config) YAML() ([]byte, error) { return yaml.Marshal(c.raw) }
 
+// explain adds to an error of the library what it does not say.
+func explain(err error, text []byte) error {
+	if regexp.MustCompile(`(?m)[\s\[,]::[ \t\r]*($|[\],#])`).Match(text) {
+		return fmt.Errorf("%w\nhint: in YAML the address :: stands in quotes: \"::\"", err)
+	}
+	return err
+}
+
 func (r raw) validate() (*Config, error) {
 	l := r.Limits
-	err := errors.Join(
+	rules, warnings, err := r.Policy.validate()
+	err = errors.Join(
 		between("limits.listeners", l.Listeners, 1, 100_000),
 		between("limits.outbound_ports", l.OutboundPorts, 0, 1000),
 		between("limits.orphaned_ports", l.OrphanedPorts, 0, 1000),
+		err,
 	)
 	if err != nil {
 		return nil, err
 	}
 	return &Config{
-		Limits: Limits(l),
-		raw:    r,
+		Limits:    Limits(l),
+		Policy:    rules,
+		HasPolicy: r.Policy != nil,
+		Warnings:  warnings,
+		raw:       r,
 	}, nil
 }
 

@@ -3,6 +3,8 @@ package config
 import (
 	"os"
 	"path/filepath"
+	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -85,6 +87,30 @@ func TestReference(t *testing.T) {
 	}
 }
 
+// TestReferencePolicy takes the # from the example of a policy: it parses, and
+// uses every key.
+func TestReferencePolicy(t *testing.T) {
+	text := regexp.MustCompile(`(?m)^#(\S|  |$)`).ReplaceAll(Reference(), []byte("$1"))
+	got, err := Parse(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.Warnings != nil {
+		t.Errorf("warnings: %q", got.Warnings)
+	}
+	used := map[string]bool{}
+	for _, r := range got.raw.Policy.Rules {
+		for field, value := range reflect.ValueOf(r).Fields() {
+			used[keyOf(field)] = used[keyOf(field)] || !value.IsZero()
+		}
+	}
+	for _, key := range keysOf(reflect.TypeFor[rawRule]()) {
+		if !used[key] {
+			t.Errorf("the example lacks %s", key)
+		}
+	}
+}
+
 func TestLoad(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "c.yml")
 	if _, err := Load(path); err == nil || !strings.Contains(err.Error(), path) {
@@ -101,6 +127,7 @@ func TestLoad(t *testing.T) {
 func FuzzParse(f *testing.F) {
 	f.Add(reference)
 	f.Add([]byte("limits: &a {listeners: 1}\nx: *a\n"))
+	f.Add([]byte("policy: {rules: [&a {ports: [22, 1-3, ephemeral], address: '::', process: &b [*b]}, *a]}"))
 	f.Add([]byte("a: &a [*a]"))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		c, err := Parse(text)

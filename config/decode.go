@@ -1,6 +1,7 @@
 package config
 
 import (
+	"encoding"
 	"errors"
 	"fmt"
 	"reflect"
@@ -12,9 +13,19 @@ import (
 // decode fills *into from a node, as yaml.Node.Decode does, but knows the place
 // of everything: a fault reads "line 3: limits.listeners: …". Keys that are
 // unknown or stand twice are faults; keys that are missing leave *into as it is.
+//
+// A type that is an encoding.TextUnmarshaler reads its text and says itself what
+// is wrong with it. A slice of what is no mapping may be a single value too.
 func decode(node *yaml.Node, into any) error {
 	return decodeValue(node, reflect.ValueOf(into).Elem(), "")
 }
+
+// located is a raw struct that keeps the line where it begins, for faults that
+// only show when all is read.
+type located interface{ setLine(line int) }
+
+// checked is a raw list that does not take every number of elements.
+type checked interface{ check() error }
 
 func decodeValue(node *yaml.Node, into reflect.Value, place string) error {
 	if node.Kind == yaml.AliasNode {
@@ -23,9 +34,17 @@ func decodeValue(node *yaml.Node, into reflect.Value, place string) error {
 	if node.Tag == "!!null" {
 		return nil // "limits:" with everything below it commented out
 	}
+	if text, ok := reflect.TypeAssert[encoding.TextUnmarshaler](into.Addr()); ok {
+		return decodeText(node, text, place)
+	}
 	switch into.Kind() {
+	case reflect.Pointer:
+		into.Set(reflect.New(into.Type().Elem()))
+		return decodeValue(node, into.Elem(), place)
 	case reflect.Struct:
 		return decodeStruct(node, into, place)
+	case reflect.Slice:
+		return decodeList(node, into, place)
 	default:
 		// The library would cut 1.5 down to a whole number.
 		fraction := into.Kind() == reflect.Int && node.ShortTag() != "!!int"
@@ -36,9 +55,55 @@ func decodeValue(node *yaml.Node, into reflect.Value, place string) error {
 	}
 }
 
+func decodeText(node *yaml.Node, into encoding.TextUnmarshaler, place string) error {
+	var text string
+	if err := node.Decode(&text); err != nil {
+		return fault(node, place, "%s where a single value is expected", describe(node))
+	}
+	if err := into.UnmarshalText([]byte(text)); err != nil {
+		return fault(node, place, "%v", err)
+	}
+	return nil
+}
+
+func decodeList(node *yaml.Node, into reflect.Value, place string) error {
+	element := into.Type().Elem()
+	if node.Kind == yaml.ScalarNode && !isMapping(element) {
+		into.Set(reflect.MakeSlice(into.Type(), 1, 1))
+		return decodeValue(node, into.Index(0), place)
+	}
+	if node.Kind != yaml.SequenceNode {
+		return fault(node, place, "%s where a list is expected\nhint: each element of a list begins with a dash", describe(node))
+	}
+	var faults []error
+	into.Set(reflect.MakeSlice(into.Type(), len(node.Content), len(node.Content)))
+	for i, item := range node.Content {
+		at := fmt.Sprintf("%s[%d]", place, i)
+		if item.ShortTag() == "!!null" {
+			faults = append(faults, fault(item, at, "the element is empty\nhint: remove it"))
+			continue
+		}
+		faults = append(faults, decodeValue(item, into.Index(i), at))
+	}
+	if list, ok := reflect.TypeAssert[checked](into.Addr()); ok {
+		if err := list.check(); err != nil {
+			faults = append(faults, fault(node, place, "%v", err))
+		}
+	}
+	return errors.Join(faults...)
+}
+
+// isMapping reports whether values of the type are written with keys.
+func isMapping(t reflect.Type) bool {
+	return t.Kind() == reflect.Struct && !reflect.PointerTo(t).Implements(reflect.TypeFor[encoding.TextUnmarshaler]())
+}
+
 func decodeStruct(node *yaml.Node, into reflect.Value, place string) error {
 	if node.Kind != yaml.MappingNode {
 		return fault(node, place, "%s where keys are expected\nhint: the keys are %s", describe(node), strings.Join(keysOf(into.Type()), ", "))
+	}
+	if l, ok := reflect.TypeAssert[located](into.Addr()); ok {
+		l.setLine(node.Line)
 	}
 	var faults []error
 	seen := map[string]int{}
@@ -50,7 +115,7 @@ func decodeStruct(node *yaml.Node, into reflect.Value, place string) error {
 		case twice:
 			faults = append(faults, fault(key, at, "stands twice\nhint: it is in line %d already", line))
 		case !known:
-			faults = append(faults, fault(key, at, "unknown key\nhint: %s", suggest(key.Value, keysOf(into.Type()))))
+			faults = append(faults, fault(key, at, "unknown key\nhint: %s", suggest(key.Value, "keys here", keysOf(into.Type()))))
 		default:
 			faults = append(faults, decodeValue(value, field, at))
 		}
@@ -75,7 +140,7 @@ func join(place, key string) string {
 
 func fieldByKey(v reflect.Value, key string) (reflect.Value, bool) {
 	for i := range v.NumField() {
-		if v.Type().Field(i).Tag.Get("yaml") == key {
+		if known := keyOf(v.Type().Field(i)); known != "" && known == key {
 			return v.Field(i), true
 		}
 	}
@@ -85,23 +150,31 @@ func fieldByKey(v reflect.Value, key string) (reflect.Value, bool) {
 func keysOf(t reflect.Type) []string {
 	var keys []string
 	for field := range t.Fields() {
-		keys = append(keys, field.Tag.Get("yaml"))
+		if key := keyOf(field); key != "" {
+			keys = append(keys, key)
+		}
 	}
 	return keys
 }
 
-// suggest names the key that was probably meant, or all of them.
-func suggest(key string, keys []string) string {
+// keyOf returns the key of a field, or nothing for one that is not in the file.
+func keyOf(field reflect.StructField) string {
+	key, _, _ := strings.Cut(field.Tag.Get("yaml"), ",")
+	return key
+}
+
+// suggest names the word that was probably meant, or all that are known.
+func suggest(word, what string, known []string) string {
 	best, bestDistance := "", 3
-	for _, candidate := range keys {
-		if d := distance(strings.ToLower(key), candidate); d < bestDistance {
+	for _, candidate := range known {
+		if d := distance(strings.ToLower(word), candidate); d < bestDistance {
 			best, bestDistance = candidate, d
 		}
 	}
 	if best != "" {
 		return fmt.Sprintf("did you mean %q?", best)
 	}
-	return "the keys here are " + strings.Join(keys, ", ")
+	return fmt.Sprintf("the %s are %s", what, strings.Join(known, ", "))
 }
 
 // distance is the number of letters to insert, delete or change to get from a

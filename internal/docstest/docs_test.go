@@ -59,7 +59,7 @@ func TestFlags(t *testing.T) {
 
 // flagDefaults returns the default of every flag that --help shows. Those of
 // the libraries are asked of them, on the system where there are most; ours are
-// in main.go.
+// in flags.go.
 func flagDefaults(t *testing.T) map[string]string {
 	t.Helper()
 	app := kingpin.New("port_exporter", "")
@@ -73,10 +73,10 @@ func flagDefaults(t *testing.T) map[string]string {
 		}
 	}
 
-	source := read(t, root+"/main.go")
+	source := read(t, root+"/flags.go")
 	address := regexp.MustCompile(`(?m)^const defaultAddress = "(.*)"$`).FindStringSubmatch(source)
 	if address == nil {
-		t.Fatal("main.go has no defaultAddress")
+		t.Fatal("flags.go has no defaultAddress")
 	}
 	flags["web.listen-address"] = address[1]
 	for line := range strings.Lines(source) {
@@ -94,14 +94,14 @@ func flagDefaults(t *testing.T) map[string]string {
 	return flags
 }
 
-// ownFlags returns the names that one declaration in main.go makes: one, or one
+// ownFlags returns the names that one declaration in flags.go makes: one, or one
 // for each collector.
 func ownFlags(t *testing.T, line string) []string {
 	t.Helper()
 	m := regexp.MustCompile(`app\.Flag\("([a-z.-]+)"(\+name)?, "`).FindStringSubmatch(line)
 	switch {
 	case m == nil:
-		t.Fatalf("main.go: cannot read %s", line)
+		t.Fatalf("flags.go: cannot read %s", line)
 		return nil
 	case m[2] == "":
 		return []string{m[1]}
@@ -120,7 +120,7 @@ func literal(t *testing.T, text string) string {
 	}
 	value, err := strconv.Unquote(text)
 	if err != nil {
-		t.Fatalf("main.go: the default %s: %v", text, err)
+		t.Fatalf("flags.go: the default %s: %v", text, err)
 	}
 	return value
 }

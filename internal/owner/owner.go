@@ -109,7 +109,7 @@ func (f *Finder) Owners(ctx context.Context, listeners []socket.Listener) Result
 	f.generation++
 	f.search(ctx, listeners)
 
-	var r Result
+	r := Result{Owned: make([]socket.Owned, 0, len(listeners))}
 	for _, l := range listeners {
 		owners := f.ownersOf(l)
 		known := false

@@ -37,7 +37,7 @@ func countUnixListeners(r io.Reader) (UnixListeners, error) {
 	)
 	var counts UnixListeners
 	var columns [maxColumns][]byte
-	lines := bufio.NewReaderSize(r, 64<<10)
+	lines := bufio.NewReaderSize(r, 4<<10)
 	for {
 		line, err := readLine(lines)
 		switch {

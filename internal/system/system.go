@@ -36,6 +36,9 @@ type System struct {
 	// UnixListeners counts the listening unix-domain sockets, by path and by
 	// abstract name; nil where that cannot be told.
 	UnixListeners func() (path, abstract int, err error)
+	// SoMaxConn reads what the kernel cuts backlogs down to (listen(2)); nil where
+	// that cannot be told.
+	SoMaxConn func() (int, error)
 	// EphemeralPorts reads the range of ports that clients get. Beside an error
 	// it returns the system's default.
 	EphemeralPorts func() (socket.PortRange, error)

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 
 	"github.com/port-exporter/port_exporter/internal/procnet"
 	"github.com/port-exporter/port_exporter/internal/psnet"
@@ -21,6 +23,7 @@ func open(ctx context.Context, source, procfs string) (*System, error) {
 	s := &System{
 		Name:           source,
 		EphemeralPorts: func() (socket.PortRange, error) { return ephemeralPorts(procfs) },
+		SoMaxConn:      func() (int, error) { return soMaxConn(procfs) },
 		UnixListeners: func() (path, abstract int, err error) {
 			counts, err := procnet.ReadUnixListeners(procfs)
 			return counts.Path, counts.Abstract, err
@@ -51,6 +54,20 @@ func open(ctx context.Context, source, procfs string) (*System, error) {
 		s.Protocols = psnet.Protocols()
 	}
 	return s, nil
+}
+
+// soMaxConn reads net.core.somaxconn of this network namespace.
+func soMaxConn(procfs string) (int, error) {
+	path := filepath.Join(procfs, "sys/net/core/somaxconn")
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return 0, err
+	}
+	n, err := strconv.Atoi(strings.TrimSpace(string(b)))
+	if err != nil {
+		return 0, fmt.Errorf("%s: %w", path, err)
+	}
+	return n, nil
 }
 
 // ephemeralPorts reads net.ipv4.ip_local_port_range of this network namespace;

@@ -39,6 +39,15 @@ func TestOpen(t *testing.T) {
 	}
 }
 
+func TestSoMaxConn(t *testing.T) {
+	if n, err := soMaxConn("/proc"); err != nil || n < 1 {
+		t.Errorf("somaxconn is %d, %v", n, err)
+	}
+	if _, err := soMaxConn(t.TempDir()); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("without the file: %v", err)
+	}
+}
+
 func TestEphemeralPorts(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "sys/net/ipv4/ip_local_port_range")

@@ -1,0 +1,145 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"net/url"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/alecthomas/kingpin/v2"
+	"github.com/prometheus/common/promslog"
+	promslogflag "github.com/prometheus/common/promslog/flag"
+	"github.com/prometheus/common/version"
+	toolkit "github.com/prometheus/exporter-toolkit/web"
+	"github.com/prometheus/exporter-toolkit/web/kingpinflag"
+
+	"github.com/port-exporter/port_exporter/collector"
+	"github.com/port-exporter/port_exporter/config"
+	"github.com/port-exporter/port_exporter/internal/cli"
+	"github.com/port-exporter/port_exporter/internal/system"
+)
+
+// defaultAddress is where metrics are served; 9100 to 9999 of the ports that
+// Prometheus keeps a list of are taken.
+const defaultAddress = ":10065"
+
+// The commands. Without one the exporter serves.
+const (
+	commandServe     = "serve"
+	commandListeners = "listeners"
+	commandBaseline  = "baseline"
+)
+
+// flags are the command line.
+type flags struct {
+	command       string
+	output        string // of listeners
+	unexpected    bool   // of listeners
+	merge         string // of baseline
+	configFile    string
+	configCheck   bool
+	web           *toolkit.FlagConfig
+	telemetryPath string
+	maxRequests   int
+	noSelfMetrics bool
+	lifecycle     bool
+	externalURL   *url.URL
+	routePrefix   string
+	collectors    map[string]*bool
+	procfs        string
+	source        string
+	timeoutOffset time.Duration
+	gomaxprocs    int
+	log           *promslog.Config
+}
+
+// parse reads the command line. It returns nil flags when all there was to do
+// is done: --help or --version.
+func parse(args []string, stdout, stderr io.Writer) (*flags, error) {
+	app := kingpin.New("port_exporter", "Tells Prometheus what the ports and sockets of this host are doing.")
+	app.UsageWriter(stdout).ErrorWriter(stderr).Version(version.Print("port_exporter")).HelpFlag.Short('h')
+	done := false
+	app.Terminate(func(int) { done = true })
+
+	f := &flags{log: &promslog.Config{Writer: stderr}, collectors: map[string]*bool{}}
+	app.Flag("config.file", "Configuration file. Without one the embedded defaults hold.").StringVar(&f.configFile)
+	app.Flag("config.check", "Check the configuration files and exit.").BoolVar(&f.configCheck)
+	f.web = kingpinflag.AddFlags(app, defaultAddress)
+	app.Flag("web.telemetry-path", "Path of the metrics.").Default("/metrics").StringVar(&f.telemetryPath)
+	app.Flag("web.max-requests", "Scrapes that may run at once; 0 for no limit.").Default("40").IntVar(&f.maxRequests)
+	app.Flag("web.disable-exporter-metrics", "Leave out the metrics of the exporter's own process (go_*, process_*).").BoolVar(&f.noSelfMetrics)
+	app.Flag("web.enable-lifecycle", "Let POST /-/reload reload the configuration.").BoolVar(&f.lifecycle)
+	app.Flag("web.external-url", "URL under which the exporter is reached from outside, as behind a reverse proxy.").URLVar(&f.externalURL)
+	app.Flag("web.route-prefix", "Prefix of every path served. The default is the path of --web.external-url.").StringVar(&f.routePrefix)
+	for _, name := range collector.Names() {
+		f.collectors[name] = app.Flag("collector."+name, "Run the collector "+name+".").Default("true").Bool()
+	}
+	app.Flag("path.procfs", "Where procfs is mounted (Linux).").Default("/proc").StringVar(&f.procfs)
+	app.Flag("source", "What sockets are read from: auto, sock_diag, procfs (Linux) or gopsutil.").Default(system.Auto).EnumVar(&f.source, system.SourceNames()...)
+	app.Flag("timeout-offset", "How much earlier than Prometheus gives up a scrape ends.").Default("500ms").DurationVar(&f.timeoutOffset)
+	app.Flag("runtime.gomaxprocs", "Number of CPUs that may run Go code at once; 0 for the default of Go.").Envar("GOMAXPROCS").Default("0").IntVar(&f.gomaxprocs)
+	promslogflag.AddFlags(app, f.log)
+	app.Command(commandServe, "Serve metrics; what is done without a command.").Default()
+	listeners := app.Command(commandListeners, "List what listens here, on which address and for whom. With a policy in --config.file, exit with 1 if something is unexpected or missing.")
+	listeners.Flag("output", "Form of the list: table, json or csv.").Short('o').Default(cli.Table).EnumVar(&f.output, cli.Outputs()...)
+	listeners.Flag("unexpected", "List only what the policy does not expect.").BoolVar(&f.unexpected)
+	baseline := app.Command(commandBaseline, "Write a policy that expects what listens here now, for review.")
+	baseline.Flag("merge", "Write this configuration file, with rules added for what its policy does not expect.").StringVar(&f.merge)
+
+	var err error
+	f.command, err = app.Parse(args)
+	if done {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w\nhint: port_exporter --help lists the flags", err)
+	}
+	return f, f.check()
+}
+
+// check refuses values that kingpin accepts and that could not work.
+func (f *flags) check() error {
+	path := regexp.MustCompile(`^(/[\w.~-]+)+$`)
+	if !path.MatchString(f.telemetryPath) || f.telemetryPath == "/config" || strings.HasPrefix(f.telemetryPath, "/-/") {
+		return fmt.Errorf("--web.telemetry-path=%q: it must be a path that no other page has\nhint: /metrics", f.telemetryPath)
+	}
+	if f.timeoutOffset < 0 {
+		return fmt.Errorf("--timeout-offset=%v: it must not be negative", f.timeoutOffset)
+	}
+	if f.externalURL == nil {
+		f.externalURL = &url.URL{Path: f.routePrefix}
+	}
+	if f.routePrefix == "" {
+		f.routePrefix = f.externalURL.Path
+	}
+	if prefix := strings.Trim(f.routePrefix, "/"); prefix != "" && !path.MatchString("/"+prefix) {
+		return fmt.Errorf("--web.route-prefix=%q: it must be a plain path\nhint: /ports", f.routePrefix)
+	}
+	return nil
+}
+
+// loadConfig reads the configuration file, or gives the defaults without one.
+func (f *flags) loadConfig() (*config.Config, error) {
+	if f.configFile == "" {
+		return config.Default(), nil
+	}
+	return config.Load(f.configFile)
+}
+
+// checkConfig is --config.check. It touches nothing of the host, so that it
+// serves where the daemon does not run.
+func (f *flags) checkConfig(stdout io.Writer) error {
+	c, err := f.loadConfig()
+	if err != nil {
+		return err
+	}
+	for _, warning := range c.Warnings {
+		if _, err := fmt.Fprintln(stdout, "warning: "+warning); err != nil {
+			return err
+		}
+	}
+	_, err = fmt.Fprintln(stdout, "the configuration is valid")
+	return err
+}

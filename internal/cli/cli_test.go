@@ -1,0 +1,169 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/port-exporter/port_exporter/config"
+	"github.com/port-exporter/port_exporter/internal/owner"
+	"github.com/port-exporter/port_exporter/internal/porttest"
+	"github.com/port-exporter/port_exporter/internal/socket"
+	"github.com/port-exporter/port_exporter/internal/system"
+)
+
+// processes is a host that knows the holders of sockets by cookie.
+type processes map[uint64]owner.Process
+
+func (p processes) Find(_ context.Context, members []socket.Member) map[uint64]owner.Process {
+	found := map[uint64]owner.Process{}
+	for _, m := range members {
+		if process, ok := p[m.ID()]; ok {
+			found[m.ID()] = process
+		}
+	}
+	return found
+}
+func (p processes) Look(known owner.Process) (owner.Process, bool) { return known, true }
+func (p processes) Unit(socket.Member) (unit, container string)    { return "", "" }
+func (p processes) Missing() []string                              { return []string{"CAP_SYS_PTRACE", "CAP_DAC_READ_SEARCH"} }
+
+func cookie(n uint64) func(*socket.Socket) { return func(s *socket.Socket) { s.Cookie = n } }
+
+// host is a small host: a service on two addresses, a deleted executable, a
+// name that a terminal would act upon, a container on an ephemeral port, and a
+// listener that could not be read.
+func host(t *testing.T, policy string) (h *Host, stdout, stderr *bytes.Buffer) {
+	t.Helper()
+	c, err := config.Parse([]byte(policy))
+	if err != nil {
+		t.Fatal(err)
+	}
+	queue := func(s *socket.Socket) { s.AcceptQueue, s.AcceptQueueLimit = 3, 511 }
+	source := porttest.Sockets{
+		porttest.Socket(socket.TCP, socket.Listen, "[::]:80", "", cookie(1), queue),
+		porttest.Socket(socket.TCP, socket.Listen, "127.0.0.1:80", "", cookie(1), queue),
+		porttest.Socket(socket.TCP, socket.Listen, "127.0.0.1:6379", "", cookie(2)),
+		porttest.Socket(socket.TCP, socket.Listen, "0.0.0.0:666", "", cookie(3), func(s *socket.Socket) { s.Interface = "eth0" }),
+		porttest.Socket(socket.TCP, socket.Listen, "10.0.0.5:41000", "", cookie(4)),
+		porttest.Socket(socket.TCP, socket.Listen, "0.0.0.0:99", "", cookie(9), func(s *socket.Socket) { s.Known = 0 }),
+		porttest.Socket(socket.UDP, socket.Unconnected, "0.0.0.0:53", "", cookie(2)),
+		porttest.Socket(socket.UDP, socket.Unconnected, "0.0.0.0:41001", "", cookie(2)), // a client
+	}
+	named := func(name, unit, container string, pid int32) owner.Process {
+		return owner.Process{Owner: socket.Owner{Process: name, User: "svc", Unit: unit, Container: container, Executable: "/usr/sbin/" + name, PID: pid}}
+	}
+	deleted := named("redis-server", "redis.service", "", 20)
+	deleted.Deleted = true
+	stdout, stderr = &bytes.Buffer{}, &bytes.Buffer{}
+	return &Host{
+		System: &system.System{
+			Source:         source,
+			Owners:         owner.New(processes{1: named("nginx", "nginx.service", "", 10), 2: deleted, 3: named("evil\x1b[31m\n\xff", "", "", 30), 4: named("node", "", "docker-0123456789ab", 40)}),
+			EphemeralPorts: func() (socket.PortRange, error) { return socket.PortRange{First: 32768, Last: 60999}, nil },
+		},
+		Config: c, Stdout: stdout, Stderr: stderr,
+	}, stdout, stderr
+}
+
+const rules = `policy:
+  rules:
+    - {name: web, process: nginx, comment: the site}
+    - {name: cache, process: redis-server, scope: loopback}
+    - {name: database, ports: 5432, required: true, comment: "must always be there"}
+`
+
+func TestListeners(t *testing.T) {
+	for name, tt := range map[string]struct {
+		policy, output string
+		onlyUnexpected bool
+		status         int
+		message        string
+	}{
+		"table":            {"", Table, false, 0, ""},
+		"table_policy":     {rules, Table, false, 1, "4 unexpected\nmissing: database (must always be there)"},
+		"table_unexpected": {rules, Table, true, 1, "4 unexpected\nmissing: database (must always be there)"},
+		"json_unexpected":  {rules, JSON, true, 1, "4 unexpected\nmissing: database (must always be there)"},
+		"csv_policy":       {rules, CSV, false, 1, "4 unexpected\nmissing: database (must always be there)"},
+		"json_all_well":    {"policy: {rules: [{name: all}]}", JSON, true, 0, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h, stdout, stderr := host(t, tt.policy)
+			err := Listeners(t.Context(), h, tt.output, tt.onlyUnexpected)
+			var exit *ExitError
+			switch {
+			case tt.status == 0 && err != nil:
+				t.Errorf("error %v", err)
+			case tt.status != 0 && (!errors.As(err, &exit) || exit.Code != tt.status || exit.Message != tt.message):
+				t.Errorf("error %+v, want status %d: %s", err, tt.status, tt.message)
+			}
+			porttest.Golden(t, filepath.Join("testdata", name+".txt"), stdout.String())
+			if want := "the process of 1 of the listeners is not known\nhint: run as root, or with CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH\n"; stderr.String() != want {
+				t.Errorf("said %q, want %q", stderr, want)
+			}
+			if tt.output != CSV && strings.Contains(stdout.String(), "\x1b") { // CSV is for programs
+				t.Error("a name reaches the terminal as it is")
+			}
+		})
+	}
+}
+
+func TestFailures(t *testing.T) {
+	cancelled, cancel := context.WithCancel(t.Context())
+	cancel()
+	missing := filepath.Join(t.TempDir(), "none.yml")
+	bad := filepath.Join(t.TempDir(), "bad.yml")
+	if err := os.WriteFile(bad, []byte("polcy: {}"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	plain, _, _ := host(t, "")
+	guarded, _, _ := host(t, rules)
+	for name, tt := range map[string]struct {
+		err  error
+		want string
+	}{
+		"no policy":           {Listeners(t.Context(), plain, Table, true), "hint: write one with: port_exporter baseline"},
+		"the source fails":    {Listeners(cancelled, guarded, Table, false), "context canceled"},
+		"baseline fails":      {Baseline(cancelled, guarded, ""), "context canceled"},
+		"no file to merge":    {Baseline(t.Context(), guarded, missing), missing},
+		"a bad file to merge": {Baseline(t.Context(), guarded, bad), bad + ": line 1: polcy: unknown key"},
+	} {
+		var exit *ExitError
+		if !errors.As(tt.err, &exit) || exit.Code != 2 || !strings.Contains(exit.Message, tt.want) {
+			t.Errorf("%s: %+v", name, tt.err)
+		}
+	}
+}
+
+func TestBaseline(t *testing.T) {
+	h, stdout, _ := host(t, "")
+	if err := Baseline(t.Context(), h, ""); err != nil {
+		t.Fatal(err)
+	}
+	porttest.Golden(t, "testdata/baseline.yml", stdout.String())
+
+	h, out, _ := host(t, stdout.String())
+	if err := Listeners(t.Context(), h, Table, true); err != nil {
+		t.Errorf("the baseline does not expect its own host: %v\n%s", err, out)
+	}
+}
+
+func TestBaselineMerge(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "policy.yml")
+	old := "# Ours.\npolicy:\n  rules:\n    # the site\n    - name: web # always\n      process: nginx\n"
+	if err := os.WriteFile(file, []byte(old), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	h, stdout, _ := host(t, "")
+	if err := Baseline(t.Context(), h, file); err != nil {
+		t.Fatal(err)
+	}
+	porttest.Golden(t, "testdata/merged.yml", stdout.String())
+	if !strings.HasPrefix(stdout.String(), old) {
+		t.Errorf("what stood there changed:\n%s", stdout)
+	}
+}

@@ -1,0 +1,247 @@
+package policy
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/port-exporter/port_exporter/internal/socket"
+)
+
+// Baseline returns a policy that expects exactly what listens now, as far as a
+// restart leaves it the same: ephemeral ports and the names of containers and
+// of passing units become patterns. It is the same for the same listeners in
+// any order, the most exposed ones first, and has no rule that can never match.
+//
+// What one owner does in the same way makes one rule: addresses are put
+// together, then ports, then protocols, only where every combination is there.
+// A listener whose process is not known has a rule of its own, by its port.
+func Baseline(listeners []socket.Owned) []Rule { return Merge(nil, listeners) }
+
+// Merge returns what is to be appended to the rules so that they expect all of
+// the listeners.
+func Merge(old []Rule, listeners []socket.Owned) (added []Rule) {
+	verdicts := Evaluate(old, listeners).Verdicts
+	var drafts []draft
+	for i := range listeners {
+		if !verdicts[i].Expected() {
+			drafts = append(drafts, draftOf(&listeners[i]))
+		}
+	}
+	drafts = fold(drafts, draft.addresses, nil)
+	drafts = fold(drafts, draft.ports, draft.attributed)
+	drafts = fold(drafts, draft.protocols, nil)
+	slices.SortFunc(drafts, draft.compare)
+	return WithNames(slices.Concat(old, narrowFirst(finish(drafts))))[len(old):]
+}
+
+// draft is a rule in the making.
+type draft struct {
+	Rule
+	deleted bool // the executable of one of its listeners is gone
+}
+
+// draftOf returns the rule for one listener.
+func draftOf(l *socket.Owned) draft {
+	d := draft{deleted: l.Owner.Deleted}
+	d.Protocols = []socket.Protocol{l.Protocol}
+	d.Interfaces = known(literal(l.Interface))
+	d.Netns = known(foldContainer(literal(l.Netns)))
+	d.Processes = known(literal(l.Owner.Process))
+	d.Users = known(literal(l.Owner.User))
+	d.Units = known(foldUnit(literal(l.Owner.Unit)))
+	d.Containers = known(foldContainer(literal(l.Owner.Container)))
+	if isInterpreter(l.Owner.Process) {
+		d.Executables = known(literal(l.Owner.Executable))
+	}
+	d.Ephemeral = l.Ephemeral && d.attributed()
+	if !d.Ephemeral {
+		d.Ports = []socket.PortRange{{First: l.Port, Last: l.Port}}
+	}
+	if addr := plainAddress(l.Address); addr.IsValid() && !d.Ephemeral {
+		d.Addresses = []netip.Prefix{netip.PrefixFrom(addr, addr.BitLen())}
+	} else {
+		d.Scopes = []socket.Scope{l.Scope}
+	}
+	return d
+}
+
+// known returns a matcher for what is not empty.
+func known(pattern string) []string {
+	if pattern == "" {
+		return nil
+	}
+	return []string{pattern}
+}
+
+// attributed reports whether the rule names a process. Without one, two
+// listeners are only guessed to belong together.
+func (d draft) attributed() bool { return len(d.Processes) > 0 }
+
+// isInterpreter reports whether a process has the name of what runs programs in
+// many of them: its path says a little more.
+func isInterpreter(process string) bool {
+	switch strings.TrimRight(process, "0123456789.-") {
+	case "python", "pypy", "java", "node", "nodejs", "deno", "bun", "ruby", "perl", "php", "php-fpm", "lua", "luajit",
+		"beam.smp", "mono", "dotnet", "tclsh", "guile", "Rscript", "pwsh", "sh", "bash", "dash", "zsh", "busybox":
+		return true
+	default:
+		return false
+	}
+}
+
+// foldContainer makes a pattern of a container's name: docker-0123456789ab, or
+// that behind pod<uid>/, is another one after the next deployment.
+func foldContainer(pattern string) string {
+	pattern = regexp.MustCompile(`^pod[^/]+/`).ReplaceAllString(pattern, "pod*/")
+	return regexp.MustCompile(`-[0-9a-f]{12,64}$`).ReplaceAllString(pattern, "-*")
+}
+
+// foldUnit makes a pattern of a unit that lives no longer than a login, a
+// container or a command: session-7.scope, docker-<id>.scope, run-u12.service,
+// run-r<id>.scope, app-editor-4711.scope, and ssh@3-<addresses>.service of a
+// socket with Accept=yes.
+func foldUnit(pattern string) string {
+	pattern = regexp.MustCompile(`^([^@]+@)[0-9]+-(.*:[0-9]+-.*:[0-9]+|[0-9]+-[0-9]+)(\.service)$`).ReplaceAllString(pattern, "$1*$3")
+	pattern = regexp.MustCompile(`^run-(u[0-9]+|r[0-9a-f]{12,}|p[0-9]+-i[0-9]+)\.`).ReplaceAllString(pattern, "run-*.")
+	pattern = regexp.MustCompile(`-[0-9a-f]{12,64}\.`).ReplaceAllString(pattern, "-*.")
+	return regexp.MustCompile(`-[0-9]+(\.scope)$`).ReplaceAllString(pattern, "-*$1")
+}
+
+// fold puts rules together that differ in one matcher only, whose elements they
+// then share. It leaves alone what may not be folded.
+func fold(drafts []draft, without func(draft) draft, may func(draft) bool) []draft {
+	at := map[string]int{}
+	var out []draft
+	for _, d := range drafts {
+		like := d
+		if may == nil || may(d) {
+			like = without(d)
+		}
+		key := like.key()
+		if i, ok := at[key]; ok {
+			out[i] = out[i].join(d)
+			continue
+		}
+		at[key] = len(out)
+		out = append(out, d)
+	}
+	return out
+}
+
+// addresses, ports and protocols return the rule without that matcher. An
+// ephemeral port has a scope for an address.
+func (d draft) addresses() draft {
+	d.Addresses = nil
+	if d.Ephemeral {
+		d.Scopes = nil
+	}
+	return d
+}
+
+func (d draft) ports() draft {
+	if !d.Ephemeral {
+		d.Ports = nil
+	}
+	return d
+}
+
+func (d draft) protocols() draft {
+	d.Protocols = nil
+	return d
+}
+
+// join returns a rule with the elements of both. Their order is always the
+// same, so that equal rules have equal keys.
+func (d draft) join(other draft) draft {
+	d.Protocols = sorted(d.Protocols, other.Protocols, cmp.Compare)
+	d.Ports = sorted(d.Ports, other.Ports, func(a, b socket.PortRange) int { return cmp.Compare(a.First, b.First) })
+	d.Addresses = sorted(d.Addresses, other.Addresses, func(a, b netip.Prefix) int { return a.Addr().Compare(b.Addr()) })
+	d.Scopes = sorted(d.Scopes, other.Scopes, cmp.Compare)
+	d.deleted = d.deleted || other.deleted
+	return d
+}
+
+func sorted[T any](a, b []T, compare func(a, b T) int) []T {
+	all := slices.Concat(a, b)
+	slices.SortFunc(all, compare)
+	return slices.CompactFunc(all, func(a, b T) bool { return compare(a, b) == 0 })
+}
+
+// key is the same for rules that match the same.
+func (r *Rule) key() string {
+	return fmt.Sprintf("%d %d %t %v %d %q", r.Protocols, r.Ports, r.Ephemeral, r.Addresses, r.Scopes,
+		[][]string{r.Interfaces, r.Netns, r.Processes, r.Executables, r.Users, r.Units, r.Containers})
+}
+
+// compare orders rules for people: by exposure, the guesses after what is
+// certain, then by port.
+func (d draft) compare(other draft) int {
+	order := cmp.Or(
+		cmp.Compare(slices.Min(d.Reach()), slices.Min(other.Reach())),
+		cmp.Compare(len(other.Processes), len(d.Processes)),
+		cmp.Compare(d.firstPort(), other.firstPort()),
+		slices.Compare(d.Protocols, other.Protocols),
+		cmp.Compare(d.who(), other.who()),
+	)
+	if order != 0 {
+		return order
+	}
+	return cmp.Compare(d.key(), other.key())
+}
+
+// firstPort is above all ports where any ephemeral one is expected.
+func (r *Rule) firstPort() int {
+	if len(r.Ports) == 0 {
+		return 1 << 16
+	}
+	return int(r.Ports[0].First)
+}
+
+// finish writes the comments and the ranges.
+func finish(drafts []draft) []Rule {
+	var rules []Rule
+	for _, d := range drafts {
+		d.Ports = runs(d.Ports)
+		var notes []string
+		if !d.attributed() {
+			notes = append(notes, "its process could not be read when this rule was written")
+		}
+		if d.deleted {
+			notes = append(notes, "its executable was deleted or replaced on disk when this rule was written")
+		}
+		d.Comment = strings.Join(notes, "; ")
+		rules = append(rules, d.Rule)
+	}
+	return rules
+}
+
+// runs makes ranges of three ports and more in a row.
+func runs(ports []socket.PortRange) []socket.PortRange {
+	var out []socket.PortRange
+	for _, r := range union(ports) {
+		if r.Last-r.First == 1 {
+			out = append(out, socket.PortRange{First: r.First, Last: r.First})
+			r.First = r.Last
+		}
+		out = append(out, r)
+	}
+	return out
+}
+
+// narrowFirst moves a rule before the first one that covers it, as where the
+// owner of a listener was known once and once not. Else the order stays.
+func narrowFirst(rules []Rule) []Rule {
+	var out []Rule
+	for i := range rules {
+		at := slices.IndexFunc(out, func(r Rule) bool { return r.covers(&rules[i]) })
+		if at < 0 {
+			at = len(out)
+		}
+		out = slices.Insert(out, at, rules[i])
+	}
+	return out
+}

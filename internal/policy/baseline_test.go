@@ -1,0 +1,224 @@
+package policy
+
+import (
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/port-exporter/port_exporter/internal/socket"
+)
+
+func udp(l socket.Owned) socket.Owned {
+	l.Protocol = socket.UDP
+	return l
+}
+
+func rulesDiff(want, got []Rule) string {
+	prefix := cmp.Comparer(func(a, b Rule) bool { return a.Name == b.Name && a.Comment == b.Comment && a.key() == b.key() })
+	return cmp.Diff(want, got, prefix, cmpopts.EquateEmpty())
+}
+
+func TestBaseline(t *testing.T) {
+	tcp, both := []socket.Protocol{socket.TCP}, []socket.Protocol{socket.TCP, socket.UDP}
+	list := func(s ...string) []string { return s }
+	nginx := socket.Owner{Process: "nginx", Executable: "/usr/sbin/nginx", User: "root", Unit: "nginx.service", PID: 7}
+	inDocker := socket.Owner{Process: "redis-server", User: "999", Unit: "docker-0123456789abcdef0123.scope", Container: "docker-0123456789ab"}
+	inOther := inDocker
+	inOther.Unit, inOther.Container, inOther.PID = "docker-fedcba9876543210fedc.scope", "docker-ba9876543210", 8
+	gone := nginx
+	gone.Deleted = true
+
+	for _, tt := range []struct {
+		what      string
+		listeners []socket.Owned
+		want      []Rule
+	}{
+		{"nothing listens", nil, nil},
+		{"owner not known", []socket.Owned{listener("127.0.0.1:631", socket.Owner{}), listener("[::1]:631", socket.Owner{}), listener("[::1]:632", socket.Owner{})}, []Rule{
+			{Name: "tcp/631 loopback", Protocols: tcp, Ports: ports(631, 631), Addresses: prefixes("127.0.0.1/32", "::1/128"), Comment: "its process could not be read when this rule was written"},
+			{Name: "tcp/632 loopback", Protocols: tcp, Ports: ports(632, 632), Addresses: prefixes("::1/128"), Comment: "its process could not be read when this rule was written"},
+		}},
+		{"ephemeral port, owner not known", []socket.Owned{listener("0.0.0.0:40000", socket.Owner{User: "root"})}, []Rule{
+			{Name: "root tcp/40000 any", Protocols: tcp, Ports: ports(40000, 40000), Addresses: prefixes("0.0.0.0/32"), Users: list("root"), Comment: "its process could not be read when this rule was written"},
+		}},
+		{"a web server", []socket.Owned{
+			listener("0.0.0.0:443", nginx), listener("[::]:443", nginx), listener("[::]:80", nginx), listener("0.0.0.0:80", nginx),
+			listener("127.0.0.1:8080", nginx), udp(listener("[::]:443", nginx)), udp(listener("0.0.0.0:443", nginx)), udp(listener("[::]:80", nginx)), udp(listener("0.0.0.0:80", gone)),
+		}, []Rule{
+			{Name: "nginx tcp,udp/80,443 any", Protocols: both, Ports: ports(80, 80, 443, 443), Addresses: prefixes("0.0.0.0/32", "::/128"), Processes: list("nginx"), Users: list("root"), Units: list("nginx.service"), Comment: "its executable was deleted or replaced on disk when this rule was written"},
+			{Name: "nginx tcp/8080 loopback", Protocols: tcp, Ports: ports(8080, 8080), Addresses: prefixes("127.0.0.1/32"), Processes: list("nginx"), Users: list("root"), Units: list("nginx.service")},
+		}},
+		{"not every combination is there", []socket.Owned{
+			listener("0.0.0.0:443", nginx), listener("[::]:443", nginx), listener("0.0.0.0:80", nginx), udp(listener("0.0.0.0:443", nginx)),
+		}, []Rule{
+			{Name: "nginx tcp/80 any", Protocols: tcp, Ports: ports(80, 80), Addresses: prefixes("0.0.0.0/32"), Processes: list("nginx"), Users: list("root"), Units: list("nginx.service")},
+			{Name: "nginx tcp/443 any", Protocols: tcp, Ports: ports(443, 443), Addresses: prefixes("0.0.0.0/32", "::/128"), Processes: list("nginx"), Users: list("root"), Units: list("nginx.service")},
+			{Name: "nginx udp/443 any", Protocols: both[1:], Ports: ports(443, 443), Addresses: prefixes("0.0.0.0/32"), Processes: list("nginx"), Users: list("root"), Units: list("nginx.service")},
+		}},
+		{"runs of ports", []socket.Owned{
+			listener("10.0.0.1:1", nginx), listener("10.0.0.1:2", nginx), listener("10.0.0.1:4", nginx), listener("10.0.0.1:5", nginx), listener("10.0.0.1:6", nginx), listener("10.0.0.1:4", nginx),
+		}, []Rule{
+			{Name: "nginx tcp/1,2,4-6 10.0.0.1", Protocols: tcp, Ports: ports(1, 1, 2, 2, 4, 6), Addresses: prefixes("10.0.0.1/32"), Processes: list("nginx"), Users: list("root"), Units: list("nginx.service")},
+		}},
+		{"ephemeral ports", []socket.Owned{
+			listener("127.0.0.1:40001", nginx), listener("0.0.0.0:40002", nginx), listener("[::]:40003", nginx),
+		}, []Rule{
+			{Name: "nginx tcp/ephemeral any,loopback", Protocols: tcp, Ephemeral: true, Scopes: []socket.Scope{socket.ScopeAny, socket.ScopeLoopback}, Processes: list("nginx"), Users: list("root"), Units: list("nginx.service")},
+		}},
+		{"containers", []socket.Owned{listener("0.0.0.0:6379", inDocker), listener("0.0.0.0:6379", inOther)}, []Rule{
+			{Name: "redis-server tcp/6379 any", Protocols: tcp, Ports: ports(6379, 6379), Addresses: prefixes("0.0.0.0/32"), Processes: list("redis-server"), Users: list("999"), Units: list("docker-*.scope"), Containers: list("docker-*")},
+		}},
+		{"the path of an interpreter", []socket.Owned{listener("127.0.0.1:1", socket.Owner{Process: "python3", Executable: "/usr/bin/python3.12"})}, []Rule{
+			{Name: "python3 tcp/1 loopback", Protocols: tcp, Ports: ports(1, 1), Addresses: prefixes("127.0.0.1/32"), Processes: list("python3"), Executables: list("/usr/bin/python3.12")},
+		}},
+		{"the narrow rule first", []socket.Owned{listener("0.0.0.0:22", nginx), listener("0.0.0.0:22", socket.Owner{}), listener("0.0.0.0:21", socket.Owner{})}, []Rule{
+			{Name: "nginx tcp/22 any", Protocols: tcp, Ports: ports(22, 22), Addresses: prefixes("0.0.0.0/32"), Processes: list("nginx"), Users: list("root"), Units: list("nginx.service")},
+			{Name: "tcp/21 any", Protocols: tcp, Ports: ports(21, 21), Addresses: prefixes("0.0.0.0/32"), Comment: "its process could not be read when this rule was written"},
+			{Name: "tcp/22 any", Protocols: tcp, Ports: ports(22, 22), Addresses: prefixes("0.0.0.0/32"), Comment: "its process could not be read when this rule was written"},
+		}},
+	} {
+		t.Run(tt.what, func(t *testing.T) {
+			if diff := rulesDiff(tt.want, Baseline(tt.listeners)); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestFoldedNames(t *testing.T) {
+	for in, want := range map[string]string{
+		"docker-0123456789ab":               "docker-*",
+		"pod0f2c-11/containerd-0123456789a": "pod*/containerd-0123456789a", // too short for an id
+		"pod0f2c-11/crio-0123456789ab":      "pod*/crio-*",
+		"docker-xyz":                        "docker-xyz",
+		"podman-0123456789ab":               "podman-*",
+		"":                                  "",
+	} {
+		if got := foldContainer(in); got != want {
+			t.Errorf("container %q: got %q, want %q", in, got, want)
+		}
+	}
+	for in, want := range map[string]string{
+		"ssh.service":                              "ssh.service",
+		"session-12.scope":                         "session-*.scope",
+		"session-12.service":                       "session-12.service",
+		"run-u34.service":                          "run-*.service",
+		"run-p12-i34.service":                      "run-*.service",
+		"run-r0123456789ab.scope":                  "run-*.scope",
+		"run-parts.service":                        "run-parts.service",
+		"ssh@12-10.0.0.1:22-10.0.0.2:4711.service": "ssh@*.service",
+		"postgresql@16-main.service":               "postgresql@16-main.service",
+		"x@1-234-1000.service":                     "x@*.service",
+		"user@1000.service":                        "user@1000.service",
+		"app-firefox-4711.scope":                   "app-firefox-*.scope",
+		"libpod-0123456789abcdef.scope":            "libpod-*.scope",
+		"cups.socket":                              "cups.socket",
+	} {
+		if got := foldUnit(in); got != want {
+			t.Errorf("unit %q: got %q, want %q", in, got, want)
+		}
+	}
+}
+
+func TestIsInterpreter(t *testing.T) {
+	for process, want := range map[string]bool{"": false, "nginx": false, "javascriptd": false, "python": true, "python3": true, "python3.12": true, "java": true, "php-fpm8.2": true} {
+		if got := isInterpreter(process); got != want {
+			t.Errorf("%q: got %t", process, got)
+		}
+	}
+}
+
+// checkBaseline holds what a baseline promises.
+func checkBaseline(t *testing.T, c chaos, listeners []socket.Owned) {
+	t.Helper()
+	rules := Baseline(listeners)
+	for i, v := range Evaluate(rules, listeners).Verdicts {
+		if !v.Expected() {
+			t.Errorf("unexpected: %+v", listeners[i])
+		}
+	}
+	if problems := Lint(rules); problems != nil {
+		t.Errorf("problems: %+v", problems)
+	}
+	other := slices.Clone(listeners)
+	c.Shuffle(len(other), func(i, j int) { other[i], other[j] = other[j], other[i] })
+	for i := range other {
+		other[i].Owner.PID = c.Int32()
+	}
+	if diff := rulesDiff(rules, Baseline(other)); diff != "" {
+		t.Errorf("the order and the pids of the listeners show (-want +got):\n%s", diff)
+	}
+	if again := Merge(rules, listeners); len(again) > 0 {
+		t.Errorf("to merge the same once more adds %+v", again)
+	}
+}
+
+// checkMerge holds what a merge promises.
+func checkMerge(t *testing.T, old []Rule, listeners []socket.Owned) {
+	t.Helper()
+	added := Merge(old, listeners)
+	all := slices.Concat(old, added)
+	for i, v := range Evaluate(all, listeners).Verdicts {
+		if !v.Expected() {
+			t.Errorf("unexpected: %+v", listeners[i])
+		}
+	}
+	before, after := Lint(old), Lint(all)
+	if diff := cmp.Diff(before, after, cmpopts.EquateEmpty()); diff != "" {
+		t.Errorf("problems (-before +after):\n%s", diff)
+	}
+}
+
+func TestBaselineOfRandomHosts(t *testing.T) {
+	for seed := range uint64(150) {
+		c := newChaos(seed)
+		checkBaseline(t, c, c.listeners())
+		if t.Failed() {
+			t.Fatalf("seed %d", seed)
+		}
+	}
+}
+
+func TestMergeOfRandomHosts(t *testing.T) {
+	for seed := range uint64(150) {
+		c := newChaos(seed)
+		checkMerge(t, WithNames(c.rules()), c.listeners())
+		checkMerge(t, Baseline(c.listeners()), c.listeners())
+		if t.Failed() {
+			t.Fatalf("seed %d", seed)
+		}
+	}
+}
+
+func FuzzBaseline(f *testing.F) {
+	f.Add("sshd", "/usr/sbin/sshd", "root", "ssh.service", "docker-0123456789ab", "blue", uint16(22), uint64(1))
+	f.Add(`a\*?`, "\xff", "*", "ssh@3-\\.service", "pod\\/x-0123456789ab", "run-u1.", uint16(40000), uint64(2))
+	f.Fuzz(func(t *testing.T, process, executable, user, unit, container, netns string, port uint16, seed uint64) {
+		c := chaos{rand.New(rand.NewPCG(seed, 2))}
+		listeners := make([]socket.Owned, 4)
+		for i := range listeners {
+			listeners[i] = c.listener()
+		}
+		l := &listeners[0]
+		l.Owner = socket.Owner{Process: process, Executable: executable, User: user, Unit: unit, Container: container}
+		l.Netns, l.Port, l.Ephemeral = netns, max(port, 1), port >= 32768 && port <= 60999
+		listeners[1].Owner, listeners[2].Netns = l.Owner, netns
+		checkBaseline(t, c, listeners)
+		checkMerge(t, WithNames(c.rules()), listeners)
+	})
+}
+
+func BenchmarkBaseline(b *testing.B) {
+	c := newChaos(1)
+	listeners := make([]socket.Owned, 4096)
+	for i := range listeners {
+		listeners[i] = c.listener()
+		listeners[i].Port = uint16(i + 1)
+	}
+	for b.Loop() {
+		Baseline(listeners)
+	}
+}

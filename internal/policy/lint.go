@@ -1,0 +1,311 @@
+package policy
+
+import (
+	"fmt"
+	"math"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/port-exporter/port_exporter/internal/socket"
+)
+
+// Severity says whether a policy can be used in spite of a problem.
+type Severity uint8
+
+// The severities.
+const (
+	Warning Severity = iota
+	Error
+)
+
+// String returns the severity in a word.
+func (s Severity) String() string {
+	if s == Error {
+		return "error"
+	}
+	return "warning"
+}
+
+// Problem is something about a rule that its author should know.
+type Problem struct {
+	Rule     int // index
+	Severity Severity
+	Message  string
+	Hint     string
+}
+
+// Lint returns the problems of a policy, in the order of its rules. A rule said
+// to be covered by an earlier one is: it can never match, whatever listens. Not
+// found are rules that only several others cover together.
+func Lint(rules []Rule) []Problem {
+	var problems []Problem
+	for i := range rules {
+		r := &rules[i]
+		found := slices.Concat(
+			twice(rules, i), r.emptyRanges(), r.beyondReach(), shadowed(rules, i),
+			r.tooWide(), r.leavesOutWildcard(), r.requiresSeveral(),
+		)
+		for _, p := range found {
+			p.Rule = i
+			problems = append(problems, p)
+		}
+	}
+	return problems
+}
+
+func warn(message, hint string) []Problem {
+	return []Problem{{Severity: Warning, Message: message, Hint: hint}}
+}
+
+func refuse(message, hint string) []Problem {
+	return []Problem{{Severity: Error, Message: message, Hint: hint}}
+}
+
+// reference is how a problem names another rule.
+func reference(rules []Rule, i int) string { return fmt.Sprintf("rules[%d] %q", i, rules[i].Name) }
+
+// twice finds a name that stands at an earlier rule already.
+func twice(rules []Rule, at int) []Problem {
+	for i := range rules[:at] {
+		if rules[i].Name != "" && rules[i].Name == rules[at].Name {
+			return refuse(fmt.Sprintf("rules[%d] has the same name", i), "the name is a label value: give each rule its own")
+		}
+	}
+	return nil
+}
+
+func (r *Rule) emptyRanges() []Problem {
+	for _, ports := range r.Ports {
+		if ports.First > ports.Last {
+			return refuse(fmt.Sprintf("the port range %d-%d is empty", ports.First, ports.Last),
+				fmt.Sprintf("the smaller port comes first: %d-%d", ports.Last, ports.First))
+		}
+	}
+	return nil
+}
+
+// beyondReach finds a rule whose addresses are in none of its scopes.
+func (r *Rule) beyondReach() []Problem {
+	if scopes, certain := r.reach(); !certain || len(scopes) > 0 {
+		return nil
+	}
+	return r.never("none of its addresses is in one of its scopes", "leave out the scope")
+}
+
+// shadowed finds the first rule that leaves nothing for the one at the index.
+func shadowed(rules []Rule, at int) []Problem {
+	late := &rules[at]
+	for i := range rules[:at] {
+		switch early := &rules[i]; {
+		case !early.covers(late):
+		case late.covers(early):
+			return late.never(reference(rules, i)+" expects the same", "remove one of the two")
+		default:
+			return late.never(reference(rules, i)+" comes first and covers it", "put the narrower rule first, or remove it")
+		}
+	}
+	return nil
+}
+
+// never is about a rule that can never match. One that is required would be
+// missing for ever.
+func (r *Rule) never(why, hint string) []Problem {
+	if r.Required {
+		return refuse("it is required and can never match: "+why, hint)
+	}
+	return warn("it can never match: "+why, hint)
+}
+
+// tooWide finds rules that open a door wider than their author may think.
+func (r *Rule) tooWide() []Problem {
+	everything := Rule{}
+	anyProgram := Rule{Ephemeral: true, Protocols: r.Protocols, Addresses: r.Addresses, Scopes: r.Scopes}
+	switch {
+	case r.covers(&everything):
+		return warn("it matches every listener, so nothing is unexpected", "say what to expect, or remove the rule")
+	case r.exposed() && r.covers(&anyProgram):
+		return warn("it expects every program on every ephemeral port, a backdoor too",
+			"add a process, an executable, a user or a unit, or the scope loopback")
+	default:
+		return nil
+	}
+}
+
+// exposed reports whether the rule expects listeners that every network of the
+// host can reach.
+func (r *Rule) exposed() bool {
+	return slices.Contains(r.Reach(), socket.ScopeAny) || slices.Contains(r.Reach(), socket.ScopePublic)
+}
+
+// leavesOutWildcard finds 0.0.0.0/0 and ::/0 that do not stand for 0.0.0.0 or ::.
+func (r *Rule) leavesOutWildcard() []Problem {
+	if !slices.Contains(orAll(r.Scopes, socket.Scopes()), socket.ScopeAny) {
+		return nil
+	}
+	for _, prefix := range r.Addresses {
+		if wildcard := prefix.Addr(); prefix.Bits() == 0 && !r.matchesAddress(wildcard) {
+			return warn(fmt.Sprintf("%s has every address in it but %s itself", prefix, wildcard),
+				fmt.Sprintf("to expect listeners on the wildcard as well, add %q", wildcard))
+		}
+	}
+	return nil
+}
+
+// requiresSeveral finds a required rule that several services could satisfy:
+// when one of them ends, nothing tells.
+func (r *Rule) requiresSeveral() []Problem {
+	const hint = "make a rule of its own for each service that has to be there"
+	if !r.Required {
+		return nil
+	}
+	ports := 0
+	for _, some := range union(r.Ports) {
+		ports += int(some.Last) - int(some.First) + 1
+	}
+	switch {
+	case r.anyPort():
+		return warn("it is required, but names no port: any listener satisfies it that the rest matches", hint)
+	case r.Ephemeral:
+		return warn("it is required, but any ephemeral port satisfies it", hint)
+	case ports > 1:
+		return warn(fmt.Sprintf("it is required, but one of its %d ports satisfies it", ports), hint)
+	case len(r.Protocols) > 1:
+		return warn("it is required, but one of its protocols satisfies it", hint)
+	default:
+		return nil
+	}
+}
+
+// Ambiguous returns a warning for each required rule that several services
+// satisfy right now: if one of them ended, the rule would not be missing. The
+// same protocol and port on several addresses are one service.
+func (f Findings) Ambiguous(rules []Rule, listeners []socket.Owned) []Problem {
+	var problems []Problem
+	for i := range rules {
+		if !rules[i].Required {
+			continue
+		}
+		if services := f.services(i, listeners); len(services) > 1 {
+			problems = append(problems, Problem{
+				Rule:     i,
+				Severity: Warning,
+				Message:  fmt.Sprintf("it is required, and %d services satisfy it: %s", len(services), strings.Join(services, ", ")),
+				Hint:     "make a rule of its own for each service that has to be there",
+			})
+		}
+	}
+	return problems
+}
+
+// services returns what a rule expects now, as tcp/22, or tcp/22 in a namespace.
+func (f Findings) services(rule int, listeners []socket.Owned) []string {
+	var ids []socket.ListenerID
+	for i, v := range f.Verdicts {
+		if v == Verdict(rule) {
+			l := listeners[i]
+			ids = append(ids, socket.ListenerID{Netns: l.Netns, Protocol: l.Protocol, Port: l.Port})
+		}
+	}
+	slices.SortFunc(ids, socket.ListenerID.Compare)
+	var services []string
+	for _, id := range slices.Compact(ids) {
+		service := fmt.Sprintf("%s/%d", id.Protocol, id.Port)
+		if id.Netns != "" {
+			service += " in " + id.Netns
+		}
+		services = append(services, service)
+	}
+	return services
+}
+
+// covers reports whether every listener that s can match is one that r matches.
+// It is sound: true is certain, false may only mean that it is hard to tell.
+func (r *Rule) covers(s *Rule) bool {
+	return coversAll(r.Protocols, s.Protocols, socket.Protocols()) &&
+		r.coversPorts(s) && r.coversAddresses(s) && r.coversScopes(s) &&
+		coversFact(r.Interfaces, s.Interfaces) && coversFact(r.Netns, s.Netns) &&
+		coversOwner(r.Processes, s.Processes, name) && coversOwner(r.Users, s.Users, name) &&
+		coversOwner(r.Units, s.Units, name) && coversOwner(r.Containers, s.Containers, name) &&
+		coversOwner(r.Executables, s.Executables, path)
+}
+
+// coversAll compares matchers on a closed set.
+func coversAll[T comparable](wide, narrow, all []T) bool {
+	if len(wide) == 0 {
+		return true
+	}
+	for _, n := range orAll(narrow, all) {
+		if !slices.Contains(wide, n) {
+			return false
+		}
+	}
+	return true
+}
+
+func (r *Rule) coversPorts(s *Rule) bool {
+	if r.anyPort() {
+		return true
+	}
+	have, need := union(r.Ports), s.Ports
+	every := socket.PortRange{First: 1, Last: math.MaxUint16}
+	if s.anyPort() || s.Ephemeral && !r.Ephemeral {
+		need = []socket.PortRange{every}
+	}
+	for _, n := range need {
+		if n.First <= n.Last && !slices.ContainsFunc(have, func(h socket.PortRange) bool { return h.First <= n.First && n.Last <= h.Last }) {
+			return false
+		}
+	}
+	return true
+}
+
+// union returns the ranges sorted, those that touch joined, empty ones dropped.
+func union(ranges []socket.PortRange) []socket.PortRange {
+	sorted := slices.Clone(ranges)
+	slices.SortFunc(sorted, func(a, b socket.PortRange) int { return int(a.First) - int(b.First) })
+	var out []socket.PortRange
+	for _, r := range sorted {
+		last := len(out) - 1
+		switch {
+		case r.First > r.Last:
+		case last >= 0 && int(r.First) <= int(out[last].Last)+1:
+			out[last].Last = max(out[last].Last, r.Last)
+		default:
+			out = append(out, r)
+		}
+	}
+	return out
+}
+
+func (r *Rule) coversAddresses(s *Rule) bool {
+	if len(r.Addresses) == 0 {
+		return true
+	}
+	for _, narrow := range s.Addresses {
+		if !slices.ContainsFunc(r.Addresses, func(wide netip.Prefix) bool { return within(narrow, wide) }) {
+			return false
+		}
+	}
+	return len(s.Addresses) > 0
+}
+
+// coversScopes also compares scopes with addresses: they have theirs.
+func (r *Rule) coversScopes(s *Rule) bool {
+	if coversAll(r.Scopes, s.Scopes, socket.Scopes()) {
+		return true
+	}
+	scopes, certain := s.reach()
+	return certain && coversAll(r.Scopes, scopes, socket.Scopes())
+}
+
+// coversFact compares patterns on what is always known.
+func coversFact(wide, narrow []string) bool {
+	return len(wide) == 0 || covered(orAll(narrow, []string{"*"}), wide, name)
+}
+
+// coversOwner compares patterns on what may not be known: no pattern is as wide
+// as none.
+func coversOwner(wide, narrow []string, d dialect) bool {
+	return len(wide) == 0 || len(narrow) > 0 && covered(narrow, wide, d)
+}

@@ -1,0 +1,219 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/port-exporter/port_exporter/internal/porttest"
+)
+
+// need returns the path of a program, or skips the test.
+func need(t *testing.T, patterns ...string) string {
+	t.Helper()
+	for _, pattern := range patterns {
+		if path, err := exec.LookPath(pattern); err == nil {
+			return path
+		}
+		if found, _ := filepath.Glob(pattern); len(found) > 0 {
+			return found[len(found)-1]
+		}
+	}
+	t.Skipf("SKIP-SERVERS: none of %v is installed", patterns)
+	return ""
+}
+
+// credential returns what a process needs to run as a user.
+func credential(t *testing.T, name string) *syscall.SysProcAttr {
+	t.Helper()
+	u, err := user.Lookup(name)
+	if err != nil {
+		t.Skipf("SKIP-SERVERS: %v", err)
+	}
+	uid, _ := strconv.Atoi(u.Uid)
+	gid, _ := strconv.Atoi(u.Gid)
+	return &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}}
+}
+
+// openTo makes a directory that a user may use.
+func openTo(t *testing.T, as *syscall.SysProcAttr) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "port_exporter") //nolint:usetesting // t.TempDir is closed to other users
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	if err := os.Chown(dir, int(as.Credential.Uid), int(as.Credential.Gid)); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// awaitListening dials until something accepts, on the test's own goroutine.
+func awaitListening(t *testing.T, address string) {
+	t.Helper()
+	await(t, address, func() bool {
+		c, err := net.DialTimeout("tcp", address, time.Second)
+		if err == nil {
+			_ = c.(*net.TCPConn).SetLinger(0)
+			_ = c.Close()
+		}
+		return err == nil
+	})
+}
+
+// startServers starts nginx, with workers and a group of its own, redis and
+// PostgreSQL, each as the user that distributions run it as.
+func startServers(t *testing.T) (restartNginx func()) {
+	t.Helper()
+	nginx, redis := need(t, "nginx", "/usr/sbin/nginx"), need(t, "redis-server")
+	postgres := need(t, "/usr/lib/postgresql/*/bin/postgres")
+
+	dir := t.TempDir()
+	conf := filepath.Join(dir, "nginx.conf")
+	text := fmt.Sprintf("daemon off; user www-data; worker_processes 2; pid %[1]s/pid; error_log stderr;\n"+
+		"events {}\nhttp { access_log off; server { listen 8080; listen [::]:8080 ipv6only=on; listen 127.0.0.1:8081 reuseport; } }\n", dir)
+	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	stopNginx := start(t, exec.Command(nginx, "-c", conf, "-p", dir))
+
+	as := credential(t, "redis")
+	cmd := exec.Command(redis, "--bind", "127.0.0.1", "--port", "6379", "--dir", openTo(t, as), "--save", "")
+	cmd.SysProcAttr = as
+	start(t, cmd)
+
+	as = credential(t, "postgres")
+	data := openTo(t, as)
+	cmd = exec.Command(filepath.Join(filepath.Dir(postgres), "initdb"), "--no-sync", "-A", "trust", "-D", data)
+	cmd.SysProcAttr, cmd.Dir = as, data
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("initdb: %v\n%s", err, out)
+	}
+	cmd = exec.Command(postgres, "-D", data, "-h", "127.0.0.1", "-p", "5432", "-k", data)
+	cmd.SysProcAttr, cmd.Dir = as, data
+	start(t, cmd)
+
+	for _, address := range []string{"127.0.0.1:8080", "127.0.0.1:8081", "127.0.0.1:6379", "127.0.0.1:5432"} {
+		awaitListening(t, address)
+	}
+	return func() {
+		stopNginx()
+		start(t, exec.Command(nginx, "-c", conf, "-p", dir))
+		awaitListening(t, "127.0.0.1:8081")
+	}
+}
+
+// command runs port_exporter once in the test's namespace.
+func command(t *testing.T, args ...string) (status int, stdout, stderr string) {
+	t.Helper()
+	var out, errs bytes.Buffer
+	cmd := exec.Command("port_exporter", args...)
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	err := cmd.Run()
+	if cmd.ProcessState == nil {
+		t.Fatal(err)
+	}
+	return cmd.ProcessState.ExitCode(), out.String(), errs.String()
+}
+
+// TestServersInNamespace holds owners, policy and commands to real servers.
+func TestServersInNamespace(t *testing.T) {
+	porttest.Namespace(t)
+	restartNginx := startServers(t)
+
+	// Owners.
+	stop := startInNamespace(t, "port_exporter")
+	info := func(address string, port int, process, user, scope string) string {
+		return fmt.Sprintf(`port_listener_info{address=%q,container="",dual_stack="false",ephemeral="false",port="%d",process=%q,protocol="tcp",scope=%q,unit="",user=%q}`,
+			address, port, process, scope, user)
+	}
+	want := map[string]float64{
+		info("0.0.0.0", 8080, "nginx", "root", "any"):                 1,
+		info("::", 8080, "nginx", "root", "any"):                      1,
+		info("127.0.0.1", 8081, "nginx", "root", "loopback"):          1,
+		info("127.0.0.1", 6379, "redis-server", "redis", "loopback"):  1,
+		info("127.0.0.1", 5432, "postgres", "postgres", "loopback"):   1,
+		info("127.0.0.1", 10065, "port_exporter", "root", "loopback"): 1,
+	}
+	if diff := cmp.Diff(want, scrape(t, "port_listener_info")); diff != "" {
+		t.Errorf("owners (-want +got):\n%s", diff)
+	}
+	if n := scrape(t, "port_listener_sockets")[`port_listener_sockets{address="127.0.0.1",port="8081",protocol="tcp"}`]; n != 2 {
+		t.Errorf("nginx has %v sockets for its two workers", n)
+	}
+	stop()
+
+	// A baseline expects all of it, and the same again.
+	status, text, errs := command(t, "baseline")
+	if status != 0 || errs != "" {
+		t.Fatalf("baseline: status %d, %s", status, errs)
+	}
+	if _, again, _ := command(t, "baseline"); again != text {
+		t.Errorf("two baselines of one host differ:\n%s", cmp.Diff(text, again))
+	}
+	file := filepath.Join(t.TempDir(), "policy.yml")
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if status, out, errs := command(t, "--config.file="+file, "listeners", "--unexpected"); status != 0 {
+		t.Errorf("the baseline does not expect its own host: %d\n%s%s\n%s", status, out, errs, text)
+	}
+	if status, merged, errs := command(t, "baseline", "--merge="+file); status != 0 || merged != text {
+		t.Errorf("merging what is expected changes the file: %d, %s\n%s", status, errs, cmp.Diff(text, merged))
+	}
+	if status, out, _ := command(t, "--config.file="+file, "--config.check"); status != 0 || !strings.Contains(out, "valid") || strings.Contains(out, "warning") {
+		t.Errorf("the baseline does not pass the check: %d, %s", status, out)
+	}
+
+	// The exporter itself is not in it, and neither is an intruder.
+	startInNamespace(t, "port_exporter", "--config.file="+file)
+	unexpected := func(address string, port int, process, scope string) string {
+		return fmt.Sprintf(`port_policy_unexpected_listener{address=%q,container="",port="%d",process=%q,protocol="tcp",scope=%q,unit="",user="root"}`,
+			address, port, process, scope)
+	}
+	exporter := unexpected("127.0.0.1", 10065, "port_exporter", "loopback")
+	if diff := cmp.Diff(map[string]float64{exporter: 1}, scrape(t, "port_policy_unexpected_listener{")); diff != "" {
+		t.Errorf("before the intruder (-want +got):\n%s", diff)
+	}
+	porttest.Listen(t, "0.0.0.0:40000", 5)
+	intruder := unexpected("0.0.0.0", 40000, "port_exporter.test", "any")
+	if diff := cmp.Diff(map[string]float64{exporter: 1, intruder: 1}, scrape(t, "port_policy_unexpected_listener{")); diff != "" {
+		t.Errorf("at the next scrape (-want +got):\n%s", diff)
+	}
+	counts := nonZero(scrape(t, "port_policy_unexpected_listeners{"))
+	if diff := cmp.Diff(map[string]float64{`port_policy_unexpected_listeners{scope="any"}`: 1, `port_policy_unexpected_listeners{scope="loopback"}`: 1}, counts); diff != "" {
+		t.Errorf("counts (-want +got):\n%s", diff)
+	}
+	if n := nonZero(scrape(t, "port_policy_missing_listener")); len(n) != 0 {
+		t.Errorf("missing: %v", n)
+	}
+
+	before := scrape(t, "port_listener_info", "port_policy", "port_listener_sockets")
+	restartNginx()
+	if diff := cmp.Diff(before, scrape(t, "port_listener_info", "port_policy", "port_listener_sockets")); diff != "" {
+		t.Errorf("a restart changes series (-before +after):\n%s", diff)
+	}
+
+	status, out, errs := command(t, "--config.file="+file, "listeners", "--unexpected")
+	if status != 1 || !strings.Contains(out, "40000") || !strings.Contains(out, "unexpected") || strings.Contains(out, "nginx") || !strings.Contains(errs, "2 unexpected") {
+		t.Errorf("listeners --unexpected: status %d\n%s%s", status, out, errs)
+	}
+	if status, out, _ := command(t, "--config.file="+file, "listeners"); status != 1 || !strings.Contains(out, "expected: ") || !strings.Contains(out, "redis-server") {
+		t.Errorf("listeners: status %d\n%s", status, out)
+	}
+	if _, merged, _ := command(t, "baseline", "--merge="+file); !strings.HasPrefix(merged, strings.TrimRight(text, "\n")) || len(merged) == len(text) {
+		t.Errorf("merging what is new does not only add:\n%s", cmp.Diff(text, merged))
+	}
+}
