@@ -81,13 +81,13 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	return serve(ctx, &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second}, d)
 }
 
-// collectLessOften lets the heap grow fivefold between two collections unless
+// collectLessOften lets the heap grow threefold between two collections unless
 // GOGC says otherwise: at Go's default they are a third of the CPU of a small
 // scrape. Our own sources keep the heap at a few MB whatever the number of
 // sockets; gopsutil does not, so it is left out.
 func collectLessOften(source string) {
 	if os.Getenv("GOGC") == "" && source != system.GopsUtil {
-		debug.SetGCPercent(400)
+		debug.SetGCPercent(200)
 	}
 }
 

@@ -18,7 +18,7 @@ import (
 // BenchmarkListenersScrape is a scrape of collect[]=listeners, text encoding
 // included, with 300 listeners whose owners are known. It reports CPU time.
 func BenchmarkListenersScrape(b *testing.B) {
-	defer debug.SetGCPercent(debug.SetGCPercent(400)) // as main does
+	defer debug.SetGCPercent(debug.SetGCPercent(200)) // as main does
 	for range 300 {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
