@@ -20,6 +20,9 @@ var (
 		"TCP sockets on a local port that is not ephemeral and that nothing listens on (any more), by that port and state: "+
 			"the busiest ports, the rest as \"other\".",
 		"netns", "protocol", "port", "state")
+	synRetransmitting = gauge("port_syn_sent_retransmitting",
+		"Outbound sockets in SYN_SENT that have sent their SYN more than once, by remote port: nobody answers there. "+
+			"Only ports with such sockets; beyond the limit of outbound ports they are \"other\".", "netns", "remote_port")
 	inboundReceiveQueue = gauge("port_inbound_receive_queue_bytes",
 		"Bytes that were received and not yet read, over the connections of a listener.", listenerLabels...)
 	inboundSendQueue = gauge("port_inbound_send_queue_bytes",
@@ -36,7 +39,7 @@ type connections struct{ limits Limits }
 func (connections) Name() string { return "connections" }
 
 func (connections) Families() []*Family {
-	return []*Family{inboundConnections, outboundConnections, orphanedConnections,
+	return []*Family{inboundConnections, outboundConnections, orphanedConnections, synRetransmitting,
 		inboundReceiveQueue, inboundSendQueue, outboundReceiveQueue, outboundSendQueue}
 }
 
@@ -82,6 +85,9 @@ func (c connections) addOutbound(out *Output, flows []socket.PortFlow) {
 		if !flow.QueuesUnknown {
 			out.add(outboundReceiveQueue, float64(flow.ReceiveQueue), id...)
 			out.add(outboundSendQueue, float64(flow.SendQueue), id...)
+		}
+		if flow.SynRetransmitting > 0 {
+			out.add(synRetransmitting, float64(flow.SynRetransmitting), hostNetns, port)
 		}
 	})
 	out.fold(outboundConnections, folded)

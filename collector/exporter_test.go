@@ -134,6 +134,7 @@ var stories = map[string]porttest.Sockets{
 		made(socket.TCP, socket.CloseWait, "10.0.0.5:8080", "10.0.0.9:41000"),
 		made(socket.TCP, socket.FinWait2, "10.0.0.5:8080", "10.0.0.9:41001"),
 		made(socket.TCP, socket.SynSent, "10.0.0.5:41002", "10.0.0.3:5432"),
+		made(socket.TCP, socket.SynSent, "10.0.0.5:41003", "10.0.0.3:5432", func(s *socket.Socket) { s.Retransmits = 2 }),
 	},
 	"many_ports": {
 		made(socket.TCP, socket.Established, "10.0.0.5:41000", "10.0.0.9:80", queued(1, 1)),

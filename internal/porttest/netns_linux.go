@@ -2,6 +2,7 @@ package porttest
 
 import (
 	"errors"
+	"net"
 	"os"
 	"runtime"
 	"strconv"
@@ -61,6 +62,23 @@ func AddVeth(t testing.TB, name string, addresses ...string) {
 		if err := netlink.AddrAdd(veth, addr); err != nil {
 			t.Fatalf("add %s to %s: %v", address, name, err)
 		}
+	}
+}
+
+// SilentNeighbour makes a host behind an interface that takes what is sent to it
+// and never answers.
+func SilentNeighbour(t testing.TB, name, address string) {
+	t.Helper()
+	link, err := netlink.LinkByName(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = netlink.NeighSet(&netlink.Neigh{
+		LinkIndex: link.Attrs().Index, State: netlink.NUD_PERMANENT,
+		IP: net.ParseIP(address), HardwareAddr: net.HardwareAddr{2, 0, 0, 0, 0, 9},
+	})
+	if err != nil {
+		t.Fatalf("neighbour %s: %v", address, err)
 	}
 }
 

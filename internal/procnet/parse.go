@@ -24,15 +24,17 @@ var errLine = fmt.Errorf("%w: not a line of /proc/net/tcp or udp", socket.ErrMal
 
 // The columns of a line, as net/ipv4/tcp_ipv4.c and udp.c write them.
 const (
-	columnLocal  = 1
-	columnRemote = 2
-	columnState  = 3
-	columnQueues = 4
-	columnUID    = 7
-	columnInode  = 9
-	columnDrops  = 12 // of the udp files only
-	minColumns   = 10
-	maxColumns   = 13
+	columnLocal   = 1
+	columnRemote  = 2
+	columnState   = 3
+	columnQueues  = 4
+	columnTimer   = 5 // which timer runs, and when it ends
+	columnRetrans = 6
+	columnUID     = 7
+	columnInode   = 9
+	columnDrops   = 12 // of the udp files only
+	minColumns    = 10
+	maxColumns    = 13
 )
 
 // parseLine reads one line into s. It returns errLine, and leaves s undefined,
@@ -64,6 +66,10 @@ func parseLine(line []byte, protocol socket.Protocol, family socket.Family, s *s
 		return nil
 	}
 	s.SendQueue, s.ReceiveQueue = uint32(send), uint32(receive)
+	if bytes.HasPrefix(columns[columnTimer], []byte("01:")) {
+		retransmits, _ := hex(columns[columnRetrans], math.MaxUint8)
+		s.Retransmits = uint8(retransmits)
+	}
 	if protocol != socket.TCP && count > columnDrops {
 		if drops, ok := decimal(columns[columnDrops], math.MaxUint32); ok {
 			s.Drops = uint32(drops)

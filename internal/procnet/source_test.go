@@ -46,6 +46,8 @@ func TestParseLine(t *testing.T) {
 			Known: socket.KnowsUID | socket.KnowsQueues, Local: netip.MustParseAddrPort("127.0.0.1:8080"), Remote: netip.MustParseAddrPort("0.0.0.0:0")}},
 		{name: "established", line: tcpBusy, want: &socket.Socket{State: socket.Established, SendQueue: 16, ReceiveQueue: 32, Inode: 4243,
 			Known: socket.KnowsUID | socket.KnowsQueues, Local: netip.MustParseAddrPort("127.0.0.1:8080"), Remote: netip.MustParseAddrPort("127.0.0.2:40000")}},
+		{name: "retransmitting", line: strings.Replace(tcpBusy, "00:00000000 00000000", "01:00000064 00000003", 1), want: &socket.Socket{State: socket.Established, SendQueue: 16, ReceiveQueue: 32, Inode: 4243, Retransmits: 3,
+			Known: socket.KnowsUID | socket.KnowsQueues, Local: netip.MustParseAddrPort("127.0.0.1:8080"), Remote: netip.MustParseAddrPort("127.0.0.2:40000")}},
 		{name: "time wait is shorter", line: tcpWait, want: &socket.Socket{State: socket.TimeWait,
 			Known: socket.KnowsUID | socket.KnowsQueues, Local: netip.MustParseAddrPort("127.0.0.1:8080"), Remote: netip.MustParseAddrPort("127.0.0.2:40001")}},
 		{name: "mapped", line: tcp6Busy, family: socket.IPv6, want: &socket.Socket{Family: socket.IPv6, State: socket.CloseWait, ReceiveQueue: 1, UID: 1000, Inode: 77,

@@ -208,6 +208,10 @@ func (r *reader) decode(b []byte) error {
 	s.Inode = uint64(native.Uint32(b[68:]))
 	s.Known = socket.KnowsUID | socket.KnowsQueues
 
+	const timerRetransmit = 1 // idiag_timer; the count belongs to it
+	if b[2] == timerRetransmit {
+		s.Retransmits = b[3]
+	}
 	receive, send := native.Uint32(b[56:]), native.Uint32(b[60:])
 	if s.State == socket.Listen {
 		// Not bytes: sk_ack_backlog and sk_max_ack_backlog (tcp_diag.c).

@@ -30,7 +30,7 @@ func message(kind, flags uint16, payload []byte) []byte {
 // row is a struct inet_diag_msg with attributes behind it.
 func row(family, state uint8, local, remote string, attributes ...[]byte) []byte {
 	b := make([]byte, inetDiagMsgLen)
-	b[0], b[1] = family, state
+	b[0], b[1], b[2], b[3] = family, state, 1, 5
 	l, r := netip.MustParseAddrPort(local), netip.MustParseAddrPort(remote)
 	binary.BigEndian.PutUint16(b[4:], l.Port())
 	binary.BigEndian.PutUint16(b[6:], r.Port())
@@ -164,7 +164,7 @@ func TestParseStopsWhenToldTo(t *testing.T) {
 }
 
 func TestDecode(t *testing.T) {
-	common := socket.Socket{Known: socket.KnowsUID | socket.KnowsQueues, UID: 1000, Inode: 4242, Cookie: 1<<32 | 0xdeadbeef}
+	common := socket.Socket{Retransmits: 5, Known: socket.KnowsUID | socket.KnowsQueues, UID: 1000, Inode: 4242, Cookie: 1<<32 | 0xdeadbeef}
 	with := func(change func(*socket.Socket)) socket.Socket {
 		s := common
 		change(&s)

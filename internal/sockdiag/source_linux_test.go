@@ -36,6 +36,7 @@ func sockets(t testing.TB, s *Source) []socket.Socket {
 	byCookie := func(sockets []socket.Socket) map[uint64]socket.Socket {
 		m := map[uint64]socket.Socket{}
 		for _, s := range sockets {
+			s.ReceiveQueue, s.SendQueue, s.Retransmits = 0, 0, 0 // these move between the two reads
 			m[s.Cookie] = s
 		}
 		return m
@@ -221,6 +222,27 @@ func TestListenerFactsInNamespace(t *testing.T) {
 	if s := one(t, sockets(t, source), "the full listener", at("127.0.0.1:80")); s.AcceptQueue != 1 {
 		t.Errorf("after one accept: %+v", s)
 	}
+}
+
+func TestSynRetransmitsInNamespace(t *testing.T) {
+	porttest.Namespace(t)
+	source := newSource(t)
+	porttest.AddVeth(t, "up0", "192.0.2.1/24")
+	porttest.SilentNeighbour(t, "up0", "192.0.2.9")
+	porttest.StartDial(t, "192.0.2.9:443")
+	syn := func() socket.Socket {
+		return one(t, sockets(t, source), "in SYN_SENT", func(s socket.Socket) bool { return s.State == socket.SynSent })
+	}
+	if s := syn(); s.Retransmits != 0 {
+		t.Errorf("at once: %+v", s)
+	}
+	for range 100 { // the first retransmission comes after a second (RFC 6298)
+		if syn().Retransmits > 0 {
+			return
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	t.Errorf("after five seconds: %+v", syn())
 }
 
 func TestQueueBytesInNamespace(t *testing.T) {

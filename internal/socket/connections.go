@@ -14,6 +14,9 @@ type Flow struct {
 	States StateCounts
 	// ReceiveQueue and SendQueue are the bytes waiting in these sockets.
 	ReceiveQueue, SendQueue uint64
+	// SynRetransmitting counts the sockets in SYN_SENT that have sent their SYN
+	// more than once: nobody answers.
+	SynRetransmitting uint32
 	// QueuesUnknown says that the source cannot tell the bytes of some of them.
 	QueuesUnknown bool
 }
@@ -99,6 +102,9 @@ func (f *Flow) count(s *Socket) {
 	f.ReceiveQueue += uint64(s.ReceiveQueue)
 	f.SendQueue += uint64(s.SendQueue)
 	f.QueuesUnknown = f.QueuesUnknown || !s.Known.Has(KnowsQueues)
+	if s.State == SynSent && s.Retransmits > 0 {
+		f.SynRetransmitting++
+	}
 }
 
 // Add adds the sockets and bytes of g to f.
@@ -109,6 +115,7 @@ func (f *Flow) Add(g Flow) {
 	f.ReceiveQueue += g.ReceiveQueue
 	f.SendQueue += g.SendQueue
 	f.QueuesUnknown = f.QueuesUnknown || g.QueuesUnknown
+	f.SynRetransmitting += g.SynRetransmitting
 }
 
 // Sockets returns how many sockets the flow has.

@@ -32,6 +32,9 @@ type Socket struct {
 	// KnowsQueues). They are zero for a LISTEN socket, where the kernel's fields
 	// mean something else.
 	ReceiveQueue, SendQueue uint32
+	// Retransmits counts how often the segment that is under way, the SYN in
+	// SYN_SENT, was sent again without an answer (fact KnowsQueues).
+	Retransmits uint8
 	// AcceptQueue is the number of connections waiting for accept(2), of a
 	// LISTEN socket only (fact KnowsQueues).
 	AcceptQueue uint32
