@@ -68,7 +68,7 @@ func parse(args []string, stdout, stderr io.Writer) (*flags, error) {
 	app.Flag("config.check", "Check the configuration files and exit.").BoolVar(&f.configCheck)
 	f.web = kingpinflag.AddFlags(app, defaultAddress)
 	app.Flag("web.telemetry-path", "Path of the metrics.").Default("/metrics").StringVar(&f.telemetryPath)
-	app.Flag("web.max-requests", "Scrapes that may run at once; 0 for no limit.").Default("40").IntVar(&f.maxRequests)
+	app.Flag("web.max-requests", "Scrapes that may run at once; 0 for no limit.").Default("10").IntVar(&f.maxRequests)
 	app.Flag("web.disable-exporter-metrics", "Leave out the metrics of the exporter's own process (go_*, process_*).").BoolVar(&f.noSelfMetrics)
 	app.Flag("web.enable-lifecycle", "Let POST /-/reload reload the configuration.").BoolVar(&f.lifecycle)
 	app.Flag("web.external-url", "URL under which the exporter is reached from outside, as behind a reverse proxy.").URLVar(&f.externalURL)
@@ -104,6 +104,9 @@ func (f *flags) check() error {
 	path := regexp.MustCompile(`^(/[\w.~-]+)+$`)
 	if !path.MatchString(f.telemetryPath) || f.telemetryPath == "/config" || strings.HasPrefix(f.telemetryPath, "/-/") {
 		return fmt.Errorf("--web.telemetry-path=%q: it must be a path that no other page has\nhint: /metrics", f.telemetryPath)
+	}
+	if f.maxRequests < 0 || f.gomaxprocs < 0 {
+		return fmt.Errorf("--web.max-requests=%d and --runtime.gomaxprocs=%d: neither may be negative", f.maxRequests, f.gomaxprocs)
 	}
 	if f.timeoutOffset < 0 {
 		return fmt.Errorf("--timeout-offset=%v: it must not be negative", f.timeoutOffset)

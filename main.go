@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"os"
 	"os/signal"
@@ -25,6 +26,7 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	context.AfterFunc(ctx, stop)                                         // a second signal ends the program at once
 	if built, ok := debug.ReadBuildInfo(); ok && version.Version == "" { // no -ldflags: go install, go run
 		version.Version = built.Main.Version
 	}
@@ -78,7 +80,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	}
 	go d.reloadOn(ctx, hangups)
 	d.logger.Info("starting", "version", version.Info(), "build", version.BuildContext(), "socket_source", d.system.Name)
-	return serve(ctx, &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second}, d)
+	return serve(ctx, &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: 10 * time.Second,
+		ErrorLog:          slog.NewLogLogger(d.logger.Handler(), slog.LevelWarn),
+	}, d)
 }
 
 // collectLessOften lets the heap grow threefold between two collections unless

@@ -4,6 +4,7 @@ package collector
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -149,9 +150,9 @@ func (f Filter) wants(c Collector) bool {
 	if len(f.Collectors) > 0 && !slices.Contains(f.Collectors, c.Name()) {
 		return false
 	}
-	return len(f.Families) == 0 || slices.ContainsFunc(c.Families(), func(family *Family) bool {
-		return slices.Contains(f.Families, family.Name)
-	})
+	asked := func(family *Family) bool { return slices.Contains(f.Families, family.Name) }
+	return len(f.Families) == 0 || slices.ContainsFunc(c.Families(), asked) ||
+		slices.ContainsFunc(selfFamilies(), asked) // what is told of each collector takes running it
 }
 
 // scrape is one scrape.
@@ -184,7 +185,11 @@ func (s *scrape) Gather() ([]*dto.MetricFamily, error) {
 	for _, o := range outcomes {
 		whole.add(collectorDuration, o.elapsed.Seconds(), o.name)
 		if o.err != nil {
-			s.exporter.options.Logger.Error("collector failed", "collector", o.name, "err", o.err, "duration", o.elapsed)
+			level := slog.LevelError
+			if errors.Is(o.err, context.Canceled) { // the client has gone
+				level = slog.LevelDebug
+			}
+			s.exporter.options.Logger.Log(context.WithoutCancel(s.ctx), level, "collector failed", "collector", o.name, "err", o.err, "duration", o.elapsed)
 			whole.add(collectorSuccess, 0, o.name)
 			continue
 		}
@@ -196,8 +201,8 @@ func (s *scrape) Gather() ([]*dto.MetricFamily, error) {
 }
 
 // maxRunning bounds the collectors that run at once, those left behind
-// included. It is far above what --web.max-requests lets run.
-const maxRunning = 1000
+// included. It is above what --web.max-requests lets run by default.
+const maxRunning = 64
 
 // run runs one collector until it is done or ctx is. One that does not heed
 // ctx is left behind, so that it cannot hold up the others; what it gathers

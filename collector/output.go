@@ -2,8 +2,10 @@ package collector
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	dto "github.com/prometheus/client_model/go"
 )
@@ -40,7 +42,7 @@ func (b *block[T]) take(n int) []T {
 }
 
 // add adds a sample. Label values may come from anywhere on the host, so what
-// is not UTF-8 in them is replaced.
+// is not UTF-8 in them is escaped.
 func (o *Output) add(f *Family, value float64, labels ...string) {
 	o.addSet(f, value, o.set(f, labels...))
 }
@@ -111,4 +113,21 @@ func (o *Output) sorted() []*dto.MetricFamily {
 	return families
 }
 
-func validUTF8(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
+// validUTF8 returns the text with what is not UTF-8 written as \xff, so that
+// texts that differ stay different.
+func validUTF8(s string) string {
+	if utf8.ValidString(s) {
+		return s
+	}
+	var b strings.Builder
+	for len(s) > 0 {
+		r, size := utf8.DecodeRuneInString(s)
+		if r == utf8.RuneError && size == 1 {
+			fmt.Fprintf(&b, "\\x%02x", s[0])
+		} else {
+			b.WriteString(s[:size])
+		}
+		s = s[size:]
+	}
+	return b.String()
+}

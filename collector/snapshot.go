@@ -81,12 +81,12 @@ func newSnapshot(ctx context.Context, e *Exporter) *Snapshot {
 	return s
 }
 
-// readTwice reads again after an interruption. A second one is counted and
-// said, and what was read is taken as it is: on a host that busy, figures that
-// are a little off beat none.
+// readTwice reads again after an interruption or a loss. A second interruption
+// is counted and said, and what was read is taken as it is: on a host that busy,
+// figures that are a little off beat none. A second loss is a failure.
 func readTwice[T any](o Options, read func() (T, error)) (T, error) {
 	result, err := read()
-	if !errors.Is(err, socket.ErrInterrupted) {
+	if !errors.Is(err, socket.ErrInterrupted) && !errors.Is(err, socket.ErrIncomplete) {
 		return result, err
 	}
 	result, err = read()

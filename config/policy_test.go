@@ -99,7 +99,7 @@ policy:
       required: no
     - protocol: [tcp, udp]
       ports: 53
-      address: ["::", 0.0.0.0, "::ffff:10.0.0.1", "::ffff:10.0.0.0/104", fd00::/8]
+      address: ["::", 0.0.0.0, "::ffff:10.0.0.1", "::ffff:10.0.0.0/104", "::ffff:0.0.0.0/96", fd00::/8]
       scope: [any, link_local]
       process: &names [a, b]
       user: *names
@@ -121,8 +121,8 @@ policy:
 			Units: []string{"ssh.service"}, Containers: []string{"docker-*"}, Netns: []string{""},
 		},
 		{
-			Name: "a,b tcp,udp/53 any,10.0.0.1,10.0.0.0/8,+1 blue", Protocols: []socket.Protocol{socket.TCP, socket.UDP}, Ports: []socket.PortRange{{First: 53, Last: 53}},
-			Addresses: []netip.Prefix{netip.MustParsePrefix("::/128"), netip.MustParsePrefix("0.0.0.0/32"), netip.MustParsePrefix("10.0.0.1/32"), netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/8")},
+			Name: "a,b tcp,udp/53 any,10.0.0.1,10.0.0.0/8,+2 blue", Protocols: []socket.Protocol{socket.TCP, socket.UDP}, Ports: []socket.PortRange{{First: 53, Last: 53}},
+			Addresses: []netip.Prefix{netip.MustParsePrefix("::/128"), netip.MustParsePrefix("0.0.0.0/32"), netip.MustParsePrefix("10.0.0.1/32"), netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("fd00::/8")},
 			Scopes:    []socket.Scope{socket.ScopeAny, socket.ScopeLinkLocal}, Processes: []string{"a", "b"}, Users: []string{"a", "b"}, Netns: []string{"", "blue"},
 		},
 		{Name: "true,007 ephemeral", Ephemeral: true, Users: []string{"true", "007"}, Required: true},

@@ -16,6 +16,11 @@ func udp(l socket.Owned) socket.Owned {
 	return l
 }
 
+func in(netns, device string, l socket.Owned) socket.Owned {
+	l.Netns, l.Interface = netns, device
+	return l
+}
+
 func rulesDiff(want, got []Rule) string {
 	prefix := cmp.Comparer(func(a, b Rule) bool { return a.Name == b.Name && a.Comment == b.Comment && a.key() == b.key() })
 	return cmp.Diff(want, got, prefix, cmpopts.EquateEmpty())
@@ -70,6 +75,10 @@ func TestBaseline(t *testing.T) {
 		}},
 		{"containers", []socket.Owned{listener("0.0.0.0:6379", inDocker), listener("0.0.0.0:6379", inOther)}, []Rule{
 			{Name: "redis-server tcp/6379 any", Protocols: tcp, Ports: ports(6379, 6379), Addresses: prefixes("0.0.0.0/32"), Processes: list("redis-server"), Users: list("999"), Units: list("docker-*.scope"), Containers: list("docker-*")},
+		}},
+		{"namespaces and devices", []socket.Owned{in("docker-0123456789ab", "eth0", listener("0.0.0.0:22", nginx)), in("", "", listener("0.0.0.0:22", nginx))}, []Rule{
+			{Name: "nginx tcp/22 any eth0 docker-*", Protocols: tcp, Ports: ports(22, 22), Addresses: prefixes("0.0.0.0/32"), Interfaces: list("eth0"), Netns: list("docker-*"), Processes: list("nginx"), Users: list("root"), Units: list("nginx.service")},
+			{Name: "nginx tcp/22 any", Protocols: tcp, Ports: ports(22, 22), Addresses: prefixes("0.0.0.0/32"), Processes: list("nginx"), Users: list("root"), Units: list("nginx.service")},
 		}},
 		{"the path of an interpreter", []socket.Owned{listener("127.0.0.1:1", socket.Owner{Process: "python3", Executable: "/usr/bin/python3.12"})}, []Rule{
 			{Name: "python3 tcp/1 loopback", Protocols: tcp, Ports: ports(1, 1), Addresses: prefixes("127.0.0.1/32"), Processes: list("python3"), Executables: list("/usr/bin/python3.12")},

@@ -22,6 +22,7 @@ func TestMatches(t *testing.T) {
 		{"[a-z]", "b", name, false},
 		{`\*`, "a", name, false},
 		{"\ufffd", "\xff", name, false},
+		{"\xfe", "\xff", name, false},
 		{"/usr/*", "/usr/sbin/sshd", path, false},
 		{"/usr/?", "/usr//", path, false},
 		{"*", "/", path, false},

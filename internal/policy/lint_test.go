@@ -191,6 +191,12 @@ func TestScopeOfPrefix(t *testing.T) {
 	}
 }
 
+func TestScopeOfNoPrefix(t *testing.T) {
+	if scope, ok := scopeOf(netip.Prefix{}); ok {
+		t.Errorf("it has the scope %v", scope)
+	}
+}
+
 func TestReach(t *testing.T) {
 	for _, tt := range []struct {
 		rule Rule

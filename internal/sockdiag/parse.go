@@ -58,7 +58,7 @@ var (
 	errShortRow  = fmt.Errorf("%w: shorter than struct inet_diag_msg", socket.ErrMalformed)
 	errFamily    = fmt.Errorf("%w: unknown address family", socket.ErrMalformed)
 	errState     = fmt.Errorf("%w: unknown state", socket.ErrMalformed)
-	errOverrun   = fmt.Errorf("%w: the kernel reports an overrun", socket.ErrInterrupted)
+	errOverrun   = fmt.Errorf("%w: the kernel reports an overrun", socket.ErrIncomplete)
 	errDumpIntr  = fmt.Errorf("%w: NLM_F_DUMP_INTR", socket.ErrInterrupted)
 )
 

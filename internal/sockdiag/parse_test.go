@@ -107,7 +107,7 @@ func TestParse(t *testing.T) {
 		{name: "error without a code", datagram: message(nlmsgError, 0, nil), done: true, err: errTruncated},
 		{name: "error", datagram: message(nlmsgError, 0, errno(-2)), done: true, err: syscall.ENOENT},
 		{name: "done with an error", datagram: message(nlmsgDone, 0, errno(-105)), done: true, err: syscall.ENOBUFS},
-		{name: "overrun", datagram: message(nlmsgOverrun, 0, nil), done: true, err: socket.ErrInterrupted},
+		{name: "overrun", datagram: message(nlmsgOverrun, 0, nil), done: true, err: socket.ErrIncomplete},
 		{name: "interrupted row", datagram: join(message(sockDiagByFamily, nlmDumpIntr, busy6), done), good: 1, done: true, err: socket.ErrInterrupted},
 		{name: "interrupted end", datagram: message(nlmsgDone, nlmDumpIntr, errno(0)), done: true, err: socket.ErrInterrupted},
 

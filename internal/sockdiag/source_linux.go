@@ -35,7 +35,7 @@ type Source struct{ oneWalk bool }
 func New(ctx context.Context) (*Source, error) {
 	s := &Source{}
 	for _, err := range s.Sockets(ctx, socket.Listening) {
-		if err != nil && !errors.Is(err, socket.ErrMalformed) && !errors.Is(err, socket.ErrInterrupted) {
+		if err != nil && !errors.Is(err, socket.ErrMalformed) && !errors.Is(err, socket.ErrInterrupted) && !errors.Is(err, socket.ErrIncomplete) {
 			return nil, err
 		}
 	}
@@ -207,7 +207,7 @@ func retry(ctx context.Context, err error) (bool, error) {
 	case errors.Is(err, unix.EINTR), errors.Is(err, unix.EAGAIN):
 		return ctx.Err() == nil, ctx.Err()
 	case errors.Is(err, unix.ENOBUFS):
-		return false, fmt.Errorf("%w: %w", socket.ErrInterrupted, err)
+		return false, fmt.Errorf("%w: %w", socket.ErrIncomplete, err)
 	default:
 		return false, err
 	}

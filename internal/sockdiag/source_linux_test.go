@@ -21,7 +21,7 @@ func newSource(t testing.TB) *Source {
 	t.Helper()
 	s, err := New(t.Context())
 	if errors.Is(err, errors.ErrUnsupported) {
-		t.Skipf("no sock_diag here: %v", err)
+		t.Skipf("SKIP-SOCKDIAG: no sock_diag here: %v", err)
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -68,7 +68,7 @@ func readAll(t testing.TB, s *Source) []socket.Socket {
 func ss(t testing.TB) map[string]int {
 	t.Helper()
 	if _, err := exec.LookPath("ss"); err != nil {
-		t.Skip("ss (iproute2) is not installed")
+		t.Skip("SKIP-SS: ss (iproute2) is not installed")
 	}
 	counts := map[string]int{}
 	for family, flag := range map[string]string{"ipv4": "-4", "ipv6": "-6"} {
@@ -327,7 +327,7 @@ func TestRetry(t *testing.T) {
 		{t.Context(), unix.EINTR, true, nil},
 		{t.Context(), unix.EAGAIN, true, nil},
 		{cancelled, unix.EAGAIN, false, context.Canceled},
-		{t.Context(), unix.ENOBUFS, false, socket.ErrInterrupted},
+		{t.Context(), unix.ENOBUFS, false, socket.ErrIncomplete},
 		{t.Context(), unix.EBADF, false, unix.EBADF},
 	} {
 		if again, err := retry(tt.ctx, tt.err); again != tt.again || !errors.Is(err, tt.want) {

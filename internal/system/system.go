@@ -5,6 +5,7 @@ package system
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/port-exporter/port_exporter/internal/owner"
 	"github.com/port-exporter/port_exporter/internal/socket"
@@ -48,6 +49,8 @@ type System struct {
 // given place (Linux only). The error is errors.ErrUnsupported for a source
 // that this system does not have.
 func Open(ctx context.Context, source, procfs string) (*System, error) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second) // a source that does not answer now will not later
+	defer cancel()
 	s, err := open(ctx, source, procfs)
 	if err != nil {
 		return nil, fmt.Errorf("source %s: %w", source, err)

@@ -150,6 +150,7 @@ func (m *metrics) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
+	defer boundClient(w, timeout+clientGrace)()
 	ctx, cancel := context.WithTimeout(r.Context(), timeout)
 	defer cancel()
 	query := r.URL.Query()
@@ -159,10 +160,38 @@ func (m *metrics) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	promhttp.HandlerFor(together{m.Self, scrape}, promhttp.HandlerOpts{
-		ErrorLog:          slog.NewLogLogger(m.Logger.Handler(), slog.LevelError),
+		ErrorLog:          whileConnected{ctx: r.Context(), logger: m.Logger},
 		ErrorHandling:     promhttp.ContinueOnError,
 		EnableOpenMetrics: true,
 	}).ServeHTTP(w, r)
+}
+
+// whileConnected logs the errors of a request, until the client has gone: then
+// each family that cannot be sent would be one more.
+type whileConnected struct {
+	ctx    context.Context
+	logger *slog.Logger
+}
+
+// Println implements promhttp.Logger.
+func (l whileConnected) Println(v ...any) {
+	if l.ctx.Err() == nil {
+		l.logger.Error("scrape was not served whole", "err", fmt.Sprint(v...))
+	}
+}
+
+// clientGrace is how long a client may take to send the rest of its request
+// and to read the answer, beyond the time of the scrape.
+const clientGrace = 5 * time.Second
+
+// boundClient keeps a client that stops sending or reading from holding its
+// slot: after that time its connection fails. The function it returns lifts the
+// bound for the next request on the connection.
+func boundClient(w http.ResponseWriter, within time.Duration) (lift func()) {
+	conn, deadline := http.NewResponseController(w), time.Now().Add(within)
+	// Not every writer has deadlines; those of tests do not.
+	_, _ = conn.SetReadDeadline(deadline), conn.SetWriteDeadline(deadline)
+	return func() { _ = conn.SetWriteDeadline(time.Time{}) }
 }
 
 // together gathers from several that share no family, sorted by name. Unlike

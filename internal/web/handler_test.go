@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -195,5 +196,32 @@ func TestGatherErrorsDoNotHideTheRest(t *testing.T) {
 	}
 	if !strings.Contains(log.String(), "no memory") {
 		t.Errorf("the error is not logged: %s", log.String())
+	}
+}
+
+// TestClientCannotKeepItsSlot has a client that promises a body and never sends
+// it.
+func TestClientCannotKeepItsSlot(t *testing.T) {
+	server := httptest.NewServer(handler(t, func(o *Options) { o.MaxRequests = 1 }))
+	defer server.Close()
+	conn, err := net.Dial("tcp", server.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := io.WriteString(conn, "GET /metrics HTTP/1.1\r\nHost: a\r\nX-Prometheus-Scrape-Timeout-Seconds: 0.1\r\nContent-Length: 5\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	status := 0
+	for deadline := time.Now().Add(clientGrace + 10*time.Second); status != http.StatusOK && time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
+		response, err := http.Get(server.URL + "/metrics")
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = response.Body.Close()
+		status = response.StatusCode
+	}
+	if status != http.StatusOK {
+		t.Errorf("long after the deadline another client still gets %d", status)
 	}
 }
