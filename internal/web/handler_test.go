@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -200,9 +201,19 @@ func TestGatherErrorsDoNotHideTheRest(t *testing.T) {
 }
 
 // TestClientCannotKeepItsSlot has a client that promises a body and never sends
-// it.
+// it: net/http waits for it before it sends an answer that is larger than its
+// buffer.
 func TestClientCannotKeepItsSlot(t *testing.T) {
-	server := httptest.NewServer(handler(t, func(o *Options) { o.MaxRequests = 1 }))
+	large := func(context.Context, []string, []string) (prometheus.Gatherer, error) {
+		v := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "port_sockets", Help: "Many."}, []string{"n"})
+		for i := range 1000 {
+			v.WithLabelValues(strconv.Itoa(i)).Set(1)
+		}
+		r := prometheus.NewRegistry()
+		r.MustRegister(v)
+		return r, nil
+	}
+	server := httptest.NewServer(handler(t, func(o *Options) { o.MaxRequests, o.Scrape = 1, large }))
 	defer server.Close()
 	conn, err := net.Dial("tcp", server.Listener.Addr().String())
 	if err != nil {
@@ -212,6 +223,7 @@ func TestClientCannotKeepItsSlot(t *testing.T) {
 	if _, err := io.WriteString(conn, "GET /metrics HTTP/1.1\r\nHost: a\r\nX-Prometheus-Scrape-Timeout-Seconds: 0.1\r\nContent-Length: 5\r\n\r\n"); err != nil {
 		t.Fatal(err)
 	}
+	time.Sleep(100 * time.Millisecond)
 	status := 0
 	for deadline := time.Now().Add(clientGrace + 10*time.Second); status != http.StatusOK && time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
 		response, err := http.Get(server.URL + "/metrics")
