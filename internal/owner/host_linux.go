@@ -34,10 +34,19 @@ const initPID = 1
 // before the systemd that opened its socket. It stops when every socket is
 // found.
 func (h *linuxHost) Find(ctx context.Context, members []socket.Member) map[uint64]Process {
-	s := search{host: h, ctx: ctx, wanted: map[uint64]uint64{}, found: map[uint64]Process{}}
+	s := search{
+		host: h, ctx: ctx,
+		wanted: map[uint64]uint64{}, found: map[uint64]Process{},
+		held: map[int32]map[uint64]bool{}, processes: map[int32]*process{},
+	}
 	for _, m := range members {
-		if m.Inode != 0 {
+		switch {
+		case m.Inode != 0:
 			s.wanted[m.Inode] = m.ID()
+		case m.PID != 0: // the source knows a holder
+			if p := s.process(m.PID); p != nil {
+				s.found[m.ID()] = h.describe(*p)
+			}
 		}
 	}
 	for _, m := range members {
@@ -54,12 +63,15 @@ func (h *linuxHost) Find(ctx context.Context, members []socket.Member) map[uint6
 	return s.found
 }
 
-// search is one search for the holders of some sockets.
+// search is one search for the holders of some sockets. Each process is read
+// once: of a server with thousands of workers, every one has the same parent.
 type search struct {
-	host   *linuxHost
-	ctx    context.Context
-	wanted map[uint64]uint64 // by inode: the ID
-	found  map[uint64]Process
+	host      *linuxHost
+	ctx       context.Context
+	wanted    map[uint64]uint64 // by inode: the ID
+	found     map[uint64]Process
+	held      map[int32]map[uint64]bool // what a process holds of what was wanted
+	processes map[int32]*process        // nil is one that is gone
 }
 
 func (s *search) done() bool { return len(s.wanted) == 0 || s.ctx.Err() != nil }
@@ -79,15 +91,16 @@ func (s *search) through(pids []int32) {
 
 // at takes what the process holds of what is wanted.
 func (s *search) at(pid int32) {
-	var inodes []uint64
-	s.host.eachSocket(pid, func(inode uint64) {
-		if _, ok := s.wanted[inode]; ok && !slices.Contains(inodes, inode) {
-			inodes = append(inodes, inode)
+	for inode := range s.holdings(pid) {
+		id, open := s.wanted[inode]
+		if !open {
+			continue
 		}
-	})
-	for _, inode := range inodes {
-		if p, ok := s.host.oldestHolder(pid, inode); ok {
-			s.found[s.wanted[inode]] = p
+		if s.done() {
+			return
+		}
+		if p, ok := s.oldestHolder(pid, inode); ok {
+			s.found[id] = p
 			delete(s.wanted, inode)
 		}
 	}
@@ -95,35 +108,57 @@ func (s *search) at(pid int32) {
 
 // oldestHolder climbs from a process that holds a socket to its farthest
 // ancestor that holds it too: of a server and its workers, the server.
-func (h *linuxHost) oldestHolder(pid int32, inode uint64) (Process, bool) {
-	p, ok := h.read(pid)
-	if !ok {
+func (s *search) oldestHolder(pid int32, inode uint64) (Process, bool) {
+	p := s.process(pid)
+	if p == nil {
 		return Process{}, false
 	}
 	const limit = 64 // generations; a cycle cannot be, but a race of pids could look like one
 	for range limit {
-		parent := p.parent
-		if parent <= initPID || !h.holds(parent, inode) {
+		if p.parent <= initPID || !s.holdings(p.parent)[inode] {
 			break
 		}
-		older, ok := h.read(parent)
-		if !ok {
+		older := s.process(p.parent)
+		if older == nil {
 			break
 		}
 		p = older
 	}
-	return h.describe(p), true
+	return s.host.describe(*p), true
 }
 
-func (h *linuxHost) holds(pid int32, inode uint64) bool {
-	held := false
-	h.eachSocket(pid, func(other uint64) { held = held || other == inode })
+func (s *search) holdings(pid int32) map[uint64]bool {
+	held, ok := s.held[pid]
+	if ok {
+		return held
+	}
+	s.host.eachSocket(s.ctx, pid, func(inode uint64) {
+		if _, ok := s.wanted[inode]; ok {
+			if held == nil {
+				held = map[uint64]bool{}
+			}
+			held[inode] = true
+		}
+	})
+	s.held[pid] = held
 	return held
+}
+
+func (s *search) process(pid int32) *process {
+	p, ok := s.processes[pid]
+	if ok {
+		return p
+	}
+	if now, alive := s.host.read(pid); alive {
+		p = &now
+	}
+	s.processes[pid] = p
+	return p
 }
 
 // eachSocket calls add for each socket among the descriptors of a process. A
 // process that is gone, or may not be read, has none.
-func (h *linuxHost) eachSocket(pid int32, add func(inode uint64)) {
+func (h *linuxHost) eachSocket(ctx context.Context, pid int32, add func(inode uint64)) {
 	dir, err := os.Open(h.path(pid, "fd"))
 	if err != nil {
 		return
@@ -140,7 +175,7 @@ func (h *linuxHost) eachSocket(pid int32, add func(inode uint64)) {
 				add(inode)
 			}
 		}
-		if err != nil {
+		if err != nil || ctx.Err() != nil {
 			return
 		}
 	}

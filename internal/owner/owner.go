@@ -10,7 +10,6 @@ import (
 	"os/user"
 	"slices"
 	"strconv"
-	"sync"
 	"time"
 
 	"github.com/port-exporter/port_exporter/internal/socket"
@@ -22,6 +21,13 @@ import (
 // socket, show soon. A socket whose holder was not found is searched for as
 // rarely.
 const recheckAfter = time.Minute
+
+// budget is the share of the time that is left which a search may take: the
+// listeners must be told in time, with owners or without.
+const budget = 2 // half
+
+// maxMembers bounds the sockets of one listener whose owners are looked for.
+const maxMembers = 256
 
 // Host is the operating system's side: it reads processes.
 type Host interface {
@@ -52,7 +58,7 @@ type Finder struct {
 	now      func() time.Time
 	userName func(uid uint32) (string, error)
 
-	mu         sync.Mutex
+	lock       chan struct{} // a mutex that can be waited for with a context
 	known      map[uint64]*answer
 	users      map[uint32]string
 	generation uint64
@@ -73,6 +79,7 @@ type answer struct {
 func New(host Host) *Finder {
 	return &Finder{
 		host:     host,
+		lock:     make(chan struct{}, 1),
 		now:      time.Now,
 		userName: lookUpUser,
 		known:    map[uint64]*answer{},
@@ -102,10 +109,18 @@ type Result struct {
 	Searches uint64
 }
 
-// Owners returns the owners of listeners.
+// Owners returns the owners of listeners, within half of the time that ctx
+// leaves. What was not found by then stays unknown, and is searched for again
+// after a minute.
 func (f *Finder) Owners(ctx context.Context, listeners []socket.Listener) Result {
-	f.mu.Lock()
-	defer f.mu.Unlock()
+	ctx, cancel := withinBudget(ctx)
+	defer cancel()
+	select {
+	case f.lock <- struct{}{}:
+		defer func() { <-f.lock }()
+	case <-ctx.Done(): // another scrape's search takes as long
+		return f.unknown(listeners)
+	}
 	f.generation++
 	f.search(ctx, listeners)
 
@@ -129,13 +144,31 @@ func (f *Finder) Owners(ctx context.Context, listeners []socket.Listener) Result
 	return r
 }
 
+func withinBudget(ctx context.Context) (context.Context, context.CancelFunc) {
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeout(ctx, time.Until(deadline)/budget)
+}
+
+// unknown returns the listeners without owners.
+func (f *Finder) unknown(listeners []socket.Listener) Result {
+	r := Result{Unattributed: len(listeners)}
+	for _, l := range listeners {
+		r.Owned = append(r.Owned, socket.Owned{Listener: l})
+	}
+	return r
+}
+
 // search brings the answers for every member up to date. Sockets that are new,
 // and those whose process is gone, are searched for together.
 func (f *Finder) search(ctx context.Context, listeners []socket.Listener) {
 	now := f.now()
 	var unknown []socket.Member
+	looked := map[int32]Process{} // of one process with many sockets, one look is enough
 	for _, l := range listeners {
-		for _, m := range l.Members {
+		for _, m := range l.Members[:min(len(l.Members), maxMembers)] {
 			id := m.ID()
 			if id == 0 {
 				continue
@@ -144,7 +177,7 @@ func (f *Finder) search(ctx context.Context, listeners []socket.Listener) {
 			if seen {
 				a.generation = f.generation
 			}
-			if !seen || now.Sub(a.checked) >= recheckAfter && !f.recheck(a, now) {
+			if !seen || now.Sub(a.checked) >= recheckAfter && !f.recheck(a, now, looked) {
 				unknown = append(unknown, m)
 			}
 		}
@@ -157,9 +190,6 @@ func (f *Finder) search(ctx context.Context, listeners []socket.Listener) {
 	for _, m := range unknown {
 		a := &answer{checked: now, generation: f.generation}
 		a.process, a.found = found[m.ID()]
-		if !a.found && ctx.Err() != nil {
-			continue // not looked for to the end
-		}
 		a.unit, a.container = f.host.Unit(m)
 		f.known[m.ID()] = a
 	}
@@ -168,13 +198,16 @@ func (f *Finder) search(ctx context.Context, listeners []socket.Listener) {
 // recheck looks at a known process again, and reports whether it still is the
 // owner. Sockets that systemd holds for a service yet to start, and those with
 // no holder, are searched for instead.
-func (f *Finder) recheck(a *answer, now time.Time) bool {
+func (f *Finder) recheck(a *answer, now time.Time, looked map[int32]Process) bool {
 	if !a.found || a.process.PID == 1 {
 		return false
 	}
-	p, same := f.host.Look(a.process)
-	if !same {
-		return false
+	p, same := looked[a.process.PID]
+	if !same || p.Start != a.process.Start {
+		if p, same = f.host.Look(a.process); !same {
+			return false
+		}
+		looked[p.PID] = p
 	}
 	a.process, a.checked = p, now
 	return true
@@ -184,7 +217,7 @@ func (f *Finder) recheck(a *answer, now time.Time) bool {
 // which may be empty.
 func (f *Finder) ownersOf(l socket.Listener) []socket.Owner {
 	var owners []socket.Owner
-	for _, m := range l.Members {
+	for _, m := range l.Members[:min(len(l.Members), maxMembers)] {
 		o := f.ownerOf(m, l.Known)
 		if !slices.ContainsFunc(owners, func(other socket.Owner) bool { return other.Identity() == o.Identity() }) {
 			owners = append(owners, o)

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -168,17 +170,56 @@ func TestInitIsSearchedAgain(t *testing.T) {
 	}
 }
 
-func TestAnUnfinishedSearchIsNoAnswer(t *testing.T) {
-	h := &fakeHost{}
-	now := time.Unix(1000, 0)
-	f := finder(h, &now)
-	cancelled, cancel := context.WithCancel(t.Context())
-	cancel()
-	f.Owners(cancelled, []socket.Listener{listener(80, 1)})
-	h.holders = map[uint64]Process{1: proc(10, "nginx")}
-	if r := f.Owners(t.Context(), []socket.Listener{listener(80, 1)}); r.Unattributed != 0 {
-		t.Error("what a search past its deadline did not find counts as not there")
-	}
+// TestSlowSearch has a host whose search ends only with its context: the
+// listeners must be told in time all the same, now and by the next scrapes.
+func TestSlowSearch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := &slowHost{}
+		f := New(h)
+		for range 3 {
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			start := time.Now()
+			r := f.Owners(ctx, []socket.Listener{listener(80, 1)})
+			cancel()
+			if len(r.Owned) != 1 || r.Unattributed != 1 || time.Since(start) > 5*time.Second {
+				t.Errorf("%+v after %v", r, time.Since(start))
+			}
+		}
+		if h.finds != 1 {
+			t.Errorf("%d searches, want 1: the next is due after a minute", h.finds)
+		}
+	})
+}
+
+// TestWaitingForAnotherSearch has two scrapes at once.
+func TestWaitingForAnotherSearch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := New(&slowHost{})
+		var both sync.WaitGroup
+		for range 2 {
+			both.Go(func() {
+				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+				defer cancel()
+				if r := f.Owners(ctx, []socket.Listener{listener(80, 1)}); len(r.Owned) != 1 {
+					t.Errorf("%+v", r)
+				}
+			})
+		}
+		start := time.Now()
+		both.Wait()
+		if elapsed := time.Since(start); elapsed != 5*time.Second {
+			t.Errorf("both took %v", elapsed)
+		}
+	})
+}
+
+// slowHost searches until its context ends.
+type slowHost struct{ fakeHost }
+
+func (h *slowHost) Find(ctx context.Context, _ []socket.Member) map[uint64]Process {
+	h.finds++
+	<-ctx.Done()
+	return nil
 }
 
 func TestUsersAreLookedUpOnce(t *testing.T) {
