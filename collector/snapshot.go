@@ -34,6 +34,7 @@ func (s *Snapshot) Connections() (*socket.Traffic, error) { return s.traffic() }
 func newSnapshot(ctx context.Context, e *Exporter) *Snapshot {
 	o := e.options
 	s := &Snapshot{}
+	began := o.Memory.history.Now()
 	s.table = sync.OnceValues(func() (*socket.Table, error) {
 		ports, err := o.EphemeralPorts()
 		if err != nil {
@@ -56,7 +57,7 @@ func newSnapshot(ctx context.Context, e *Exporter) *Snapshot {
 		if err != nil {
 			return socket.Record{}, err
 		}
-		return o.Memory.history.Note(table.Listeners), nil
+		return o.Memory.history.Note(began, table.Listeners), nil
 	})
 	s.owners = sync.OnceValues(func() (owner.Result, error) {
 		table, err := s.table()

@@ -24,6 +24,8 @@ type Flow struct {
 // PortFlow is the flow of one port.
 type PortFlow struct {
 	Port uint16
+	// Ephemeral says that the port is one that the kernel gives to clients.
+	Ephemeral bool
 	Flow
 }
 
@@ -69,15 +71,19 @@ func ReadConnections(sockets iter.Seq2[*Socket, error], table *Table) (*Traffic,
 		t.flowOf(s, table, outbound, orphaned).count(s)
 	}
 	t.Outbound, t.Orphaned = outbound.sorted(), orphaned.sorted()
+	for i := range t.Outbound {
+		t.Outbound[i].Ephemeral = table.host.Ephemeral.Contains(t.Outbound[i].Port)
+	}
 	return t, interrupted
 }
 
 // flowOf decides whose connection a socket is. A socket in SYN_SENT asked for
 // its connection itself, whatever listens on its port. A socket whose local
 // end belongs to a listener is inbound. Of the others, one on an ephemeral
-// local port is outbound; so is one on a service's port towards a smaller
-// remote port that is not ephemeral, as rsh-like clients and explicit binds
-// make them. The rest are leftovers of a service that is gone.
+// local port is outbound. So is one on a service's port towards a remote port
+// that is not ephemeral, if the remote port is the smaller, as rsh-like clients
+// and explicit binds make them, or the local one is reserved (bindresvport(3)),
+// as that of an NFS mount. The rest are leftovers of a service that is gone.
 func (t *Traffic) flowOf(s *Socket, table *Table, outbound, orphaned *portFlows) *Flow {
 	local, remote := s.Local.Port(), s.Remote.Port()
 	if s.State == SynSent {
@@ -90,12 +96,16 @@ func (t *Traffic) flowOf(s *Socket, table *Table, outbound, orphaned *portFlows)
 	switch {
 	case table.foldedPorts[local]:
 		return &t.InboundFolded
-	case ephemeral.Contains(local), remote < local && !ephemeral.Contains(remote):
+	case ephemeral.Contains(local), !ephemeral.Contains(remote) && (remote < local || isReserved(local)):
 		return outbound.of(remote)
 	default:
 		return orphaned.of(local)
 	}
 }
+
+// isReserved reports whether a port is of those that bindresvport(3) and the
+// kernel's RPC client take for clients.
+func isReserved(port uint16) bool { return 512 <= port && port < 1024 }
 
 func (f *Flow) count(s *Socket) {
 	f.States[s.State]++
@@ -153,15 +163,24 @@ func (p *portFlows) sorted() []PortFlow {
 
 // Top returns the n busiest flows, in the order of their ports, and the sum of
 // the rest with the number of flows in it. Equally busy flows rank by port, so
-// that the choice is the same on every run.
+// that the choice is the same on every run. An ephemeral port with a single
+// socket is a passing client's, and always in the rest.
 func Top(flows []PortFlow, n int) (top []PortFlow, rest Flow, folded int) {
-	ranked := slices.Clone(flows)
+	ranked := make([]PortFlow, 0, len(flows))
+	for _, f := range flows {
+		if f.Ephemeral && f.Sockets() < 2 {
+			rest.Add(f.Flow)
+			folded++
+			continue
+		}
+		ranked = append(ranked, f)
+	}
 	slices.SortStableFunc(ranked, func(a, b PortFlow) int { return b.Sockets() - a.Sockets() })
 	if len(ranked) > n {
 		for _, f := range ranked[n:] {
 			rest.Add(f.Flow)
 		}
-		folded = len(ranked) - n
+		folded += len(ranked) - n
 		ranked = ranked[:n]
 	}
 	slices.SortFunc(ranked, func(a, b PortFlow) int { return int(a.Port) - int(b.Port) })

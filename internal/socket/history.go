@@ -13,7 +13,7 @@ type History struct {
 	now func() time.Time
 
 	mu        sync.Mutex
-	started   bool
+	last      time.Time // when the read of the last table began
 	listeners map[ListenerID]*past
 	changes   map[Protocol]Changes
 }
@@ -46,16 +46,36 @@ type Record struct {
 	Changes map[Protocol]Changes
 }
 
-// Note adds a table and returns the history up to it.
-func (h *History) Note(listeners []Listener) Record {
+// Now returns the time to note a table with: that at which its read begins.
+func (h *History) Now() time.Time { return h.now() }
+
+// Note adds a table, whose read began at a time, and returns the history up to
+// it. A table that is older than the last one, as scrapes at once can have it,
+// adds nothing: what it lacks has not gone, and what it has may have.
+func (h *History) Note(began time.Time, listeners []Listener) Record {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	now := h.now()
+	if !began.Before(h.last) {
+		h.add(began, listeners)
+	}
 	r := Record{Changes: map[Protocol]Changes{}}
-	for i := range listeners {
-		p := h.pastOf(&listeners[i], now)
+	for _, l := range listeners {
+		p, known := h.listeners[l.ListenerID]
+		if !known {
+			p = &past{firstSeen: began}
+		}
 		r.FirstSeen = append(r.FirstSeen, p.firstSeen)
-		r.Drops = append(r.Drops, listeners[i].Drops+p.departed)
+		r.Drops = append(r.Drops, l.Drops+p.departed)
+	}
+	for _, p := range Protocols() {
+		r.Changes[p] = h.changes[p]
+	}
+	return r
+}
+
+func (h *History) add(began time.Time, listeners []Listener) {
+	for i := range listeners {
+		h.note(&listeners[i], began)
 	}
 	for id, p := range h.listeners {
 		if !p.present {
@@ -64,25 +84,20 @@ func (h *History) Note(listeners []Listener) Record {
 		}
 		p.present = false
 	}
-	h.started = true
-	for _, p := range Protocols() {
-		r.Changes[p] = h.changes[p]
-	}
-	return r
+	h.last = began
 }
 
-func (h *History) pastOf(l *Listener, now time.Time) *past {
+func (h *History) note(l *Listener, began time.Time) {
 	p, known := h.listeners[l.ListenerID]
 	if !known {
-		p = &past{firstSeen: now}
+		p = &past{firstSeen: began}
 		h.listeners[l.ListenerID] = p
-		if h.started {
+		if !h.last.IsZero() {
 			h.change(l.Protocol, 1, 0)
 		}
 	}
 	p.present = true
 	p.note(l.Members)
-	return p
 }
 
 func (h *History) change(p Protocol, opened, closed uint64) {
@@ -92,10 +107,26 @@ func (h *History) change(p Protocol, opened, closed uint64) {
 
 // note keeps what each member has dropped, and adds up those that are gone.
 func (p *past) note(members []Member) {
+	there := contains(members)
 	for _, m := range p.members {
-		if !slices.ContainsFunc(members, func(now Member) bool { return now.ID() == m.ID() }) {
+		if m.Drops > 0 && !there(m.ID()) {
 			p.departed += uint64(m.Drops)
 		}
 	}
 	p.members = members
+}
+
+// contains returns whether members have an ID, by a map where there are many.
+func contains(members []Member) func(id uint64) bool {
+	const few = 16
+	if len(members) <= few {
+		return func(id uint64) bool {
+			return slices.ContainsFunc(members, func(m Member) bool { return m.ID() == id })
+		}
+	}
+	ids := make(map[uint64]bool, len(members))
+	for _, m := range members {
+		ids[m.ID()] = true
+	}
+	return func(id uint64) bool { return ids[id] }
 }

@@ -12,7 +12,7 @@ func TestHistory(t *testing.T) {
 	h := NewHistory(func() time.Time { return now })
 	note := func(sockets ...Socket) Record {
 		now = now.Add(time.Second)
-		return h.Note(mustRead(t, host, sockets...).Listeners)
+		return h.Note(h.Now(), mustRead(t, host, sockets...).Listeners)
 	}
 	member := func(cookie uint64, drops uint32) func(*Socket) {
 		return func(s *Socket) { s.Cookie, s.Drops = cookie, drops }
@@ -38,6 +38,40 @@ func TestHistory(t *testing.T) {
 	} {
 		if diff := cmp.Diff(step.want, note(step.sockets...)); diff != "" {
 			t.Errorf("step %d, %s (-want +got):\n%s", i, step.name, diff)
+		}
+	}
+}
+
+// TestHistoryOfScrapesAtOnce notes two tables in the wrong order.
+func TestHistoryOfScrapesAtOnce(t *testing.T) {
+	h := NewHistory(time.Now)
+	table := func(sockets ...Socket) []Listener { return mustRead(t, host, sockets...).Listeners }
+	member := func(cookie uint64, drops uint32) Socket {
+		return tcp(Listen, "0.0.0.0:80", "", func(s *Socket) { s.Cookie, s.Drops = cookie, drops })
+	}
+	h.Note(time.Unix(1, 0), table(member(1, 10), member(2, 10)))
+	h.Note(time.Unix(3, 0), table(member(2, 10)))
+	late := h.Note(time.Unix(2, 0), table(member(1, 10), member(2, 10), tcp(Listen, "0.0.0.0:81", "")))
+	if late.Drops[0] != 30 || !late.FirstSeen[1].Equal(time.Unix(2, 0)) || late.Changes[TCP] != (Changes{}) {
+		t.Errorf("the late one: %+v", late)
+	}
+	if r := h.Note(time.Unix(4, 0), table(member(2, 10))); r.Drops[0] != 20 || r.Changes[TCP] != (Changes{}) {
+		t.Errorf("after it: %+v", r)
+	}
+}
+
+func TestHistoryOfLargeGroup(t *testing.T) {
+	h := NewHistory(time.Now)
+	group := func(from, to int) []Listener {
+		var sockets []Socket
+		for i := from; i < to; i++ {
+			sockets = append(sockets, tcp(Listen, "0.0.0.0:80", "", func(s *Socket) { s.Cookie, s.Drops = uint64(i+1), 10 }))
+		}
+		return mustRead(t, host, sockets...).Listeners
+	}
+	for i, step := range []struct{ from, to, want int }{{0, 300, 3000}, {0, 340, 3400}, {100, 380, 3800}} {
+		if r := h.Note(time.Unix(int64(i), 0), group(step.from, step.to)); r.Drops[0] != uint64(step.want) {
+			t.Errorf("step %d: %d drops, want %d", i, r.Drops[0], step.want)
 		}
 	}
 }

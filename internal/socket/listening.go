@@ -57,7 +57,7 @@ type Listener struct {
 	// ReceiveQueue bytes (UDP), Drops connections or datagrams.
 	AcceptQueue, AcceptQueueLimit, ReceiveQueue, Drops uint64
 
-	// Members are the sockets of the group, the first maxMembers of them.
+	// Members are the sockets of the group.
 	Members []Member
 }
 
@@ -72,9 +72,6 @@ type Member struct {
 // ID identifies the socket across scrapes, as [Socket.ID] does; where a source
 // gives sockets no identity, its process stands for it.
 func (m Member) ID() uint64 { return cmp.Or(m.Cookie, m.Inode, uint64(m.PID)) }
-
-// maxMembers bounds the sockets of one listener whose owners are looked for.
-const maxMembers = 256
 
 // StateCounts counts sockets by state.
 type StateCounts [numStates]uint32
@@ -130,6 +127,7 @@ func ReadListening(sockets iter.Seq2[*Socket, error], host Host) (*Table, error)
 			t.add(s, index)
 		}
 	}
+	t.choose()
 	slices.SortFunc(t.Listeners, func(a, b Listener) int { return a.Compare(b.ListenerID) })
 	t.presumeDualStack()
 	return t, interrupted
@@ -151,8 +149,8 @@ func (t *Table) add(s *Socket, index map[ListenerID]int) {
 	id := ListenerID{t.host.Netns, s.Protocol, s.Local.Addr(), s.Local.Port(), s.Interface}
 	at, ok := index[id]
 	if !ok {
-		if t.host.MaxListeners > 0 && len(t.Listeners) == t.host.MaxListeners {
-			t.fold(s)
+		if t.host.MaxListeners > 0 && len(t.Listeners) == readAhead*t.host.MaxListeners {
+			t.fold(s.Protocol, s.Local.Port(), 1)
 			return
 		}
 		at = len(t.Listeners)
@@ -171,23 +169,41 @@ func (t *Table) add(s *Socket, index map[ListenerID]int) {
 	l.AcceptQueueLimit += uint64(s.AcceptQueueLimit)
 	l.ReceiveQueue += uint64(s.ReceiveQueue)
 	l.Drops += uint64(s.Drops)
-	if len(l.Members) < maxMembers {
-		l.Members = append(l.Members, Member{s.Inode, s.Cookie, s.CgroupID, s.UID, s.Drops, s.PID})
-	}
+	l.Members = append(l.Members, Member{s.Inode, s.Cookie, s.CgroupID, s.UID, s.Drops, s.PID})
 	if id.Address == netip.IPv6Unspecified() && !s.V6Only {
 		l.DualStack = true
 	}
 }
 
-func (t *Table) fold(s *Socket) {
-	t.Folded++
-	if s.Protocol != TCP {
+// readAhead is how many times more listeners are read than are told apart, so
+// that the choice does not hang on the order in which the kernel gives them.
+const readAhead = 16
+
+// choose keeps the listeners that are told apart: the most exposed, then those
+// that come first by ID. The others are folded.
+func (t *Table) choose() {
+	n := t.host.MaxListeners
+	if n == 0 || len(t.Listeners) <= n {
+		return
+	}
+	slices.SortFunc(t.Listeners, func(a, b Listener) int {
+		return cmp.Or(cmp.Compare(a.Scope, b.Scope), a.Compare(b.ListenerID))
+	})
+	for _, l := range t.Listeners[n:] {
+		t.fold(l.Protocol, l.Port, l.Sockets)
+	}
+	t.Listeners = slices.Clone(t.Listeners[:n])
+}
+
+func (t *Table) fold(p Protocol, port uint16, sockets int) {
+	t.Folded += sockets
+	if p != TCP {
 		return
 	}
 	if t.foldedPorts == nil {
 		t.foldedPorts = map[uint16]bool{}
 	}
-	t.foldedPorts[s.Local.Port()] = true
+	t.foldedPorts[port] = true
 }
 
 // presumeDualStack settles the listeners on :: of a source that cannot read

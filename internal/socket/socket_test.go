@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"iter"
 	"net/netip"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -220,6 +221,8 @@ func TestReadConnections(t *testing.T) {
 		tcp(Established, "10.0.0.1:40000", "10.0.0.2:5432", bytes),   // an ephemeral port
 		tcp(Established, "10.0.0.1:1023", "10.0.0.2:514"),            // rsh
 		tcp(Established, "10.0.0.1:61000", "10.0.0.2:443"),           // above the ephemeral range
+		tcp(Established, "10.0.0.1:876", "10.0.0.2:2049"),            // an NFS mount
+		tcp(Established, "10.0.0.1:40001", "10.0.0.2:50051"),         // a service on an ephemeral port
 		tcp(CloseWait, "10.0.0.1:8080", "10.0.0.2:40000", bytes),     // the service is gone
 		tcp(Established, "[2001:db8::1]:8080", "[2001:db8::2]:9090"), // and its client has no ephemeral port
 	), table)
@@ -240,17 +243,19 @@ func TestReadConnections(t *testing.T) {
 			flow(0, 0, map[State]uint32{Established: 1}),
 		},
 		Outbound: []PortFlow{
-			{443, flow(0, 0, map[State]uint32{Established: 1})},
-			{514, flow(0, 0, map[State]uint32{Established: 1})},
-			{5432, flow(10, 20, map[State]uint32{Established: 1, SynSent: 1})},
+			{443, false, flow(0, 0, map[State]uint32{Established: 1})},
+			{514, false, flow(0, 0, map[State]uint32{Established: 1})},
+			{2049, false, flow(0, 0, map[State]uint32{Established: 1})},
+			{5432, false, flow(10, 20, map[State]uint32{Established: 1, SynSent: 1})},
+			{50051, true, flow(0, 0, map[State]uint32{Established: 1})},
 		},
-		Orphaned: []PortFlow{{8080, flow(10, 20, map[State]uint32{Established: 1, CloseWait: 1})}},
+		Orphaned: []PortFlow{{8080, false, flow(10, 20, map[State]uint32{Established: 1, CloseWait: 1})}},
 	}
 	if diff := cmp.Diff(want, traffic); diff != "" {
 		t.Errorf("traffic (-want +got):\n%s", diff)
 	}
 	v4, v6 := traffic.Totals[TCP][IPv4], traffic.Totals[TCP][IPv6]
-	if v4[Established] != 5 || v4[TimeWait] != 1 || v4[SynSent] != 1 || v4[CloseWait] != 1 || v6[Established] != 1 {
+	if v4[Established] != 7 || v4[TimeWait] != 1 || v4[SynSent] != 1 || v4[CloseWait] != 1 || v6[Established] != 1 {
 		t.Errorf("totals: IPv4 %v, IPv6 %v", v4, v6)
 	}
 }
@@ -276,6 +281,24 @@ func TestFoldedListeners(t *testing.T) {
 	}
 	if traffic.Inbound[0].Sockets() != 1 || traffic.InboundFolded.Sockets() != 1 || len(traffic.Orphaned) != 1 {
 		t.Errorf("traffic %+v", traffic)
+	}
+}
+
+// TestTheMostExposedAreToldApart reads more listeners than are told apart, in
+// either order.
+func TestTheMostExposedAreToldApart(t *testing.T) {
+	bounded := host
+	bounded.MaxListeners = 2
+	sockets := []Socket{
+		tcp(Listen, "127.0.0.1:80", ""), tcp(Listen, "127.0.0.1:81", ""), tcp(Listen, "127.0.0.1:82", ""),
+		tcp(Listen, "10.0.0.1:90", ""), udp(Unconnected, "0.0.0.0:53"),
+	}
+	for range 2 {
+		table := mustRead(t, bounded, sockets...)
+		if len(table.Listeners) != 2 || table.Listeners[0].Port != 90 || table.Listeners[1].Port != 53 || table.Folded != 3 {
+			t.Errorf("listeners %v, folded %d", table.Listeners, table.Folded)
+		}
+		slices.Reverse(sockets)
 	}
 }
 
@@ -319,6 +342,11 @@ func TestTop(t *testing.T) {
 	}
 	if rest.Sockets() != 7 || folded != 3 {
 		t.Errorf("rest %d sockets of %d flows", rest.Sockets(), folded)
+	}
+	passing, grpc := flow(45648, 1), flow(50051, 2)
+	passing.Ephemeral, grpc.Ephemeral = true, true
+	if top, rest, folded := Top([]PortFlow{passing, grpc}, 5); len(top) != 1 || top[0].Port != 50051 || rest.Sockets() != 1 || folded != 1 {
+		t.Errorf("ephemeral ports: top %v, rest %v, folded %d", top, rest, folded)
 	}
 	if top, _, folded := Top(flows, 99); len(top) != 5 || folded != 0 {
 		t.Errorf("with room for all: %d flows, %d folded", len(top), folded)
