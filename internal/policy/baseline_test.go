@@ -80,6 +80,10 @@ func TestBaseline(t *testing.T) {
 			{Name: "nginx tcp/22 any eth0 docker-*", Protocols: tcp, Ports: ports(22, 22), Addresses: prefixes("0.0.0.0/32"), Interfaces: list("eth0"), Netns: list("docker-*"), Processes: list("nginx"), Users: list("root"), Units: list("nginx.service")},
 			{Name: "nginx tcp/22 any", Protocols: tcp, Ports: ports(22, 22), Addresses: prefixes("0.0.0.0/32"), Processes: list("nginx"), Users: list("root"), Units: list("nginx.service")},
 		}},
+		{"the narrow rule first of all", []socket.Owned{listener("10.0.0.1:1", socket.Owner{Process: "\xff\xfe"}), listener("10.0.0.1:1", socket.Owner{Process: "ab"})}, []Rule{
+			{Name: "ab tcp/1 10.0.0.1", Protocols: tcp, Ports: ports(1, 1), Addresses: prefixes("10.0.0.1/32"), Processes: list("ab")},
+			{Name: "?? tcp/1 10.0.0.1", Protocols: tcp, Ports: ports(1, 1), Addresses: prefixes("10.0.0.1/32"), Processes: list("??")},
+		}},
 		{"the path of an interpreter", []socket.Owned{listener("127.0.0.1:1", socket.Owner{Process: "python3", Executable: "/usr/bin/python3.12"})}, []Rule{
 			{Name: "python3 tcp/1 loopback", Protocols: tcp, Ports: ports(1, 1), Addresses: prefixes("127.0.0.1/32"), Processes: list("python3"), Executables: list("/usr/bin/python3.12")},
 		}},

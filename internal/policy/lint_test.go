@@ -63,6 +63,7 @@ func TestLint(t *testing.T) {
 		{"nothing", nil, nil},
 		{"sound", []Rule{
 			{Name: "ssh", Ports: ports(22, 22), Required: true},
+			{Name: "smtp", Ports: ports(25, 25), Protocols: tcp, Required: true},
 			{Name: "dns", Ports: ports(53, 53, 53, 53), Addresses: prefixes("127.0.0.0/8", "0.0.0.0/32"), Required: true},
 			{Name: "local", Scopes: loopback},
 			{Name: "local too", Addresses: prefixes("10.0.0.0/8")},
