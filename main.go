@@ -13,6 +13,7 @@ import (
 	"os/signal"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"syscall"
 	"time"
 
@@ -50,6 +51,9 @@ func report(stderr io.Writer, err error) int {
 // run is the program: it serves until ctx ends.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	f, err := parse(args, stdout, stderr)
+	if err != nil && (slices.Contains(args, commandListeners) || slices.Contains(args, commandBaseline)) {
+		return cli.Failure(err) // not the status of a finding
+	}
 	if f == nil || err != nil {
 		return err
 	}

@@ -31,8 +31,12 @@ func decodeValue(node *yaml.Node, into reflect.Value, place string) error {
 	if node.Kind == yaml.AliasNode {
 		return decodeValue(node.Alias, into, place)
 	}
-	if node.Tag == "!!null" {
-		return nil // "limits:" with everything below it commented out
+	if node.ShortTag() == "!!null" {
+		if isSection(into.Type()) {
+			return nil // "limits:" with everything below it commented out
+		}
+		// Of a rule this would match everything, which nobody means.
+		return fault(node, place, "nothing stands behind it\nhint: give it a value, or leave the key out")
 	}
 	if text, ok := reflect.TypeAssert[encoding.TextUnmarshaler](into.Addr()); ok {
 		return decodeText(node, text, place)
@@ -91,6 +95,14 @@ func decodeList(node *yaml.Node, into reflect.Value, place string) error {
 		}
 	}
 	return errors.Join(faults...)
+}
+
+// isSection reports whether a type is a part of the file that has keys below it.
+func isSection(t reflect.Type) bool {
+	for t.Kind() == reflect.Pointer || t.Kind() == reflect.Slice {
+		t = t.Elem()
+	}
+	return isMapping(t)
 }
 
 // isMapping reports whether values of the type are written with keys.

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"context"
 	"encoding/csv"
 	"encoding/json"
@@ -150,10 +151,12 @@ func write(w io.Writer, output string, rows []row, judged bool) error {
 		if rows == nil {
 			rows = []row{}
 		}
-		encoder := json.NewEncoder(w)
-		encoder.SetEscapeHTML(false)
-		encoder.SetIndent("", "  ")
-		return encoder.Encode(rows)
+		text, err := json.MarshalIndent(rows, "", "  ")
+		if err != nil {
+			return err
+		}
+		_, err = w.Write(append(escapeControls(text), '\n'))
+		return err
 	case CSV:
 		return writeCSV(w, rows)
 	default:
@@ -245,6 +248,20 @@ func printable(s string) string {
 	return s
 }
 
+// escapeControls escapes the control characters that JSON allows in strings and
+// terminals act upon: DEL and C1.
+func escapeControls(text []byte) []byte {
+	var b bytes.Buffer
+	for _, r := range string(text) {
+		if r >= 0x7f && r <= 0x9f {
+			fmt.Fprintf(&b, "\\u%04x", r)
+		} else {
+			b.WriteRune(r)
+		}
+	}
+	return b.Bytes()
+}
+
 func writeCSV(w io.Writer, rows []row) error {
 	c := csv.NewWriter(w)
 	optional := func(n *uint64) string {
@@ -258,8 +275,8 @@ func writeCSV(w io.Writer, rows []row) error {
 	for _, r := range rows {
 		records = append(records, []string{r.Netns, r.Protocol, r.Address, strconv.Itoa(int(r.Port)), r.Interface, r.Scope,
 			strconv.FormatBool(r.DualStack), strconv.FormatBool(r.Ephemeral), strconv.Itoa(r.Sockets),
-			optional(r.AcceptQueue), optional(r.AcceptQueueLimit), r.Process, number(r.PID), r.User, r.Executable,
-			strconv.FormatBool(r.Deleted), r.Unit, r.Container, r.Verdict, r.Rule, r.Comment})
+			optional(r.AcceptQueue), optional(r.AcceptQueueLimit), printable(r.Process), number(r.PID), printable(r.User), printable(r.Executable),
+			strconv.FormatBool(r.Deleted), printable(r.Unit), printable(r.Container), r.Verdict, printable(r.Rule), printable(r.Comment)})
 	}
 	return c.WriteAll(records)
 }

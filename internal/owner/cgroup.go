@@ -8,18 +8,22 @@ import (
 // unitAndContainer reads a cgroup path as systemd and the container runtimes
 // write it: /system.slice/nginx.service,
 // /system.slice/docker-<id>.scope, /kubepods/burstable/pod<uid>/<id>. Either
-// may be empty. The innermost unit counts: a service below a user's manager is
-// that service, not user@1000.service.
+// may be empty. The innermost unit counts. A unit below a user's manager, which
+// the user may name at will, stands behind it: user@1000.service/nginx.service.
 func unitAndContainer(path string) (unit, container string) {
-	var pod string
+	var pod, manager string
 	for part := range strings.SplitSeq(path, "/") {
 		if isUnit(part) {
+			if isUserManager(unit) {
+				manager = unit + "/"
+			}
 			unit = unescapeUnit(part)
 		}
 		if uid := podUID(part); uid != "" {
 			pod = "pod" + uid
 		}
 	}
+	unit = manager + unit
 	container = containerName(path)
 	if pod != "" && container != "" {
 		container = pod + "/" + container
@@ -27,6 +31,11 @@ func unitAndContainer(path string) (unit, container string) {
 		container = pod
 	}
 	return unit, container
+}
+
+// isUserManager reports whether a unit is the systemd of a user.
+func isUserManager(unit string) bool {
+	return strings.HasPrefix(unit, "user@") && strings.HasSuffix(unit, ".service")
 }
 
 // isUnit reports whether a path component is a unit that owns processes:

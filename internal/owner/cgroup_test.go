@@ -23,7 +23,7 @@ func TestUnitAndContainer(t *testing.T) {
 		"/system.slice/system-getty.slice/getty@tty1.service":                       {"getty@tty1.service"},
 		"/system.slice/_memory.service":                                             {"memory.service"},
 		"/system.slice/ssh.service/sub/group":                                       {"ssh.service"},
-		"/user.slice/user-1000.slice/user@1000.service/app.slice/syncthing.service": {"syncthing.service"},
+		"/user.slice/user-1000.slice/user@1000.service/app.slice/syncthing.service": {"user@1000.service/syncthing.service"},
 		"/user.slice/user-1000.slice/session-3.scope":                               {"session-3.scope"},
 		"/system.slice/docker-" + id64 + ".scope":                                   {"docker-" + id64 + ".scope", "docker-" + id12},
 		"/docker/" + id64:                                    {"", "docker-" + id12},

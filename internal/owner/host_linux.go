@@ -15,7 +15,13 @@ import (
 
 // NewHost returns the host whose procfs is mounted at a place, /proc.
 func NewHost(procfs string) Host {
-	return &linuxHost{procfs: procfs, cgroups: newCgroups(procfs), buf: make([]byte, 4096)}
+	h := &linuxHost{procfs: procfs, cgroups: newCgroups(procfs), buf: make([]byte, 4096)}
+	if p, ok := h.read(initPID); ok && p.comm != "systemd" && p.comm != "init" {
+		h.init = 0 // a container's first process is a service like any other
+	} else {
+		h.init = initPID
+	}
+	return h
 }
 
 // linuxHost reads /proc. It is used by one [Finder], under its lock.
@@ -23,6 +29,7 @@ type linuxHost struct {
 	procfs  string
 	cgroups *cgroups
 	buf     []byte
+	init    int32 // the pid of systemd, which holds sockets for others; 0 for none
 }
 
 // initPID is systemd: it holds the sockets of .socket units, also once their
@@ -57,8 +64,8 @@ func (h *linuxHost) Find(ctx context.Context, members []socket.Member) map[uint6
 	if !s.done() {
 		s.through(h.pids())
 	}
-	if !s.done() {
-		s.at(initPID)
+	if !s.done() && h.init != 0 {
+		s.at(h.init)
 	}
 	return s.found
 }
@@ -83,7 +90,7 @@ func (s *search) through(pids []int32) {
 		if s.done() {
 			return
 		}
-		if pid != initPID {
+		if pid != s.host.init {
 			s.at(pid)
 		}
 	}
@@ -115,7 +122,7 @@ func (s *search) oldestHolder(pid int32, inode uint64) (Process, bool) {
 	}
 	const limit = 64 // generations; a cycle cannot be, but a race of pids could look like one
 	for range limit {
-		if p.parent <= initPID || !s.holdings(p.parent)[inode] {
+		if p.parent == 0 || p.parent == s.host.init || !s.holdings(p.parent)[inode] {
 			break
 		}
 		older := s.process(p.parent)
@@ -182,12 +189,25 @@ func (h *linuxHost) eachSocket(ctx context.Context, pid int32, add func(inode ui
 }
 
 // Look implements [Host].
-func (h *linuxHost) Look(known Process) (Process, bool) {
+func (h *linuxHost) Look(ctx context.Context, known Process, members []socket.Member) (Process, map[uint64]bool, bool) {
 	p, ok := h.read(known.PID)
 	if !ok || p.start != known.Start {
-		return Process{}, false
+		return Process{}, nil, false
 	}
-	return h.describe(p), true
+	wanted := map[uint64]uint64{}
+	held := map[uint64]bool{}
+	for _, m := range members {
+		wanted[m.Inode] = m.ID()
+		if m.Inode == 0 { // the source says that the process holds it
+			held[m.ID()] = m.PID == known.PID
+		}
+	}
+	h.eachSocket(ctx, known.PID, func(inode uint64) {
+		if id, ok := wanted[inode]; ok && inode != 0 {
+			held[id] = true
+		}
+	})
+	return h.describe(p), held, true
 }
 
 // read reads a process. False means that it is gone.
@@ -299,14 +319,14 @@ func (h *linuxHost) Missing() []string {
 type cgroups struct {
 	mount string // empty where there is none
 	paths map[uint64]string
-	// walked is when the hierarchy was last walked: an id that it lacks, that of
-	// a cgroup since removed for one, does not make it walk for each scrape.
-	walked time.Time
+	// absent has the ids that a walk did not find, those of cgroups since removed
+	// for instance, and when: they do not make it walk for each scrape.
+	absent map[uint64]time.Time
 	now    func() time.Time
 }
 
 func newCgroups(procfs string) *cgroups {
-	c := &cgroups{now: time.Now}
+	c := &cgroups{now: time.Now, absent: map[uint64]time.Time{}}
 	if text, err := os.ReadFile(filepath.Join(procfs, "self/mountinfo")); err == nil {
 		c.mount = cgroupMount(string(text))
 	}
@@ -315,18 +335,34 @@ func newCgroups(procfs string) *cgroups {
 
 // path returns the path of a cgroup, or nothing for one that is not known.
 func (c *cgroups) path(id uint64) string {
-	if path, ok := c.paths[id]; ok || c.mount == "" || c.now().Sub(c.walked) < recheckAfter/2 {
+	path, ok := c.paths[id]
+	if ok || c.mount == "" {
 		return path
 	}
+	if since, ok := c.absent[id]; ok && c.now().Sub(since) < recheckAfter/2 {
+		return ""
+	}
 	c.walk()
-	return c.paths[id]
+	if path, ok = c.paths[id]; !ok {
+		c.forgetAbsent()
+		c.absent[id] = c.now()
+	}
+	return path
+}
+
+func (c *cgroups) forgetAbsent() {
+	for id, since := range c.absent {
+		if c.now().Sub(since) >= recheckAfter {
+			delete(c.absent, id)
+		}
+	}
 }
 
 // walk notes the id of every cgroup, which is the inode of its directory
 // (kernfs, fs/kernfs/inode.c), up to a bound.
 func (c *cgroups) walk() {
 	const limit = 100_000
-	c.walked, c.paths = c.now(), map[uint64]string{}
+	c.paths = map[uint64]string{}
 	_ = filepath.WalkDir(c.mount, func(path string, entry os.DirEntry, err error) error {
 		if err != nil || !entry.IsDir() {
 			return nil //nolint:nilerr // a cgroup that was removed meanwhile

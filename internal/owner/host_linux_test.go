@@ -286,6 +286,55 @@ func TestUnitsAndContainersInNamespace(t *testing.T) {
 	}
 }
 
+// TestLaterCgroupInNamespace starts a service right after a scrape has walked
+// the cgroups.
+func TestLaterCgroupInNamespace(t *testing.T) {
+	porttest.Namespace(t)
+	f := New(NewHost("/proc"))
+	for port, name := range map[int]string{80: "first", 81: "second"} {
+		startServer(t, self(t), "cgroup", port, cgroup(t, name+".socket"), cgroup(t, name+".service"))
+		byPort, _ := owners(t, f)
+		if got := byPort[uint16(port)][0].Unit; got != name+".socket" {
+			t.Errorf("%s: unit %q", name, got)
+		}
+	}
+}
+
+// TestHandOverInNamespace passes a socket on to a process that keeps it when
+// the first one closes it.
+func TestHandOverInNamespace(t *testing.T) {
+	porttest.Namespace(t)
+	now := time.Now()
+	f := New(NewHost("/proc"))
+	f.now = func() time.Time { return now }
+
+	listener := porttest.Listen(t, "127.0.0.1:80", 5)
+	before, _ := owners(t, f)
+	if got := before[80][0].PID; got != int32(os.Getpid()) {
+		t.Fatalf("the owner is %d, want the test", got)
+	}
+	file := os.NewFile(uintptr(listener), "listener")
+	worker := exec.Command("/proc/self/exe")
+	worker.Env = append(os.Environ(), roleVariable+"=worker")
+	worker.ExtraFiles = []*os.File{file}
+	stdin, err := worker.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := worker.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer worker.Wait()
+	defer stdin.Close()
+	_ = file.Close()
+
+	now = now.Add(recheckAfter)
+	after, _ := owners(t, f)
+	if got := after[80][0].PID; got != int32(worker.Process.Pid) {
+		t.Errorf("after the hand-over the owner is %d, want %d", got, worker.Process.Pid)
+	}
+}
+
 // TestVanishingProcesses reads /proc while processes come and go.
 func TestVanishingProcesses(t *testing.T) {
 	stop := make(chan struct{})
@@ -316,7 +365,7 @@ func TestProcfsThatIsNotThere(t *testing.T) {
 	if found := host.Find(t.Context(), []socket.Member{{Inode: 1, CgroupID: 5}}); len(found) != 0 {
 		t.Errorf("found %v", found)
 	}
-	if _, ok := host.Look(Process{}); ok {
+	if _, _, ok := host.Look(t.Context(), Process{}, nil); ok {
 		t.Error("a process was found")
 	}
 	if unit, container := host.Unit(socket.Member{CgroupID: 5}); unit != "" || container != "" {

@@ -30,10 +30,15 @@ func (h gopsutilHost) Find(ctx context.Context, members []socket.Member) map[uin
 	return found
 }
 
-// Look implements [Host].
-func (h gopsutilHost) Look(known Process) (Process, bool) {
-	p, ok := h.read(context.Background(), known.PID)
-	return p, ok && p.Start == known.Start
+// Look implements [Host]. That the process still holds the sockets is what the
+// source says.
+func (h gopsutilHost) Look(ctx context.Context, known Process, members []socket.Member) (Process, map[uint64]bool, bool) {
+	p, ok := h.read(ctx, known.PID)
+	held := map[uint64]bool{}
+	for _, m := range members {
+		held[m.ID()] = m.PID == known.PID
+	}
+	return p, held, ok && p.Start == known.Start
 }
 
 func (gopsutilHost) read(ctx context.Context, pid int32) (Process, bool) {

@@ -34,9 +34,9 @@ type Host interface {
 	// Find returns the process that holds each of the sockets, by the socket's
 	// ID. Those whose holder cannot be read are left out.
 	Find(ctx context.Context, members []socket.Member) map[uint64]Process
-	// Look returns a process again. False means that it is gone, or another
-	// process has its pid now.
-	Look(p Process) (Process, bool)
+	// Look returns a process again, and which of the sockets it still holds, by
+	// ID. False means that it is gone, or another process has its pid now.
+	Look(ctx context.Context, p Process, members []socket.Member) (now Process, held map[uint64]bool, same bool)
 	// Unit returns the unit and the container whose cgroup the socket was made
 	// in; both may be empty.
 	Unit(m socket.Member) (unit, container string)
@@ -61,6 +61,7 @@ type Finder struct {
 	lock       chan struct{} // a mutex that can be waited for with a context
 	known      map[uint64]*answer
 	users      map[uint32]string
+	usersSince time.Time
 	generation uint64
 	searches   uint64
 }
@@ -129,7 +130,7 @@ func (f *Finder) Owners(ctx context.Context, listeners []socket.Listener) Result
 		owners := f.ownersOf(l)
 		known := false
 		for _, o := range owners {
-			known = known || o.Process != ""
+			known = known || o.PID != 0
 			r.Owned = append(r.Owned, socket.Owned{Listener: l, Owner: o})
 		}
 		if !known {
@@ -162,11 +163,11 @@ func (f *Finder) unknown(listeners []socket.Listener) Result {
 }
 
 // search brings the answers for every member up to date. Sockets that are new,
-// and those whose process is gone, are searched for together.
+// and those that their process holds no more, are searched for together.
 func (f *Finder) search(ctx context.Context, listeners []socket.Listener) {
 	now := f.now()
 	var unknown []socket.Member
-	looked := map[int32]Process{} // of one process with many sockets, one look is enough
+	stale := map[int32][]socket.Member{} // by the process that held them
 	for _, l := range listeners {
 		for _, m := range l.Members[:min(len(l.Members), maxMembers)] {
 			id := m.ID()
@@ -174,13 +175,19 @@ func (f *Finder) search(ctx context.Context, listeners []socket.Listener) {
 				continue
 			}
 			a, seen := f.known[id]
+			switch {
+			case !seen, now.Sub(a.checked) >= recheckAfter && !a.keeps():
+				unknown = append(unknown, m)
+			case now.Sub(a.checked) >= recheckAfter:
+				stale[a.process.PID] = append(stale[a.process.PID], m)
+			}
 			if seen {
 				a.generation = f.generation
 			}
-			if !seen || now.Sub(a.checked) >= recheckAfter && !f.recheck(a, now, looked) {
-				unknown = append(unknown, m)
-			}
 		}
+	}
+	for _, members := range stale {
+		unknown = append(unknown, f.recheck(ctx, members, now)...)
 	}
 	if len(unknown) == 0 {
 		return
@@ -195,22 +202,27 @@ func (f *Finder) search(ctx context.Context, listeners []socket.Listener) {
 	}
 }
 
-// recheck looks at a known process again, and reports whether it still is the
-// owner. Sockets that systemd holds for a service yet to start, and those with
-// no holder, are searched for instead.
-func (f *Finder) recheck(a *answer, now time.Time, looked map[int32]Process) bool {
-	if !a.found || a.process.PID == 1 {
-		return false
-	}
-	p, same := looked[a.process.PID]
-	if !same || p.Start != a.process.Start {
-		if p, same = f.host.Look(a.process); !same {
-			return false
+// keeps reports whether the answer is worth a second look at its process.
+// Sockets that systemd holds for a service yet to start, and those without a
+// holder, are searched for again instead.
+func (a *answer) keeps() bool { return a.found && a.process.PID != 1 }
+
+// recheck looks again at the process of some sockets, which had the same one,
+// and returns those that it holds no more.
+func (f *Finder) recheck(ctx context.Context, members []socket.Member, now time.Time) (lost []socket.Member) {
+	p, held, same := f.host.Look(ctx, f.known[members[0].ID()].process, members)
+	for _, m := range members {
+		a := f.known[m.ID()]
+		if !same || !held[m.ID()] || a.process.Start != p.Start {
+			lost = append(lost, m)
+			continue
 		}
-		looked[p.PID] = p
+		a.process, a.checked = p, now
+		if a.unit == "" && a.container == "" {
+			a.unit, a.container = f.host.Unit(m)
+		}
 	}
-	a.process, a.checked = p, now
-	return true
+	return lost
 }
 
 // ownersOf returns the distinct owners of a listener, sorted; at least one,
@@ -254,16 +266,17 @@ func (f *Finder) ownerOf(m socket.Member, known socket.Facts) socket.Owner {
 
 // user returns the name of a user, or the number of one without a name.
 func (f *Finder) user(uid uint32) string {
+	const limit, keep = 1024, 5 * time.Minute
+	if now := f.now(); len(f.users) >= limit || now.Sub(f.usersSince) >= keep {
+		clear(f.users)
+		f.usersSince = now
+	}
 	if name, ok := f.users[uid]; ok {
 		return name
 	}
 	name, err := f.userName(uid)
 	if err != nil {
 		name = strconv.FormatUint(uint64(uid), 10)
-	}
-	const limit = 1024
-	if len(f.users) >= limit {
-		clear(f.users)
 	}
 	f.users[uid] = name
 	return name

@@ -37,9 +37,13 @@ func (h *fakeHost) Find(_ context.Context, members []socket.Member) map[uint64]P
 	return found
 }
 
-func (h *fakeHost) Look(p Process) (Process, bool) {
+func (h *fakeHost) Look(_ context.Context, p Process, members []socket.Member) (Process, map[uint64]bool, bool) {
 	h.looks++
-	return p, !h.gone[p.PID]
+	held := map[uint64]bool{}
+	for _, m := range members {
+		held[m.ID()] = h.holders[m.ID()].PID == p.PID
+	}
+	return p, held, !h.gone[p.PID]
 }
 
 func (h *fakeHost) Unit(m socket.Member) (string, string) { return h.units[m.CgroupID], "" }
@@ -158,6 +162,37 @@ func TestSteadyHostIsNotSearched(t *testing.T) {
 	}
 }
 
+func TestHandOver(t *testing.T) {
+	h := &fakeHost{holders: map[uint64]Process{1: proc(10, "first"), 2: proc(10, "first")}}
+	now := time.Unix(1000, 0)
+	f := finder(h, &now)
+	both := []socket.Listener{listener(80, 1), listener(81, 2)}
+	f.Owners(t.Context(), both)
+	h.holders[1] = proc(20, "second") // the first lives on
+	now = now.Add(recheckAfter)
+	want := []string{"80 second www-data second.service", "81 first www-data first.service"}
+	if diff := cmp.Diff(want, names(f.Owners(t.Context(), both))); diff != "" {
+		t.Errorf("owners (-want +got):\n%s", diff)
+	}
+	if h.looks != 1 {
+		t.Errorf("%d looks at one process", h.looks)
+	}
+}
+
+func TestUsersAreLookedUpAgain(t *testing.T) {
+	now := time.Unix(1000, 0)
+	f := finder(&fakeHost{}, &now)
+	f.user(7)
+	f.userName = func(uint32) (string, error) { return "late", nil }
+	if got := f.user(7); got != "7" {
+		t.Errorf("at once: %s", got)
+	}
+	now = now.Add(5 * time.Minute)
+	if got := f.user(7); got != "late" {
+		t.Errorf("five minutes later: %s", got)
+	}
+}
+
 func TestInitIsSearchedAgain(t *testing.T) {
 	h := &fakeHost{holders: map[uint64]Process{1: proc(1, "systemd")}}
 	now := time.Unix(1000, 0)
@@ -245,6 +280,8 @@ func TestProcessName(t *testing.T) {
 		{"a-worker-threa", "/opt/a-worker-thread", "a-worker-threa"}, // 14 bytes: not cut
 		{"exactly15letter", "/opt/exactly15letter", "exactly15letter"},
 		{"kthreadd", "", "kthreadd"},
+		{"", "/opt/hidden", "hidden"},
+		{"", "", "?"},
 	} {
 		if got := socket.ProcessName(tt[0], tt[1]); got != tt[2] {
 			t.Errorf("ProcessName(%q, %q) = %q, want %q", tt[0], tt[1], got, tt[2])

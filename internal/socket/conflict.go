@@ -50,7 +50,8 @@ func sameService(a, b Owner) bool {
 	if a.Unit != b.Unit || a.Container != b.Container {
 		return false
 	}
-	return a.Unit != "" && !isSession(a.Unit) || a.Container != "" || a.Process == b.Process
+	return a.Unit != "" && !isSession(a.Unit) || a.Container != "" ||
+		a.Process == b.Process && a.User == b.User && a.Executable == b.Executable
 }
 
 // overlap reports whether something that arrives could go to either listener,

@@ -36,6 +36,7 @@ func TestConflicts(t *testing.T) {
 		{"both wildcards, dual stack", []held{{tcp(Listen, "0.0.0.0:80", ""), nginx}, {tcp(Listen, "[::]:80", ""), apache}}, true},
 		{"IPv6 beside V6ONLY", []held{{tcp(Listen, "[::1]:80", ""), nginx}, {tcp(Listen, "[::]:80", "", v6only), apache}}, true},
 		{"one on a device", []held{{tcp(Listen, "0.0.0.0:80", "", on("eth0")), nginx}, {tcp(Listen, "0.0.0.0:80", ""), apache}}, true},
+		{"a program of the same name and another user", []held{{udp(Unconnected, "0.0.0.0:53"), Owner{Process: "dnsd", User: "root"}}, {udp(Unconnected, "127.0.0.1:53"), Owner{Process: "dnsd", User: "nobody"}}}, true},
 		{"two programs of one log-in", []held{{tcp(Listen, "127.0.0.1:80", ""), python}, {tcp(Listen, "0.0.0.0:80", ""), node}}, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -51,10 +51,16 @@ func (o Owner) Compare(other Owner) int {
 
 // ProcessName returns the name of a process from its comm, which the kernel
 // cuts to 15 bytes (TASK_COMM_LEN), and its executable: a comm that was cut is
-// completed.
+// completed, and one that the process emptied is replaced.
 func ProcessName(comm, executable string) string {
 	const cut = 15
+	if comm == "" && executable == "" {
+		return "?"
+	}
 	base := path.Base(executable)
+	if comm == "" {
+		return base
+	}
 	if len(comm) == cut && len(base) > cut && base[:cut] == comm {
 		return base
 	}
