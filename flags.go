@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -77,13 +78,13 @@ func parse(args []string, stdout, stderr io.Writer) (*flags, error) {
 		f.collectors[name] = app.Flag("collector."+name, "Run the collector "+name+".").Default("true").Bool()
 	}
 	app.Flag("path.procfs", "Where procfs is mounted (Linux).").Default("/proc").StringVar(&f.procfs)
-	app.Flag("source", "What sockets are read from: auto, sock_diag, procfs (Linux) or gopsutil.").Default(system.Auto).EnumVar(&f.source, system.SourceNames()...)
+	app.Flag("source", "What sockets are read from: auto, sock_diag, procfs (Linux) or gopsutil.").Default(system.Auto).StringVar(&f.source)
 	app.Flag("timeout-offset", "How much earlier than Prometheus gives up a scrape ends.").Default("500ms").DurationVar(&f.timeoutOffset)
 	app.Flag("runtime.gomaxprocs", "Number of CPUs that may run Go code at once; 0 for the default of Go.").Envar("GOMAXPROCS").Default("0").IntVar(&f.gomaxprocs)
 	promslogflag.AddFlags(app, f.log)
 	app.Command(commandServe, "Serve metrics; what is done without a command.").Default()
 	listeners := app.Command(commandListeners, "List what listens here, on which address and for whom. With a policy in --config.file, exit with 1 if something is unexpected or missing.")
-	listeners.Flag("output", "Form of the list: table, json or csv.").Short('o').Default(cli.Table).EnumVar(&f.output, cli.Outputs()...)
+	listeners.Flag("output", "Form of the list: table, json or csv.").Short('o').Default(cli.Table).StringVar(&f.output)
 	listeners.Flag("unexpected", "List only what the policy does not expect.").BoolVar(&f.unexpected)
 	baseline := app.Command(commandBaseline, "Write a policy that expects what listens here now, for review.")
 	baseline.Flag("merge", "Write this configuration file, with rules added for what its policy does not expect.").StringVar(&f.merge)
@@ -104,6 +105,12 @@ func (f *flags) check() error {
 	path := regexp.MustCompile(`^(/[\w.~-]+)+$`)
 	if !path.MatchString(f.telemetryPath) || f.telemetryPath == "/config" || strings.HasPrefix(f.telemetryPath, "/-/") {
 		return fmt.Errorf("--web.telemetry-path=%q: it must be a path that no other page has\nhint: /metrics", f.telemetryPath)
+	}
+	if !slices.Contains(system.SourceNames(), f.source) {
+		return fmt.Errorf("--source=%s: there is no such source\nhint: it must be one of %s", f.source, strings.Join(system.SourceNames(), ", "))
+	}
+	if f.command == commandListeners && !slices.Contains(cli.Outputs(), f.output) {
+		return fmt.Errorf("--output=%s: there is no such form\nhint: it must be one of %s", f.output, strings.Join(cli.Outputs(), ", "))
 	}
 	if f.maxRequests < 0 || f.gomaxprocs < 0 {
 		return fmt.Errorf("--web.max-requests=%d and --runtime.gomaxprocs=%d: neither may be negative", f.maxRequests, f.gomaxprocs)
