@@ -44,11 +44,7 @@ func (connections) Families() []*Family {
 }
 
 func (c connections) Collect(_ context.Context, host *Snapshot, out *Output) error {
-	table, err := host.Listening()
-	if err != nil {
-		return err
-	}
-	traffic, err := host.Connections()
+	table, traffic, err := host.Connections()
 	if err != nil {
 		return err
 	}

@@ -27,9 +27,16 @@ func (s *Snapshot) History() (socket.Record, error) { return s.history() }
 // Owners returns the listeners with their owners.
 func (s *Snapshot) Owners() (owner.Result, error) { return s.owners() }
 
-// Connections returns every other socket, folded onto the listeners. It makes
-// the kernel walk its whole table.
-func (s *Snapshot) Connections() (*socket.Traffic, error) { return s.traffic() }
+// Connections returns the listeners, and every other socket folded onto them.
+// It makes the kernel walk its whole table.
+func (s *Snapshot) Connections() (*socket.Table, *socket.Traffic, error) {
+	table, err := s.table()
+	if err != nil {
+		return nil, nil, err
+	}
+	traffic, err := s.traffic()
+	return table, traffic, err
+}
 
 func newSnapshot(ctx context.Context, e *Exporter) *Snapshot {
 	o := e.options

@@ -18,11 +18,7 @@ func (sockets) Name() string { return "sockets" }
 func (sockets) Families() []*Family { return []*Family{socketCount} }
 
 func (c sockets) Collect(_ context.Context, host *Snapshot, out *Output) error {
-	table, err := host.Listening()
-	if err != nil {
-		return err
-	}
-	traffic, err := host.Connections()
+	table, traffic, err := host.Connections()
 	if err != nil {
 		return err
 	}

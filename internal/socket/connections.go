@@ -54,27 +54,18 @@ type Traffic struct {
 func ReadConnections(sockets iter.Seq2[*Socket, error], table *Table) (*Traffic, error) {
 	t := &Traffic{Inbound: make([]Flow, len(table.Listeners))}
 	outbound, orphaned := newPortFlows(), newPortFlows()
-	var interrupted error
-	for s, err := range sockets {
-		switch {
-		case err == nil:
-		case errors.Is(err, ErrMalformed):
-			t.Malformed++
-			continue
-		case errors.Is(err, ErrInterrupted):
-			interrupted = err
-			continue
-		default:
-			return nil, err
-		}
+	err := each(sockets, &t.Malformed, func(s *Socket) {
 		t.Totals[s.Protocol][s.Family][s.State]++
 		t.flowOf(s, table, outbound, orphaned).count(s)
+	})
+	if err != nil && !errors.Is(err, ErrInterrupted) {
+		return nil, err
 	}
 	t.Outbound, t.Orphaned = outbound.sorted(), orphaned.sorted()
 	for i := range t.Outbound {
 		t.Outbound[i].Ephemeral = table.host.Ephemeral.Contains(t.Outbound[i].Port)
 	}
-	return t, interrupted
+	return t, err
 }
 
 // flowOf decides whose connection a socket is. A socket in SYN_SENT asked for

@@ -109,28 +109,39 @@ type tcpPort struct {
 func ReadListening(sockets iter.Seq2[*Socket, error], host Host) (*Table, error) {
 	t := &Table{host: host}
 	index := map[ListenerID]int{}
-	var interrupted error
-	for s, err := range sockets {
-		switch {
-		case err == nil:
-		case errors.Is(err, ErrMalformed):
-			t.Malformed++
-			continue
-		case errors.Is(err, ErrInterrupted):
-			interrupted = err
-			continue
-		default:
-			return nil, err
-		}
+	err := each(sockets, &t.Malformed, func(s *Socket) {
 		t.Totals[s.Protocol][s.Family][s.State]++
 		if t.isListener(s) {
 			t.add(s, index)
 		}
+	})
+	if err != nil && !errors.Is(err, ErrInterrupted) {
+		return nil, err
 	}
 	t.choose()
 	slices.SortFunc(t.Listeners, func(a, b Listener) int { return a.Compare(b.ListenerID) })
 	t.presumeDualStack()
-	return t, interrupted
+	return t, err
+}
+
+// each calls add for every socket of a read and counts the malformed rows. It
+// returns the first error that ended the read, else an [ErrInterrupted] if
+// there was one.
+func each(sockets iter.Seq2[*Socket, error], malformed *int, add func(*Socket)) error {
+	var interrupted error
+	for s, err := range sockets {
+		switch {
+		case err == nil:
+			add(s)
+		case errors.Is(err, ErrMalformed):
+			*malformed++
+		case errors.Is(err, ErrInterrupted):
+			interrupted = err
+		default:
+			return err
+		}
+	}
+	return interrupted
 }
 
 // isListener reports whether others can send to the socket: it listens (TCP),
