@@ -272,3 +272,18 @@ func TestSeveralAddresses(t *testing.T) {
 		}
 	}
 }
+
+// TestStatusOfUsageErrors keeps a mistyped flag of a command from being taken
+// for a finding.
+func TestStatusOfUsageErrors(t *testing.T) {
+	for args, want := range map[string]int{
+		"listeners --output=xml": 2, "listeners --bogus": 2, "baseline --bogus": 2, "listeners --unexpected": 2, "--bogus": 1,
+	} {
+		err := run(t.Context(), strings.Fields(args), io.Discard, io.Discard)
+		if err == nil {
+			t.Errorf("%s: no error", args)
+		} else if got := report(io.Discard, err); got != want {
+			t.Errorf("%s: status %d, want %d", args, got, want)
+		}
+	}
+}

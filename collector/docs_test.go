@@ -19,7 +19,7 @@ func metricsDocument() string {
 	var b strings.Builder
 	b.WriteString("# Metrics\n\n<!-- Generated from the families in collector/ by `make generate`; do not edit. -->\n\n" +
 		"Every socket metric has a `netns` label: empty is the network namespace that the exporter runs in.\n\n")
-	for _, c := range collectors(Options{}) {
+	for _, c := range everyCollector() {
 		fmt.Fprintf(&b, "## Collector `%s`\n\n", c.Name())
 		writeFamilies(&b, c.Families())
 	}

@@ -78,23 +78,33 @@ type Exporter struct {
 func New(o Options) *Exporter {
 	e := &Exporter{options: o, named: policy.Named(o.Policy)}
 	for _, c := range collectors(o) {
-		_, ofPolicy := c.(findings)
-		if !slices.Contains(o.Disabled, c.Name()) && (!ofPolicy || o.Policy != nil) {
+		if !slices.Contains(o.Disabled, c.Name()) {
 			e.collectors = append(e.collectors, c)
 		}
 	}
 	return e
 }
 
-// collectors is every collector there is.
+// collectors returns the collectors that have something to tell.
 func collectors(o Options) []Collector {
-	return []Collector{sockets{protocols: o.Protocols}, listeners{protocols: o.Protocols, unixListeners: o.UnixListeners, soMaxConn: o.SoMaxConn}, connections{limits: o.Limits}, findings{rules: o.Policy}}
+	all := []Collector{
+		sockets{protocols: o.Protocols},
+		listeners{protocols: o.Protocols, unixListeners: o.UnixListeners, soMaxConn: o.SoMaxConn},
+		connections{limits: o.Limits},
+	}
+	if o.Policy != nil {
+		all = append(all, findings{rules: o.Policy})
+	}
+	return all
 }
+
+// everyCollector is each collector there is.
+func everyCollector() []Collector { return collectors(Options{Policy: []policy.Rule{}}) }
 
 // Names returns the name of every collector there is.
 func Names() []string {
 	var names []string
-	for _, c := range collectors(Options{}) {
+	for _, c := range everyCollector() {
 		names = append(names, c.Name())
 	}
 	return names
@@ -103,7 +113,7 @@ func Names() []string {
 // Families returns every family that an exporter may emit.
 func Families() []*Family {
 	var families []*Family
-	for _, c := range collectors(Options{}) {
+	for _, c := range everyCollector() {
 		families = append(families, c.Families()...)
 	}
 	return append(families, selfFamilies()...)

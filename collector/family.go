@@ -51,6 +51,14 @@ const other = "other"
 // hostNetns is the netns label of the namespace that the exporter runs in.
 const hostNetns = ""
 
+// truth is a condition as a value: 1 if it holds, 0 if not.
+func truth(holds bool) float64 {
+	if holds {
+		return 1
+	}
+	return 0
+}
+
 // bind returns the labels with more behind them, in memory of its own.
 func bind(labels []string, more ...string) []string {
 	return append(append(make([]string, 0, len(labels)+len(more)), labels...), more...)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"iter"
 	"slices"
 	"strconv"
 
@@ -122,7 +123,8 @@ func (c listeners) addSoMaxConn(out *Output) error {
 var privileges = []string{"CAP_SYS_PTRACE", "CAP_DAC_READ_SEARCH"}
 
 func addOwners(out *Output, owners owner.Result) {
-	eachListener(owners.Owned, func(l socket.Listener, owned []socket.Owned) {
+	for owned := range byListener(owners.Owned) {
+		l := &owned[0].Listener
 		id := labelsOf(l.ListenerID)
 		told := make([][4]string, 0, 1)
 		deleted := false
@@ -139,32 +141,20 @@ func addOwners(out *Output, owners owner.Result) {
 		if deleted {
 			out.add(executableDeleted, 1, id...)
 		}
-	})
+	}
 	for _, c := range socket.Conflicts(owners.Owned) {
 		out.add(listenerConflict, 1, c.Netns, c.Protocol.String(), portLabel(c.Port))
 	}
 	out.add(unattributed, float64(owners.Unattributed), hostNetns)
 	for _, privilege := range privileges {
-		missing := 0.0
-		if slices.Contains(owners.Missing, privilege) {
-			missing = 1
-		}
-		out.add(privilegeMissing, missing, privilege)
+		out.add(privilegeMissing, truth(slices.Contains(owners.Missing, privilege)), privilege)
 	}
 	out.add(ownerSearches, float64(owners.Searches))
 }
 
-// eachListener calls add for each listener with all of its owners, which stand
-// together.
-func eachListener(owned []socket.Owned, add func(l socket.Listener, owned []socket.Owned)) {
-	for len(owned) > 0 {
-		end := 1
-		for end < len(owned) && owned[end].ListenerID == owned[0].ListenerID {
-			end++
-		}
-		add(owned[0].Listener, owned[:end])
-		owned = owned[end:]
-	}
+// byListener groups the owners of each listener, which stand together.
+func byListener(owned []socket.Owned) iter.Seq[[]socket.Owned] {
+	return socket.Groups(owned, func(o *socket.Owned) socket.ListenerID { return o.ListenerID })
 }
 
 // ownerLabels returns the labels process, user, unit, container, valid as such:

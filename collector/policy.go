@@ -39,11 +39,7 @@ func (c findings) Collect(_ context.Context, host *Snapshot, out *Output) error 
 	for i, rule := range c.rules {
 		out.add(ruleListeners, float64(found.Matches[i]), rule.Name)
 		if rule.Required {
-			missing := 0.0
-			if slices.Contains(found.Missing, i) {
-				missing = 1
-			}
-			out.add(missingListener, missing, rule.Name)
+			out.add(missingListener, truth(slices.Contains(found.Missing, i)), rule.Name)
 		}
 	}
 	return nil
@@ -51,7 +47,8 @@ func (c findings) Collect(_ context.Context, host *Snapshot, out *Output) error 
 
 func addUnexpected(out *Output, owned []socket.Owned, verdicts []policy.Verdict) {
 	counts := map[socket.Scope]int{}
-	eachListener(owned, func(l socket.Listener, of []socket.Owned) {
+	for of := range byListener(owned) {
+		l := &of[0].Listener
 		judged := verdicts[:len(of)]
 		verdicts = verdicts[len(of):]
 		var told [][4]string
@@ -66,7 +63,7 @@ func addUnexpected(out *Output, owned []socket.Owned, verdicts []policy.Verdict)
 		if len(told) > 0 {
 			counts[l.Scope]++
 		}
-	})
+	}
 	for _, scope := range socket.Scopes() {
 		out.add(unexpectedListeners, float64(counts[scope]), hostNetns, scope.String())
 	}

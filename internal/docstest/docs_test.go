@@ -1,13 +1,10 @@
 package docstest
 
 import (
-	"encoding/json"
-	"fmt"
 	"go/parser"
 	"go/token"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path"
 	"path/filepath"
 	"regexp"
@@ -26,6 +23,7 @@ import (
 
 	"github.com/port-exporter/port_exporter/collector"
 	"github.com/port-exporter/port_exporter/config"
+	"github.com/port-exporter/port_exporter/internal/porttest"
 	"github.com/port-exporter/port_exporter/internal/system"
 )
 
@@ -279,29 +277,14 @@ func packages(t *testing.T) map[string][]string {
 	return out
 }
 
-// TestQueries hands every query to promtool. It has no command for a lone
-// query, so each becomes a rule.
 func TestQueries(t *testing.T) {
-	type rule struct {
-		Record string `json:"record"`
-		Expr   string `json:"expr"`
-	}
-	var rules []rule
+	var queries []string
 	for _, file := range documents(t) {
 		for _, block := range fences(read(t, file), "promql") {
-			for query := range strings.SplitSeq(strings.TrimSpace(block), "\n\n") {
-				rules = append(rules, rule{fmt.Sprintf("docs:query:n%d", len(rules)), query})
-			}
+			queries = slices.AppendSeq(queries, strings.SplitSeq(strings.TrimSpace(block), "\n\n"))
 		}
 	}
-	if len(rules) == 0 {
-		t.Fatal("no query found")
-	}
-	text, err := json.Marshal(map[string]any{"groups": []any{map[string]any{"name": "docs", "rules": rules}}}) // JSON is YAML too
-	if err != nil {
-		t.Fatal(err)
-	}
-	promtool(t, string(text), "check", "rules")
+	porttest.CheckQueries(t, queries)
 }
 
 // TestYAML takes each block of YAML in README.md for what its first key says it
@@ -317,7 +300,7 @@ func TestYAML(t *testing.T) {
 				t.Errorf("defaults (-code +README):\n%s", diff)
 			}
 		},
-		"scrape_configs": func(t *testing.T, text string) { promtool(t, text, "check", "config", "--syntax-only") },
+		"scrape_configs": func(t *testing.T, text string) { porttest.Promtool(t, text, "check", "config", "--syntax-only") },
 		"tls_server_config": func(t *testing.T, text string) { // keys only: its files are not there
 			decoder := yaml.NewDecoder(strings.NewReader(text))
 			decoder.KnownFields(true)
@@ -339,27 +322,6 @@ func TestYAML(t *testing.T) {
 			}
 			check(t, block)
 		})
-	}
-}
-
-// promtool runs promtool on a text, given to it as a file.
-func promtool(t *testing.T, text string, args ...string) {
-	t.Helper()
-	binary := os.Getenv("PROMTOOL")
-	if binary == "" {
-		found, err := exec.LookPath("promtool")
-		if err != nil {
-			t.Skip("SKIP-PROMTOOL: promtool is not in PATH, and PROMTOOL does not name it")
-		}
-		binary = found
-	}
-	file := filepath.Join(t.TempDir(), "text.yml")
-	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.CommandContext(t.Context(), binary, append(args, file)...)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Errorf("%s: %v\n%s\n%s", cmd, err, out, text)
 	}
 }
 

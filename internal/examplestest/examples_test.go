@@ -2,7 +2,6 @@ package examplestest
 
 import (
 	"encoding/json"
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/port-exporter/port_exporter/internal/porttest"
 )
 
 const (
@@ -30,7 +31,7 @@ func TestPromtool(t *testing.T) {
 		{"rule tests", append([]string{"test", "rules"}, glob(t, ruleTests)...)},
 	}
 	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) { output(t, promtool(t), tt.args...) })
+		t.Run(tt.name, func(t *testing.T) { output(t, porttest.PromtoolPath(t), tt.args...) })
 	}
 }
 
@@ -146,30 +147,14 @@ func TestDashboardPanels(t *testing.T) {
 	}
 }
 
-// promtool has no command for a lone query, so each becomes a rule. A name like
-// level:metric:operation keeps it from complaining about anything else.
 func TestDashboardQueries(t *testing.T) {
-	type rule struct {
-		Record string `json:"record"`
-		Expr   string `json:"expr"`
-	}
-	var all []rule
+	var queries []string
 	for _, p := range readPanels(t) {
 		for _, q := range p.Targets {
-			expr := strings.ReplaceAll(q.Expr, "$__rate_interval", "5m")
-			all = append(all, rule{fmt.Sprintf("dashboard:query:n%d", len(all)), expr})
+			queries = append(queries, strings.ReplaceAll(q.Expr, "$__rate_interval", "5m"))
 		}
 	}
-	group := map[string]any{"name": "dashboard", "rules": all}
-	text, err := json.Marshal(map[string]any{"groups": []any{group}}) // JSON is YAML too
-	if err != nil {
-		t.Fatal(err)
-	}
-	file := filepath.Join(t.TempDir(), "rules.yml")
-	if err := os.WriteFile(file, text, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	output(t, promtool(t), "check", "rules", file)
+	porttest.CheckQueries(t, queries)
 }
 
 type rule struct{ kind, name string }
@@ -216,9 +201,6 @@ func readRuleTests(t *testing.T) map[string]cases {
 func readFamilies(t *testing.T) map[string]bool {
 	t.Helper()
 	text, err := os.ReadFile("../../docs/metrics.md")
-	if os.IsNotExist(err) {
-		t.Skip("SKIP-METRICS: docs/metrics.md does not exist")
-	}
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -268,18 +250,6 @@ func readPanels(t *testing.T) []panel {
 		t.Fatal("the dashboard has no panels")
 	}
 	return panels
-}
-
-func promtool(t *testing.T) string {
-	t.Helper()
-	if path := os.Getenv("PROMTOOL"); path != "" {
-		return path
-	}
-	path, err := exec.LookPath("promtool")
-	if err != nil {
-		t.Skip("SKIP-PROMTOOL: promtool is not in PATH, and PROMTOOL does not name it")
-	}
-	return path
 }
 
 // output runs a command that must succeed and returns its standard output.

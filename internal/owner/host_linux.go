@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -56,8 +55,11 @@ func (h *linuxHost) Find(ctx context.Context, members []socket.Member) map[uint6
 			}
 		}
 	}
+	h.cgroups.stale = true
+	looked := map[uint64]bool{0: true} // no cgroup
 	for _, m := range members {
-		if _, open := s.wanted[m.Inode]; open && m.CgroupID != 0 {
+		if _, open := s.wanted[m.Inode]; open && !looked[m.CgroupID] {
+			looked[m.CgroupID] = true
 			s.through(h.cgroups.processes(m.CgroupID))
 		}
 	}
@@ -253,8 +255,9 @@ func (h *linuxHost) describe(p process) Process {
 			Container:  container,
 			PID:        p.pid,
 		},
-		Start: p.start,
-		UID:   p.uid,
+		Start:   p.start,
+		UID:     p.uid,
+		Waiting: p.pid == h.init,
 	}
 }
 
@@ -319,14 +322,14 @@ func (h *linuxHost) Missing() []string {
 type cgroups struct {
 	mount string // empty where there is none
 	paths map[uint64]string
-	// absent has the ids that a walk did not find, those of cgroups since removed
-	// for instance, and when: they do not make it walk for each scrape.
-	absent map[uint64]time.Time
-	now    func() time.Time
+	// stale says that the hierarchy may be walked for an id that is not known:
+	// once in a search, whatever the number of ids. Those of cgroups that were
+	// removed are never found.
+	stale bool
 }
 
 func newCgroups(procfs string) *cgroups {
-	c := &cgroups{now: time.Now, absent: map[uint64]time.Time{}}
+	c := &cgroups{}
 	if text, err := os.ReadFile(filepath.Join(procfs, "self/mountinfo")); err == nil {
 		c.mount = cgroupMount(string(text))
 	}
@@ -335,34 +338,17 @@ func newCgroups(procfs string) *cgroups {
 
 // path returns the path of a cgroup, or nothing for one that is not known.
 func (c *cgroups) path(id uint64) string {
-	path, ok := c.paths[id]
-	if ok || c.mount == "" {
-		return path
+	if _, known := c.paths[id]; !known && c.stale && c.mount != "" {
+		c.walk()
 	}
-	if since, ok := c.absent[id]; ok && c.now().Sub(since) < recheckAfter/2 {
-		return ""
-	}
-	c.walk()
-	if path, ok = c.paths[id]; !ok {
-		c.forgetAbsent()
-		c.absent[id] = c.now()
-	}
-	return path
-}
-
-func (c *cgroups) forgetAbsent() {
-	for id, since := range c.absent {
-		if c.now().Sub(since) >= recheckAfter {
-			delete(c.absent, id)
-		}
-	}
+	return c.paths[id]
 }
 
 // walk notes the id of every cgroup, which is the inode of its directory
 // (kernfs, fs/kernfs/inode.c), up to a bound.
 func (c *cgroups) walk() {
 	const limit = 100_000
-	c.paths = map[uint64]string{}
+	c.stale, c.paths = false, map[uint64]string{}
 	_ = filepath.WalkDir(c.mount, func(path string, entry os.DirEntry, err error) error {
 		if err != nil || !entry.IsDir() {
 			return nil //nolint:nilerr // a cgroup that was removed meanwhile

@@ -50,6 +50,9 @@ type Process struct {
 	socket.Owner
 	Start uint64 // identifies it, with the pid
 	UID   uint32 // effective
+	// Waiting says that it is systemd, which may hold the socket for a service
+	// that is yet to start.
+	Waiting bool
 }
 
 // Finder finds owners. It is safe for concurrent use.
@@ -203,9 +206,9 @@ func (f *Finder) search(ctx context.Context, listeners []socket.Listener) {
 }
 
 // keeps reports whether the answer is worth a second look at its process.
-// Sockets that systemd holds for a service yet to start, and those without a
-// holder, are searched for again instead.
-func (a *answer) keeps() bool { return a.found && a.process.PID != 1 }
+// Sockets that wait for a service, and those without a holder, are searched for
+// again instead.
+func (a *answer) keeps() bool { return a.found && !a.process.Waiting }
 
 // recheck looks again at the process of some sockets, which had the same one,
 // and returns those that it holds no more.

@@ -194,7 +194,9 @@ func TestUsersAreLookedUpAgain(t *testing.T) {
 }
 
 func TestInitIsSearchedAgain(t *testing.T) {
-	h := &fakeHost{holders: map[uint64]Process{1: proc(1, "systemd")}}
+	systemd := proc(1, "systemd")
+	systemd.Waiting = true
+	h := &fakeHost{holders: map[uint64]Process{1: systemd}}
 	now := time.Unix(1000, 0)
 	f := finder(h, &now)
 	f.Owners(t.Context(), []socket.Listener{listener(631, 1)})

@@ -5,8 +5,6 @@ import (
 	"net"
 	"os"
 	"runtime"
-	"strconv"
-	"strings"
 	"testing"
 
 	"github.com/vishvananda/netlink"
@@ -87,21 +85,5 @@ func Sysctl(t testing.TB, name, value string) {
 	t.Helper()
 	if err := os.WriteFile("/proc/thread-self/root/proc/sys/"+name, []byte(value), 0); err != nil {
 		t.Fatalf("sysctl %s: %v", name, err)
-	}
-}
-
-// OwnHashTable gives the test, which is in a namespace already, another one
-// with an established hash of its own, so that a full dump does not walk the
-// table of the whole machine. It tells the number of buckets it got.
-func OwnHashTable(t testing.TB, buckets int) {
-	t.Helper()
-	Sysctl(t, "net/ipv4/tcp_child_ehash_entries", strconv.Itoa(buckets))
-	Namespace(t)
-	b, err := os.ReadFile("/proc/sys/net/ipv4/tcp_ehash_entries")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if strings.HasPrefix(string(b), "-") { // negative: shared with the host
-		t.Fatalf("the namespace shares the machine's hash table: %s", b)
 	}
 }

@@ -14,21 +14,14 @@ type Conflict struct {
 // in that order. A listener whose owner is not known is in none.
 func Conflicts(owned []Owned) []Conflict {
 	var conflicts []Conflict
-	for len(owned) > 0 {
-		key := keyOf(owned[0])
-		end := 1
-		for end < len(owned) && keyOf(owned[end]) == key {
-			end++
+	key := func(o *Owned) Conflict { return Conflict{o.Netns, o.Protocol, o.Port} }
+	for sharing := range Groups(owned, key) {
+		if anyConflict(sharing) {
+			conflicts = append(conflicts, key(&sharing[0]))
 		}
-		if anyConflict(owned[:end]) {
-			conflicts = append(conflicts, key)
-		}
-		owned = owned[end:]
 	}
 	return conflicts
 }
-
-func keyOf(o Owned) Conflict { return Conflict{o.Netns, o.Protocol, o.Port} }
 
 func isKnown(o Owner) bool { return o.Process != "" || o.Unit != "" || o.Container != "" }
 

@@ -2,6 +2,7 @@ package socket
 
 import (
 	"cmp"
+	"iter"
 	"path"
 )
 
@@ -65,6 +66,22 @@ func ProcessName(comm, executable string) string {
 		return base
 	}
 	return comm
+}
+
+// Groups yields the runs of neighbours that have the same key.
+func Groups[K comparable](owned []Owned, key func(*Owned) K) iter.Seq[[]Owned] {
+	return func(yield func([]Owned) bool) {
+		for len(owned) > 0 {
+			first, end := key(&owned[0]), 1
+			for end < len(owned) && key(&owned[end]) == first {
+				end++
+			}
+			if !yield(owned[:end]) {
+				return
+			}
+			owned = owned[end:]
+		}
+	}
 }
 
 // Owned is a listener in the hands of one owner. A group that several programs
