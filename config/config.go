@@ -14,6 +14,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/port-exporter/port_exporter/internal/policy"
+	"github.com/port-exporter/port_exporter/internal/probe"
 )
 
 //go:embed port_exporter.yml
@@ -26,6 +27,13 @@ type Config struct {
 	// is not set; a policy without rules expects nothing.
 	Policy    []policy.Rule
 	HasPolicy bool
+	// Modules say how to probe, by name; Targets what, on each scrape or in the
+	// background; Access what else may be probed on request.
+	Modules map[string]*probe.Module
+	Targets []probe.Target
+	Access  probe.Access
+	// MaxProbes is how many probes may be in flight.
+	MaxProbes int
 	// Warnings are about what is valid, but probably not meant.
 	Warnings []string
 

@@ -1,0 +1,123 @@
+// Package probe reaches a target and says why not when it cannot: refused by
+// whom, filtered, unreachable, closed, not what was expected. It knows neither
+// YAML nor Prometheus. docs/diagnosis.md is the table that it reproduces.
+//
+// A prober is a file of its own (tcp.go, udp.go, …); the http, dns and icmp
+// probers of blackbox_exporter are in internal/blackbox.
+package probe
+
+import (
+	"context"
+	"log/slog"
+	"net/netip"
+	"time"
+)
+
+// DefaultTimeout is how long a probe may take when its module does not say. A
+// host that is down on our own segment is told after 3.06 s (three unanswered
+// ARP requests), so it must be more than that.
+const DefaultTimeout = 5 * time.Second
+
+// A Prober reaches targets in one way. It is immutable and safe for concurrent
+// use.
+type Prober interface {
+	// Probe returns when it knows, and soon after ctx ends at the latest. It
+	// leaves no goroutine and no descriptor behind.
+	Probe(ctx context.Context, r Request) Result
+}
+
+// Request is what a prober is to reach.
+type Request struct {
+	// Address is the target as its prober takes it: host:port, a URL, a host,
+	// or the path of a unix-domain socket.
+	Address string
+	// Hostname, if not empty, stands for the target's name towards it: the TLS
+	// server name, the Host header.
+	Hostname string
+	// Allow is asked for each address before a packet is sent to it, after the
+	// name was resolved, so that a name cannot lead elsewhere between check and
+	// use. Its error makes the outcome Denied. Nil allows everything.
+	Allow func(netip.AddrPort) error
+	// Log takes what a person would want to read of this probe (debug=true). It
+	// is nil when nobody does.
+	Log *slog.Logger
+}
+
+// Result is what one probe found.
+type Result struct {
+	Outcome Outcome
+	Phase   Phase  // where it failed; PhaseNone when it did not
+	Origin  Origin // who said so
+	// Offender is the machine that sent the ICMP error, if one did.
+	Offender netip.Addr
+	// Peer is the address that was tried last; the zero value when none was.
+	Peer netip.AddrPort
+	Err  error // what failed, for people; nil when nothing did
+	// Duration is how long the probe took; [Module.Probe] sets it.
+	Duration time.Duration
+	// Samples are the prober's own measurements.
+	Samples []Sample
+}
+
+// Metric is a family of measurements, all of them gauges.
+type Metric struct {
+	Name, Help string
+	Labels     []string
+}
+
+// Sample is one measurement.
+type Sample struct {
+	Metric *Metric
+	Value  float64
+	Labels []string // the values of Metric.Labels
+}
+
+// Module says how to probe: a prober with its settings. It is immutable.
+type Module struct {
+	Name   string
+	Kind   string // the value of prober: tcp, udp, stun, unix, grpc, http, dns, icmp
+	Prober Prober
+	// Timeout bounds a probe; zero is [DefaultTimeout].
+	Timeout time.Duration
+	// Expect is the outcome that is a success. Its zero value is Open; Refused
+	// watches a port that must be closed.
+	Expect Outcome
+}
+
+// Success reports whether a result is what the module expects. It is not known
+// when the target was not tried.
+func (m *Module) Success(r Result) (success, known bool) {
+	if !r.Outcome.Tried() {
+		return false, false
+	}
+	return r.Outcome == m.Expect, true
+}
+
+// Probe runs the prober, for the module's timeout at most.
+func (m *Module) Probe(ctx context.Context, r Request) Result {
+	timeout := m.Timeout
+	if timeout <= 0 {
+		timeout = DefaultTimeout
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	start := time.Now()
+	result := m.Prober.Probe(ctx, r)
+	result.Duration = time.Since(start)
+	return result
+}
+
+// Target is a configured target.
+type Target struct {
+	Name     string // the label target_name; may be empty
+	Address  string
+	Module   *Module
+	Hostname string
+	Labels   []Label // of its own, sorted by name
+	// Interval is how often it is probed in the background; zero is on each
+	// scrape.
+	Interval time.Duration
+}
+
+// Label is a label of a target's own.
+type Label struct{ Name, Value string }
