@@ -89,12 +89,20 @@ func (d *daemon) build() (*state, error) {
 		EphemeralPorts: d.system.EphemeralPorts,
 		Owners:         d.system.Owners,
 		UnixListeners:  d.system.UnixListeners,
-		SoMaxConn:      d.system.SoMaxConn,
+		KernelStats:    d.system.KernelStats,
+		Watched:        watched(c.Destinations),
 		Policy:         c.Policy,
-		Limits:         collector.Limits(c.Limits),
-		Memory:         d.memory,
-		Disabled:       disabled,
-		Logger:         d.logger,
+		Limits: collector.Limits{
+			Listeners:           c.Limits.Listeners,
+			OutboundPorts:       c.Limits.OutboundPorts,
+			OrphanedPorts:       c.Limits.OrphanedPorts,
+			Destinations:        c.Limits.Destinations,
+			WatchedDestinations: c.Limits.WatchedDestinations,
+			DestinationShare:    c.Destinations.MinShare,
+		},
+		Memory:   d.memory,
+		Disabled: disabled,
+		Logger:   d.logger,
 	})}, nil
 }
 

@@ -34,7 +34,10 @@ var (
 )
 
 // connections tells of the TCP sockets that do not listen, by service.
-type connections struct{ limits Limits }
+type connections struct {
+	limits Limits
+	memory *Memory
+}
 
 func (connections) Name() string { return "connections" }
 
@@ -75,7 +78,7 @@ func addInbound(out *Output, table *socket.Table, traffic *socket.Traffic) {
 
 func (c connections) addOutbound(out *Output, flows []socket.PortFlow) {
 	always := []socket.State{socket.Established, socket.TimeWait, socket.CloseWait, socket.SynSent}
-	folded := eachPort(flows, c.limits.OutboundPorts, func(port string, flow socket.Flow) {
+	folded := eachPort(flows, c.limits.OutboundPorts, c.memory.outbound, func(port string, flow socket.Flow) {
 		id := []string{hostNetns, socket.TCP.String(), port}
 		addStates(out, outboundConnections, flow, always, id)
 		if !flow.QueuesUnknown {
@@ -90,7 +93,7 @@ func (c connections) addOutbound(out *Output, flows []socket.PortFlow) {
 }
 
 func (c connections) addOrphaned(out *Output, flows []socket.PortFlow) {
-	folded := eachPort(flows, c.limits.OrphanedPorts, func(port string, flow socket.Flow) {
+	folded := eachPort(flows, c.limits.OrphanedPorts, c.memory.orphaned, func(port string, flow socket.Flow) {
 		addStates(out, orphanedConnections, flow, nil, []string{hostNetns, socket.TCP.String(), port})
 	})
 	out.fold(orphanedConnections, folded)
@@ -98,8 +101,8 @@ func (c connections) addOrphaned(out *Output, flows []socket.PortFlow) {
 
 // eachPort calls add for the n busiest ports, and for "other" if there are
 // more. It returns how many more.
-func eachPort(flows []socket.PortFlow, n int, add func(port string, flow socket.Flow)) (folded int) {
-	top, rest, folded := socket.Top(flows, n)
+func eachPort(flows []socket.PortFlow, n int, ranking *socket.Ranking[uint16], add func(port string, flow socket.Flow)) (folded int) {
+	top, rest, folded := socket.Top(flows, n, ranking)
 	for _, f := range top {
 		add(portLabel(f.Port), f.Flow)
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 
+	"github.com/port-exporter/port_exporter/internal/kernel"
 	"github.com/port-exporter/port_exporter/internal/owner"
 	"github.com/port-exporter/port_exporter/internal/policy"
 	"github.com/port-exporter/port_exporter/internal/socket"
@@ -36,15 +37,17 @@ type Options struct {
 	Source         socket.Source
 	SourceName     string            // for port_source_info
 	Protocols      []socket.Protocol // what the source can read
-	EphemeralPorts func() (socket.PortRange, error)
+	EphemeralPorts func() (socket.EphemeralPorts, error)
 	// Owners finds the owners of listeners.
 	Owners Owners
 	// UnixListeners counts listening unix-domain sockets; nil where that cannot
 	// be told.
 	UnixListeners func() (path, abstract int, err error)
-	// SoMaxConn reads the limit of accept queue limits; nil where that cannot be
-	// told.
-	SoMaxConn func() (int, error)
+	// KernelStats reads the kernel's limits and counters; nil where there are none.
+	KernelStats func() (*kernel.Stats, error)
+	// Watched returns the destinations that are told whatever they use; it must
+	// not wait. Nil is none.
+	Watched func() Watched
 	// Policy are the rules that listeners are held to; nil is no policy.
 	Policy []policy.Rule
 	Limits Limits
@@ -59,11 +62,25 @@ type Owners interface {
 	Owners(ctx context.Context, listeners []socket.Listener) owner.Result
 }
 
+// Watched are the destinations that are told whatever they use.
+type Watched struct {
+	Destinations []socket.Watched
+	// Lookups has the host names among them that were looked up, and whether
+	// that succeeded the last time.
+	Lookups map[string]bool
+}
+
 // Limits bound the number of series.
 type Limits struct {
 	Listeners     int // listeners told apart
 	OutboundPorts int // remote ports of outbound connections
 	OrphanedPorts int // local ports of orphaned connections
+	Destinations  int // destinations told by the ephemeral ports they use
+	// WatchedDestinations are destinations told because they are watched.
+	WatchedDestinations int
+	// DestinationShare is the least share of the ephemeral ports with which a
+	// destination is told, from 0.002 to 1.
+	DestinationShare float64
 }
 
 // Exporter makes the metrics of a host. It is immutable and safe for
@@ -89,8 +106,12 @@ func New(o Options) *Exporter {
 func collectors(o Options) []Collector {
 	all := []Collector{
 		sockets{protocols: o.Protocols},
-		listeners{protocols: o.Protocols, unixListeners: o.UnixListeners, soMaxConn: o.SoMaxConn},
-		connections{limits: o.Limits},
+		listeners{protocols: o.Protocols, unixListeners: o.UnixListeners},
+		connections{limits: o.Limits, memory: o.Memory},
+		ephemeral{protocols: o.Protocols, limits: o.Limits, memory: o.Memory},
+	}
+	if o.KernelStats != nil {
+		all = append(all, limits{read: o.KernelStats})
 	}
 	if o.Policy != nil {
 		all = append(all, findings{rules: o.Policy})
@@ -99,7 +120,9 @@ func collectors(o Options) []Collector {
 }
 
 // everyCollector is each collector there is.
-func everyCollector() []Collector { return collectors(Options{Policy: []policy.Rule{}}) }
+func everyCollector() []Collector {
+	return collectors(Options{Policy: []policy.Rule{}, KernelStats: func() (*kernel.Stats, error) { return &kernel.Stats{}, nil }})
+}
 
 // Names returns the name of every collector there is.
 func Names() []string {

@@ -8,6 +8,8 @@ import (
 	"io/fs"
 	"iter"
 	"log/slog"
+	"net/netip"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -18,6 +20,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/prometheus/common/expfmt"
 
+	"github.com/port-exporter/port_exporter/internal/kernel"
 	"github.com/port-exporter/port_exporter/internal/owner"
 	"github.com/port-exporter/port_exporter/internal/policy"
 	"github.com/port-exporter/port_exporter/internal/porttest"
@@ -29,17 +32,39 @@ var made = porttest.Socket
 
 func options(source socket.Source) Options {
 	return Options{
-		Source:         source,
-		SourceName:     "sock_diag",
-		Protocols:      socket.Protocols(),
-		EphemeralPorts: func() (socket.PortRange, error) { return socket.PortRange{First: 32768, Last: 60999}, nil },
-		Owners:         owners{},
-		UnixListeners:  func() (int, int, error) { return 3, 1, nil },
-		SoMaxConn:      func() (int, error) { return 4096, nil },
-		Limits:         Limits{Listeners: 100, OutboundPorts: 2, OrphanedPorts: 2},
-		Memory:         NewMemory(func() time.Time { return time.Unix(1_800_000_000, 0) }),
-		Logger:         slog.New(slog.DiscardHandler),
+		Source:     source,
+		SourceName: "sock_diag",
+		Protocols:  socket.Protocols(),
+		EphemeralPorts: func() (socket.EphemeralPorts, error) {
+			return socket.EphemeralPorts{PortRange: socket.PortRange{First: 32768, Last: 60999}}, nil
+		},
+		Owners:        owners{},
+		UnixListeners: func() (int, int, error) { return 3, 1, nil },
+		KernelStats:   func() (*kernel.Stats, error) { return kernelStats(), nil },
+		Watched:       func() Watched { return Watched{} },
+		Limits:        Limits{Listeners: 100, OutboundPorts: 2, OrphanedPorts: 2, Destinations: 2, WatchedDestinations: 3, DestinationShare: 0.01},
+		Memory:        NewMemory(func() time.Time { return time.Unix(1_800_000_000, 0) }),
+		Logger:        slog.New(slog.DiscardHandler),
 	}
+}
+
+// kernelStats are stats in which every figure is there, each with a value of its
+// own.
+func kernelStats() *kernel.Stats {
+	stats, next := &kernel.Stats{}, 1000.0
+	var fill func(v reflect.Value)
+	fill = func(v reflect.Value) {
+		for _, field := range v.Fields() {
+			if field.Kind() == reflect.Struct {
+				fill(field)
+				continue
+			}
+			field.Set(reflect.ValueOf(new(next)))
+			next++
+		}
+	}
+	fill(reflect.ValueOf(stats).Elem())
+	return stats
 }
 
 // owners has the owners of listeners by port; ports that it lacks have none.
@@ -176,9 +201,45 @@ var stories = map[string]porttest.Sockets{
 		made(socket.UDP, socket.Unconnected, "0.0.0.0:41000", ""), // an ephemeral port that a rule names
 		made(socket.UDP, socket.Unconnected, "0.0.0.0:41001", ""),
 	},
+	"client": slices.Concat(
+		clients("10.0.0.5", "198.51.100.1:5432", 900),
+		clients("::ffff:10.0.0.5", "198.51.100.2:5432", 400),
+		clients("10.0.0.5", "198.51.100.3:5432", 300), // above the share, and beyond the limit
+		clients("10.0.0.5", "198.51.100.4:5432", 281), // just below the share
+		clients("2001:db8::5", "[2001:db8::9]:443", 2),
+		clients("10.0.0.5", "203.0.113.7:80", 3),
+		clients("10.0.0.6", "203.0.113.7:80", 1), // from another address, with the same ports
+	),
 	"hostile_interface_name": {
 		made(socket.TCP, socket.Listen, "0.0.0.0:80", "", device("a\"b\\c\nd\xff")),
 	},
+}
+
+// clients are connections from one address to one remote end, some of them in
+// TIME_WAIT.
+func clients(from, to string, n int) []socket.Socket {
+	var all []socket.Socket
+	for i := range n {
+		state := socket.Established
+		if i%3 == 0 {
+			state = socket.TimeWait
+		}
+		local := netip.AddrPortFrom(netip.MustParseAddr(from), uint16(40000+i))
+		all = append(all, made(socket.TCP, state, local.String(), to))
+	}
+	return all
+}
+
+// storyWatched are a network, a single destination that is not used, and a
+// fourth one, beyond the limit.
+var storyWatched = Watched{
+	Destinations: []socket.Watched{
+		{Network: netip.MustParsePrefix("203.0.113.0/24")},
+		{Network: netip.MustParsePrefix("2001:db8::9/128"), Ports: []socket.PortRange{{First: 443, Last: 443}}},
+		{Network: netip.MustParsePrefix("192.0.2.1/32"), Ports: []socket.PortRange{{First: 25, Last: 25}}},
+		{Network: netip.MustParsePrefix("192.0.2.2/32"), Ports: []socket.PortRange{{First: 25, Last: 25}}},
+	},
+	Lookups: map[string]bool{"mail.example.com": true, "gone.example.com": false},
 }
 
 // storyOwners are the owners of the story of that name: a service on two
@@ -208,6 +269,12 @@ func TestStories(t *testing.T) {
 			}
 			if name == "owners" {
 				o.Owners = storyOwners
+			}
+			if name == "empty" {
+				o.KernelStats = func() (*kernel.Stats, error) { return &kernel.Stats{}, nil }
+			}
+			if name == "client" {
+				o.Watched = func() Watched { return storyWatched }
 			}
 			if name == "policy" {
 				o.Owners, o.Policy = storyOwners, storyPolicy
@@ -302,10 +369,11 @@ func TestFilter(t *testing.T) {
 		collectors             int
 		listening, connections int
 	}{
-		{"everything", Filter{}, 3, 1, 1},
+		{"everything", Filter{}, 5, 1, 1},
 		{"listeners only", Filter{Collectors: []string{"listeners"}}, 1, 1, 0},
 		{"listeners twice", Filter{Collectors: []string{"listeners", "listeners"}}, 1, 1, 0},
 		{"connections only", Filter{Collectors: []string{"connections"}}, 1, 1, 1},
+		{"limits only", Filter{Collectors: []string{"limits"}}, 1, 0, 0},
 		{"a family of the listeners", Filter{Families: []string{"port_listener_info"}}, 1, 1, 0},
 		{"a family of another exporter", Filter{Families: []string{"go_goroutines"}}, 0, 0, 0},
 		{"a family outside the collector", Filter{Collectors: []string{"listeners"}, Families: []string{"port_sockets"}}, 0, 0, 0},
@@ -375,6 +443,8 @@ func TestFailedCollectorLeavesOthersWhole(t *testing.T) {
 		`port_scrape_collector_success{collector="listeners"} 1`:   1,
 		`port_scrape_collector_success{collector="connections"} 0`: 1,
 		`port_scrape_collector_success{collector="sockets"} 0`:     1,
+		`port_scrape_collector_success{collector="ephemeral"} 0`:   1,
+		`port_scrape_collector_success{collector="limits"} 1`:      1,
 		"port_listener_info{":       6,
 		"port_inbound_connections{": 0,
 		"port_sockets{":             0,
@@ -438,7 +508,7 @@ func TestStuckCollectorIsLeftBehind(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
 	got := exposition(t, ctx, options(source), Filter{}) // or the test hangs
-	for _, name := range []string{"sockets", "listeners", "connections"} {
+	for _, name := range []string{"sockets", "listeners", "connections", "ephemeral"} {
 		if want := fmt.Sprintf("port_scrape_collector_success{collector=%q} 0\n", name); !strings.Contains(got, want) {
 			t.Errorf("lacks %s in\n%s", want, got)
 		}
@@ -481,15 +551,52 @@ func TestUnixListeners(t *testing.T) {
 	}
 }
 
-func TestUnknownEphemeralRangeIsNoFailure(t *testing.T) {
-	o := options(stories["web_server"])
-	known := o.EphemeralPorts
-	want := exposition(t, t.Context(), o, Filter{})
-	o.EphemeralPorts = func() (socket.PortRange, error) {
-		r, _ := known()
-		return r, errors.New("no /proc/sys")
+// Without the range the default tells clients from services, but nobody is told
+// how much is left of it.
+func TestUnknownEphemeralRange(t *testing.T) {
+	others := Filter{Collectors: []string{"sockets", "listeners", "connections"}}
+	for _, tt := range []struct {
+		err     error
+		success string
+	}{
+		{fs.ErrPermission, "0"},
+		{fmt.Errorf("open: %w", fs.ErrNotExist), "1"},
+	} {
+		o := options(stories["web_server"])
+		known := o.EphemeralPorts
+		want := exposition(t, t.Context(), o, others)
+		o.EphemeralPorts = func() (socket.EphemeralPorts, error) {
+			r, _ := known()
+			return r, tt.err
+		}
+		if got := exposition(t, t.Context(), o, others); got != want {
+			t.Error("with the default range the scrape differs")
+		}
+		got := exposition(t, t.Context(), o, Filter{Collectors: []string{"ephemeral"}})
+		if strings.Contains(got, "port_ephemeral_") || !strings.Contains(got, `port_scrape_collector_success{collector="ephemeral"} `+tt.success+"\n") {
+			t.Errorf("%v:\n%s", tt.err, got)
+		}
 	}
-	if got := exposition(t, t.Context(), o, Filter{}); got != want {
-		t.Error("with the default range the scrape differs")
+}
+
+func TestUnreadableKernelStats(t *testing.T) {
+	o := options(stories["web_server"])
+	o.KernelStats = func() (*kernel.Stats, error) { return nil, fs.ErrPermission }
+	got := exposition(t, t.Context(), o, Filter{})
+	if strings.Contains(got, "port_somaxconn") || !strings.Contains(got, `port_scrape_collector_success{collector="limits"} 0`+"\n") ||
+		!strings.Contains(got, `port_scrape_collector_success{collector="connections"} 1`+"\n") {
+		t.Errorf("got\n%s", got)
+	}
+}
+
+// The choice of ports outlives a scrape, and the exporter that a reload replaces.
+func TestChoiceIsStable(t *testing.T) {
+	o := options(nil)
+	o.Limits.OutboundPorts = 1
+	for _, busy := range []struct{ eighty, eightyOne int }{{4, 3}, {4, 5}, {3, 4}} {
+		o.Source = porttest.Sockets(slices.Concat(clients("10.0.0.5", "10.0.0.9:80", busy.eighty), clients("10.0.0.6", "10.0.0.9:81", busy.eightyOne)))
+		if got := exposition(t, t.Context(), o, Filter{}); !strings.Contains(got, `port_outbound_connections{netns="",protocol="tcp",remote_port="80",state="established"}`) {
+			t.Errorf("%+v: port 80 lost its series:\n%s", busy, got)
+		}
 	}
 }

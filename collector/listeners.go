@@ -48,8 +48,6 @@ var (
 		"Whether the exporter lacks a capability that would name the owners of more listeners (1) or not (0).", "privilege")
 	ownerSearches = counter("port_owner_searches_total",
 		"Searches through the processes of the host for the owners of listeners that were not known.")
-	soMaxConn = gauge("port_somaxconn",
-		"Limit that the kernel cuts the backlog of listeners down to (net.core.somaxconn).", "netns")
 	unixListeners = gauge("port_unix_listeners",
 		"Listening unix-domain sockets by the kind of their name: path or abstract.", "netns", "kind")
 	listenerChanges = counter("port_listener_changes_total",
@@ -61,7 +59,6 @@ var (
 type listeners struct {
 	protocols     []socket.Protocol
 	unixListeners func() (path, abstract int, err error)
-	soMaxConn     func() (int, error)
 }
 
 func (listeners) Name() string { return "listeners" }
@@ -69,7 +66,7 @@ func (listeners) Name() string { return "listeners" }
 func (listeners) Families() []*Family {
 	return []*Family{listenerInfo, listenerSockets, acceptQueueLength, acceptQueueLimit, acceptQueueDrops,
 		udpReceiveQueue, udpReceiveDrops, firstSeen, listenerChanges, executableDeleted, listenerConflict,
-		unattributed, privilegeMissing, ownerSearches, unixListeners, soMaxConn}
+		unattributed, privilegeMissing, ownerSearches, unixListeners}
 }
 
 func (c listeners) Collect(_ context.Context, host *Snapshot, out *Output) error {
@@ -101,22 +98,7 @@ func (c listeners) Collect(_ context.Context, host *Snapshot, out *Output) error
 		return err
 	}
 	addOwners(out, owners)
-	return errors.Join(c.addUnix(out), c.addSoMaxConn(out))
-}
-
-func (c listeners) addSoMaxConn(out *Output) error {
-	if c.soMaxConn == nil {
-		return nil
-	}
-	n, err := c.soMaxConn()
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	out.add(soMaxConn, float64(n), hostNetns)
-	return nil
+	return c.addUnix(out)
 }
 
 // privileges are those that reading other users' processes takes.

@@ -1,6 +1,7 @@
 package collector
 
 import (
+	"net/netip"
 	"sync/atomic"
 	"time"
 
@@ -16,8 +17,9 @@ var (
 	sourceInfo = gauge("port_source_info",
 		"1 for the source that sockets are read from: sock_diag, procfs or gopsutil.", "source")
 	foldedSeries = gauge("port_folded_series",
-		"What a metric does not tell apart because of its limit: ports that are folded into \"other\", and for port_listener_info "+
-			"listening sockets without series of their own (their connections are in port_inbound_connections as \"other\").", "metric")
+		"What a metric does not tell apart because of its limit: ports that are folded into \"other\"; for port_listener_info "+
+			"listening sockets without series of their own (their connections are in port_inbound_connections as \"other\"); for "+
+			"port_ephemeral_destination_ports_used destinations that would have been told, but for the limits.", "metric")
 	interruptedReads = counter("port_source_interrupted_reads_total",
 		"Reads of the socket table that were interrupted twice in a row, so that their figures may miss or repeat sockets.")
 	malformedRows = counter("port_source_malformed_rows_total",
@@ -44,8 +46,12 @@ const (
 // Memory is what an exporter remembers from scrape to scrape. It outlives the
 // exporter, which a reload replaces.
 type Memory struct {
-	longLived   *socket.LongLived
-	history     *socket.History
+	longLived *socket.LongLived
+	history   *socket.History
+	// The choice of what is told apart, which is to last.
+	outbound, orphaned *socket.Ranking[uint16]
+	destinations       *socket.Ranking[netip.AddrPort]
+
 	interrupted atomic.Uint64
 	malformed   atomic.Uint64
 	running     atomic.Int64 // collectors, those left behind included
@@ -54,7 +60,10 @@ type Memory struct {
 // NewMemory returns an empty memory that reads the time from now.
 func NewMemory(now func() time.Time) *Memory {
 	return &Memory{
-		longLived: socket.NewLongLived(longLivedAge, longLivedLimit, now),
-		history:   socket.NewHistory(now),
+		longLived:    socket.NewLongLived(longLivedAge, longLivedLimit, now),
+		history:      socket.NewHistory(now),
+		outbound:     socket.NewRanking[uint16](now),
+		orphaned:     socket.NewRanking[uint16](now),
+		destinations: socket.NewRanking[netip.AddrPort](now),
 	}
 }

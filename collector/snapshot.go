@@ -3,6 +3,8 @@ package collector
 import (
 	"context"
 	"errors"
+	"net/netip"
+	"slices"
 	"sync"
 
 	"github.com/port-exporter/port_exporter/internal/owner"
@@ -12,6 +14,8 @@ import (
 // Snapshot is what was read of the host for one scrape. Each part is read once,
 // when the first collector asks for it, so all of them tell of the same moment.
 type Snapshot struct {
+	ports   func() (socket.EphemeralPorts, error)
+	watched func() Watched
 	table   func() (*socket.Table, error)
 	history func() (socket.Record, error)
 	owners  func() (owner.Result, error)
@@ -20,6 +24,13 @@ type Snapshot struct {
 
 // Listening returns the listeners. From sock_diag it is cheap.
 func (s *Snapshot) Listening() (*socket.Table, error) { return s.table() }
+
+// EphemeralPorts returns the ports that clients get. Beside an error it returns
+// the system's default.
+func (s *Snapshot) EphemeralPorts() (socket.EphemeralPorts, error) { return s.ports() }
+
+// Watched returns the destinations that are told whatever they use.
+func (s *Snapshot) Watched() Watched { return s.watched() }
 
 // History returns what was seen of the listeners up to this scrape.
 func (s *Snapshot) History() (socket.Record, error) { return s.history() }
@@ -42,15 +53,30 @@ func newSnapshot(ctx context.Context, e *Exporter) *Snapshot {
 	o := e.options
 	s := &Snapshot{}
 	began := o.Memory.history.Now()
+	s.ports = sync.OnceValues(o.EphemeralPorts)
+	s.watched = sync.OnceValue(func() Watched {
+		if o.Watched == nil {
+			return Watched{}
+		}
+		return o.Watched()
+	})
 	s.table = sync.OnceValues(func() (*socket.Table, error) {
-		ports, err := o.EphemeralPorts()
+		ports, err := s.ports()
 		if err != nil {
 			o.Logger.Debug("ephemeral port range is not known, using the default", "err", err)
 		}
-		host := socket.Host{Ephemeral: ports, MaxListeners: o.Limits.Listeners, LongLived: func(s *socket.Socket) bool {
-			old := o.Memory.longLived.Has(s) // it must see every socket
-			return old || e.named(s)
-		}}
+		watched := s.watched().Destinations
+		host := socket.Host{
+			Ephemeral:    ports,
+			MaxListeners: o.Limits.Listeners,
+			LongLived: func(s *socket.Socket) bool {
+				old := o.Memory.longLived.Has(s) // it must see every socket
+				return old || e.named(s)
+			},
+			Watched: func(remote netip.AddrPort) bool {
+				return slices.ContainsFunc(watched, func(w socket.Watched) bool { return w.Has(remote) })
+			},
+		}
 		table, err := readTwice(o, func() (*socket.Table, error) {
 			return socket.ReadListening(o.Source.Sockets(ctx, socket.Listening), host)
 		})

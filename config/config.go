@@ -23,6 +23,8 @@ var reference []byte
 // Config is a validated configuration.
 type Config struct {
 	Limits Limits
+	// Destinations says which destinations of outbound connections are told.
+	Destinations Destinations
 	// Policy has the rules that listeners are held to. It is nil when HasPolicy
 	// is not set; a policy without rules expects nothing.
 	Policy    []policy.Rule
@@ -45,24 +47,33 @@ type Limits struct {
 	Listeners     int // listeners told apart
 	OutboundPorts int // remote ports of outbound connections
 	OrphanedPorts int // local ports of orphaned connections
+	Destinations  int // destinations that use the most ephemeral ports
+	// WatchedDestinations bounds those that are told because they are watched.
+	WatchedDestinations int
 }
 
 // raw has the shape of the file.
 type raw struct {
-	Limits rawLimits  `yaml:"limits"`
-	Policy *rawPolicy `yaml:"policy,omitempty"`
+	Limits       rawLimits       `yaml:"limits"`
+	Destinations rawDestinations `yaml:"destinations"`
+	Policy       *rawPolicy      `yaml:"policy,omitempty"`
 }
 
 type rawLimits struct {
-	Listeners     int `yaml:"listeners"`
-	OutboundPorts int `yaml:"outbound_ports"`
-	OrphanedPorts int `yaml:"orphaned_ports"`
+	Listeners           int `yaml:"listeners"`
+	OutboundPorts       int `yaml:"outbound_ports"`
+	OrphanedPorts       int `yaml:"orphaned_ports"`
+	Destinations        int `yaml:"destinations"`
+	WatchedDestinations int `yaml:"watched_destinations"`
 }
 
 // defaults is the one place that has the values of keys that are left out; a
 // test compares it with the reference file.
 func defaults() raw {
-	return raw{Limits: rawLimits{Listeners: 4096, OutboundPorts: 25, OrphanedPorts: 25}}
+	return raw{
+		Limits:       rawLimits{Listeners: 4096, OutboundPorts: 25, OrphanedPorts: 25, Destinations: 10, WatchedDestinations: 100},
+		Destinations: rawDestinations{MinShare: 0.01},
+	}
 }
 
 // Reference returns the text of the reference configuration.
@@ -125,21 +136,26 @@ func explain(err error, text []byte) error {
 func (r raw) validate() (*Config, error) {
 	l := r.Limits
 	rules, warnings, err := r.Policy.validate()
+	destinations, destinationsErr := r.Destinations.validate()
 	err = errors.Join(
 		between("limits.listeners", l.Listeners, 1, 100_000),
 		between("limits.outbound_ports", l.OutboundPorts, 0, 1000),
 		between("limits.orphaned_ports", l.OrphanedPorts, 0, 1000),
+		between("limits.destinations", l.Destinations, 0, 1000),
+		between("limits.watched_destinations", l.WatchedDestinations, 0, 1000),
+		destinationsErr,
 		err,
 	)
 	if err != nil {
 		return nil, err
 	}
 	return &Config{
-		Limits:    Limits(l),
-		Policy:    rules,
-		HasPolicy: r.Policy != nil,
-		Warnings:  warnings,
-		raw:       r,
+		Limits:       Limits(l),
+		Destinations: destinations,
+		Policy:       rules,
+		HasPolicy:    r.Policy != nil,
+		Warnings:     warnings,
+		raw:          r,
 	}, nil
 }
 

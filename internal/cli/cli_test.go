@@ -64,9 +64,11 @@ func host(t *testing.T, policy string) (h *Host, stdout, stderr *bytes.Buffer) {
 	stdout, stderr = &bytes.Buffer{}, &bytes.Buffer{}
 	return &Host{
 		System: &system.System{
-			Source:         source,
-			Owners:         owner.New(processes{1: named("nginx", "nginx.service", "", 10), 2: deleted, 3: named("evil\x1b[31m\n\xff", "", "", 30), 4: named("node", "", "docker-0123456789ab", 40)}),
-			EphemeralPorts: func() (socket.PortRange, error) { return socket.PortRange{First: 32768, Last: 60999}, nil },
+			Source: source,
+			Owners: owner.New(processes{1: named("nginx", "nginx.service", "", 10), 2: deleted, 3: named("evil\x1b[31m\n\xff", "", "", 30), 4: named("node", "", "docker-0123456789ab", 40)}),
+			EphemeralPorts: func() (socket.EphemeralPorts, error) {
+				return socket.EphemeralPorts{PortRange: socket.PortRange{First: 32768, Last: 60999}}, nil
+			},
 		},
 		Config: c, Stdout: stdout, Stderr: stderr,
 	}, stdout, stderr

@@ -300,6 +300,15 @@ func TestYAML(t *testing.T) {
 				t.Errorf("defaults (-code +README):\n%s", diff)
 			}
 		},
+		"destinations": func(t *testing.T, text string) {
+			got, err := config.Parse([]byte(text))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if d := got.Destinations; d.MinShare != config.Default().Destinations.MinShare || len(d.Watched) != 3 {
+				t.Errorf("read as %+v", d)
+			}
+		},
 		"scrape_configs": func(t *testing.T, text string) { porttest.Promtool(t, text, "check", "config", "--syntax-only") },
 		"tls_server_config": func(t *testing.T, text string) { // keys only: its files are not there
 			decoder := yaml.NewDecoder(strings.NewReader(text))

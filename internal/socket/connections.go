@@ -44,6 +44,17 @@ type Traffic struct {
 	// Orphaned has the sockets whose local port is a service's, but no listener
 	// is there any more, by local port.
 	Orphaned []PortFlow
+	// EphemeralPorts is how many ephemeral ports a client can get, and
+	// EphemeralUsed how many of them sockets of each protocol have as their local
+	// port, those of the table included.
+	EphemeralPorts int
+	EphemeralUsed  [numProtocols]int
+	// Destinations has, by remote end, the watched destinations that are in use
+	// and those that use at least one in a thousand of the ephemeral ports.
+	// Ports of a destination that is not watched may be too low, by
+	// DestinationsUndercounted at most; see the limits in destinations.go.
+	Destinations             []DestinationUse
+	DestinationsUndercounted int
 	// Malformed counts the rows that were passed over.
 	Malformed int
 }
@@ -52,20 +63,54 @@ type Traffic struct {
 // first error that is not [ErrMalformed]; beside an [ErrInterrupted] it returns
 // what was read.
 func ReadConnections(sockets iter.Seq2[*Socket, error], table *Table) (*Traffic, error) {
-	t := &Traffic{Inbound: make([]Flow, len(table.Listeners))}
-	outbound, orphaned := newPortFlows(), newPortFlows()
-	err := each(sockets, &t.Malformed, func(s *Socket) {
-		t.Totals[s.Protocol][s.Family][s.State]++
-		t.flowOf(s, table, outbound, orphaned).count(s)
-	})
+	f := &folder{
+		Traffic:      &Traffic{Inbound: make([]Flow, len(table.Listeners))},
+		table:        table,
+		usable:       table.host.Ephemeral.Usable(),
+		outbound:     newPortFlows(),
+		orphaned:     newPortFlows(),
+		destinations: newDestinations(table.host.Watched),
+		localPorts:   table.LocalPorts,
+	}
+	err := each(sockets, &f.Malformed, f.add)
 	if err != nil && !errors.Is(err, ErrInterrupted) {
 		return nil, err
 	}
-	t.Outbound, t.Orphaned = outbound.sorted(), orphaned.sorted()
-	for i := range t.Outbound {
-		t.Outbound[i].Ephemeral = table.host.Ephemeral.Contains(t.Outbound[i].Port)
+	return f.finish(), err
+}
+
+// folder folds sockets onto the listeners of a table.
+type folder struct {
+	*Traffic
+	table              *Table
+	usable             *PortSet // what a client can get
+	outbound, orphaned *portFlows
+	destinations       *destinations
+	localPorts         [numProtocols]PortSet
+}
+
+func (f *folder) add(s *Socket) {
+	f.Totals[s.Protocol][s.Family][s.State]++
+	f.localPorts[s.Protocol].Add(s.Local.Port())
+	flow, outbound := f.flowOf(s)
+	flow.count(s)
+	if outbound && f.usable.Has(s.Local.Port()) {
+		f.destinations.count(s)
 	}
-	return t, err
+}
+
+func (f *folder) finish() *Traffic {
+	f.Outbound, f.Orphaned = f.outbound.sorted(), f.orphaned.sorted()
+	for i := range f.Outbound {
+		f.Outbound[i].Ephemeral = f.table.host.Ephemeral.Contains(f.Outbound[i].Port)
+	}
+	f.EphemeralPorts = f.usable.Len()
+	for p := range f.localPorts {
+		f.EphemeralUsed[p] = f.localPorts[p].in(f.usable)
+	}
+	f.Destinations = f.destinations.atLeast(max(1, f.EphemeralPorts/1000))
+	f.DestinationsUndercounted = f.destinations.undercounted
+	return f.Traffic
 }
 
 // flowOf decides whose connection a socket is. A socket in SYN_SENT asked for
@@ -75,22 +120,22 @@ func ReadConnections(sockets iter.Seq2[*Socket, error], table *Table) (*Traffic,
 // that is not ephemeral, if the remote port is the smaller, as rsh-like clients
 // and explicit binds make them, or the local one is reserved (bindresvport(3)),
 // as that of an NFS mount. The rest are leftovers of a service that is gone.
-func (t *Traffic) flowOf(s *Socket, table *Table, outbound, orphaned *portFlows) *Flow {
+func (f *folder) flowOf(s *Socket) (flow *Flow, outbound bool) {
 	local, remote := s.Local.Port(), s.Remote.Port()
 	if s.State == SynSent {
-		return outbound.of(remote)
+		return f.outbound.of(remote), true
 	}
-	if at := table.Acceptor(s); at >= 0 {
-		return &t.Inbound[at]
+	if at := f.table.Acceptor(s); at >= 0 {
+		return &f.Inbound[at], false
 	}
-	ephemeral := table.host.Ephemeral
+	ephemeral := f.table.host.Ephemeral
 	switch {
-	case table.foldedPorts[local]:
-		return &t.InboundFolded
+	case f.table.foldedPorts[local]:
+		return &f.InboundFolded, false
 	case ephemeral.Contains(local), !ephemeral.Contains(remote) && (remote < local || isReserved(local)):
-		return outbound.of(remote)
+		return f.outbound.of(remote), true
 	default:
-		return orphaned.of(local)
+		return f.orphaned.of(local), false
 	}
 }
 
@@ -152,28 +197,25 @@ func (p *portFlows) sorted() []PortFlow {
 	return p.flows
 }
 
-// Top returns the n busiest flows, in the order of their ports, and the sum of
-// the rest with the number of flows in it. Equally busy flows rank by port, so
-// that the choice is the same on every run. An ephemeral port with a single
-// socket is a passing client's, and always in the rest.
-func Top(flows []PortFlow, n int) (top []PortFlow, rest Flow, folded int) {
-	ranked := make([]PortFlow, 0, len(flows))
+// Top returns the n busiest flows as the ranking sees them, in the order of
+// their ports, and the sum of the rest with the number of flows in it. A new
+// ephemeral port with a single socket is a passing client's, and in the rest.
+func Top(flows []PortFlow, n int, ranking *Ranking[uint16]) (top []PortFlow, rest Flow, folded int) {
+	candidates := make([]Candidate[uint16], len(flows))
+	for i, f := range flows {
+		candidates[i] = Candidate[uint16]{Key: f.Port, Weight: f.Sockets()}
+		if f.Ephemeral {
+			candidates[i].Floor = 2
+		}
+	}
+	chosen := ranking.Choose(candidates, n)
 	for _, f := range flows {
-		if f.Ephemeral && f.Sockets() < 2 {
-			rest.Add(f.Flow)
-			folded++
+		if chosen[f.Port] {
+			top = append(top, f)
 			continue
 		}
-		ranked = append(ranked, f)
+		rest.Add(f.Flow)
+		folded++
 	}
-	slices.SortStableFunc(ranked, func(a, b PortFlow) int { return b.Sockets() - a.Sockets() })
-	if len(ranked) > n {
-		for _, f := range ranked[n:] {
-			rest.Add(f.Flow)
-		}
-		folded += len(ranked) - n
-		ranked = ranked[:n]
-	}
-	slices.SortFunc(ranked, func(a, b PortFlow) int { return int(a.Port) - int(b.Port) })
-	return ranked, rest, folded
+	return top, rest, folded
 }

@@ -9,26 +9,21 @@ import (
 	"sync"
 )
 
-// PortRange is a range of ports, both ends included.
-type PortRange struct{ First, Last uint16 }
-
-// Contains reports whether the port is in the range.
-func (r PortRange) Contains(port uint16) bool { return r.First <= port && port <= r.Last }
-
 // Host is what must be known of a host (or of one of its network namespaces)
 // to tell its listeners from its clients.
 type Host struct {
 	// Netns is the name of the network namespace; empty is the host's own.
-	Netns string
-	// Ephemeral are the ports that the kernel gives to sockets that ask for
-	// none: net.ipv4.ip_local_port_range on Linux, for IPv6 too (ip(7)).
-	Ephemeral PortRange
+	Netns     string
+	Ephemeral EphemeralPorts
 	// MaxListeners bounds how many listeners are told apart. What comes after
 	// them is folded into one. Zero means no bound.
 	MaxListeners int
 	// LongLived reports whether an unconnected UDP socket on an ephemeral port
 	// has lived long enough to be a listener. Nil means never.
 	LongLived func(*Socket) bool
+	// Watched reports whether a destination is counted exactly. Nil means that
+	// none is.
+	Watched func(netip.AddrPort) bool
 }
 
 // ListenerID is the identity of a listener: it stays the same when the service
@@ -84,6 +79,8 @@ type Totals [numProtocols][numFamilies]StateCounts
 type Table struct {
 	Totals    Totals     // LISTEN and UDP sockets
 	Listeners []Listener // sorted by ID
+	// LocalPorts are the local ports of LISTEN and UDP sockets.
+	LocalPorts [numProtocols]PortSet
 	// Folded counts the listening sockets beyond Host.MaxListeners: they are in
 	// Totals, but in no Listener.
 	Folded int
@@ -111,6 +108,7 @@ func ReadListening(sockets iter.Seq2[*Socket, error], host Host) (*Table, error)
 	index := map[ListenerID]int{}
 	err := each(sockets, &t.Malformed, func(s *Socket) {
 		t.Totals[s.Protocol][s.Family][s.State]++
+		t.LocalPorts[s.Protocol].Add(s.Local.Port())
 		if t.isListener(s) {
 			t.add(s, index)
 		}

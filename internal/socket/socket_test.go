@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -48,7 +49,7 @@ func TestNames(t *testing.T) {
 }
 
 // host has the ephemeral range of a Linux default.
-var host = Host{Ephemeral: PortRange{32768, 60999}}
+var host = Host{Ephemeral: EphemeralPorts{PortRange: PortRange{32768, 60999}}}
 
 const allKnown = KnowsQueues | KnowsAcceptQueueLimit | KnowsDrops | KnowsV6Only | KnowsUID
 
@@ -237,7 +238,8 @@ func TestReadConnections(t *testing.T) {
 		return f
 	}
 	want := &Traffic{
-		Totals: traffic.Totals, // below
+		Totals:         traffic.Totals, // below
+		EphemeralPorts: 28232, EphemeralUsed: [numProtocols]int{TCP: 3},
 		Inbound: []Flow{
 			flow(10, 20, map[State]uint32{Established: 1, TimeWait: 1}),
 			flow(0, 0, map[State]uint32{Established: 1}),
@@ -336,7 +338,7 @@ func TestTop(t *testing.T) {
 		return f
 	}
 	flows := []PortFlow{flow(22, 1), flow(80, 9), flow(443, 5), flow(5432, 5), flow(9000, 1)}
-	top, rest, folded := Top(flows, 2)
+	top, rest, folded := Top(flows, 2, NewRanking[uint16](time.Now))
 	if diff := cmp.Diff([]PortFlow{flow(80, 9), flow(443, 5)}, top); diff != "" {
 		t.Errorf("top (-want +got):\n%s", diff)
 	}
@@ -345,10 +347,10 @@ func TestTop(t *testing.T) {
 	}
 	passing, grpc := flow(45648, 1), flow(50051, 2)
 	passing.Ephemeral, grpc.Ephemeral = true, true
-	if top, rest, folded := Top([]PortFlow{passing, grpc}, 5); len(top) != 1 || top[0].Port != 50051 || rest.Sockets() != 1 || folded != 1 {
+	if top, rest, folded := Top([]PortFlow{passing, grpc}, 5, NewRanking[uint16](time.Now)); len(top) != 1 || top[0].Port != 50051 || rest.Sockets() != 1 || folded != 1 {
 		t.Errorf("ephemeral ports: top %v, rest %v, folded %d", top, rest, folded)
 	}
-	if top, _, folded := Top(flows, 99); len(top) != 5 || folded != 0 {
+	if top, _, folded := Top(flows, 99, NewRanking[uint16](time.Now)); len(top) != 5 || folded != 0 {
 		t.Errorf("with room for all: %d flows, %d folded", len(top), folded)
 	}
 }
@@ -369,7 +371,7 @@ func TestCountingDoesNotAllocate(t *testing.T) {
 			}, table)
 		})
 	}
-	if few, many := read(30), read(30_000); few != many {
-		t.Errorf("%v allocations for 30 sockets, %v for 30,000", few, many)
+	if few, many := read(300), read(30_000); few != many {
+		t.Errorf("%v allocations for 300 sockets, %v for 30,000", few, many)
 	}
 }

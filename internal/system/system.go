@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/port-exporter/port_exporter/internal/kernel"
 	"github.com/port-exporter/port_exporter/internal/owner"
 	"github.com/port-exporter/port_exporter/internal/socket"
 )
@@ -37,12 +38,12 @@ type System struct {
 	// UnixListeners counts the listening unix-domain sockets, by path and by
 	// abstract name; nil where that cannot be told.
 	UnixListeners func() (path, abstract int, err error)
-	// SoMaxConn reads what the kernel cuts backlogs down to (listen(2)); nil where
-	// that cannot be told.
-	SoMaxConn func() (int, error)
-	// EphemeralPorts reads the range of ports that clients get. Beside an error
-	// it returns the system's default.
-	EphemeralPorts func() (socket.PortRange, error)
+	// KernelStats reads the kernel's limits and counters; nil where there are
+	// none that are known.
+	KernelStats func() (*kernel.Stats, error)
+	// EphemeralPorts reads the ports that clients get. Beside an error it returns
+	// the system's default.
+	EphemeralPorts func() (socket.EphemeralPorts, error)
 }
 
 // Open returns this host, read through the named source, with procfs at the

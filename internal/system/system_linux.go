@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 
+	"github.com/port-exporter/port_exporter/internal/kernel"
 	"github.com/port-exporter/port_exporter/internal/procnet"
 	"github.com/port-exporter/port_exporter/internal/psnet"
 	"github.com/port-exporter/port_exporter/internal/sockdiag"
@@ -22,8 +24,8 @@ var defaultEphemeralPorts = socket.PortRange{First: 32768, Last: 60999}
 func open(ctx context.Context, source, procfs string) (*System, error) {
 	s := &System{
 		Name:           source,
-		EphemeralPorts: func() (socket.PortRange, error) { return ephemeralPorts(procfs) },
-		SoMaxConn:      func() (int, error) { return soMaxConn(procfs) },
+		EphemeralPorts: func() (socket.EphemeralPorts, error) { return ephemeralPorts(procfs) },
+		KernelStats:    func() (*kernel.Stats, error) { return kernel.Read(procfs) },
 		UnixListeners: func() (path, abstract int, err error) {
 			counts, err := procnet.ReadUnixListeners(procfs)
 			return counts.Path, counts.Abstract, err
@@ -56,31 +58,55 @@ func open(ctx context.Context, source, procfs string) (*System, error) {
 	return s, nil
 }
 
-// soMaxConn reads net.core.somaxconn of this network namespace.
-func soMaxConn(procfs string) (int, error) {
-	path := filepath.Join(procfs, "sys/net/core/somaxconn")
-	b, err := os.ReadFile(path)
+// ephemeralPorts reads net.ipv4.ip_local_port_range and ip_local_reserved_ports
+// of this network namespace; they hold for IPv6 too (ip(7)). A kernel without
+// the second reserves none.
+func ephemeralPorts(procfs string) (socket.EphemeralPorts, error) {
+	dir := filepath.Join(procfs, "sys/net/ipv4")
+	ports := socket.EphemeralPorts{PortRange: defaultEphemeralPorts}
+	b, err := os.ReadFile(filepath.Join(dir, "ip_local_port_range"))
 	if err != nil {
-		return 0, err
-	}
-	n, err := strconv.Atoi(strings.TrimSpace(string(b)))
-	if err != nil {
-		return 0, fmt.Errorf("%s: %w", path, err)
-	}
-	return n, nil
-}
-
-// ephemeralPorts reads net.ipv4.ip_local_port_range of this network namespace;
-// it holds for IPv6 too (ip(7)).
-func ephemeralPorts(procfs string) (socket.PortRange, error) {
-	path := filepath.Join(procfs, "sys/net/ipv4/ip_local_port_range")
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return defaultEphemeralPorts, err
+		return ports, err
 	}
 	var r socket.PortRange
 	if _, err := fmt.Sscan(string(b), &r.First, &r.Last); err != nil {
-		return defaultEphemeralPorts, fmt.Errorf("%s: %w", path, err)
+		return ports, fmt.Errorf("%s: %w", filepath.Join(dir, "ip_local_port_range"), err)
 	}
-	return r, nil
+	ports.PortRange = r
+	b, err = os.ReadFile(filepath.Join(dir, "ip_local_reserved_ports"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return ports, nil
+	}
+	if err != nil {
+		return ports, err
+	}
+	if ports.Reserved, err = parsePorts(string(b)); err != nil {
+		return ports, fmt.Errorf("%s: %w", filepath.Join(dir, "ip_local_reserved_ports"), err)
+	}
+	return ports, nil
+}
+
+// parsePorts reads a list such as 8080,20000-20010 (proc_do_large_bitmap in
+// kernel/sysctl.c). An empty one is none.
+func parsePorts(list string) ([]socket.PortRange, error) {
+	var ranges []socket.PortRange
+	for part := range strings.SplitSeq(strings.TrimSpace(list), ",") {
+		if part == "" {
+			continue
+		}
+		first, last, isRange := strings.Cut(part, "-")
+		if !isRange {
+			last = first
+		}
+		from, err := strconv.ParseUint(first, 10, 16)
+		if err != nil {
+			return nil, err
+		}
+		to, err := strconv.ParseUint(last, 10, 16)
+		if err != nil {
+			return nil, err
+		}
+		ranges = append(ranges, socket.PortRange{First: uint16(from), Last: uint16(to)})
+	}
+	return ranges, nil
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/port-exporter/port_exporter/internal/socket"
@@ -39,22 +40,13 @@ func TestOpen(t *testing.T) {
 	}
 }
 
-func TestSoMaxConn(t *testing.T) {
-	if n, err := soMaxConn("/proc"); err != nil || n < 1 {
-		t.Errorf("somaxconn is %d, %v", n, err)
-	}
-	if _, err := soMaxConn(t.TempDir()); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("without the file: %v", err)
-	}
-}
-
 func TestEphemeralPorts(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "sys/net/ipv4/ip_local_port_range")
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if r, err := ephemeralPorts(dir); err == nil || r != defaultEphemeralPorts {
+	if r, err := ephemeralPorts(dir); err == nil || r.PortRange != defaultEphemeralPorts {
 		t.Errorf("without the file: %v, %v", r, err)
 	}
 	for text, want := range map[string]socket.PortRange{
@@ -64,8 +56,25 @@ func TestEphemeralPorts(t *testing.T) {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if r, err := ephemeralPorts(dir); r != want || (err == nil) != (want != defaultEphemeralPorts) {
+		if r, err := ephemeralPorts(dir); r.PortRange != want || r.Reserved != nil || (err == nil) != (want != defaultEphemeralPorts) {
 			t.Errorf("%q: %v, %v", text, r, err)
+		}
+	}
+	if err := os.WriteFile(path, []byte("10000 30000"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	reserved := filepath.Join(filepath.Dir(path), "ip_local_reserved_ports")
+	for text, want := range map[string][]socket.PortRange{
+		"x\n": nil, "1,x\n": nil, "1-\n": nil, "70000\n": nil,
+		"\n": {}, "8080\n": {{First: 8080, Last: 8080}},
+		"8080,20000-20010\n": {{First: 8080, Last: 8080}, {First: 20000, Last: 20010}},
+	} {
+		if err := os.WriteFile(reserved, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		r, err := ephemeralPorts(dir)
+		if !slices.Equal(r.Reserved, want) || (err == nil) != (want != nil) {
+			t.Errorf("reserved %q: %v, %v", text, r, err)
 		}
 	}
 }

@@ -15,14 +15,14 @@ import (
 // changed is not seen. macOS and Windows have the dynamic range of RFC 6335,
 // FreeBSD net.inet.ip.portrange (IPPORT_EPHEMERALFIRST in netinet/in.h),
 // OpenBSD net.inet.ip.portfirst and portlast (sysctl(2)).
-func ephemeralPorts() (socket.PortRange, error) {
+func ephemeralPorts() (socket.EphemeralPorts, error) {
 	switch runtime.GOOS {
 	case "freebsd":
-		return socket.PortRange{First: 10000, Last: 65535}, nil
+		return socket.EphemeralPorts{PortRange: socket.PortRange{First: 10000, Last: 65535}}, nil
 	case "openbsd":
-		return socket.PortRange{First: 1024, Last: 49151}, nil
+		return socket.EphemeralPorts{PortRange: socket.PortRange{First: 1024, Last: 49151}}, nil
 	default:
-		return socket.PortRange{First: 49152, Last: 65535}, nil
+		return socket.EphemeralPorts{PortRange: socket.PortRange{First: 49152, Last: 65535}}, nil
 	}
 }
 

@@ -1,0 +1,53 @@
+// Package kernel reads the limits that the kernel sets to sockets, what is used
+// of them, and its own counters of what went wrong.
+package kernel
+
+// Stats are limits, uses and counters. What this kernel does not tell is nil.
+//
+// Those of the first group are of the network namespace, those of the second of
+// the whole host. The files are described in
+// Documentation/networking/ip-sysctl.rst, nf_conntrack-sysctl.rst and
+// snmp_counter.rst of the kernel.
+type Stats struct {
+	SoMaxConn      *float64 // sys/net/core/somaxconn
+	MaxSynBacklog  *float64 // sys/net/ipv4/tcp_max_syn_backlog
+	TimeWaitLimit  *float64 // sys/net/ipv4/tcp_max_tw_buckets
+	Conntrack      *float64 // sys/net/netfilter/nf_conntrack_count
+	ConntrackLimit *float64 // sys/net/netfilter/nf_conntrack_max
+	Netstat        Netstat
+	Snmp           Snmp
+	UDP, UDP6      UDP
+
+	Orphans        *float64 // TCP orphan of net/sockstat
+	OrphanLimit    *float64 // sys/net/ipv4/tcp_max_orphans
+	Memory         *float64 // TCP mem of net/sockstat, in bytes
+	MemoryPressure *float64 // the second figure of sys/net/ipv4/tcp_mem, in bytes
+	MemoryLimit    *float64 // the third one
+}
+
+// Netstat are counters of the TcpExt lines of net/netstat.
+type Netstat struct {
+	ListenOverflows   *float64
+	ListenDrops       *float64
+	TimeWaitOverflow  *float64
+	SynRetransmits    *float64
+	SynCookiesSent    *float64
+	SynQueueFullDrops *float64 // TCPReqQFullDrop
+	AbortOnMemory     *float64
+}
+
+// Snmp are counters of the Tcp lines of net/snmp.
+type Snmp struct {
+	AttemptFails *float64
+	EstabResets  *float64
+	RetransSegs  *float64
+	ResetsSent   *float64 // OutRsts
+}
+
+// UDP are counters of the Udp lines of net/snmp, and of the Udp6 lines of
+// net/snmp6.
+type UDP struct {
+	NoPorts     *float64
+	ReceiveFull *float64 // RcvbufErrors
+	SendFull    *float64 // SndbufErrors
+}

@@ -1,0 +1,182 @@
+package kernel
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/prometheus/procfs"
+)
+
+// Read reads the files below procfs, of the network namespace of the process.
+// A file that is not there leaves its figures nil: namespaces other than the
+// first have no host-wide limits, and conntrack may not be loaded. The error
+// names each file that cannot be read or understood.
+func Read(proc string) (*Stats, error) {
+	s := &Stats{}
+	r := reader{proc: proc}
+	r.number("sys/net/core/somaxconn", &s.SoMaxConn)
+	r.number("sys/net/ipv4/tcp_max_syn_backlog", &s.MaxSynBacklog)
+	r.number("sys/net/ipv4/tcp_max_tw_buckets", &s.TimeWaitLimit)
+	r.number("sys/net/ipv4/tcp_max_orphans", &s.OrphanLimit)
+	r.number("sys/net/netfilter/nf_conntrack_count", &s.Conntrack)
+	r.number("sys/net/netfilter/nf_conntrack_max", &s.ConntrackLimit)
+	r.numbers("sys/net/ipv4/tcp_mem", new(*float64), &s.MemoryPressure, &s.MemoryLimit)
+	inBytes(s.MemoryPressure)
+	inBytes(s.MemoryLimit)
+
+	files, err := procfs.NewFS(proc)
+	if err != nil {
+		return nil, err
+	}
+	r.note("net/sockstat", s.readSockstat(files))
+	self, err := files.Self()
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", filepath.Join(proc, "self"), err)
+	}
+	r.note("self/net/netstat", s.readNetstat(self))
+	r.note("self/net/netstat", s.readAbortOnMemory(proc))
+	r.note("self/net/snmp", s.readSnmp(self))
+	r.note("self/net/snmp6", s.readSnmp6(self))
+	if len(r.faults) > 0 {
+		return nil, errors.Join(r.faults...)
+	}
+	return s, nil
+}
+
+// reader reads files, and notes those that it cannot.
+type reader struct {
+	proc   string
+	faults []error
+}
+
+// note keeps the error of a file, unless it is that there is no such file.
+func (r *reader) note(name string, err error) {
+	if err == nil || errors.Is(err, fs.ErrNotExist) {
+		return
+	}
+	if _, named := errors.AsType[*fs.PathError](err); !named {
+		err = fmt.Errorf("%s: %w", filepath.Join(r.proc, name), err)
+	}
+	r.faults = append(r.faults, err)
+}
+
+func (r *reader) number(name string, into **float64) { r.numbers(name, into) }
+
+// numbers reads a file of as many whole numbers as there are to fill.
+func (r *reader) numbers(name string, into ...**float64) {
+	b, err := os.ReadFile(filepath.Join(r.proc, name))
+	if err != nil {
+		r.note(name, err)
+		return
+	}
+	words := strings.Fields(string(b))
+	if len(words) != len(into) {
+		r.note(name, fmt.Errorf("%d numbers, want %d", len(words), len(into)))
+		return
+	}
+	for i, word := range words {
+		n, err := strconv.ParseUint(word, 10, 64)
+		if err != nil {
+			r.note(name, err)
+			return
+		}
+		*into[i] = new(float64(n))
+	}
+}
+
+// inBytes turns a number of pages, if there is one, into bytes.
+func inBytes(pages *float64) {
+	if pages != nil {
+		*pages *= float64(os.Getpagesize())
+	}
+}
+
+func (s *Stats) readSockstat(files procfs.FS) error {
+	stat, err := files.NetSockstat()
+	if err != nil {
+		return err
+	}
+	for _, p := range stat.Protocols {
+		if p.Protocol == "TCP" {
+			s.Orphans, s.Memory = number(p.Orphan), number(p.Mem)
+			inBytes(s.Memory)
+		}
+	}
+	return nil
+}
+
+func number(n *int) *float64 {
+	if n == nil {
+		return nil
+	}
+	return new(float64(*n))
+}
+
+func (s *Stats) readNetstat(self procfs.Proc) error {
+	stat, err := self.Netstat()
+	if err != nil {
+		return err
+	}
+	s.Netstat = Netstat{
+		ListenOverflows:   stat.ListenOverflows,
+		ListenDrops:       stat.ListenDrops,
+		TimeWaitOverflow:  stat.TCPTimeWaitOverflow,
+		SynRetransmits:    stat.TCPSynRetrans,
+		SynCookiesSent:    stat.SyncookiesSent,
+		SynQueueFullDrops: stat.TCPReqQFullDrop,
+	}
+	return nil
+}
+
+// readAbortOnMemory reads the one counter that procfs (0.22 and 0.23) declares
+// and never fills: a line of names is followed by a line of their values.
+func (s *Stats) readAbortOnMemory(proc string) error {
+	b, err := os.ReadFile(filepath.Join(proc, "self/net/netstat"))
+	if err != nil {
+		return err
+	}
+	lines := strings.Split(string(b), "\n")
+	for i := 0; i+1 < len(lines); i += 2 {
+		names, values := strings.Fields(lines[i]), strings.Fields(lines[i+1])
+		at := slices.Index(names, "TCPAbortOnMemory")
+		if at < 0 || at >= len(values) {
+			continue
+		}
+		n, err := strconv.ParseFloat(values[at], 64)
+		if err != nil {
+			return err
+		}
+		s.Netstat.AbortOnMemory = &n
+	}
+	return nil
+}
+
+func (s *Stats) readSnmp(self procfs.Proc) error {
+	stat, err := self.Snmp()
+	if err != nil {
+		return err
+	}
+	s.Snmp = Snmp{
+		AttemptFails: stat.AttemptFails,
+		EstabResets:  stat.EstabResets,
+		RetransSegs:  stat.RetransSegs,
+		ResetsSent:   stat.OutRsts,
+	}
+	s.UDP = UDP{NoPorts: stat.Udp.NoPorts, ReceiveFull: stat.Udp.RcvbufErrors, SendFull: stat.Udp.SndbufErrors}
+	return nil
+}
+
+func (s *Stats) readSnmp6(self procfs.Proc) error {
+	stat, err := self.Snmp6()
+	if err != nil {
+		return err
+	}
+	s.UDP6 = UDP{NoPorts: stat.Udp6.NoPorts, ReceiveFull: stat.Udp6.RcvbufErrors, SendFull: stat.Udp6.SndbufErrors}
+	return nil
+}

@@ -1,0 +1,81 @@
+package socket
+
+import (
+	"cmp"
+	"math"
+	"slices"
+	"sync"
+	"time"
+)
+
+// How firmly a ranking holds to its choice: a newcomer must weigh more than
+// rankingMargin times the recent peak of what it takes the place of, and that
+// peak halves in rankingHalfLife.
+const (
+	rankingMargin   = 1.25
+	rankingHalfLife = 10 * time.Minute
+)
+
+// Ranking chooses the heaviest of many, scrape after scrape, and changes its
+// mind seldom: what weighs about the same must not take turns, for each turn
+// ends a series and begins another. It remembers what it chose last, no more.
+// It is safe for concurrent use.
+type Ranking[K comparable] struct {
+	now func() time.Time
+
+	mu    sync.Mutex
+	at    time.Time
+	peaks map[K]float64 // of those that were chosen last
+}
+
+// NewRanking returns a ranking that has chosen nothing yet and reads the time
+// from now.
+func NewRanking[K comparable](now func() time.Time) *Ranking[K] {
+	return &Ranking[K]{now: now, peaks: map[K]float64{}}
+}
+
+// Candidate is something to choose.
+type Candidate[K comparable] struct {
+	Key    K
+	Weight int
+	// Floor is the least weight with which it can be chosen; half of it will do
+	// for what was chosen last.
+	Floor int
+}
+
+// Choose returns the keys of the n heaviest candidates. Of those that weigh the
+// same, the first in the list come first.
+func (r *Ranking[K]) Choose(candidates []Candidate[K], n int) map[K]bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now := r.now()
+	fade := math.Exp2(-float64(now.Sub(r.at)) / float64(rankingHalfLife))
+
+	type ranked struct {
+		key        K
+		peak, rank float64
+	}
+	var all []ranked
+	for _, c := range candidates {
+		weight := float64(c.Weight)
+		old, held := r.peaks[c.Key]
+		switch {
+		case held && 2*c.Weight >= c.Floor:
+			peak := max(weight, old*fade)
+			all = append(all, ranked{c.Key, peak, peak * rankingMargin})
+		case c.Weight >= c.Floor:
+			all = append(all, ranked{c.Key, weight, weight})
+		}
+	}
+	slices.SortStableFunc(all, func(a, b ranked) int { return cmp.Compare(b.rank, a.rank) })
+	all = all[:min(n, len(all))]
+
+	chosen := make(map[K]bool, len(all))
+	clear(r.peaks)
+	for _, c := range all {
+		chosen[c.key] = true
+		r.peaks[c.key] = c.peak
+	}
+	r.at = now
+	return chosen
+}

@@ -1,0 +1,36 @@
+package main
+
+import (
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/port-exporter/port_exporter/collector"
+	"github.com/port-exporter/port_exporter/config"
+	"github.com/port-exporter/port_exporter/internal/names"
+	"github.com/port-exporter/port_exporter/internal/socket"
+)
+
+// watched returns what tells the watched destinations of a configuration, with
+// the addresses that their host names have. It begins to look them up at once.
+func watched(d config.Destinations) func() collector.Watched {
+	book := names.New(d.Hosts(), net.DefaultResolver.LookupNetIP, time.Now)
+	book.Answers()
+	return func() collector.Watched {
+		answers := book.Answers()
+		w := collector.Watched{Lookups: map[string]bool{}}
+		for _, watched := range d.Watched {
+			if watched.Host == "" {
+				w.Destinations = append(w.Destinations, socket.Watched{Network: watched.Network, Ports: watched.Ports})
+			}
+			for _, address := range answers[watched.Host].Addresses {
+				one := netip.PrefixFrom(address.WithZone(""), address.BitLen())
+				w.Destinations = append(w.Destinations, socket.Watched{Network: one, Ports: watched.Ports})
+			}
+		}
+		for host, answer := range answers {
+			w.Lookups[host] = answer.Err == nil
+		}
+		return w
+	}
+}
