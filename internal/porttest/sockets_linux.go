@@ -73,6 +73,46 @@ func Dial(t testing.TB, remote string, options ...Option) int {
 	return fd
 }
 
+// TryDial is Dial where connect(2) may fail. The socket is closed with the test,
+// or by the caller.
+func TryDial(t testing.TB, remote string, options ...Option) (fd int, err error) {
+	t.Helper()
+	fd = open(t, unix.SOCK_STREAM, 0, netip.MustParseAddrPort(remote), options)
+	return fd, unix.Connect(fd, sockaddr(netip.MustParseAddrPort(remote)))
+}
+
+// LeaveTimeWait makes n connections to a listener that the client closes first,
+// so that its ends stay in TIME_WAIT, to the addresses that remote gives for
+// each, and closes every descriptor. Options are set on the client.
+func LeaveTimeWait(t testing.TB, listener, n int, remote func(i int) netip.AddrPort, options ...Option) {
+	t.Helper()
+	for i := range n {
+		to := remote(i)
+		domain := unix.AF_INET
+		if to.Addr().Is6() {
+			domain = unix.AF_INET6
+		}
+		client, err := unix.Socket(domain, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			t.Fatalf("socket %d: %v", i, err)
+		}
+		for _, option := range options {
+			if err := option(client); err != nil {
+				t.Fatalf("set socket option: %v", err)
+			}
+		}
+		if err := unix.Connect(client, sockaddr(to)); err != nil {
+			t.Fatalf("connect %d to %v: %v", i, to, err)
+		}
+		server, _, err := unix.Accept4(listener, unix.SOCK_CLOEXEC)
+		if err != nil {
+			t.Fatalf("accept %d: %v", i, err)
+		}
+		_ = unix.Close(client)
+		_ = unix.Close(server)
+	}
+}
+
 // DialFrom is Dial from a local address.
 func DialFrom(t testing.TB, local, remote string, options ...Option) int {
 	t.Helper()
@@ -136,13 +176,28 @@ func LocalAddr(t testing.TB, fd int) netip.AddrPort {
 	if err != nil {
 		t.Fatalf("getsockname: %v", err)
 	}
+	return addrPort(t, name)
+}
+
+// RemoteAddr returns the other end of a connected socket.
+func RemoteAddr(t testing.TB, fd int) netip.AddrPort {
+	t.Helper()
+	name, err := unix.Getpeername(fd)
+	if err != nil {
+		t.Fatalf("getpeername: %v", err)
+	}
+	return addrPort(t, name)
+}
+
+func addrPort(t testing.TB, name unix.Sockaddr) netip.AddrPort {
+	t.Helper()
 	switch name := name.(type) {
 	case *unix.SockaddrInet4:
 		return netip.AddrPortFrom(netip.AddrFrom4(name.Addr), uint16(name.Port))
 	case *unix.SockaddrInet6:
 		return netip.AddrPortFrom(netip.AddrFrom16(name.Addr).Unmap(), uint16(name.Port))
 	default:
-		t.Fatalf("getsockname: %T", name)
+		t.Fatalf("a name of the kind %T", name)
 		panic("unreachable")
 	}
 }
