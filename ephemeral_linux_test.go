@@ -233,3 +233,32 @@ func TestManyDestinationsInNamespace(t *testing.T) {
 		t.Errorf("resident memory %.1f MB at 200,000 destinations, want less than 40", many[resident]/1e6)
 	}
 }
+
+// TestWatchedHostNameInNamespace watches a name that /etc/hosts knows, and one
+// that nobody does.
+func TestWatchedHostNameInNamespace(t *testing.T) {
+	porttest.Namespace(t)
+	porttest.Listen(t, "127.0.0.1:5432", 64)
+	porttest.Dial(t, "127.0.0.1:5432")
+	config := filepath.Join(t.TempDir(), "c.yml")
+	text := "destinations:\n  watch:\n    - {address: localhost, ports: 5432}\n    - {address: nowhere.invalid}\n"
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	startInNamespace(t, "port_exporter", "--config.file="+config)
+	const (
+		found    = `port_ephemeral_destination_lookup_success{hostname="localhost"}`
+		notFound = `port_ephemeral_destination_lookup_success{hostname="nowhere.invalid"}`
+	)
+	var got map[string]float64
+	for range 100 { // a name server may have to be waited for
+		got = scrape(t, "port_ephemeral")
+		if _, asked := got[notFound]; asked {
+			break
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	if value, asked := got[notFound]; !asked || value != 0 || got[found] != 1 || got[used("127.0.0.1:5432")] != 1 {
+		t.Errorf("got %v", got)
+	}
+}

@@ -28,7 +28,7 @@ type method struct {
 // kernel's on its behalf, and that of the processes it starts), also as a
 // multiple of the floor. Rounds are few on purpose: TIME_WAIT lasts a minute.
 func BenchmarkDump(b *testing.B) {
-	fill(b, *sockets)
+	startMakers(b, *sockets).fill(b, *sockets)
 	source, err := sockdiag.New(b.Context())
 	if err != nil {
 		b.Fatal(err)

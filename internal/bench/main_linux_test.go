@@ -2,6 +2,7 @@ package bench
 
 import (
 	"bufio"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -36,7 +37,7 @@ func TestMain(m *testing.M) {
 	role := os.Getenv(roleVariable)
 	switch {
 	case role == roleMaker:
-		exitOn(makeSockets(flag.Arg(0), flag.Arg(1)))
+		exitOn(makeSockets(flag.Arg(0)))
 	case role == roleOuter:
 		// As many buckets as a 24 GiB host has.
 		exitOn(os.WriteFile("/proc/sys/net/ipv4/tcp_child_ehash_entries", []byte("262144"), 0))
@@ -75,15 +76,22 @@ func inNewNamespace(role string) error {
 // on descriptors.
 const perMaker = 16_000
 
-// fill starts processes that hold n sockets of a realistic mix in this
-// namespace until the benchmark ends: 70 % established, 20 % TIME_WAIT, the
-// rest half closed; half IPv4, half IPv6; a listener for each process.
-func fill(b *testing.B, n int) {
+// makers are processes that hold sockets in this namespace until the benchmark
+// ends.
+type makers []maker
+
+type maker struct {
+	say  io.Writer
+	hear *bufio.Reader
+}
+
+// startMakers starts as many processes as it takes to hold n sockets, each with a
+// listener of its own: half of them IPv4, half IPv6.
+func startMakers(b *testing.B, n int) makers {
 	b.Helper()
-	for i := 0; n > 0; i++ {
-		share := min(n, perMaker)
-		n -= share
-		cmd := exec.Command("/proc/self/exe", strconv.Itoa(i), strconv.Itoa(share))
+	var all makers
+	for i := range (n + perMaker - 1) / perMaker {
+		cmd := exec.Command("/proc/self/exe", strconv.Itoa(i))
 		cmd.Env = append(os.Environ(), roleVariable+"="+roleMaker)
 		cmd.Stderr = os.Stderr
 		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
@@ -102,20 +110,39 @@ func fill(b *testing.B, n int) {
 			_ = stdin.Close()
 			_ = cmd.Wait()
 		})
-		if _, err := bufio.NewReader(stdout).ReadString('\n'); err != nil {
+		all = append(all, maker{stdin, bufio.NewReader(stdout)})
+	}
+	return all
+}
+
+// fill has them hold n sockets of a realistic mix: 70 % established, 10 % half
+// closed, 20 % in TIME_WAIT, which come last, for they last a minute.
+func (all makers) fill(b *testing.B, n int) {
+	b.Helper()
+	share := n / len(all)
+	all.order(b, "established", share*7/10)
+	all.order(b, "half_closed", share/10)
+	all.order(b, "time_wait", share/5)
+}
+
+// order has each of them hold so many sockets of a kind, and waits until they do.
+func (all makers) order(b *testing.B, kind string, n int) {
+	b.Helper()
+	for i, m := range all {
+		if _, err := fmt.Fprintf(m.say, "%s %d\n", kind, n); err != nil {
+			b.Fatalf("maker %d: %v", i, err)
+		}
+	}
+	for i, m := range all {
+		if _, err := m.hear.ReadString('\n'); err != nil {
 			b.Fatalf("maker %d: %v", i, err)
 		}
 	}
 }
 
-// makeSockets is the maker: it makes the sockets, says so with a line, and
-// holds them until its standard input ends.
-func makeSockets(index, count string) error {
+// makeSockets is a maker: it does what it is told until its standard input ends.
+func makeSockets(index string) error {
 	i, err := strconv.Atoi(index)
-	if err != nil {
-		return err
-	}
-	n, err := strconv.Atoi(count)
 	if err != nil {
 		return err
 	}
@@ -123,55 +150,73 @@ func makeSockets(index, count string) error {
 	if i%2 == 1 {
 		address = netip.AddrPortFrom(netip.IPv6Loopback(), uint16(8000+i))
 	}
-	if err := makeConnections(address, n); err != nil {
+	s, err := listenOn(address)
+	if err != nil {
 		return fmt.Errorf("%s: %w", address, err)
 	}
-	fmt.Println("made")
-	_, _ = io.Copy(io.Discard, os.Stdin)
-	return nil
+	made := map[string]int{}
+	for {
+		var kind string
+		var n int
+		if _, err := fmt.Scanln(&kind, &n); errors.Is(err, io.EOF) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		if kind == "time_wait" { // those of the last time may be gone
+			made[kind] = 0
+		}
+		for made[kind] < n {
+			sockets, err := s.connect(kind)
+			if err != nil {
+				return fmt.Errorf("%s: %s: %w", address, kind, err)
+			}
+			made[kind] += sockets
+		}
+		fmt.Println("made")
+	}
 }
 
-func makeConnections(address netip.AddrPort, n int) error {
-	domain, sockaddr := unix.AF_INET6, unix.Sockaddr(&unix.SockaddrInet6{Port: int(address.Port()), Addr: address.Addr().As16()})
+// service is a listener that connects to itself.
+type service struct {
+	listener, domain int
+	address          unix.Sockaddr
+}
+
+func listenOn(address netip.AddrPort) (*service, error) {
+	s := &service{domain: unix.AF_INET6, address: &unix.SockaddrInet6{Port: int(address.Port()), Addr: address.Addr().As16()}}
 	if address.Addr().Is4() {
-		domain, sockaddr = unix.AF_INET, &unix.SockaddrInet4{Port: int(address.Port()), Addr: address.Addr().As4()}
+		s.domain, s.address = unix.AF_INET, &unix.SockaddrInet4{Port: int(address.Port()), Addr: address.Addr().As4()}
 	}
-	listener, err := unix.Socket(domain, unix.SOCK_STREAM, 0)
+	var err error
+	if s.listener, err = unix.Socket(s.domain, unix.SOCK_STREAM, 0); err != nil {
+		return nil, err
+	}
+	if err := unix.Bind(s.listener, s.address); err != nil {
+		return nil, err
+	}
+	return s, unix.Listen(s.listener, 16)
+}
+
+// connect makes one connection and returns how many sockets it leaves.
+func (s *service) connect(kind string) (sockets int, err error) {
+	client, err := unix.Socket(s.domain, unix.SOCK_STREAM, 0)
 	if err != nil {
-		return err
+		return 0, err
 	}
-	if err := unix.Bind(listener, sockaddr); err != nil {
-		return err
+	if err := unix.Connect(client, s.address); err != nil {
+		return 0, err
 	}
-	if err := unix.Listen(listener, 16); err != nil {
-		return err
+	server, _, err := unix.Accept(s.listener)
+	if err != nil {
+		return 0, err
 	}
-	timeWait, halfClosed := n/5, n/10
-	for made := 1; made < n; {
-		client, err := unix.Socket(domain, unix.SOCK_STREAM, 0)
-		if err != nil {
-			return err
-		}
-		if err := unix.Connect(client, sockaddr); err != nil {
-			return err
-		}
-		server, _, err := unix.Accept(listener)
-		if err != nil {
-			return err
-		}
-		switch {
-		case timeWait > 0:
-			timeWait--
-			made++
-			_ = unix.Close(server)
-			_ = unix.Close(client)
-		case halfClosed > 0:
-			halfClosed -= 2
-			made += 2
-			_ = unix.Shutdown(server, unix.SHUT_WR)
-		default:
-			made += 2
-		}
+	switch kind {
+	case "time_wait":
+		return 1, errors.Join(unix.Close(server), unix.Close(client))
+	case "half_closed":
+		return 2, unix.Shutdown(server, unix.SHUT_WR)
+	default:
+		return 2, nil
 	}
-	return nil
 }

@@ -12,7 +12,8 @@ import (
 
 const (
 	maxAge  = time.Minute     // of an answer, before it is asked for again
-	timeout = 5 * time.Second // of a round of questions
+	timeout = 5 * time.Second // of a question
+	atOnce  = 16              // questions
 )
 
 // Lookup finds the addresses of a host, as net.Resolver.LookupNetIP does.
@@ -59,14 +60,22 @@ func (b *Book) Answers() map[string]Answer {
 	return answers
 }
 
-// ask asks for each host, one after the other, for a few seconds at most.
+// ask asks for each host, a few at a time, so that a name server that does not
+// answer for one does not keep the others from being found.
 func (b *Book) ask() {
-	ctx, cancel := context.WithTimeout(context.Background(), timeout)
-	defer cancel()
+	var asking sync.WaitGroup
+	slots := make(chan struct{}, atOnce)
 	for _, host := range b.hosts {
-		addresses, err := b.lookup(ctx, "ip", host)
-		b.note(host, addresses, err)
+		slots <- struct{}{}
+		asking.Go(func() {
+			defer func() { <-slots }()
+			ctx, cancel := context.WithTimeout(context.Background(), timeout)
+			defer cancel()
+			addresses, err := b.lookup(ctx, "ip", host)
+			b.note(host, addresses, err)
+		})
 	}
+	asking.Wait()
 	b.mu.Lock()
 	b.asking = false
 	b.mu.Unlock()
