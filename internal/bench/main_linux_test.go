@@ -43,6 +43,7 @@ func TestMain(m *testing.M) {
 		exitOn(os.WriteFile("/proc/sys/net/ipv4/tcp_child_ehash_entries", []byte("262144"), 0))
 		exitOn(inNewNamespace(roleInner))
 	case role == roleInner:
+		exitOn(os.WriteFile("/proc/sys/net/ipv4/tcp_max_tw_buckets", []byte("1000000"), 0))
 		lo, err := netlink.LinkByName("lo")
 		exitOn(err)
 		exitOn(netlink.LinkSetUp(lo))
@@ -190,6 +191,9 @@ func listenOn(address netip.AddrPort) (*service, error) {
 	}
 	var err error
 	if s.listener, err = unix.Socket(s.domain, unix.SOCK_STREAM, 0); err != nil {
+		return nil, err
+	}
+	if err := unix.SetsockoptInt(s.listener, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
 		return nil, err
 	}
 	if err := unix.Bind(s.listener, s.address); err != nil {
