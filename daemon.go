@@ -4,8 +4,10 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,6 +20,7 @@ import (
 
 	"github.com/port-exporter/port_exporter/collector"
 	"github.com/port-exporter/port_exporter/config"
+	"github.com/port-exporter/port_exporter/internal/names"
 	"github.com/port-exporter/port_exporter/internal/system"
 	"github.com/port-exporter/port_exporter/internal/web"
 )
@@ -28,6 +31,7 @@ type daemon struct {
 	flags  *flags
 	system *system.System
 	memory *collector.Memory
+	names  *names.Book // of watched destinations
 	logger *slog.Logger
 
 	reloading sync.Mutex
@@ -47,6 +51,7 @@ func newDaemon(ctx context.Context, f *flags) (*daemon, error) {
 	d := &daemon{
 		flags:  f,
 		memory: collector.NewMemory(time.Now),
+		names:  names.New(net.DefaultResolver.LookupNetIP, time.Now),
 		logger: promslog.New(f.log),
 		success: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "port_config_last_reload_successful",
@@ -65,7 +70,7 @@ func newDaemon(ctx context.Context, f *flags) (*daemon, error) {
 		d.logger.Warn("sock_diag is not available, reading /proc/net: slower, and without accept queue limits and drops", "err", why)
 	}
 	if r, err := d.system.EphemeralPorts(); err != nil {
-		d.logger.Warn("ephemeral port range cannot be read, using the default", "first", r.First, "last", r.Last, "err", err)
+		d.logger.Warn("ephemeral ports cannot be read, going on with these", "first", r.First, "last", r.Last, "reserved", len(r.Reserved), "err", err)
 	}
 	return d, d.load()
 }
@@ -82,6 +87,10 @@ func (d *daemon) build() (*state, error) {
 			disabled = append(disabled, name)
 		}
 	}
+	var watch func() collector.Watched
+	if !slices.Contains(disabled, "ephemeral") { // else no name is looked up
+		watch = watched(c.Destinations, d.names)
+	}
 	return &state{config: c, exporter: collector.New(collector.Options{
 		Source:         d.system.Source,
 		SourceName:     d.system.Name,
@@ -90,7 +99,7 @@ func (d *daemon) build() (*state, error) {
 		Owners:         d.system.Owners,
 		UnixListeners:  d.system.UnixListeners,
 		KernelStats:    d.system.KernelStats,
-		Watched:        watched(c.Destinations),
+		Watched:        watch,
 		Policy:         c.Policy,
 		Limits: collector.Limits{
 			Listeners:           c.Limits.Listeners,
@@ -120,6 +129,7 @@ func (d *daemon) load() error {
 		d.logger.Warn("configuration", "warning", warning)
 	}
 	d.current.Store(s)
+	d.names.Keep(s.config.Destinations.Hosts())
 	d.success.Set(1)
 	d.loadedAt.SetToCurrentTime()
 	return nil

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
 	"github.com/port-exporter/port_exporter/internal/porttest"
@@ -234,6 +235,77 @@ func TestManyDestinationsInNamespace(t *testing.T) {
 	}
 }
 
+// TestBoundClientsInNamespace takes ports with bind() before connect(), which holds
+// them towards everybody: the figure for the host is full, that of the other
+// destination is not.
+func TestBoundClientsInNamespace(t *testing.T) {
+	porttest.Namespace(t)
+	porttest.Sysctl(t, "net/ipv4/ip_local_port_range", "40000 40009")
+	porttest.Listen(t, "127.0.0.1:81", 64)
+	porttest.Listen(t, "127.0.0.1:82", 64)
+	for range 10 {
+		porttest.DialFrom(t, "127.0.0.1:0", "127.0.0.1:81", porttest.WithoutReuse)
+	}
+	if _, err := porttest.TryDial(t, "127.0.0.1:82"); !errors.Is(err, unix.EADDRNOTAVAIL) {
+		t.Fatalf("to the other: %v, want EADDRNOTAVAIL", err)
+	}
+	startInNamespace(t, "port_exporter")
+	porttest.Sysctl(t, "net/ipv4/ip_local_port_range", "40000 40010") // one more, for the scrape
+	got := scrape(t, "port_ephemeral")
+	if got[used("127.0.0.1:81")] != 10 || got[used("127.0.0.1:82")] != 0 || got[`port_ephemeral_ports_used{protocol="tcp"}`] != 11 || got[`port_ephemeral_ports{netns=""}`] != 11 {
+		t.Errorf("got %v", got)
+	}
+}
+
+// TestDestinationsOfTheConfigurationInNamespace holds the keys of the
+// configuration to what they do, and reloads them.
+func TestDestinationsOfTheConfigurationInNamespace(t *testing.T) {
+	porttest.Namespace(t)
+	porttest.Sysctl(t, "net/ipv4/ip_local_port_range", "40000 40999")
+	porttest.Listen(t, "0.0.0.0:80", 1000)
+	connect := func(to string, n int) {
+		for range n {
+			porttest.Dial(t, to)
+		}
+	}
+	connect("127.0.0.2:80", 300)
+	connect("127.0.0.3:80", 5)
+	connect("127.0.1.1:80", 4)
+	connect("127.0.1.2:80", 3)
+	connect("127.0.1.3:80", 2)
+	config := filepath.Join(t.TempDir(), "c.yml")
+	write := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	told := func() map[string]float64 {
+		got := scrape(t, "port_ephemeral_destination_ports_used", "port_folded_series")
+		for series := range got {
+			if strings.HasPrefix(series, "port_folded") && !strings.Contains(series, "destination") {
+				delete(got, series)
+			}
+		}
+		return got
+	}
+	const folded = `port_folded_series{metric="port_ephemeral_destination_ports_used"}`
+	write("destinations: {min_share: 0.25, watch: [{address: 127.0.1.0/24}]}\nlimits: {watched_destinations: 2}\n")
+	startInNamespace(t, "port_exporter", "--config.file="+config, "--web.enable-lifecycle")
+	want := map[string]float64{used("127.0.0.2:80"): 300, used("127.0.1.1:80"): 4, used("127.0.1.2:80"): 3, folded: 1}
+	if diff := cmp.Diff(want, told()); diff != "" {
+		t.Errorf("at first (-want +got):\n%s", diff)
+	}
+	write("destinations: {min_share: 0.002, watch: [{address: 127.0.9.9, ports: 80}]}\nlimits: {destinations: 3}\n")
+	if status, body := porttest.Post(t, scrapeAddress, "/-/reload"); status != 200 {
+		t.Fatalf("reload: %d %s", status, body)
+	}
+	want = map[string]float64{used("127.0.0.2:80"): 300, used("127.0.0.3:80"): 5, used("127.0.1.1:80"): 4, used("127.0.9.9:80"): 0, folded: 2}
+	if diff := cmp.Diff(want, told()); diff != "" {
+		t.Errorf("after a reload (-want +got):\n%s", diff)
+	}
+}
+
 // TestWatchedHostNameInNamespace watches a name that /etc/hosts knows, and one
 // that nobody does.
 func TestWatchedHostNameInNamespace(t *testing.T) {
@@ -245,7 +317,7 @@ func TestWatchedHostNameInNamespace(t *testing.T) {
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	startInNamespace(t, "port_exporter", "--config.file="+config)
+	startInNamespace(t, "port_exporter", "--config.file="+config, "--web.enable-lifecycle")
 	const (
 		found    = `port_ephemeral_destination_lookup_success{hostname="localhost"}`
 		notFound = `port_ephemeral_destination_lookup_success{hostname="nowhere.invalid"}`
@@ -260,5 +332,13 @@ func TestWatchedHostNameInNamespace(t *testing.T) {
 	}
 	if value, asked := got[notFound]; !asked || value != 0 || got[found] != 1 || got[used("127.0.0.1:5432")] != 1 {
 		t.Errorf("got %v", got)
+	}
+
+	// A reload asks for no name anew: what is known stays known.
+	if status, body := porttest.Post(t, scrapeAddress, "/-/reload"); status != 200 {
+		t.Fatalf("reload: %d %s", status, body)
+	}
+	if got := scrape(t, "port_ephemeral"); got[found] != 1 || got[used("127.0.0.1:5432")] != 1 {
+		t.Errorf("after a reload: %v", got)
 	}
 }

@@ -1,9 +1,7 @@
 package main
 
 import (
-	"net"
 	"net/netip"
-	"time"
 
 	"github.com/port-exporter/port_exporter/collector"
 	"github.com/port-exporter/port_exporter/config"
@@ -13,18 +11,18 @@ import (
 
 // watched returns what tells the watched destinations of a configuration, with
 // the addresses that their host names have. It begins to look them up at once.
-func watched(d config.Destinations) func() collector.Watched {
-	book := names.New(d.Hosts(), net.DefaultResolver.LookupNetIP, time.Now)
-	book.Answers()
+func watched(d config.Destinations, book *names.Book) func() collector.Watched {
+	hosts := d.Hosts()
+	book.Answers(hosts)
 	return func() collector.Watched {
-		answers := book.Answers()
+		answers := book.Answers(hosts)
 		w := collector.Watched{Lookups: map[string]bool{}}
 		for _, watched := range d.Watched {
 			if watched.Host == "" {
 				w.Destinations = append(w.Destinations, socket.Watched{Network: watched.Network, Ports: watched.Ports})
 			}
 			for _, address := range answers[watched.Host].Addresses {
-				one := netip.PrefixFrom(address.WithZone(""), address.BitLen())
+				one := netip.PrefixFrom(address, address.BitLen())
 				w.Destinations = append(w.Destinations, socket.Watched{Network: one, Ports: watched.Ports})
 			}
 		}

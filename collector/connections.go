@@ -22,7 +22,7 @@ var (
 		"netns", "protocol", "port", "state")
 	synRetransmitting = gauge("port_syn_sent_retransmitting",
 		"Outbound sockets in SYN_SENT that have sent their SYN more than once, by remote port: nobody answers there. "+
-			"Only ports with such sockets; beyond the limit of outbound ports they are \"other\".", "netns", "remote_port")
+			"Only ports with such sockets: those with the most of them, the rest as \"other\".", "netns", "remote_port")
 	inboundReceiveQueue = gauge("port_inbound_receive_queue_bytes",
 		"Bytes that were received and not yet read, over the connections of a listener.", listenerLabels...)
 	inboundSendQueue = gauge("port_inbound_send_queue_bytes",
@@ -78,38 +78,40 @@ func addInbound(out *Output, table *socket.Table, traffic *socket.Traffic) {
 
 func (c connections) addOutbound(out *Output, flows []socket.PortFlow) {
 	always := []socket.State{socket.Established, socket.TimeWait, socket.CloseWait, socket.SynSent}
-	folded := eachPort(flows, c.limits.OutboundPorts, c.memory.outbound, func(port string, flow socket.Flow) {
+	top, rest, folded := socket.Top(flows, c.limits.OutboundPorts, c.memory.outbound)
+	eachPort(top, rest, folded, func(port string, flow socket.Flow) {
 		id := []string{hostNetns, socket.TCP.String(), port}
 		addStates(out, outboundConnections, flow, always, id)
 		if !flow.QueuesUnknown {
 			out.add(outboundReceiveQueue, float64(flow.ReceiveQueue), id...)
 			out.add(outboundSendQueue, float64(flow.SendQueue), id...)
 		}
-		if flow.SynRetransmitting > 0 {
-			out.add(synRetransmitting, float64(flow.SynRetransmitting), hostNetns, port)
-		}
 	})
 	out.fold(outboundConnections, folded)
+
+	top, rest, folded = socket.TopSynRetransmitting(flows, c.limits.OutboundPorts, c.memory.silent)
+	eachPort(top, rest, folded, func(port string, flow socket.Flow) {
+		out.add(synRetransmitting, float64(flow.SynRetransmitting), hostNetns, port)
+	})
+	out.fold(synRetransmitting, folded)
 }
 
 func (c connections) addOrphaned(out *Output, flows []socket.PortFlow) {
-	folded := eachPort(flows, c.limits.OrphanedPorts, c.memory.orphaned, func(port string, flow socket.Flow) {
+	top, rest, folded := socket.Top(flows, c.limits.OrphanedPorts, c.memory.orphaned)
+	eachPort(top, rest, folded, func(port string, flow socket.Flow) {
 		addStates(out, orphanedConnections, flow, nil, []string{hostNetns, socket.TCP.String(), port})
 	})
 	out.fold(orphanedConnections, folded)
 }
 
-// eachPort calls add for the n busiest ports, and for "other" if there are
-// more. It returns how many more.
-func eachPort(flows []socket.PortFlow, n int, ranking *socket.Ranking[uint16], add func(port string, flow socket.Flow)) (folded int) {
-	top, rest, folded := socket.Top(flows, n, ranking)
+// eachPort calls add for each port, and for "other" if some were folded.
+func eachPort(top []socket.PortFlow, rest socket.Flow, folded int, add func(port string, flow socket.Flow)) {
 	for _, f := range top {
 		add(portLabel(f.Port), f.Flow)
 	}
 	if folded > 0 {
 		add(other, rest)
 	}
-	return folded
 }
 
 // addStates adds a flow's count for each state that is always told, and for

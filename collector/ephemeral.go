@@ -13,20 +13,23 @@ import (
 
 var (
 	ephemeralPorts = gauge("port_ephemeral_ports",
-		"Local ports that a client can get: net.ipv4.ip_local_port_range less ip_local_reserved_ports. Each destination has all of them.",
+		"Local ports that a client can get: net.ipv4.ip_local_port_range less ip_local_reserved_ports. Each destination has all of them, "+
+			"but for those that a listener, or a client that called bind() without IP_BIND_ADDRESS_NO_PORT, holds for itself.",
 		"netns")
 	ephemeralPortsUsed = gauge("port_ephemeral_ports_used",
 		"Distinct ports of port_ephemeral_ports that sockets of a protocol have, towards whatever destination. "+
-			"TCP can use a port again for another destination: what runs out is port_ephemeral_destination_ports_used.",
+			"TCP can use a port again for another destination, so what runs out is port_ephemeral_destination_ports_used; "+
+			"but clients that call bind() before connect() run out here.",
 		"netns", "protocol")
 	destinationPortsUsed = gauge("port_ephemeral_destination_ports_used",
-		"Distinct ports of port_ephemeral_ports that TCP sockets, those in TIME_WAIT included, have towards one destination: at "+
-			"port_ephemeral_ports the next connect() fails with EADDRNOTAVAIL. Where there are connections from several local addresses, "+
-			"of the one that has the most. Those destinations that use the most, and those that the configuration watches.",
+		"Distinct ports of port_ephemeral_ports that TCP sockets, those in TIME_WAIT included, have towards one destination: near "+
+			"port_ephemeral_ports connect() fails with EADDRNOTAVAIL, unless net.ipv4.tcp_tw_reuse lets it take those in TIME_WAIT. "+
+			"Where there are connections from several local addresses, of the one that has the most. Those destinations that use the "+
+			"most, and those that the configuration watches.",
 		"netns", "remote_address", "remote_port")
 	destinationUndercount = gauge("port_ephemeral_destination_undercount_ports",
-		"By how much port_ephemeral_destination_ports_used may be too low for a destination that is not watched: "+
-			"0 unless there are more than 16384 destinations.", "netns")
+		"By how much port_ephemeral_destination_ports_used may be too low: 0 unless there are more than 16384 destinations, "+
+			"of which those that are watched have exact counters (4096 one by one, and 4096 in networks).", "netns")
 	destinationLookup = gauge("port_ephemeral_destination_lookup_success",
 		"Whether the last lookup of a watched host name succeeded (1) or not (0); then its last known addresses are watched.", "hostname")
 )
@@ -59,8 +62,7 @@ func (c ephemeral) Collect(_ context.Context, host *Snapshot, out *Output) error
 		out.add(ephemeralPortsUsed, float64(traffic.EphemeralUsed[p]), hostNetns, p.String())
 	}
 	watched := host.Watched()
-	folded := c.addTop(out, traffic) + c.addWatched(out, traffic.Destinations, watched.Destinations)
-	out.fold(destinationPortsUsed, folded)
+	c.addDestinations(out, traffic, watched.Destinations)
 	for _, name := range slices.Sorted(maps.Keys(watched.Lookups)) {
 		out.add(destinationLookup, truth(watched.Lookups[name]), name)
 	}
@@ -68,53 +70,45 @@ func (c ephemeral) Collect(_ context.Context, host *Snapshot, out *Output) error
 	return nil
 }
 
-// addTop adds the destinations that use the most. It returns how many more
-// there are above the share.
-func (c ephemeral) addTop(out *Output, traffic *socket.Traffic) (folded int) {
-	floor := max(1, int(c.limits.DestinationShare*float64(traffic.EphemeralPorts)))
-	var candidates []socket.Candidate[netip.AddrPort]
-	for _, use := range traffic.Destinations {
-		if !use.Watched {
-			candidates = append(candidates, socket.Candidate[netip.AddrPort]{Key: use.Remote, Weight: use.Ports, Floor: floor})
-		}
-	}
-	chosen := c.memory.destinations.Choose(candidates, c.limits.Destinations)
-	for _, use := range traffic.Destinations {
-		switch {
-		case chosen[use.Remote]:
-			addDestination(out, use)
-		case !use.Watched && use.Ports >= floor:
-			folded++
-		}
-	}
-	return folded
-}
-
-// addWatched adds the watched destinations that are in use, and at 0 the others
-// that are named one by one. It returns how many are beyond the limit.
-func (c ephemeral) addWatched(out *Output, uses []socket.DestinationUse, watched []socket.Watched) (folded int) {
+// addDestinations adds the destinations that are watched one by one, at 0 when
+// they are not used; then those of the others that use the most, and those of
+// watched networks that do. What is left of these is folded.
+func (c ephemeral) addDestinations(out *Output, traffic *socket.Traffic, watched []socket.Watched) {
 	told := map[netip.AddrPort]bool{}
-	add := func(use socket.DestinationUse) {
-		switch {
-		case told[use.Remote]:
-		case len(told) == c.limits.WatchedDestinations:
-			folded++
-		default:
-			told[use.Remote] = true
-			addDestination(out, use)
-		}
-	}
-	for _, use := range uses {
-		if use.Watched {
-			add(use)
-		}
+	ports := map[netip.AddrPort]int{}
+	for _, use := range traffic.Destinations {
+		ports[use.Remote] = use.Ports
 	}
 	for _, w := range watched {
-		if remote, single := w.Single(); single {
-			add(socket.DestinationUse{Remote: remote})
+		if remote, single := w.Single(); single && !told[remote] {
+			told[remote] = true
+			addDestination(out, socket.DestinationUse{Remote: remote, Ports: ports[remote]})
 		}
 	}
-	return folded
+	others := slices.DeleteFunc(slices.Clone(traffic.Destinations), func(use socket.DestinationUse) bool { return told[use.Remote] })
+
+	floor := max(1, int(c.limits.DestinationShare*float64(traffic.EphemeralPorts)))
+	top := choose(c.memory.destinations, others, c.limits.Destinations, floor)
+	inNetworks := slices.DeleteFunc(slices.Clone(others), func(use socket.DestinationUse) bool { return !use.Watched })
+	most := choose(c.memory.watched, inNetworks, c.limits.WatchedDestinations, 0)
+	folded := 0
+	for _, use := range others {
+		switch {
+		case top[use.Remote], most[use.Remote]:
+			addDestination(out, use)
+		case use.Watched, use.Ports >= floor:
+			folded++
+		}
+	}
+	out.fold(destinationPortsUsed, folded)
+}
+
+func choose(ranking *socket.Ranking[netip.AddrPort], uses []socket.DestinationUse, n, floor int) map[netip.AddrPort]bool {
+	candidates := make([]socket.Candidate[netip.AddrPort], len(uses))
+	for i, use := range uses {
+		candidates[i] = socket.Candidate[netip.AddrPort]{Key: use.Remote, Weight: use.Ports, Floor: floor}
+	}
+	return ranking.Choose(candidates, n)
 }
 
 func addDestination(out *Output, use socket.DestinationUse) {

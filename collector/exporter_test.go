@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/prometheus/common/expfmt"
@@ -230,14 +231,12 @@ func clients(from, to string, n int) []socket.Socket {
 	return all
 }
 
-// storyWatched are a network, a single destination that is not used, and a
-// fourth one, beyond the limit.
+// storyWatched are a network, a single destination, and one that is not used.
 var storyWatched = Watched{
 	Destinations: []socket.Watched{
 		{Network: netip.MustParsePrefix("203.0.113.0/24")},
 		{Network: netip.MustParsePrefix("2001:db8::9/128"), Ports: []socket.PortRange{{First: 443, Last: 443}}},
 		{Network: netip.MustParsePrefix("192.0.2.1/32"), Ports: []socket.PortRange{{First: 25, Last: 25}}},
-		{Network: netip.MustParsePrefix("192.0.2.2/32"), Ports: []socket.PortRange{{First: 25, Last: 25}}},
 	},
 	Lookups: map[string]bool{"mail.example.com": true, "gone.example.com": false},
 }
@@ -576,6 +575,43 @@ func TestUnknownEphemeralRange(t *testing.T) {
 		if strings.Contains(got, "port_ephemeral_") || !strings.Contains(got, `port_scrape_collector_success{collector="ephemeral"} `+tt.success+"\n") {
 			t.Errorf("%v:\n%s", tt.err, got)
 		}
+	}
+}
+
+// A destination that is watched is told when it fills up, whatever else is, and
+// each is told once.
+func TestWatchedNetworkIsFull(t *testing.T) {
+	var all porttest.Sockets
+	for i := range 150 {
+		all = append(all, clients("10.0.0.5", fmt.Sprintf("203.0.113.%d:80", i), 1+i/140)...)
+	}
+	all = append(all, clients("10.0.0.5", "203.0.113.200:8443", 900)...)
+	all = append(all, clients("10.0.0.5", "203.0.113.201:8443", 5)...)
+	o := options(all)
+	network := netip.MustParsePrefix("203.0.113.0/24")
+	single := func(address string) socket.Watched {
+		return socket.Watched{Network: netip.MustParsePrefix(address + "/32"), Ports: []socket.PortRange{{First: 8443, Last: 8443}}}
+	}
+	o.Watched = func() Watched {
+		return Watched{Destinations: []socket.Watched{{Network: network}, single("203.0.113.201"), single("203.0.113.201"), single("192.0.2.1"), {Network: network}}}
+	}
+	got := exposition(t, t.Context(), o, Filter{Collectors: []string{"ephemeral"}})
+	var told []string
+	for line := range strings.Lines(got) {
+		if rest, ok := strings.CutPrefix(line, `port_ephemeral_destination_ports_used{netns="",remote_address=`); ok {
+			told = append(told, strings.TrimSpace(rest))
+		}
+	}
+	want := []string{
+		`"192.0.2.1",remote_port="8443"} 0`, // one by one
+		`"203.0.113.140",remote_port="80"} 2`, `"203.0.113.141",remote_port="80"} 2`, `"203.0.113.200",remote_port="8443"} 900`, // three of the network
+		`"203.0.113.201",remote_port="8443"} 5`, // one by one
+	}
+	if diff := cmp.Diff(want, told); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if folded := `port_folded_series{metric="port_ephemeral_destination_ports_used"} 148`; !strings.Contains(got, folded+"\n") {
+		t.Errorf("lacks %s in\n%s", folded, got)
 	}
 }
 

@@ -49,8 +49,8 @@ type Memory struct {
 	longLived *socket.LongLived
 	history   *socket.History
 	// The choice of what is told apart, which is to last.
-	outbound, orphaned *socket.Ranking[uint16]
-	destinations       *socket.Ranking[netip.AddrPort]
+	outbound, orphaned, silent *socket.Ranking[uint16]
+	destinations, watched      *socket.Ranking[netip.AddrPort]
 
 	interrupted atomic.Uint64
 	malformed   atomic.Uint64
@@ -64,6 +64,8 @@ func NewMemory(now func() time.Time) *Memory {
 		history:      socket.NewHistory(now),
 		outbound:     socket.NewRanking[uint16](now),
 		orphaned:     socket.NewRanking[uint16](now),
+		silent:       socket.NewRanking[uint16](now),
 		destinations: socket.NewRanking[netip.AddrPort](now),
+		watched:      socket.NewRanking[netip.AddrPort](now),
 	}
 }

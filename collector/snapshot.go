@@ -3,8 +3,6 @@ package collector
 import (
 	"context"
 	"errors"
-	"net/netip"
-	"slices"
 	"sync"
 
 	"github.com/port-exporter/port_exporter/internal/owner"
@@ -65,7 +63,6 @@ func newSnapshot(ctx context.Context, e *Exporter) *Snapshot {
 		if err != nil {
 			o.Logger.Debug("ephemeral port range is not known, using the default", "err", err)
 		}
-		watched := s.watched().Destinations
 		host := socket.Host{
 			Ephemeral:    ports,
 			MaxListeners: o.Limits.Listeners,
@@ -73,9 +70,7 @@ func newSnapshot(ctx context.Context, e *Exporter) *Snapshot {
 				old := o.Memory.longLived.Has(s) // it must see every socket
 				return old || e.named(s)
 			},
-			Watched: func(remote netip.AddrPort) bool {
-				return slices.ContainsFunc(watched, func(w socket.Watched) bool { return w.Has(remote) })
-			},
+			Watched: s.watched().Destinations,
 		}
 		table, err := readTwice(o, func() (*socket.Table, error) {
 			return socket.ReadListening(o.Source.Sockets(ctx, socket.Listening), host)

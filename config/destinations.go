@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"regexp"
 	"slices"
+	"strconv"
 
 	"github.com/port-exporter/port_exporter/internal/socket"
 )
@@ -39,7 +40,7 @@ func (d Destinations) Hosts() []string {
 
 // rawDestinations has the shape of the section destinations.
 type rawDestinations struct {
-	MinShare float64      `yaml:"min_share"`
+	MinShare share        `yaml:"min_share"`
 	Watch    []rawWatched `yaml:"watch,omitempty"`
 }
 
@@ -52,19 +53,14 @@ type rawWatched struct {
 
 func (w *rawWatched) setLine(line int) { w.line = line }
 
-// maxWatch bounds the list: each new destination is compared with all of it.
+// maxWatch bounds the list. Those that name one destination are all told.
 const maxWatch = 256
 
 func (d rawDestinations) validate() (Destinations, error) {
-	result := Destinations{MinShare: d.MinShare}
+	result := Destinations{MinShare: float64(d.MinShare)}
 	var faults []error
-	// What weighs less than half of it is not told, and nothing below a
-	// thousandth is known.
-	if !(0.002 <= d.MinShare && d.MinShare <= 1) {
-		faults = append(faults, fmt.Errorf("destinations.min_share: %v is out of range\nhint: it must be from 0.002 to 1; 0.01 is one in a hundred ports", d.MinShare))
-	}
 	if len(d.Watch) > maxWatch {
-		faults = append(faults, fmt.Errorf("destinations.watch: %d is more than %d\nhint: a network stands for many addresses: 10.0.0.0/8", len(d.Watch), maxWatch))
+		faults = append(faults, fmt.Errorf("line %d: destinations.watch[%d]: it is one more than %d\nhint: a network stands for many addresses: 10.0.0.0/8", d.Watch[maxWatch].line, maxWatch, maxWatch))
 	}
 	for i, w := range d.Watch {
 		if !w.Address.isValid() {
@@ -84,22 +80,30 @@ type remoteAddress struct {
 
 func (a remoteAddress) isValid() bool { return a.host != "" || a.IsValid() }
 
-// hostName is what looks like a name and not like an address (RFC 1123, section
-// 2.1), with the underscore that some have.
-var hostName = regexp.MustCompile(`^[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_.])?$`)
-
-// address-like are digits and dots only: 192.0.2.300 is no name.
-var addressLike = regexp.MustCompile(`^[0-9.]+$`)
+// hostName is labels of letters, digits, hyphens and underscores, the last of
+// which is not a number (RFC 1123, section 2.1): 192.0.2.300 is no name.
+var (
+	hostName   = regexp.MustCompile(`^([A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\.)*[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\.?$`)
+	endsNumber = regexp.MustCompile(`(^|\.)[0-9]+\.?$`)
+)
 
 func (a *remoteAddress) UnmarshalText(written []byte) error {
-	if hostName.Match(written) && !addressLike.Match(written) {
+	if hostName.Match(written) && !endsNumber.Match(written) && len(written) < 254 {
 		a.host = string(written)
+		if a.host == "any" {
+			return errors.New("any is not a host\nhint: every IPv4 address is 0.0.0.0/0, every IPv6 address \"::/0\"")
+		}
 		return nil
 	}
-	if err := a.address.UnmarshalText(written); err != nil {
+	_, notAddress := netip.ParseAddr(string(written))
+	_, notNetwork := netip.ParsePrefix(string(written))
+	if notAddress != nil && notNetwork != nil {
 		return fmt.Errorf("%q is neither an address nor a host name\nhint: write 192.0.2.1, \"2001:db8::1\", 10.0.0.0/8 or db.example.com, and the port as ports: 5432", written)
 	}
-	return nil
+	if addr, err := netip.ParseAddr(string(written)); err == nil && addr.Zone() != "" {
+		return fmt.Errorf("%q has a zone\nhint: write %q; it stands for every interface", written, addr.WithZone(""))
+	}
+	return a.address.UnmarshalText(written) // it says what to write instead
 }
 
 func (a remoteAddress) MarshalYAML() (any, error) {
@@ -113,11 +117,23 @@ func (a remoteAddress) MarshalYAML() (any, error) {
 type remotePorts struct{ ports }
 
 func (p *remotePorts) UnmarshalText(written []byte) error {
-	if err := p.ports.UnmarshalText(written); err != nil {
-		return err
+	err := p.ports.UnmarshalText(written)
+	if err != nil || p.ephemeral {
+		return fmt.Errorf("%q is not a port of another host\nhint: write a port from 1 to 65535, a range such as 8000-8100, or a list of them", written)
 	}
-	if p.ephemeral {
-		return errors.New("the ports of another host are not known to be ephemeral\nhint: write a port, or a range such as 8000-8100")
+	return nil
+}
+
+// share is a part of a whole.
+type share float64
+
+func (s *share) UnmarshalText(written []byte) error {
+	n, err := strconv.ParseFloat(string(written), 64)
+	// What weighs less than half of the least share is not told, and nothing
+	// below a thousandth is known.
+	if err != nil || !(0.002 <= n && n <= 1) {
+		return fmt.Errorf("%q is not a share of the ports\nhint: write a number from 0.002 to 1: 0.01 is one in a hundred", written)
 	}
+	*s = share(n)
 	return nil
 }

@@ -21,20 +21,25 @@ func TestDestinationFaults(t *testing.T) {
 		name, text string
 		want       []string
 	}{
-		{"no share", "{min_share: 0}", []string{"destinations.min_share: 0 is out of range", "from 0.002 to 1"}},
-		{"a share below what is known", "{min_share: 0.001}", []string{"min_share: 0.001"}},
-		{"percent", "{min_share: 5}", []string{"min_share: 5"}},
-		{"no number", "{min_share: .nan}", []string{"min_share: NaN"}},
-		{"a text", "{min_share: much}", []string{"line 1: destinations.min_share"}},
+		{"no share", "{min_share: 0}", []string{`line 1: destinations.min_share: "0" is not a share`, "from 0.002 to 1"}},
+		{"a share below what is known", "{min_share: 0.001}", []string{`min_share: "0.001"`}},
+		{"more than all", "{min_share: 5}", []string{`min_share: "5"`}},
+		{"percent", "{min_share: 1%}", []string{`min_share: "1%"`, "0.01 is one in a hundred"}},
+		{"no number", "{min_share: NaN}", []string{`min_share: "NaN"`}},
 		{"unknown key", "{watch: [{address: 192.0.2.1, port: 5}]}", []string{"destinations.watch[0].port: unknown key", `did you mean "ports"?`}},
 		{"no address", "{watch: [{ports: 5}]}", []string{"line 1: destinations.watch[0].address: it is missing"}},
 		{"address and port in one", "{watch: [{address: '192.0.2.1:5432'}]}", []string{"destinations.watch[0].address", "ports: 5432"}},
 		{"no address at all", "{watch: [{address: 192.0.2.300}]}", []string{"neither an address nor a host name"}},
 		{"a name with a space", "{watch: [{address: a b}]}", []string{"neither an address nor a host name"}},
-		{"host bits in a network", "{watch: [{address: 10.0.0.1/8}]}", []string{"neither an address nor a host name"}},
-		{"ephemeral", "{watch: [{address: a, ports: ephemeral}]}", []string{"ports of another host"}},
-		{"port 0", "{watch: [{address: a, ports: 0}]}", []string{`"0" is not a port`}},
-		{"too many", "{watch: [" + long.String() + "]}", []string{"destinations.watch: 257 is more than 256"}},
+		{"a range of addresses", "{watch: [{address: 10.0.0.0-10.0.0.9}]}", []string{"neither an address nor a host name"}},
+		{"an empty label", "{watch: [{address: a..b}]}", []string{"neither an address nor a host name"}},
+		{"a long label", "{watch: [{address: " + strings.Repeat("a", 64) + "}]}", []string{"neither an address nor a host name"}},
+		{"any", "{watch: [{address: any}]}", []string{"hint: every IPv4 address is 0.0.0.0/0"}},
+		{"a zone", "{watch: [{address: 'fe80::1%eth0'}]}", []string{`hint: write "fe80::1"`}},
+		{"host bits in a network", "{watch: [{address: 10.0.0.1/8}]}", []string{"hint: write 10.0.0.1, or 10.0.0.0/8"}},
+		{"ephemeral", "{watch: [{address: a, ports: ephemeral}]}", []string{`"ephemeral" is not a port of another host`}},
+		{"port 0", "{watch: [{address: a, ports: 0}]}", []string{`"0" is not a port of another host`, "from 1 to 65535"}},
+		{"too many", "{watch: [" + long.String() + "]}", []string{"line 1: destinations.watch[256]: it is one more than 256"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			_, err := Parse([]byte("destinations: " + tt.text + "\n"))

@@ -27,6 +27,9 @@ func Read(proc string) (*Stats, error) {
 	r.number("sys/net/netfilter/nf_conntrack_count", &s.Conntrack)
 	r.number("sys/net/netfilter/nf_conntrack_max", &s.ConntrackLimit)
 	r.numbers("sys/net/ipv4/tcp_mem", new(*float64), &s.MemoryPressure, &s.MemoryLimit)
+	if s.ConntrackLimit != nil && *s.ConntrackLimit == 0 {
+		s.ConntrackLimit = nil // no limit (nf_conntrack_alloc in net/netfilter/nf_conntrack_core.c)
+	}
 	inBytes(s.MemoryPressure)
 	inBytes(s.MemoryLimit)
 
@@ -39,8 +42,7 @@ func Read(proc string) (*Stats, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", filepath.Join(proc, "self"), err)
 	}
-	r.note("self/net/netstat", s.readNetstat(self))
-	r.note("self/net/netstat", s.readAbortOnMemory(proc))
+	r.note("self/net/netstat", s.readNetstat(proc, self))
 	r.note("self/net/snmp", s.readSnmp(self))
 	r.note("self/net/snmp6", s.readSnmp6(self))
 	if len(r.faults) > 0 {
@@ -118,7 +120,16 @@ func number(n *int) *float64 {
 	return new(float64(*n))
 }
 
-func (s *Stats) readNetstat(self procfs.Proc) error {
+// readNetstat reads pairs of lines, one of names and one of values.
+func (s *Stats) readNetstat(proc string, self procfs.Proc) error {
+	b, err := os.ReadFile(filepath.Join(proc, "self/net/netstat"))
+	if err != nil {
+		return err
+	}
+	lines := strings.Split(strings.TrimSpace(string(b)), "\n")
+	if len(lines) == 1 {
+		return nil // gVisor has names without values
+	}
 	stat, err := self.Netstat()
 	if err != nil {
 		return err
@@ -131,30 +142,26 @@ func (s *Stats) readNetstat(self procfs.Proc) error {
 		SynCookiesSent:    stat.SyncookiesSent,
 		SynQueueFullDrops: stat.TCPReqQFullDrop,
 	}
-	return nil
+	s.Netstat.AbortOnMemory, err = counterIn(lines, "TCPAbortOnMemory")
+	return err
 }
 
-// readAbortOnMemory reads the one counter that procfs (0.22 and 0.23) declares
-// and never fills: a line of names is followed by a line of their values.
-func (s *Stats) readAbortOnMemory(proc string) error {
-	b, err := os.ReadFile(filepath.Join(proc, "self/net/netstat"))
-	if err != nil {
-		return err
-	}
-	lines := strings.Split(string(b), "\n")
+// counterIn finds the one counter that procfs (0.22 and 0.23) declares and never
+// fills.
+func counterIn(lines []string, name string) (*float64, error) {
 	for i := 0; i+1 < len(lines); i += 2 {
 		names, values := strings.Fields(lines[i]), strings.Fields(lines[i+1])
-		at := slices.Index(names, "TCPAbortOnMemory")
+		at := slices.Index(names, name)
 		if at < 0 || at >= len(values) {
 			continue
 		}
 		n, err := strconv.ParseFloat(values[at], 64)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		s.Netstat.AbortOnMemory = &n
+		return &n, nil
 	}
-	return nil
+	return nil, nil
 }
 
 func (s *Stats) readSnmp(self procfs.Proc) error {

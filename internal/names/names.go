@@ -4,6 +4,7 @@ package names
 
 import (
 	"context"
+	"maps"
 	"net/netip"
 	"slices"
 	"sync"
@@ -11,9 +12,12 @@ import (
 )
 
 const (
-	maxAge  = time.Minute     // of an answer, before it is asked for again
-	timeout = 5 * time.Second // of a question
-	atOnce  = 16              // questions
+	maxAge       = time.Minute      // of an answer, before it is asked for again
+	maxFailedAge = 10 * time.Second // of a failure, likewise
+	keep         = 30 * time.Minute // of an address that is in no answer any more
+	maxAddresses = 64               // of a name
+	timeout      = 5 * time.Second  // of a question
+	atOnce       = 16               // questions
 )
 
 // Lookup finds the addresses of a host, as net.Resolver.LookupNetIP does.
@@ -21,77 +25,100 @@ type Lookup func(ctx context.Context, network, host string) ([]netip.Addr, error
 
 // Book has the addresses of some hosts. It is safe for concurrent use.
 type Book struct {
-	hosts  []string
 	lookup Lookup
 	now    func() time.Time
+	slots  chan struct{}
 
 	mu      sync.Mutex
-	asking  bool
-	asked   time.Time // when the last round began
-	answers map[string]Answer
+	entries map[string]*entry
+}
+
+type entry struct {
+	asking   bool
+	asked    time.Time
+	answered bool // once at least
+	err      error
+	seen     map[netip.Addr]time.Time // when an address was last in an answer
 }
 
 // Answer is what is known of a host.
 type Answer struct {
-	// Addresses are those of the last answer that had some, sorted.
+	// Addresses are those of the answers of the last half hour, sorted: a name
+	// whose addresses take turns has them all, and one whose server is away for a
+	// while keeps its own.
 	Addresses []netip.Addr
 	// Err is why the last question had no answer; nil if it had one.
 	Err error
 }
 
 // New returns a book that knows nothing yet.
-func New(hosts []string, lookup Lookup, now func() time.Time) *Book {
-	return &Book{hosts: hosts, lookup: lookup, now: now, answers: map[string]Answer{}}
+func New(lookup Lookup, now func() time.Time) *Book {
+	return &Book{lookup: lookup, now: now, slots: make(chan struct{}, atOnce), entries: map[string]*entry{}}
 }
 
-// Answers returns what is known now by host, without those that were never
-// answered for, and begins to ask again if that is a minute old.
-func (b *Book) Answers() map[string]Answer {
+// Keep forgets all but these hosts.
+func (b *Book) Keep(hosts []string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if now := b.now(); len(b.hosts) > 0 && !b.asking && now.Sub(b.asked) >= maxAge {
-		b.asking, b.asked = true, now
-		go b.ask()
-	}
-	answers := make(map[string]Answer, len(b.answers))
-	for host, answer := range b.answers {
-		answers[host] = answer
+	maps.DeleteFunc(b.entries, func(host string, _ *entry) bool { return !slices.Contains(hosts, host) })
+}
+
+// Answers returns what is known now of some hosts, without those that were never
+// answered for, and begins to ask for those whose answer is old.
+func (b *Book) Answers(hosts []string) map[string]Answer {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	now := b.now()
+	answers := make(map[string]Answer, len(hosts))
+	for _, host := range hosts {
+		e := b.entries[host]
+		if e == nil {
+			e = &entry{seen: map[netip.Addr]time.Time{}}
+			b.entries[host] = e
+		}
+		if !e.asking && e.isOld(now) {
+			e.asking, e.asked = true, now
+			go b.ask(host, e)
+		}
+		if e.answered {
+			answers[host] = e.answer()
+		}
 	}
 	return answers
 }
 
-// ask asks for each host, a few at a time, so that a name server that does not
-// answer for one does not keep the others from being found.
-func (b *Book) ask() {
-	var asking sync.WaitGroup
-	slots := make(chan struct{}, atOnce)
-	for _, host := range b.hosts {
-		slots <- struct{}{}
-		asking.Go(func() {
-			defer func() { <-slots }()
-			ctx, cancel := context.WithTimeout(context.Background(), timeout)
-			defer cancel()
-			addresses, err := b.lookup(ctx, "ip", host)
-			b.note(host, addresses, err)
-		})
-	}
-	asking.Wait()
-	b.mu.Lock()
-	b.asking = false
-	b.mu.Unlock()
+func (e *entry) isOld(now time.Time) bool {
+	age := now.Sub(e.asked)
+	return !e.answered || age >= maxAge || e.err != nil && age >= maxFailedAge
 }
 
-func (b *Book) note(host string, addresses []netip.Addr, err error) {
+func (e *entry) answer() Answer {
+	return Answer{slices.SortedFunc(maps.Keys(e.seen), netip.Addr.Compare), e.err}
+}
+
+// ask asks for a host when one of the few slots is free, so that a name server
+// that does not answer for some names does not keep others from being found.
+func (b *Book) ask(host string, e *entry) {
+	b.slots <- struct{}{}
+	defer func() { <-b.slots }()
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	addresses, err := b.lookup(ctx, "ip", host)
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	answer := b.answers[host]
-	answer.Err = err
-	if err == nil {
-		answer.Addresses = nil
-		for _, a := range addresses {
-			answer.Addresses = append(answer.Addresses, a.Unmap())
-		}
-		slices.SortFunc(answer.Addresses, netip.Addr.Compare)
+	e.note(b.now(), addresses, err)
+}
+
+func (e *entry) note(now time.Time, addresses []netip.Addr, err error) {
+	e.asking, e.answered, e.err = false, true, err
+	if err != nil {
+		return
 	}
-	b.answers[host] = answer
+	maps.DeleteFunc(e.seen, func(_ netip.Addr, last time.Time) bool { return now.Sub(last) > keep })
+	for _, a := range addresses {
+		a = a.Unmap().WithZone("")
+		if _, known := e.seen[a]; known || len(e.seen) < maxAddresses {
+			e.seen[a] = now
+		}
+	}
 }

@@ -3,6 +3,7 @@ package names
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"slices"
 	"sync/atomic"
@@ -11,40 +12,85 @@ import (
 	"time"
 )
 
+func addresses(texts ...string) []netip.Addr {
+	var all []netip.Addr
+	for _, text := range texts {
+		all = append(all, netip.MustParseAddr(text))
+	}
+	return all
+}
+
 func TestBook(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		addresses := map[string][]netip.Addr{"db": {netip.MustParseAddr("::ffff:192.0.2.2"), netip.MustParseAddr("192.0.2.1")}}
+		known := map[string][]netip.Addr{"db": addresses("::ffff:192.0.2.2", "192.0.2.1", "fe80::1%eth0")}
 		var questions atomic.Int64
 		fail := errors.New("no such host")
-		book := New([]string{"db", "nowhere"}, func(_ context.Context, _, host string) ([]netip.Addr, error) {
+		book := New(func(_ context.Context, _, host string) ([]netip.Addr, error) {
 			questions.Add(1)
-			if found := addresses[host]; found != nil {
+			if found := known[host]; found != nil {
 				return found, nil
 			}
 			return nil, fail
 		}, time.Now)
-		if got := book.Answers(); len(got) != 0 {
+		hosts := []string{"db", "nowhere"}
+		check := func(when string, want []netip.Addr, err error, asked int64) {
+			t.Helper()
+			book.Answers(hosts)
+			synctest.Wait()
+			got := book.Answers(hosts)
+			if !slices.Equal(got["db"].Addresses, want) || !errors.Is(got["db"].Err, err) || !errors.Is(got["nowhere"].Err, fail) || questions.Load() != asked {
+				t.Errorf("%s, after %d questions: %v", when, questions.Load(), got)
+			}
+		}
+		if got := book.Answers(hosts); len(got) != 0 {
 			t.Errorf("before anybody answered: %v", got)
 		}
-		synctest.Wait()
-		got := book.Answers()
-		want := []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")}
-		if !slices.Equal(got["db"].Addresses, want) || got["db"].Err != nil || !errors.Is(got["nowhere"].Err, fail) {
-			t.Errorf("answers %v", got)
-		}
-		synctest.Wait()
-		if n := questions.Load(); n != 2 {
-			t.Errorf("%d questions within a minute, want 2", n)
-		}
+		first := addresses("192.0.2.1", "192.0.2.2", "fe80::1")
+		check("at first", first, nil, 2)
+		time.Sleep(maxFailedAge)
+		check("what failed is asked for again soon", first, nil, 3)
 
-		delete(addresses, "db")
+		known["db"] = addresses("192.0.2.9")
 		time.Sleep(maxAge)
-		book.Answers()
-		synctest.Wait()
-		got = book.Answers()
-		if !slices.Equal(got["db"].Addresses, want) || !errors.Is(got["db"].Err, fail) || questions.Load() != 4 {
-			t.Errorf("after %d questions: %v; a failure must leave the last answer", questions.Load(), got)
+		check("a new address stands beside the old ones", addresses("192.0.2.1", "192.0.2.2", "192.0.2.9", "fe80::1"), nil, 5)
+		time.Sleep(keep)
+		check("until they are half an hour old", addresses("192.0.2.9"), nil, 7)
+
+		delete(known, "db")
+		time.Sleep(maxAge)
+		check("a failure leaves what was known", addresses("192.0.2.9"), fail, 9)
+
+		book.Keep([]string{"db"})
+		if got := book.Answers([]string{"db"}); len(got["db"].Addresses) != 1 {
+			t.Errorf("what is kept is forgotten: %v", got)
 		}
+		book.Keep(nil)
+		if got := book.Answers([]string{"db"}); len(got) != 0 {
+			t.Errorf("what is not kept is remembered: %v", got)
+		}
+		synctest.Wait()
+	})
+}
+
+func TestAddressesOfANameAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		round := 0
+		book := New(func(context.Context, string, string) ([]netip.Addr, error) {
+			round++
+			var all []netip.Addr
+			for i := range 50 {
+				all = append(all, netip.MustParseAddr(fmt.Sprintf("10.0.%d.%d", round, i)))
+			}
+			return all, nil
+		}, time.Now)
+		for range 10 {
+			book.Answers([]string{"many"})
+			time.Sleep(maxAge)
+		}
+		if n := len(book.Answers([]string{"many"})["many"].Addresses); n != maxAddresses {
+			t.Errorf("%d addresses, want %d", n, maxAddresses)
+		}
+		synctest.Wait()
 	})
 }
 
@@ -52,30 +98,29 @@ func TestBook(t *testing.T) {
 // other name from being found, and is not asked again before it has failed.
 func TestSilentNameServer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var hosts []string
-		for range atOnce - 1 {
-			hosts = append(hosts, "silent")
+		hosts := []string{"db"}
+		for i := range atOnce - 1 {
+			hosts = append(hosts, fmt.Sprintf("silent%d", i))
 		}
-		hosts = append(hosts, "db", "db")
 		var questions atomic.Int64
-		book := New(hosts, func(ctx context.Context, _, host string) ([]netip.Addr, error) {
+		book := New(func(ctx context.Context, _, host string) ([]netip.Addr, error) {
 			questions.Add(1)
 			if host == "db" {
-				return []netip.Addr{netip.MustParseAddr("192.0.2.1")}, nil
+				return addresses("192.0.2.1"), nil
 			}
 			<-ctx.Done()
 			return nil, ctx.Err()
 		}, time.Now)
 		start := time.Now()
 		for range 10 {
-			book.Answers()
+			book.Answers(hosts)
 		}
 		synctest.Wait()
-		if got := book.Answers(); len(got["db"].Addresses) != 1 || time.Since(start) != 0 {
+		if got := book.Answers(hosts); len(got["db"].Addresses) != 1 || time.Since(start) != 0 {
 			t.Errorf("after %v: %v", time.Since(start), got)
 		}
 		time.Sleep(timeout + time.Second)
-		if got := book.Answers(); !errors.Is(got["silent"].Err, context.DeadlineExceeded) || questions.Load() != int64(len(hosts)) {
+		if got := book.Answers(hosts); !errors.Is(got["silent0"].Err, context.DeadlineExceeded) || questions.Load() != int64(len(hosts)) {
 			t.Errorf("after %d questions: %v", questions.Load(), got)
 		}
 	})

@@ -21,8 +21,22 @@ func Get(t testing.TB, address, path string) (int, string) {
 	return status, body
 }
 
+// Post is Get with the method POST, and nothing posted.
+func Post(t testing.TB, address, path string) (int, string) {
+	t.Helper()
+	status, body, err := request(http.MethodPost, address, path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return status, body
+}
+
 // TryGet is Get for a server that may not be there yet.
 func TryGet(address, path string) (status int, body string, err error) {
+	return request(http.MethodGet, address, path)
+}
+
+func request(method, address, path string) (status int, body string, err error) {
 	conn, err := net.DialTimeout("tcp", address, 5*time.Second)
 	if err != nil {
 		return 0, "", err
@@ -34,14 +48,14 @@ func TryGet(address, path string) (status int, body string, err error) {
 	if err := conn.SetDeadline(time.Now().Add(30 * time.Second)); err != nil {
 		return 0, "", err
 	}
-	request, err := http.NewRequest(http.MethodGet, "http://"+address+path, nil)
+	r, err := http.NewRequest(method, "http://"+address+path, nil)
 	if err != nil {
 		return 0, "", err
 	}
-	if err := request.Write(conn); err != nil {
+	if err := r.Write(conn); err != nil {
 		return 0, "", err
 	}
-	response, err := http.ReadResponse(bufio.NewReader(conn), request)
+	response, err := http.ReadResponse(bufio.NewReader(conn), r)
 	if err != nil {
 		return 0, "", err
 	}

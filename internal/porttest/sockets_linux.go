@@ -35,6 +35,10 @@ func DeferAccept(fd int) error {
 	return unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_DEFER_ACCEPT, 60)
 }
 
+// WithoutReuse clears SO_REUSEADDR, which TCP sockets have here, so that bind(2)
+// takes a port that no other socket has.
+func WithoutReuse(fd int) error { return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 0) }
+
 // Listen returns a listening TCP socket on an address ("[::]:80").
 func Listen(t testing.TB, address string, backlog int, options ...Option) int {
 	t.Helper()

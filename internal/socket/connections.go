@@ -51,7 +51,7 @@ type Traffic struct {
 	EphemeralUsed  [numProtocols]int
 	// Destinations has, by remote end, the watched destinations that are in use
 	// and those that use at least one in a thousand of the ephemeral ports.
-	// Ports of a destination that is not watched may be too low, by
+	// Ports of one without an exact counter may be too low, by
 	// DestinationsUndercounted at most; see the limits in destinations.go.
 	Destinations             []DestinationUse
 	DestinationsUndercounted int
@@ -69,7 +69,7 @@ func ReadConnections(sockets iter.Seq2[*Socket, error], table *Table) (*Traffic,
 		usable:       table.host.Ephemeral.Usable(),
 		outbound:     newPortFlows(),
 		orphaned:     newPortFlows(),
-		destinations: newDestinations(table.host.Watched),
+		destinations: newDestinations(newWatchedSet(table.host.Watched)),
 		localPorts:   table.LocalPorts,
 	}
 	err := each(sockets, &f.Malformed, f.add)
@@ -201,12 +201,29 @@ func (p *portFlows) sorted() []PortFlow {
 // their ports, and the sum of the rest with the number of flows in it. A new
 // ephemeral port with a single socket is a passing client's, and in the rest.
 func Top(flows []PortFlow, n int, ranking *Ranking[uint16]) (top []PortFlow, rest Flow, folded int) {
-	candidates := make([]Candidate[uint16], len(flows))
-	for i, f := range flows {
-		candidates[i] = Candidate[uint16]{Key: f.Port, Weight: f.Sockets()}
+	return topBy(flows, n, ranking, func(f *PortFlow) Candidate[uint16] {
+		c := Candidate[uint16]{Key: f.Port, Weight: f.Sockets()}
 		if f.Ephemeral {
-			candidates[i].Floor = 2
+			c.Floor = 2
 		}
+		return c
+	})
+}
+
+// TopSynRetransmitting is Top among the flows that have sockets whose SYN
+// nobody answers, by the number of these: the port of a dead service need not
+// be a busy one.
+func TopSynRetransmitting(flows []PortFlow, n int, ranking *Ranking[uint16]) (top []PortFlow, rest Flow, folded int) {
+	silent := slices.DeleteFunc(slices.Clone(flows), func(f PortFlow) bool { return f.SynRetransmitting == 0 })
+	return topBy(silent, n, ranking, func(f *PortFlow) Candidate[uint16] {
+		return Candidate[uint16]{Key: f.Port, Weight: int(f.SynRetransmitting)}
+	})
+}
+
+func topBy(flows []PortFlow, n int, ranking *Ranking[uint16], candidate func(*PortFlow) Candidate[uint16]) (top []PortFlow, rest Flow, folded int) {
+	candidates := make([]Candidate[uint16], len(flows))
+	for i := range flows {
+		candidates[i] = candidate(&flows[i])
 	}
 	chosen := ranking.Choose(candidates, n)
 	for _, f := range flows {

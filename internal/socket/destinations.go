@@ -15,10 +15,12 @@ import (
 // Misra–Gries summary (J. Misra, D. Gries: Finding repeated elements, 1982):
 // no figure is above the true one, nor below it by more than
 // sockets/(maxDestinations+1), which is 61 ports at a million sockets.
-// Watched destinations are exact up to maxWatched of them.
+// Of the watched ones, as many again have a counter that is not given up: those
+// that are named one by one, and those of a network or of every port.
 const (
 	maxDestinations = 16_384
-	maxWatched      = 4096
+	maxNamed        = 4096
+	maxInNetworks   = 4096
 )
 
 // DestinationUse says how many local ports are in use towards one remote end.
@@ -28,7 +30,8 @@ type DestinationUse struct {
 	// have: those of the local address that has the most, since each local
 	// address has all ports to itself.
 	Ports int
-	// Watched says that the figure is exact, and told whatever it is.
+	// Watched says that somebody watches it: the figure is exact, unless there
+	// are more watched ones in use than can be.
 	Watched bool
 }
 
@@ -36,12 +39,12 @@ type DestinationUse struct {
 // with the same local address and remote end differ in their local port, so
 // that counting them is counting ports.
 type destinations struct {
-	watched func(netip.AddrPort) bool // may be nil
+	watched *watchedSet
 
 	index        map[destination]int32 // into counters
 	counters     []destinationCounter
-	watching     int // counters that are watched
-	undercounted int // by how much a counter may be too low
+	pinned       [numWatches]int // counters that are not given up, by kind
+	undercounted int             // by how much a counter may be too low
 }
 
 // destination is a local address and a remote end, IPv4 as IPv4-mapped IPv6, in
@@ -53,11 +56,11 @@ type destination struct {
 
 type destinationCounter struct {
 	destination
-	ports   int32
-	watched bool
+	ports  int32
+	pinned bool // never given up
 }
 
-func newDestinations(watched func(netip.AddrPort) bool) *destinations {
+func newDestinations(watched *watchedSet) *destinations {
 	return &destinations{watched: watched, index: map[destination]int32{}}
 }
 
@@ -79,16 +82,29 @@ func (d *destinations) count(s *Socket) {
 		d.counters[at].ports++
 		return
 	}
-	watched := d.watched != nil && d.watching < maxWatched && d.watched(s.Remote)
-	if !watched && len(d.counters)-d.watching == maxDestinations {
+	pinned := d.pin(s.Remote)
+	if !pinned && len(d.counters)-d.pinned[named]-d.pinned[inNetwork] == maxDestinations {
 		d.decrement()
 		return
 	}
-	if watched {
-		d.watching++
-	}
 	d.index[key] = int32(len(d.counters))
-	d.counters = append(d.counters, destinationCounter{key, 1, watched})
+	d.counters = append(d.counters, destinationCounter{key, 1, pinned})
+}
+
+// pin reports whether a destination gets a counter that is not given up. Only
+// while there is such a counter left is it looked for among the watched.
+func (d *destinations) pin(remote netip.AddrPort) bool {
+	kind := notWatched
+	switch {
+	case d.pinned[named] < maxNamed && d.watched.named[remote]:
+		kind = named
+	case d.pinned[inNetwork] < maxInNetworks && d.watched.inNetwork(remote):
+		kind = inNetwork
+	default:
+		return false
+	}
+	d.pinned[kind]++
+	return true
 }
 
 // decrement takes one from every counter, which stands for the one that found
@@ -97,7 +113,7 @@ func (d *destinations) decrement() {
 	d.undercounted++
 	kept := d.counters[:0]
 	for _, c := range d.counters {
-		if !c.watched {
+		if !c.pinned {
 			c.ports--
 		}
 		if c.ports == 0 {
@@ -115,33 +131,14 @@ func (d *destinations) decrement() {
 func (d *destinations) atLeast(ports int) []DestinationUse {
 	var uses []DestinationUse
 	for _, c := range d.counters {
-		if c.watched || int(c.ports) >= ports {
-			uses = append(uses, DestinationUse{c.remoteAddrPort(), int(c.ports), c.watched})
+		remote := c.remoteAddrPort()
+		watched := c.pinned || int(c.ports) >= ports && d.watched.has(remote)
+		if watched || int(c.ports) >= ports {
+			uses = append(uses, DestinationUse{remote, int(c.ports), watched})
 		}
 	}
 	slices.SortFunc(uses, func(a, b DestinationUse) int {
 		return cmp.Or(a.Remote.Compare(b.Remote), b.Ports-a.Ports) // the most first
 	})
 	return slices.CompactFunc(uses, func(a, b DestinationUse) bool { return a.Remote == b.Remote })
-}
-
-// Watched is a set of destinations that are counted exactly.
-type Watched struct {
-	Network netip.Prefix
-	Ports   []PortRange // none means every port
-}
-
-// Has reports whether a destination is in the set.
-func (w Watched) Has(remote netip.AddrPort) bool {
-	return w.Network.Contains(remote.Addr()) &&
-		(len(w.Ports) == 0 || slices.ContainsFunc(w.Ports, func(r PortRange) bool { return r.Contains(remote.Port()) }))
-}
-
-// Single returns the destination when there is just one in the set.
-func (w Watched) Single() (netip.AddrPort, bool) {
-	one := w.Network.IsSingleIP() && len(w.Ports) == 1 && w.Ports[0].First == w.Ports[0].Last
-	if !one {
-		return netip.AddrPort{}, false
-	}
-	return netip.AddrPortFrom(w.Network.Addr(), w.Ports[0].First), true
 }

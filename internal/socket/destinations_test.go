@@ -62,17 +62,21 @@ func TestDestinations(t *testing.T) {
 func TestWatched(t *testing.T) {
 	one := Watched{netip.MustParsePrefix("192.0.2.1/32"), []PortRange{{443, 443}}}
 	network := Watched{netip.MustParsePrefix("10.0.0.0/8"), nil}
-	for _, tt := range []struct {
-		w    Watched
-		to   string
-		want bool
-	}{
-		{one, "192.0.2.1:443", true}, {one, "192.0.2.1:80", false}, {one, "192.0.2.2:443", false},
-		{network, "10.9.9.9:1", true}, {network, "11.0.0.1:1", false}, {network, "[2001:db8::1]:1", false},
-		{Watched{network.Network, []PortRange{{1, 2}, {9, 9}}}, "10.0.0.1:9", true},
+	set := newWatchedSet([]Watched{
+		one, network,
+		{netip.MustParsePrefix("198.51.100.0/24"), []PortRange{{1, 2}, {9, 9}}},
+		{netip.MustParsePrefix("198.51.100.0/24"), []PortRange{{80, 80}}},
+		{netip.MustParsePrefix("2001:db8::1/128"), nil},
+		{netip.MustParsePrefix("2001:db8:1::/48"), nil},
+	})
+	for to, want := range map[string]bool{
+		"192.0.2.1:443": true, "192.0.2.1:80": false, "192.0.2.2:443": false,
+		"10.9.9.9:1": true, "11.0.0.1:1": false, "[::a00:1]:1": false,
+		"198.51.100.7:1": true, "198.51.100.7:9": true, "198.51.100.7:80": true, "198.51.100.7:3": false,
+		"[2001:db8::1]:5": true, "[2001:db8::2]:5": false, "[2001:db8:1:2::3]:5": true,
 	} {
-		if tt.w.Has(netip.MustParseAddrPort(tt.to)) != tt.want {
-			t.Errorf("%v has %s: want %v", tt.w, tt.to, tt.want)
+		if got := set.has(netip.MustParseAddrPort(to)); got != want {
+			t.Errorf("%s is watched: %v, want %v", to, got, want)
 		}
 	}
 	if to, ok := one.Single(); !ok || to != netip.MustParseAddrPort("192.0.2.1:443") {
@@ -123,7 +127,7 @@ func TestManyDestinations(t *testing.T) {
 	heavy := []int{25_000, 12_000, 6000, 3000, 1500, 1000, 900, 800, 700, 600}
 	watched := netip.MustParseAddrPort("11.0.0.7:443")
 	h := host
-	h.Watched = func(to netip.AddrPort) bool { return to == watched }
+	h.Watched = []Watched{{netip.PrefixFrom(watched.Addr(), 32), []PortRange{{443, 443}}}}
 	table := mustRead(t, h)
 	read := func(n int) (*Traffic, uint64) {
 		var before, after runtime.MemStats
@@ -162,20 +166,24 @@ func TestManyDestinations(t *testing.T) {
 	}
 }
 
+// A network that is watched takes no counter from what is named one by one.
 func TestWatchedAreBounded(t *testing.T) {
 	h := host
-	h.Watched = func(netip.AddrPort) bool { return true }
+	h.Watched = []Watched{
+		{netip.MustParsePrefix("11.0.0.0/8"), nil},
+		{netip.MustParsePrefix("203.0.113.0/32"), []PortRange{{443, 443}}},
+	}
 	traffic, err := ReadConnections(many(200_000, []int{300}), mustRead(t, h))
 	if err != nil {
 		t.Fatal(err)
 	}
-	watched := 0
+	watched := map[netip.AddrPort]int{}
 	for _, use := range traffic.Destinations {
 		if use.Watched {
-			watched++
+			watched[use.Remote] = use.Ports
 		}
 	}
-	if watched != maxWatched {
-		t.Errorf("%d watched destinations, want %d", watched, maxWatched)
+	if n := watched[netip.MustParseAddrPort("203.0.113.0:443")]; n != 300 || len(watched) != maxInNetworks+1 {
+		t.Errorf("the one that is named uses %d ports, want 300; %d are watched, want %d", n, len(watched), maxInNetworks+1)
 	}
 }

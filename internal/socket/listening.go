@@ -21,9 +21,8 @@ type Host struct {
 	// LongLived reports whether an unconnected UDP socket on an ephemeral port
 	// has lived long enough to be a listener. Nil means never.
 	LongLived func(*Socket) bool
-	// Watched reports whether a destination is counted exactly. Nil means that
-	// none is.
-	Watched func(netip.AddrPort) bool
+	// Watched are the destinations to count exactly.
+	Watched []Watched
 }
 
 // ListenerID is the identity of a listener: it stays the same when the service

@@ -18,7 +18,7 @@ const (
 
 // Ranking chooses the heaviest of many, scrape after scrape, and changes its
 // mind seldom: what weighs about the same must not take turns, for each turn
-// ends a series and begins another. It remembers what it chose last, no more.
+// ends a series and begins another. It remembers as many as it may choose.
 // It is safe for concurrent use.
 type Ranking[K comparable] struct {
 	now func() time.Time
@@ -44,38 +44,50 @@ type Candidate[K comparable] struct {
 }
 
 // Choose returns the keys of the n heaviest candidates. Of those that weigh the
-// same, the first in the list come first.
+// same, the first in the list come first. What was chosen last and is not there
+// now, or is below its floor, is not in the result, but keeps its place until its
+// peak has faded: it may be back the next time.
 func (r *Ranking[K]) Choose(candidates []Candidate[K], n int) map[K]bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now := r.now()
 	fade := math.Exp2(-float64(now.Sub(r.at)) / float64(rankingHalfLife))
-
-	type ranked struct {
-		key        K
-		peak, rank float64
-	}
-	var all []ranked
+	all := make([]place[K], 0, len(candidates)+len(r.peaks))
+	there := map[K]bool{}
 	for _, c := range candidates {
 		weight := float64(c.Weight)
 		old, held := r.peaks[c.Key]
 		switch {
 		case held && 2*c.Weight >= c.Floor:
 			peak := max(weight, old*fade)
-			all = append(all, ranked{c.Key, peak, peak * rankingMargin})
+			all = append(all, place[K]{c.Key, peak, peak * rankingMargin})
+			there[c.Key] = true
 		case c.Weight >= c.Floor:
-			all = append(all, ranked{c.Key, weight, weight})
+			all = append(all, place[K]{c.Key, weight, weight})
+			there[c.Key] = true
 		}
 	}
-	slices.SortStableFunc(all, func(a, b ranked) int { return cmp.Compare(b.rank, a.rank) })
-	all = all[:min(n, len(all))]
+	for key, old := range r.peaks {
+		if peak := old * fade; !there[key] && peak >= 1 {
+			all = append(all, place[K]{key, peak, peak * rankingMargin})
+		}
+	}
+	slices.SortStableFunc(all, func(a, b place[K]) int { return cmp.Compare(b.rank, a.rank) })
 
-	chosen := make(map[K]bool, len(all))
+	chosen := make(map[K]bool, n)
 	clear(r.peaks)
-	for _, c := range all {
-		chosen[c.key] = true
-		r.peaks[c.key] = c.peak
+	for _, p := range all[:min(n, len(all))] {
+		r.peaks[p.key] = p.peak
+		if there[p.key] {
+			chosen[p.key] = true
+		}
 	}
 	r.at = now
 	return chosen
+}
+
+// place is what competes for one of the places.
+type place[K comparable] struct {
+	key        K
+	peak, rank float64
 }

@@ -32,9 +32,11 @@ func TestRankingHoldsOn(t *testing.T) {
 		{time.Second, []int{9, 20, 50, 64}, []int{1, 3}, "more than a quarter above the lower peak"},
 		{20 * time.Minute, []int{9, 20, 36, 64}, []int{2, 3}, "an old peak fades"},
 		{time.Second, []int{9, 4, 5, 64}, []int{2, 3}, "half of the floor keeps a place"},
-		{time.Second, []int{9, 4, 4, 64}, []int{3}, "less does not"},
-		{time.Second, []int{9, 4, 5, 64}, []int{3}, "nor does it win one"},
+		{time.Second, []int{9, 4, 4, 64}, []int{3}, "with less it is not told"},
+		{time.Second, []int{9, 4, 5, 64}, []int{2, 3}, "but it has its place when it is back"},
 		{time.Second, nil, nil, "nothing to choose"},
+		{time.Second, []int{30, 30, 30, 60}, []int{2, 3}, "what was away for a scrape keeps its place"},
+		{2 * time.Hour, nil, nil, "nothing for long"},
 		{time.Second, []int{10, 10, 10, 10}, []int{0, 1}, "and all over again"},
 	} {
 		now = now.Add(step.after)
@@ -70,6 +72,37 @@ func TestRankingDoesNotFlap(t *testing.T) {
 	if changes > n+10 || plainChanges < 10*n {
 		t.Errorf("%d series began in an hour, %d without hysteresis", changes, plainChanges)
 	}
+}
+
+// Ports with a few short connections each, often none at all.
+func TestRankingOfPassingCandidates(t *testing.T) {
+	now := time.Unix(1_000_000, 0)
+	r := NewRanking[int](func() time.Time { return now })
+	random := rand.New(rand.NewPCG(3, 4))
+	const scrapes, n = 240, 25 // an hour
+	changes := 0
+	var last []int
+	for i := range scrapes {
+		var candidates []Candidate[int]
+		for key := range 40 {
+			if weight := random.IntN(5); weight > 0 {
+				candidates = append(candidates, Candidate[int]{Key: key, Weight: weight})
+			}
+		}
+		if chosen := r.Choose(candidates, n); len(chosen) > n {
+			t.Fatalf("%d chosen of %d", len(chosen), n)
+		}
+		held := slices.Sorted(maps.Keys(r.peaks))
+		if i > 20 { // five minutes in, when every peak was seen
+			changes += newIn(held, last)
+		}
+		last = held
+		now = now.Add(15 * time.Second)
+	}
+	if changes > 4*n {
+		t.Errorf("%d places changed hands in an hour, want at most %d", changes, 4*n)
+	}
+	t.Logf("%d places changed hands in an hour", changes)
 }
 
 func newIn(now, before []int) int {

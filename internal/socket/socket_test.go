@@ -355,6 +355,21 @@ func TestTop(t *testing.T) {
 	}
 }
 
+// The port of a dead service is told, however many busier ones there are.
+func TestTopSynRetransmitting(t *testing.T) {
+	var flows []PortFlow
+	for port := uint16(1); port <= 9; port++ {
+		f := PortFlow{Port: port}
+		f.States[Established] = 1000
+		flows = append(flows, f)
+	}
+	flows[2].SynRetransmitting, flows[5].SynRetransmitting, flows[7].SynRetransmitting = 1, 3, 2
+	top, rest, folded := TopSynRetransmitting(flows, 2, NewRanking[uint16](time.Now))
+	if len(top) != 2 || top[0].Port != 6 || top[1].Port != 8 || rest.SynRetransmitting != 1 || folded != 1 {
+		t.Errorf("top %v, rest %v, folded %d", top, rest, folded)
+	}
+}
+
 func TestCountingDoesNotAllocate(t *testing.T) {
 	table := mustRead(t, host, tcp(Listen, "0.0.0.0:80", ""))
 	sockets := []Socket{

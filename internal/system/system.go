@@ -42,7 +42,7 @@ type System struct {
 	// none that are known.
 	KernelStats func() (*kernel.Stats, error)
 	// EphemeralPorts reads the ports that clients get. Beside an error it returns
-	// the system's default.
+	// what it could read of them, else the system's default.
 	EphemeralPorts func() (socket.EphemeralPorts, error)
 }
 

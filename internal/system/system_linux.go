@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -60,7 +61,7 @@ func open(ctx context.Context, source, procfs string) (*System, error) {
 
 // ephemeralPorts reads net.ipv4.ip_local_port_range and ip_local_reserved_ports
 // of this network namespace; they hold for IPv6 too (ip(7)). A kernel without
-// the second reserves none.
+// the second reserves none. Beside an error it returns what it could read.
 func ephemeralPorts(procfs string) (socket.EphemeralPorts, error) {
 	dir := filepath.Join(procfs, "sys/net/ipv4")
 	ports := socket.EphemeralPorts{PortRange: defaultEphemeralPorts}
@@ -73,21 +74,34 @@ func ephemeralPorts(procfs string) (socket.EphemeralPorts, error) {
 		return ports, fmt.Errorf("%s: %w", filepath.Join(dir, "ip_local_port_range"), err)
 	}
 	ports.PortRange = r
-	b, err = os.ReadFile(filepath.Join(dir, "ip_local_reserved_ports"))
-	if errors.Is(err, fs.ErrNotExist) {
-		return ports, nil
-	}
-	if err != nil {
-		return ports, err
-	}
-	if ports.Reserved, err = parsePorts(string(b)); err != nil {
-		return ports, fmt.Errorf("%s: %w", filepath.Join(dir, "ip_local_reserved_ports"), err)
-	}
-	return ports, nil
+	ports.Reserved, err = reservedPorts(filepath.Join(dir, "ip_local_reserved_ports"))
+	return ports, err
 }
 
-// parsePorts reads a list such as 8080,20000-20010 (proc_do_large_bitmap in
-// kernel/sysctl.c). An empty one is none.
+// reservedPorts reads a file that answers one read only, with as much as fits
+// (proc_do_large_bitmap in kernel/sysctl.c).
+func reservedPorts(path string) ([]socket.PortRange, error) {
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	buf := make([]byte, 6<<16) // every port, with its comma
+	n, err := f.Read(buf)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
+	}
+	ranges, err := parsePorts(string(buf[:n]))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return ranges, nil
+}
+
+// parsePorts reads a list such as 8080,20000-20010. An empty one is none.
 func parsePorts(list string) ([]socket.PortRange, error) {
 	var ranges []socket.PortRange
 	for part := range strings.SplitSeq(strings.TrimSpace(list), ",") {
