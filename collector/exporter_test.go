@@ -603,7 +603,7 @@ func TestWatchedNetworkIsFull(t *testing.T) {
 		}
 	}
 	want := []string{
-		`"192.0.2.1",remote_port="8443"} 0`, // one by one
+		`"192.0.2.1",remote_port="8443"} 0`,                                                                                     // one by one
 		`"203.0.113.140",remote_port="80"} 2`, `"203.0.113.141",remote_port="80"} 2`, `"203.0.113.200",remote_port="8443"} 900`, // three of the network
 		`"203.0.113.201",remote_port="8443"} 5`, // one by one
 	}

@@ -94,7 +94,7 @@ func (d *destinations) count(s *Socket) {
 // pin reports whether a destination gets a counter that is not given up. Only
 // while there is such a counter left is it looked for among the watched.
 func (d *destinations) pin(remote netip.AddrPort) bool {
-	kind := notWatched
+	var kind int
 	switch {
 	case d.pinned[named] < maxNamed && d.watched.named[remote]:
 		kind = named

@@ -26,8 +26,7 @@ func (w Watched) hasPort(port uint16) bool {
 
 // The ways in which a destination may be watched.
 const (
-	notWatched = iota
-	named      // one by one
+	named = iota // one by one
 	inNetwork
 	numWatches
 )
