@@ -108,12 +108,13 @@ func sameHost(a, b netip.Addr) bool {
 func classify(err error, e evidence) (Outcome, Origin) {
 	var denied *deniedError
 	errno, isErrno := errors.AsType[syscall.Errno](err)
+	_, isAddress := errors.AsType[*net.AddrError](err) // a source of another version of IP
 	switch {
 	case errors.As(err, &denied):
 		return Denied, OriginLocal
 	case errors.Is(err, context.Canceled):
 		return NotRun, OriginLocal
-	case isErrno && isShortage(errno):
+	case isErrno && isShortage(errno), isAddress:
 		return LocalError, OriginLocal
 	case e.icmp.offender.IsValid():
 		return e.icmp.outcome(), e.origin()

@@ -1,4 +1,4 @@
-package probe_test
+package probe
 
 import (
 	"net"
@@ -11,7 +11,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/port-exporter/port_exporter/internal/porttest"
-	"github.com/port-exporter/port_exporter/internal/probe"
 )
 
 // short is the timeout of rows that end in silence.
@@ -24,13 +23,13 @@ type row struct {
 	cause        cause
 	to4, to6     string // the target; empty is port 80 of the server
 	only4, only6 bool   // the cause is not known to the other version of IP
-	prober       probe.TCP
+	prober       TCP
 	timeout      time.Duration // 0 is the default of a probe
 
-	outcome         probe.Outcome
-	origin          probe.Origin
-	phase           probe.Phase // PhaseConnect if none is given and the outcome is not open
-	orConnect       bool        // PhaseConnect is as good: which comes first is a race
+	outcome         Outcome
+	origin          Origin
+	phase           Phase // PhaseConnect if none is given and the outcome is not open
+	orConnect       bool  // PhaseConnect is as good: which comes first is a race
 	offender        offender
 	atLeast, atMost time.Duration
 	retransmits     float64 // at least; 0 is none at all where the handshake was done
@@ -152,161 +151,161 @@ const (
 )
 
 // hears expects a line.
-func hears() probe.TCP {
-	return probe.TCP{Conversation: probe.Conversation{Exchange: []probe.Step{{Expect: regexp.MustCompile("^220 ")}}}}
+func hears() TCP {
+	return TCP{Conversation: Conversation{Exchange: []Step{{Expect: regexp.MustCompile("^220 ")}}}}
 }
 
 // shakesHands makes a TLS handshake.
-func shakesHands() probe.TCP { return probe.TCP{Conversation: probe.Conversation{TLS: true}} }
+func shakesHands() TCP { return TCP{Conversation: Conversation{TLS: true}} }
 
 // rows is the table "TCP connect" of docs/diagnosis.md, from top to bottom.
 func rows() []row {
 	const soon = 900 * time.Millisecond // a lost SYN would take a second
 	return []row{
-		{name: "listener that accepts", cause: serving(hold), outcome: probe.Open, rtt: true, atMost: soon},
-		{name: "listener that does not accept", cause: listening, outcome: probe.Open, rtt: true, atMost: soon},
+		{name: "listener that accepts", cause: serving(hold), outcome: Open, rtt: true, atMost: soon},
+		{name: "listener that does not accept", cause: listening, outcome: Open, rtt: true, atMost: soon},
 		{
 			name: "first SYN lost", cause: func(t *testing.T, n *porttest.Network, v6 bool) {
 				listening(t, n, v6)
 				n.Router.Do(t, func() { porttest.NFT(t, firstSYN) })
 			},
-			outcome: probe.Open, rtt: true, retransmits: 1, atLeast: 900 * time.Millisecond, atMost: 2 * time.Second,
+			outcome: Open, rtt: true, retransmits: 1, atLeast: 900 * time.Millisecond, atMost: 2 * time.Second,
 		},
 
-		{name: "port closed", cause: nothing, outcome: probe.Refused, origin: probe.OriginTarget, atMost: soon},
+		{name: "port closed", cause: nothing, outcome: Refused, origin: OriginTarget, atMost: soon},
 		{
 			name: "listener on loopback only", cause: in(server, func(t *testing.T, _ bool) {
 				porttest.Listen(t, "127.0.0.1:80", 5)
 				porttest.Listen(t, "[::1]:80", 5)
 			}),
-			outcome: probe.Refused, origin: probe.OriginTarget, atMost: soon,
+			outcome: Refused, origin: OriginTarget, atMost: soon,
 		},
 		{
 			name: "server rejects with RST", cause: filtered(server, "input", toServer+"reject with tcp reset"),
-			outcome: probe.Refused, origin: probe.OriginTarget, atMost: soon,
+			outcome: Refused, origin: OriginTarget, atMost: soon,
 		},
 		{
 			name: "router rejects with RST", cause: filtered(router, "forward", toServer+"reject with tcp reset"),
-			outcome: probe.Refused, origin: probe.OriginTarget, atMost: soon,
+			outcome: Refused, origin: OriginTarget, atMost: soon,
 		},
 
 		{
 			name: "server rejects", cause: filtered(server, "input", toServer+"reject with icmpx port-unreachable"),
-			outcome: probe.Refused, origin: probe.OriginTargetFirewall, offender: offender{porttest.ServerIP4, porttest.ServerIP6}, atMost: soon,
+			outcome: Refused, origin: OriginTargetFirewall, offender: offender{porttest.ServerIP4, porttest.ServerIP6}, atMost: soon,
 		},
 		{
 			name: "router rejects", cause: filtered(router, "forward", toServer+"reject with icmpx port-unreachable"),
-			outcome: probe.Refused, origin: probe.OriginNetwork, offender: offender{porttest.RouterClientIP4, porttest.RouterClientIP6}, atMost: soon,
+			outcome: Refused, origin: OriginNetwork, offender: offender{porttest.RouterClientIP4, porttest.RouterClientIP6}, atMost: soon,
 		},
 		{
 			name: "client rejects", cause: filtered(client, "output", toServer+"reject with icmpx port-unreachable"),
-			outcome: probe.Refused, origin: probe.OriginLocal, offender: offender{porttest.ClientIP4, porttest.ClientIP6}, atMost: soon,
+			outcome: Refused, origin: OriginLocal, offender: offender{porttest.ClientIP4, porttest.ClientIP6}, atMost: soon,
 		},
 
 		{
 			name: "server prohibits", cause: filtered(server, "input", toServer+"reject with icmpx admin-prohibited"),
-			outcome: probe.Prohibited, origin: probe.OriginTargetFirewall, offender: offender{porttest.ServerIP4, porttest.ServerIP6}, atMost: soon,
+			outcome: Prohibited, origin: OriginTargetFirewall, offender: offender{porttest.ServerIP4, porttest.ServerIP6}, atMost: soon,
 		},
 		{
 			name: "router prohibits", cause: filtered(router, "forward", toServer+"reject with icmpx admin-prohibited"),
-			outcome: probe.Prohibited, origin: probe.OriginNetwork, offender: offender{porttest.RouterClientIP4, porttest.RouterClientIP6}, atMost: soon,
+			outcome: Prohibited, origin: OriginNetwork, offender: offender{porttest.RouterClientIP4, porttest.RouterClientIP6}, atMost: soon,
 		},
 		{
 			name: "client prohibits", cause: filtered(client, "output", toServer+"reject with icmpx admin-prohibited"),
-			outcome: probe.Prohibited, origin: probe.OriginLocal, offender: offender{porttest.ClientIP4, porttest.ClientIP6}, atMost: soon,
+			outcome: Prohibited, origin: OriginLocal, offender: offender{porttest.ClientIP4, porttest.ClientIP6}, atMost: soon,
 		},
 		{
 			name: "router's route prohibits", cause: deadEnd(router, unix.RTN_PROHIBIT),
-			outcome: probe.Prohibited, origin: probe.OriginNetwork, offender: offender{porttest.RouterClientIP4, porttest.RouterClientIP6}, atMost: soon,
+			outcome: Prohibited, origin: OriginNetwork, offender: offender{porttest.RouterClientIP4, porttest.RouterClientIP6}, atMost: soon,
 		},
 		{
 			name: "net prohibited", cause: filtered(router, "forward", toServer+"reject with icmp net-prohibited"), only4: true,
-			outcome: probe.Prohibited, origin: probe.OriginNetwork, offender: offender{ip4: porttest.RouterClientIP4}, atMost: soon,
+			outcome: Prohibited, origin: OriginNetwork, offender: offender{ip4: porttest.RouterClientIP4}, atMost: soon,
 		},
 		{
 			name: "host prohibited", cause: filtered(router, "forward", toServer+"reject with icmp host-prohibited"), only4: true,
-			outcome: probe.Prohibited, origin: probe.OriginNetwork, offender: offender{ip4: porttest.RouterClientIP4}, atMost: soon,
+			outcome: Prohibited, origin: OriginNetwork, offender: offender{ip4: porttest.RouterClientIP4}, atMost: soon,
 		},
 		{
 			name: "source address against the policy", cause: filtered(router, "forward", toServer+"reject with icmpv6 policy-fail"), only6: true,
-			outcome: probe.Prohibited, origin: probe.OriginNetwork, offender: offender{ip6: porttest.RouterClientIP6}, atMost: soon,
+			outcome: Prohibited, origin: OriginNetwork, offender: offender{ip6: porttest.RouterClientIP6}, atMost: soon,
 		},
 
 		{
 			name: "router has no route", cause: nothing, to4: away4, to6: away6,
-			outcome: probe.Unreachable, origin: probe.OriginNetwork, offender: offender{porttest.RouterClientIP4, porttest.RouterClientIP6}, atMost: soon,
+			outcome: Unreachable, origin: OriginNetwork, offender: offender{porttest.RouterClientIP4, porttest.RouterClientIP6}, atMost: soon,
 		},
 		{
 			name: "router's route is unreachable", cause: deadEnd(router, unix.RTN_UNREACHABLE),
-			outcome: probe.Unreachable, origin: probe.OriginNetwork, offender: offender{porttest.RouterClientIP4, porttest.RouterClientIP6}, atMost: soon,
+			outcome: Unreachable, origin: OriginNetwork, offender: offender{porttest.RouterClientIP4, porttest.RouterClientIP6}, atMost: soon,
 		},
 		{
 			name: "server knows no such protocol", cause: filtered(server, "input", toServer+"reject with icmp prot-unreachable"), only4: true,
-			outcome: probe.Unreachable, origin: probe.OriginTargetFirewall, offender: offender{ip4: porttest.ServerIP4}, atMost: soon,
+			outcome: Unreachable, origin: OriginTargetFirewall, offender: offender{ip4: porttest.ServerIP4}, atMost: soon,
 		},
 		{
 			// Of 64 hops the odd ones are the server's, and the last one is.
 			name: "routing loop", cause: loop, to4: away4, to6: away6,
-			outcome: probe.Unreachable, origin: probe.OriginNetwork, offender: offender{porttest.ServerIP4, porttest.ServerIP6}, atMost: soon,
+			outcome: Unreachable, origin: OriginNetwork, offender: offender{porttest.ServerIP4, porttest.ServerIP6}, atMost: soon,
 		},
 		{
 			name: "host down on our own segment", cause: nothing, to4: near4, to6: near6,
-			outcome: probe.Unreachable, origin: probe.OriginLocal, offender: offender{porttest.ClientIP4, porttest.ClientIP6},
-			atLeast: 2500 * time.Millisecond, atMost: probe.DefaultTimeout - time.Second,
+			outcome: Unreachable, origin: OriginLocal, offender: offender{porttest.ClientIP4, porttest.ClientIP6},
+			atLeast: 2500 * time.Millisecond, atMost: DefaultTimeout - time.Second,
 		},
 		{
 			name: "host down behind the router", cause: in(router, func(t *testing.T, _ bool) { impatient(t) }), to4: absent4, to6: absent6,
-			outcome: probe.Unreachable, origin: probe.OriginNetwork, offender: offender{porttest.RouterClientIP4, porttest.RouterClientIP6}, atMost: time.Second,
+			outcome: Unreachable, origin: OriginNetwork, offender: offender{porttest.RouterClientIP4, porttest.RouterClientIP6}, atMost: time.Second,
 		},
 		{
 			// The router translates its own error back: it bears the target's address.
 			name: "DNAT to a host that is down", cause: in(router, func(t *testing.T, _ bool) { impatient(t); porttest.NFT(t, toAbsent) }),
-			outcome: probe.Unreachable, origin: probe.OriginNetwork, offender: offender{porttest.ServerIP4, porttest.ServerIP6}, atMost: time.Second,
+			outcome: Unreachable, origin: OriginNetwork, offender: offender{porttest.ServerIP4, porttest.ServerIP6}, atMost: time.Second,
 		},
 
-		{name: "server drops", cause: filtered(server, "input", toServer+"drop"), timeout: short, outcome: probe.Timeout},
-		{name: "router drops", cause: filtered(router, "forward", toServer+"drop"), timeout: short, outcome: probe.Timeout},
-		{name: "router drops the answer", cause: filtered(router, "forward", "tcp sport 80 drop"), timeout: short, outcome: probe.Timeout},
-		{name: "router's route is a blackhole", cause: deadEnd(router, unix.RTN_BLACKHOLE), timeout: short, outcome: probe.Timeout},
-		{name: "SYN sent in vain", cause: filtered(server, "input", toServer+"drop"), timeout: 2500 * time.Millisecond, outcome: probe.Timeout, retransmits: 1},
-		{name: "accept queue full", cause: fullQueue, timeout: short, outcome: probe.Timeout},
-		{name: "client drops", cause: filtered(client, "output", toServer+"drop"), timeout: short, outcome: probe.Timeout},
+		{name: "server drops", cause: filtered(server, "input", toServer+"drop"), timeout: short, outcome: Timeout},
+		{name: "router drops", cause: filtered(router, "forward", toServer+"drop"), timeout: short, outcome: Timeout},
+		{name: "router drops the answer", cause: filtered(router, "forward", "tcp sport 80 drop"), timeout: short, outcome: Timeout},
+		{name: "router's route is a blackhole", cause: deadEnd(router, unix.RTN_BLACKHOLE), timeout: short, outcome: Timeout},
+		{name: "SYN sent in vain", cause: filtered(server, "input", toServer+"drop"), timeout: 2500 * time.Millisecond, outcome: Timeout, retransmits: 1},
+		{name: "accept queue full", cause: fullQueue, timeout: short, outcome: Timeout},
+		{name: "client drops", cause: filtered(client, "output", toServer+"drop"), timeout: short, outcome: Timeout},
 		{
 			name: "SYN retries used up", cause: func(t *testing.T, n *porttest.Network, v6 bool) {
 				porttest.Sysctl(t, "net/ipv4/tcp_syn_retries", "1")
 				filtered(server, "input", toServer+"drop")(t, n, v6)
 			},
-			outcome: probe.Timeout, retransmits: 1, atMost: probe.DefaultTimeout - time.Second,
+			outcome: Timeout, retransmits: 1, atMost: DefaultTimeout - time.Second,
 		},
 
-		{name: "client's route is a blackhole", cause: deadEnd(client, unix.RTN_BLACKHOLE), outcome: probe.Unreachable, origin: probe.OriginLocal, atMost: soon},
-		{name: "client's route is unreachable", cause: deadEnd(client, unix.RTN_UNREACHABLE), outcome: probe.Unreachable, origin: probe.OriginLocal, atMost: soon},
+		{name: "client's route is a blackhole", cause: deadEnd(client, unix.RTN_BLACKHOLE), outcome: Unreachable, origin: OriginLocal, atMost: soon},
+		{name: "client's route is unreachable", cause: deadEnd(client, unix.RTN_UNREACHABLE), outcome: Unreachable, origin: OriginLocal, atMost: soon},
 		{
 			name: "client has no route", cause: in(client, func(t *testing.T, _ bool) {
 				porttest.DeleteRoute(t, "0.0.0.0/0")
 				porttest.DeleteRoute(t, "::/0")
 			}),
-			outcome: probe.Unreachable, origin: probe.OriginLocal, atMost: soon,
+			outcome: Unreachable, origin: OriginLocal, atMost: soon,
 		},
-		{name: "client's route prohibits", cause: deadEnd(client, unix.RTN_PROHIBIT), outcome: probe.Prohibited, origin: probe.OriginLocal, atMost: soon},
-		{name: "no port left", cause: usedUpPorts, outcome: probe.LocalError, origin: probe.OriginLocal, atMost: soon},
+		{name: "client's route prohibits", cause: deadEnd(client, unix.RTN_PROHIBIT), outcome: Prohibited, origin: OriginLocal, atMost: soon},
+		{name: "no port left", cause: usedUpPorts, outcome: LocalError, origin: OriginLocal, atMost: soon},
 
 		{
 			name: "RST behind the handshake", cause: serving(reset), prober: hears(),
-			outcome: probe.Reset, origin: probe.OriginTarget, phase: probe.PhaseExchange, orConnect: true, rtt: true, atMost: soon,
+			outcome: Reset, origin: OriginTarget, phase: PhaseExchange, orConnect: true, rtt: true, atMost: soon,
 		},
 		{
 			name: "FIN instead of an answer", cause: serving(func(c net.Conn) { c.Close() }), prober: hears(),
-			outcome: probe.Closed, origin: probe.OriginTarget, phase: probe.PhaseExchange, rtt: true, atMost: soon,
+			outcome: Closed, origin: OriginTarget, phase: PhaseExchange, rtt: true, atMost: soon,
 		},
-		{name: "silence instead of an answer", cause: serving(hold), prober: hears(), timeout: short, outcome: probe.Timeout, phase: probe.PhaseExchange, rtt: true},
+		{name: "silence instead of an answer", cause: serving(hold), prober: hears(), timeout: short, outcome: Timeout, phase: PhaseExchange, rtt: true},
 		{
 			name: "long packets lost, TLS", prober: shakesHands(), timeout: short,
 			cause: func(t *testing.T, n *porttest.Network, v6 bool) {
 				serving(hold)(t, n, v6)
 				n.Router.Do(t, func() { porttest.Filter(t, "forward", "meta length > 200 drop") })
 			},
-			outcome: probe.Timeout, phase: probe.PhaseTLS, rtt: true,
+			outcome: Timeout, phase: PhaseTLS, rtt: true,
 		},
 		{
 			name: "long packets lost, exchange", prober: hears(), timeout: short,
@@ -314,7 +313,7 @@ func rows() []row {
 				serving(func(c net.Conn) { _, _ = c.Write([]byte("220 " + strings.Repeat("x", 500) + "\n")); hold(c) })(t, n, v6)
 				n.Router.Do(t, func() { porttest.Filter(t, "forward", "meta length > 200 drop") })
 			},
-			outcome: probe.Timeout, phase: probe.PhaseExchange, rtt: true,
+			outcome: Timeout, phase: PhaseExchange, rtt: true,
 		},
 	}
 }
@@ -346,8 +345,8 @@ func (r *row) run(t *testing.T, v6 bool) {
 	} else if !v6 && r.to4 != "" {
 		address = r.to4
 	}
-	module := probe.Module{Prober: &r.prober, Timeout: r.timeout}
-	got := module.Probe(t.Context(), probe.Request{Address: address})
+	module := Module{Prober: &r.prober, Timeout: r.timeout}
+	got := module.Probe(t.Context(), Request{Address: address})
 	r.compare(t, got, v6)
 	if got.Peer.String() != address {
 		t.Errorf("peer %s, want %s", got.Peer, address)
@@ -365,11 +364,11 @@ func target(v6 bool) string {
 	return net.JoinHostPort(porttest.ServerIP4, "80")
 }
 
-func (r *row) compare(t *testing.T, got probe.Result, v6 bool) {
+func (r *row) compare(t *testing.T, got Result, v6 bool) {
 	t.Helper()
 	phase := r.phase
-	if r.outcome != probe.Open && phase == probe.PhaseNone || r.orConnect && got.Phase == probe.PhaseConnect {
-		phase = probe.PhaseConnect
+	if r.outcome != Open && phase == PhaseNone || r.orConnect && got.Phase == PhaseConnect {
+		phase = PhaseConnect
 	}
 	if got.Outcome != r.outcome || got.Origin != r.origin || got.Phase != phase {
 		t.Errorf("got %s (%s) in %q, want %s (%s) in %q: %v", got.Outcome, got.Origin, got.Phase, r.outcome, r.origin, phase, got.Err)

@@ -1,4 +1,4 @@
-package probe_test
+package probe
 
 import (
 	"io"
@@ -6,8 +6,6 @@ import (
 	"slices"
 	"sync"
 	"testing"
-
-	"github.com/port-exporter/port_exporter/internal/probe"
 )
 
 // startServer listens, does something to each connection, and returns its
@@ -52,7 +50,7 @@ func reset(c net.Conn) {
 }
 
 // sample returns the value of a measurement with the given labels.
-func sample(r probe.Result, name string, labels ...string) (float64, bool) {
+func sample(r Result, name string, labels ...string) (float64, bool) {
 	for _, s := range r.Samples {
 		if s.Metric.Name == name && slices.Equal(s.Labels, labels) {
 			return s.Value, true
