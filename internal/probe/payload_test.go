@@ -302,7 +302,7 @@ func TestPayloadReplies(t *testing.T) {
 				t.Fatal("no replies in the table")
 			}
 			for _, reply := range slices.Concat(set.bad, []string{"", "00", strings.Repeat("ff", 1500)}) {
-				if check(unhex(t, reply)) == nil {
+				if check(hexBytes(t, reply)) == nil {
 					t.Errorf("%.120s was taken", reply)
 				}
 			}
@@ -310,11 +310,11 @@ func TestPayloadReplies(t *testing.T) {
 				t.Error("the request was taken for its reply")
 			}
 			for _, reply := range set.good {
-				if err := check(unhex(t, reply)); err != nil {
+				if err := check(hexBytes(t, reply)); err != nil {
 					t.Errorf("%.120s: %v", reply, err)
 				}
 			}
-			for _, truncated := range truncations(unhex(t, set.good[0]), set.short) {
+			for _, truncated := range truncations(hexBytes(t, set.good[0]), set.short) {
 				if check(truncated) == nil {
 					t.Errorf("%x, cut off, was taken", truncated)
 				}
@@ -336,7 +336,7 @@ func truncations(b []byte, n int) [][]byte {
 	return all
 }
 
-func unhex(t testing.TB, digits string) []byte {
+func hexBytes(t testing.TB, digits string) []byte {
 	t.Helper()
 	b, err := hex.DecodeString(strings.Join(strings.Fields(digits), ""))
 	if err != nil {
@@ -351,7 +351,7 @@ func unhex(t testing.TB, digits string) []byte {
 func FuzzPayloadReply(f *testing.F) {
 	for name, set := range replies() {
 		for _, reply := range slices.Concat(set.good, set.bad) {
-			f.Add(uint8(slices.Index(PayloadNames(), name)), unhex(f, reply))
+			f.Add(uint8(slices.Index(PayloadNames(), name)), hexBytes(f, reply))
 		}
 	}
 	f.Fuzz(func(t *testing.T, which uint8, reply []byte) {

@@ -66,7 +66,7 @@ func TestParseSTUN(t *testing.T) {
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			got, err := parseSTUN(unhex(t, c.message))
+			got, err := parseSTUN(hexBytes(t, c.message))
 			if !errors.Is(err, c.wantErr) {
 				t.Fatalf("error %v, want %v", err, c.wantErr)
 			}
@@ -141,7 +141,7 @@ func FuzzParseSTUN(f *testing.F) {
 		"0101 0018 2112a442 000102030405060708090a0b 0001 0008 0001 1234 7f000001 802c 0008 0001 0d97 c0000203",
 		"0111 0008 2112a442 000102030405060708090a0b 0009 0004 00000400",
 	} {
-		f.Add(unhex(f, set))
+		f.Add(hexBytes(f, set))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		got, err := parseSTUN(b)

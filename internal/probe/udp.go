@@ -1,0 +1,264 @@
+package probe
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"regexp"
+	"syscall"
+	"time"
+)
+
+// maxReply is how much of a reply is looked at, in bytes.
+const maxReply = 4096
+
+// UDP asks a port with a datagram, which is sent again after one second and
+// after three. A reply is Open, and Mismatch when it is none to the payload or
+// not what is expected. A port that keeps silent may be open or filtered, and
+// nobody can tell: NoReply. Of a server that never replies, as of syslog, the
+// module expects NoReply; then it watches that nobody refuses.
+type UDP struct {
+	Resolution
+	// Source is the address that datagrams come from; invalid is the system's
+	// choice.
+	Source  netip.Addr
+	Payload Payload
+	// Expect matches a reply; nil matches every reply.
+	Expect *regexp.Regexp
+	// ExpectBytes are somewhere in a reply.
+	ExpectBytes []byte
+}
+
+// udpSchedule returns when datagrams are sent, counted from the first.
+func udpSchedule() [3]time.Duration { return [3]time.Duration{0, time.Second, 3 * time.Second} }
+
+// The metrics of the udp prober.
+var (
+	udpDuration = &Metric{Name: "probe_udp_duration_seconds", Help: "Duration of a UDP probe by phase", Labels: []string{"phase"}}
+	udpRequests = &Metric{Name: "probe_udp_requests", Help: "Datagrams sent: more than one when the first was not answered within a second"}
+	udpReplies  = &Metric{Name: "probe_udp_replies", Help: "Datagrams received in reply"}
+)
+
+func udpMetrics() []*Metric { return []*Metric{udpDuration, udpRequests, udpReplies} }
+
+// Probe implements [Prober].
+func (u *UDP) Probe(ctx context.Context, r Request) Result {
+	found := newSamples()
+	d := &datagrams{allow: r.Allow, source: u.Source}
+	result := u.probe(ctx, r, d, &found)
+	found.set(udpRequests, float64(d.sent))
+	found.set(udpReplies, float64(d.received))
+	result.Samples = found
+	return result
+}
+
+func (u *UDP) probe(ctx context.Context, r Request, d *datagrams, found *samples) Result {
+	start := time.Now()
+	targets, err := u.resolve(ctx, "udp", r.Address, found)
+	found.set(udpDuration, time.Since(start).Seconds(), PhaseResolve.String())
+	if err != nil {
+		outcome, origin := classifyLookup(err)
+		return Result{Outcome: outcome, Phase: PhaseResolve, Origin: origin, Err: err}
+	}
+	d.target = targets[0]
+	logTo(ctx, r.Log, "resolved", slog.Any("addresses", targets))
+
+	if err := d.connect(ctx); err != nil {
+		return d.failed(PhaseConnect, err)
+	}
+	defer d.conn.Close()
+
+	start = time.Now()
+	err = d.exchange(ctx, u)
+	found.set(udpDuration, time.Since(start).Seconds(), PhaseExchange.String())
+	if err != nil {
+		return d.failed(PhaseExchange, err)
+	}
+	return Result{Outcome: Open, Peer: d.target}
+}
+
+// judge returns an error when a reply is not what the module expects.
+func (u *UDP) judge(m message, reply []byte) error {
+	if m.check != nil {
+		if err := m.check(reply); err != nil {
+			return &mismatchError{err}
+		}
+	}
+	if u.Expect != nil && !u.Expect.Match(reply) {
+		return &mismatchError{fmt.Errorf("the reply does not match %q", u.Expect)}
+	}
+	if !bytes.Contains(reply, u.ExpectBytes) {
+		return &mismatchError{fmt.Errorf("the reply does not contain %x", u.ExpectBytes)}
+	}
+	return nil
+}
+
+var (
+	errNoReply = errors.New("no reply")
+	errNotSent = errors.New("no time was left to send a datagram")
+)
+
+// mismatchError says what is wrong with a reply.
+type mismatchError struct{ err error }
+
+func (e *mismatchError) Error() string { return e.err.Error() }
+func (e *mismatchError) Unwrap() error { return e.err }
+
+// datagrams are those of one probe. Their socket is connected, so that it gets
+// the replies of its target only, and the ICMP errors of its own datagrams.
+type datagrams struct {
+	target netip.AddrPort
+	source netip.Addr
+	allow  func(netip.AddrPort) error
+
+	conn           *net.UDPConn
+	sent, received int
+	icmp           icmpError
+}
+
+// connect makes the socket. No packet is sent.
+func (d *datagrams) connect(ctx context.Context) error {
+	if ctx.Err() != nil {
+		return errNotSent
+	}
+	dialer := net.Dialer{Control: func(_, address string, c syscall.RawConn) error {
+		if err := allowed(d.allow, address); err != nil {
+			return err
+		}
+		return keepErrorsOf(c, d.target.Addr())
+	}}
+	if d.source.IsValid() {
+		dialer.LocalAddr = net.UDPAddrFromAddrPort(netip.AddrPortFrom(d.source, 0))
+	}
+	conn, err := dialer.DialContext(ctx, networkOf("udp", d.target.Addr()), d.target.String())
+	if err != nil {
+		return err
+	}
+	d.conn = conn.(*net.UDPConn)
+	return nil
+}
+
+// keepErrorsOf is [keepErrors] for a socket that package net is making.
+func keepErrorsOf(c syscall.RawConn, target netip.Addr) error {
+	var err error
+	controlErr := c.Control(func(fd uintptr) { err = keepErrors(fd, target.Is6()) })
+	return errors.Join(controlErr, err)
+}
+
+// exchange sends and waits until a reply decides, an ICMP error does, or ctx
+// ends.
+func (d *datagrams) exchange(ctx context.Context, u *UDP) error {
+	stop := context.AfterFunc(ctx, func() { _ = d.conn.SetReadDeadline(time.Unix(1, 0)) })
+	defer stop()
+	m := u.Payload.message(localOf(d.conn), d.target)
+	buffer, start, schedule := make([]byte, maxReply), time.Now(), udpSchedule()
+	for i := range schedule {
+		if err := d.send(m.request); err != nil {
+			return err
+		}
+		var until time.Time // the last one waits for as long as ctx does
+		if i+1 < len(schedule) {
+			until = start.Add(schedule[i+1])
+		}
+		reply, err := d.receive(ctx, until, buffer)
+		if err == nil {
+			return u.judge(m, reply)
+		}
+		if !isTimeout(err) {
+			return err
+		}
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	return errNoReply
+}
+
+// send may also report the ICMP error of an earlier datagram.
+func (d *datagrams) send(request []byte) error {
+	if _, err := d.conn.Write(request); err != nil {
+		d.icmp = queuedError(d.conn)
+		return err
+	}
+	d.sent++
+	return nil
+}
+
+// receive waits for a datagram until a time, the zero value being none, and
+// until ctx ends.
+func (d *datagrams) receive(ctx context.Context, until time.Time, buffer []byte) ([]byte, error) {
+	if err := d.conn.SetReadDeadline(until); err != nil {
+		return nil, err
+	}
+	if err := ctx.Err(); err != nil { // before which exchange may have set another deadline
+		return nil, err
+	}
+	for {
+		n, err := d.conn.Read(buffer)
+		if err == nil {
+			d.received++
+			return buffer[:n], nil
+		}
+		if d.icmp = queuedError(d.conn); !errors.Is(err, syscall.EMSGSIZE) {
+			return nil, err
+		}
+		// A router wants fragments. The kernel has learnt it, so that the next
+		// datagram gets through.
+	}
+}
+
+// queuedError takes the ICMP error that made an operation on a socket fail; the
+// zero value if it was none.
+func queuedError(conn syscall.Conn) (e icmpError) {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return icmpError{}
+	}
+	_ = raw.Control(func(fd uintptr) { e, _ = readError(fd) })
+	return e
+}
+
+// failed is the result of an error of connect or exchange.
+func (d *datagrams) failed(phase Phase, err error) Result {
+	outcome, origin := d.classify(err)
+	return Result{Outcome: outcome, Phase: phase, Origin: origin, Offender: d.icmp.offender, Peer: d.target, Err: err}
+}
+
+func (d *datagrams) classify(err error) (Outcome, Origin) {
+	if _, ok := errors.AsType[*mismatchError](err); ok {
+		return Mismatch, OriginTarget
+	}
+	if errors.Is(err, errNoReply) {
+		return NoReply, OriginNone
+	}
+	if errors.Is(err, errNotSent) {
+		return NotRun, OriginLocal
+	}
+	outcome, origin := classify(err, evidence{
+		icmp:   d.icmp,
+		target: d.target.Addr(),
+		own:    d.icmp.offender.IsValid() && isOwn(d.icmp.offender),
+		sent:   false, // what is no ICMP error was this host's doing
+	})
+	if outcome == Refused && origin == OriginTargetFirewall {
+		origin = OriginTarget // a closed port says it by the same ICMP error as a firewall
+	}
+	return outcome, origin
+}
+
+// localOf returns the local end of a socket.
+func localOf(conn *net.UDPConn) netip.AddrPort {
+	local := conn.LocalAddr().(*net.UDPAddr).AddrPort()
+	return netip.AddrPortFrom(local.Addr().Unmap(), local.Port())
+}
+
+// logTo tells the person who asked for it, if one did.
+func logTo(ctx context.Context, log *slog.Logger, message string, attrs ...slog.Attr) {
+	if log != nil {
+		log.LogAttrs(ctx, slog.LevelInfo, message, attrs...)
+	}
+}
