@@ -34,7 +34,7 @@ type UDP struct {
 }
 
 // udpSchedule returns when datagrams are sent, counted from the first.
-func udpSchedule() [3]time.Duration { return [3]time.Duration{0, time.Second, 3 * time.Second} }
+func udpSchedule() []time.Duration { return []time.Duration{0, time.Second, 3 * time.Second} }
 
 // The metrics of the udp prober.
 var (
@@ -73,7 +73,8 @@ func (u *UDP) probe(ctx context.Context, r Request, d *datagrams, found *samples
 	defer d.conn.Close()
 
 	start = time.Now()
-	err = d.exchange(ctx, u)
+	m := u.Payload.message(localOf(d.conn), d.target)
+	err = d.exchange(ctx, m.request, udpSchedule(), func(reply []byte) error { return u.judge(m, reply) })
 	found.set(udpDuration, time.Since(start).Seconds(), PhaseExchange.String())
 	if err != nil {
 		return d.failed(PhaseExchange, err)
@@ -100,7 +101,12 @@ func (u *UDP) judge(m message, reply []byte) error {
 var (
 	errNoReply = errors.New("no reply")
 	errNotSent = errors.New("no time was left to send a datagram")
+	// errPassOver is what a judge says of a datagram that does not matter.
+	errPassOver = errors.New("not a reply")
 )
+
+// maxReplies bounds how many datagrams of one target are looked at.
+const maxReplies = 64
 
 // mismatchError says what is wrong with a reply.
 type mismatchError struct{ err error }
@@ -149,31 +155,29 @@ func keepErrorsOf(c syscall.RawConn, target netip.Addr) error {
 	return errors.Join(controlErr, err)
 }
 
-// exchange sends and waits until a reply decides, an ICMP error does, or ctx
-// ends.
-func (d *datagrams) exchange(ctx context.Context, u *UDP) error {
-	stop := context.AfterFunc(ctx, func() { _ = d.conn.SetReadDeadline(time.Unix(1, 0)) })
-	defer stop()
-	m := u.Payload.message(localOf(d.conn), d.target)
-	buffer, start, schedule := make([]byte, maxReply), time.Now(), udpSchedule()
+// exchange sends a request at the times of a schedule and waits until a reply
+// decides, an ICMP error does, or ctx ends. It returns what judge says of the
+// first reply that is not passed over.
+func (d *datagrams) exchange(ctx context.Context, request []byte, schedule []time.Duration, judge func([]byte) error) error {
+	defer interruptible(ctx, d.conn)()
+	buffer, start := make([]byte, maxReply), time.Now()
 	for i := range schedule {
-		if err := d.send(m.request); err != nil {
+		if err := d.send(request); err != nil {
 			return err
 		}
 		var until time.Time // the last one waits for as long as ctx does
 		if i+1 < len(schedule) {
 			until = start.Add(schedule[i+1])
 		}
-		reply, err := d.receive(ctx, until, buffer)
-		if err == nil {
-			return u.judge(m, reply)
-		}
-		if !isTimeout(err) {
+		if err := d.receive(ctx, until, buffer, judge); !isTimeout(err) {
 			return err
 		}
 		if ctx.Err() != nil {
 			break
 		}
+	}
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return ctx.Err() // nobody knows what would have come
 	}
 	return errNoReply
 }
@@ -188,27 +192,44 @@ func (d *datagrams) send(request []byte) error {
 	return nil
 }
 
-// receive waits for a datagram until a time, the zero value being none, and
-// until ctx ends.
-func (d *datagrams) receive(ctx context.Context, until time.Time, buffer []byte) ([]byte, error) {
-	if err := d.conn.SetReadDeadline(until); err != nil {
-		return nil, err
-	}
-	if err := ctx.Err(); err != nil { // before which exchange may have set another deadline
-		return nil, err
+// receive waits for a reply until a time, the zero value being none, and until
+// ctx ends.
+func (d *datagrams) receive(ctx context.Context, until time.Time, buffer []byte, judge func([]byte) error) error {
+	if err := readUntil(ctx, d.conn, until); err != nil {
+		return err
 	}
 	for {
 		n, err := d.conn.Read(buffer)
-		if err == nil {
+		switch {
+		case err == nil:
 			d.received++
-			return buffer[:n], nil
+			if err := judge(buffer[:n]); !errors.Is(err, errPassOver) || d.received >= maxReplies {
+				return err
+			}
+		case errors.Is(err, syscall.EMSGSIZE):
+			// A router wants fragments. The kernel has learnt it, so that the
+			// next datagram gets through.
+			_ = queuedError(d.conn)
+		default:
+			d.icmp = queuedError(d.conn)
+			return err
 		}
-		if d.icmp = queuedError(d.conn); !errors.Is(err, syscall.EMSGSIZE) {
-			return nil, err
-		}
-		// A router wants fragments. The kernel has learnt it, so that the next
-		// datagram gets through.
 	}
+}
+
+// interruptible lets the end of ctx interrupt reads, until the function that it
+// returns is called. Deadlines are set with [readUntil].
+func interruptible(ctx context.Context, conn *net.UDPConn) (stop func() bool) {
+	return context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(time.Unix(1, 0)) })
+}
+
+// readUntil sets a deadline, the zero value being none, without hiding the end
+// of ctx.
+func readUntil(ctx context.Context, conn *net.UDPConn, until time.Time) error {
+	if err := conn.SetReadDeadline(until); err != nil {
+		return err
+	}
+	return ctx.Err() // before which interruptible may have set another deadline
 }
 
 // queuedError takes the ICMP error that made an operation on a socket fail; the
@@ -232,10 +253,13 @@ func (d *datagrams) classify(err error) (Outcome, Origin) {
 	if _, ok := errors.AsType[*mismatchError](err); ok {
 		return Mismatch, OriginTarget
 	}
-	if errors.Is(err, errNoReply) {
-		return NoReply, OriginNone
+	if _, ok := errors.AsType[*protocolError](err); ok {
+		return Protocol, OriginTarget
 	}
-	if errors.Is(err, errNotSent) {
+	switch {
+	case errors.Is(err, errNoReply):
+		return NoReply, OriginNone
+	case errors.Is(err, errNotSent):
 		return NotRun, OriginLocal
 	}
 	outcome, origin := classify(err, evidence{
