@@ -79,6 +79,8 @@ func (a *attempt) examine(failed bool) {
 	a.handshake, a.knowHandshake = readHandshake(uintptr(a.kept))
 	if failed {
 		a.icmp, _ = readError(uintptr(a.kept))
+	} else {
+		_ = ignoreErrors(uintptr(a.kept), a.target.Addr().Is6())
 	}
 	a.release()
 }

@@ -37,3 +37,37 @@ func (s *samples) address(addr netip.Addr) {
 	s.set(ipProtocol, version)
 	s.set(ipAddressHash, hashOf(addr))
 }
+
+// info notes a measurement of a metric that is made anew for each probe, unless
+// one of the same name and labels is there.
+func (s *samples) info(m *Metric, values []string) {
+	for _, have := range *s {
+		if have.Metric.Name == m.Name && slices.Equal(have.Metric.Labels, m.Labels) && slices.Equal(have.Labels, values) {
+			return
+		}
+	}
+	*s = append(*s, Sample{Metric: m, Value: 1, Labels: values})
+}
+
+// The values of the label phase, which samples share.
+var (
+	phaseResolve  = []string{PhaseResolve.String()}
+	phaseConnect  = []string{PhaseConnect.String()}
+	phaseTLS      = []string{PhaseTLS.String()}
+	phaseExchange = []string{PhaseExchange.String()}
+)
+
+func labelsOf(p Phase) []string {
+	switch p {
+	case PhaseResolve:
+		return phaseResolve
+	case PhaseConnect:
+		return phaseConnect
+	case PhaseTLS:
+		return phaseTLS
+	case PhaseExchange:
+		return phaseExchange
+	default:
+		return []string{p.String()}
+	}
+}

@@ -19,9 +19,9 @@ import (
 // came, NoReply if nothing came at all.
 type STUN struct {
 	Resolution
-	// Source is the address that requests come from; invalid is the system's
-	// choice.
-	Source netip.Addr
+	// SourceAddress is the address of this host that requests come from; the
+	// zero value lets the kernel choose.
+	SourceAddress netip.Addr
 }
 
 // stunSchedule returns when a request is sent, counted from the first: RFC 8489
@@ -65,7 +65,7 @@ func (s *STUN) probe(ctx context.Context, r Request, found *samples) Result {
 		outcome, origin := classifyLookup(err)
 		return Result{Outcome: outcome, Phase: PhaseResolve, Origin: origin, Err: err}
 	}
-	d := &datagrams{target: targets[0], source: s.Source, allow: r.Allow}
+	d := &datagrams{target: targets[0], source: s.SourceAddress, allow: r.Allow}
 	logTo(ctx, r.Log, "resolved", slog.Any("addresses", targets))
 
 	if err := d.connect(ctx); err != nil {

@@ -23,10 +23,10 @@ const maxReply = 4096
 // module expects NoReply; then it watches that nobody refuses.
 type UDP struct {
 	Resolution
-	// Source is the address that datagrams come from; invalid is the system's
-	// choice.
-	Source  netip.Addr
-	Payload Payload
+	// SourceAddress is the address of this host that datagrams come from; the
+	// zero value lets the kernel choose.
+	SourceAddress netip.Addr
+	Payload       Payload
 	// Expect matches a reply; nil matches every reply.
 	Expect *regexp.Regexp
 	// ExpectBytes are somewhere in a reply.
@@ -48,7 +48,7 @@ func udpMetrics() []*Metric { return []*Metric{udpDuration, udpRequests, udpRepl
 // Probe implements [Prober].
 func (u *UDP) Probe(ctx context.Context, r Request) Result {
 	found := newSamples()
-	d := &datagrams{allow: r.Allow, source: u.Source}
+	d := &datagrams{allow: r.Allow, source: u.SourceAddress}
 	result := u.probe(ctx, r, d, &found)
 	found.set(udpRequests, float64(d.sent))
 	found.set(udpReplies, float64(d.received))
@@ -86,14 +86,14 @@ func (u *UDP) probe(ctx context.Context, r Request, d *datagrams, found *samples
 func (u *UDP) judge(m message, reply []byte) error {
 	if m.check != nil {
 		if err := m.check(reply); err != nil {
-			return &mismatchError{err}
+			return &wrongReplyError{err}
 		}
 	}
 	if u.Expect != nil && !u.Expect.Match(reply) {
-		return &mismatchError{fmt.Errorf("the reply does not match %q", u.Expect)}
+		return &wrongReplyError{fmt.Errorf("the reply does not match %q", u.Expect)}
 	}
 	if !bytes.Contains(reply, u.ExpectBytes) {
-		return &mismatchError{fmt.Errorf("the reply does not contain %x", u.ExpectBytes)}
+		return &wrongReplyError{fmt.Errorf("the reply does not contain %x", u.ExpectBytes)}
 	}
 	return nil
 }
@@ -108,11 +108,11 @@ var (
 // maxReplies bounds how many datagrams of one target are looked at.
 const maxReplies = 64
 
-// mismatchError says what is wrong with a reply.
-type mismatchError struct{ err error }
+// wrongReplyError says what is wrong with a reply.
+type wrongReplyError struct{ err error }
 
-func (e *mismatchError) Error() string { return e.err.Error() }
-func (e *mismatchError) Unwrap() error { return e.err }
+func (e *wrongReplyError) Error() string { return e.err.Error() }
+func (e *wrongReplyError) Unwrap() error { return e.err }
 
 // datagrams are those of one probe. Their socket is connected, so that it gets
 // the replies of its target only, and the ICMP errors of its own datagrams.
@@ -250,7 +250,7 @@ func (d *datagrams) failed(phase Phase, err error) Result {
 }
 
 func (d *datagrams) classify(err error) (Outcome, Origin) {
-	if _, ok := errors.AsType[*mismatchError](err); ok {
+	if _, ok := errors.AsType[*wrongReplyError](err); ok {
 		return Mismatch, OriginTarget
 	}
 	if _, ok := errors.AsType[*protocolError](err); ok {

@@ -141,7 +141,7 @@ func TestUDPBeforeTheFirstDatagram(t *testing.T) {
 		{"not allowed", t.Context(), Request{Address: "127.0.0.1:9", Allow: func(netip.AddrPort) error { return forbidden }}, UDP{}, Denied, PhaseConnect},
 		{"cancelled", ended, Request{Address: "127.0.0.1:9"}, UDP{}, NotRun, PhaseConnect},
 		{"too late", late, Request{Address: "127.0.0.1:9"}, UDP{}, NotRun, PhaseConnect},
-		{"a source that is not ours", t.Context(), Request{Address: "127.0.0.1:9"}, UDP{Source: netip.MustParseAddr("203.0.113.1")}, LocalError, PhaseConnect},
+		{"a source that is not ours", t.Context(), Request{Address: "127.0.0.1:9"}, UDP{SourceAddress: netip.MustParseAddr("203.0.113.1")}, LocalError, PhaseConnect},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			result := c.prober.Probe(c.ctx, c.request)
