@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/netip"
 	"strings"
@@ -83,7 +82,9 @@ func (p *GRPC) Probe(ctx context.Context, r Request) Result {
 		outcome, origin := classifyLookup(err)
 		return Result{Outcome: outcome, Phase: PhaseResolve, Origin: origin, Err: err, Samples: found}
 	}
-	logTo(ctx, r.Log, "resolved", slog.Any("addresses", addrs))
+	if r.Log != nil {
+		r.Log.Debug("resolved", "address", r.Address, "addresses", addrs)
+	}
 
 	a := attempt{target: addrs[0], allow: r.Allow}
 	start = time.Now()
