@@ -1,11 +1,7 @@
 package probe
 
 import (
-	"crypto/ed25519"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"math/big"
 	"net"
 	"os"
 	"os/exec"
@@ -205,18 +201,4 @@ func TestQUICPayloadAgainstLibrary(t *testing.T) {
 	if result := askWith(t, "coap", listener.Addr().String()); result.Outcome != NoReply {
 		t.Errorf("coap: %s: %v", result.Outcome, result.Err)
 	}
-}
-
-func throwAwayCertificate(t *testing.T) tls.Certificate {
-	t.Helper()
-	public, private, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), DNSNames: []string{"localhost"}}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, public, private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: private}
 }
