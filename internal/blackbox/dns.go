@@ -20,7 +20,7 @@ import (
 func (p *Prober) probeDNS(ctx context.Context, r probe.Request) probe.Result {
 	m := p.module
 	host, service := splitServer(r.Address, m.DNS.DNSOverTLS)
-	at, took, failed := p.locate(ctx, r, m.DNS.IPProtocol, m.DNS.IPProtocolFallback, host, service)
+	at, took, failed := locate(ctx, r, m.DNS.IPProtocol, m.DNS.IPProtocolFallback, host, service)
 	if failed != nil {
 		failed.Samples = append(failed.Samples, p.atRest(took)...)
 		return *failed
@@ -111,25 +111,19 @@ func phaseOf(err error) probe.Phase {
 
 // locate returns the address of a target that is to be probed, and how long it
 // took to find; or the result, when there is none or it may not be probed.
-func (p *Prober) locate(ctx context.Context, r probe.Request, version string, fallback bool, host, service string) (netip.AddrPort, time.Duration, *probe.Result) {
-	start := time.Now()
-	addr, err := lookUp(ctx, version, fallback, host)
-	took := time.Since(start)
-	if err != nil {
-		outcome, origin := classify(err)
-		switch {
-		case isNoAddress(err):
-			outcome = probe.DNSNotFound
-		case outcome == probe.Timeout:
-			outcome = probe.DNSTimeout
-		}
-		return netip.AddrPort{}, took, &probe.Result{Outcome: outcome, Phase: probe.PhaseResolve, Origin: origin, Err: err}
-	}
+func locate(ctx context.Context, r probe.Request, version string, fallback bool, host, service string) (netip.AddrPort, time.Duration, *probe.Result) {
 	port, err := net.DefaultResolver.LookupPort(ctx, "tcp", service)
 	if err != nil {
-		return netip.AddrPort{}, took, &probe.Result{Outcome: probe.LocalError, Origin: probe.OriginLocal, Err: err}
+		return netip.AddrPort{}, 0, &probe.Result{Outcome: probe.LocalError, Origin: probe.OriginLocal, Err: err}
 	}
-	at := netip.AddrPortFrom(addr, uint16(port))
+	start := time.Now()
+	addrs, err := resolution(version, fallback).LookUp(ctx, host)
+	took := time.Since(start)
+	if err != nil {
+		outcome, origin := probe.ClassifyLookup(err)
+		return netip.AddrPort{}, took, &probe.Result{Outcome: outcome, Phase: probe.PhaseResolve, Origin: origin, Err: err}
+	}
+	at := netip.AddrPortFrom(addrs[0], uint16(port))
 	if r.Allow != nil {
 		if err := r.Allow(at); err != nil {
 			return at, took, &probe.Result{Outcome: probe.Denied, Phase: probe.PhaseConnect, Origin: probe.OriginLocal, Peer: at, Err: err}
@@ -138,33 +132,14 @@ func (p *Prober) locate(ctx context.Context, r probe.Request, version string, fa
 	return at, took, nil
 }
 
-// lookUp chooses the address that the probers choose: the first of the version
-// that is preferred, which is 6 unless the module says "ip4"; else the last of
-// the other, where there is falling back.
-func lookUp(ctx context.Context, version string, fallback bool, host string) (netip.Addr, error) {
-	network := "ip6"
+// resolution is how the probers choose an address: of version 6 unless the
+// module says "ip4".
+func resolution(version string, fallback bool) probe.Resolution {
+	r := probe.Resolution{Prefer: probe.IP6, NoFallback: !fallback}
 	if version == "ip4" {
-		network = "ip4"
+		r.Prefer = probe.IP4
 	}
-	asked := network
-	if fallback {
-		asked = "ip"
-	}
-	addrs, err := net.DefaultResolver.LookupNetIP(ctx, asked, host)
-	if err != nil {
-		return netip.Addr{}, err
-	}
-	var other netip.Addr
-	for _, a := range addrs {
-		if a = a.Unmap(); a.Is4() == (network == "ip4") {
-			return a, nil
-		}
-		other = a
-	}
-	if !fallback || !other.IsValid() {
-		return netip.Addr{}, &net.DNSError{Err: "no address of version " + network, Name: host, IsNotFound: true}
-	}
-	return other, nil
+	return r
 }
 
 // isNoAddress reports whether a name, or an address that stands for itself, has

@@ -51,7 +51,7 @@ func (p *Prober) probeHTTP(ctx context.Context, stop context.CancelFunc, r probe
 	target := r.Address
 	if r.Allow != nil {
 		var result *probe.Result
-		if target, result = p.holdToAddress(ctx, &m, r); result != nil {
+		if target, result = holdToAddress(ctx, &m, r); result != nil {
 			return *result
 		}
 	}
@@ -78,7 +78,7 @@ func (p *Prober) probeHTTP(ctx context.Context, stop context.CancelFunc, r probe
 // holdToAddress makes of a target what can be held to what is allowed, where
 // there is no relay: HTTP/3 looks the name up itself, and a proxy of the module
 // connects for us. The proxy's own address is the administrator's.
-func (p *Prober) holdToAddress(ctx context.Context, m *Module, r probe.Request) (string, *probe.Result) {
+func holdToAddress(ctx context.Context, m *Module, r probe.Request) (string, *probe.Result) {
 	proxied := usesProxy(&m.HTTP)
 	if !m.HTTP.UseHTTP3 && !proxied {
 		return r.Address, nil
@@ -87,7 +87,7 @@ func (p *Prober) holdToAddress(ctx context.Context, m *Module, r probe.Request) 
 	if err != nil {
 		return "", &probe.Result{Outcome: probe.LocalError, Origin: probe.OriginLocal, Err: err}
 	}
-	at, _, failed := p.locate(ctx, r, m.HTTP.IPProtocol, m.HTTP.IPProtocolFallback, u.Hostname(), portOf(u))
+	at, _, failed := locate(ctx, r, m.HTTP.IPProtocol, m.HTTP.IPProtocolFallback, u.Hostname(), portOf(u))
 	if failed != nil {
 		return "", failed
 	}
@@ -164,6 +164,9 @@ func (w *watch) result(ctx context.Context, m *Module, f findings) probe.Result 
 	defer w.mu.Unlock()
 	r := w.outcome(ctx, m, f)
 	r.Peer = w.peer
+	if failed, ok := errors.AsType[*probe.ConnectError](w.connectErr); ok {
+		r.Offender = failed.Offender
+	}
 	r.Samples = samplesOf(f.families)
 	addConnectTime(r.Samples, w.hiddenTime)
 	return withExpiry(r, append([]error{w.tlsErr}, f.log.errs...))

@@ -74,9 +74,9 @@ func secure(change func(*tls.Config)) func(*testing.T, *site) string {
 
 var httpFailures = []failure{
 	// Connecting.
-	{name: "nothing listens", target: func(t *testing.T, _ *site) string { return freePort(t) }, want: "refused connect none"},
+	{name: "nothing listens", target: func(t *testing.T, _ *site) string { return freePort(t) }, want: "refused connect target"},
 	{name: "no address of that version", module: "{preferred_ip_protocol: ip6, ip_protocol_fallback: false}", target: at("127.0.0.1"), want: "dns_not_found resolve none"},
-	{name: "the wildcard address takes no connection on a free port", target: at("http://127.0.0.1:1"), want: "refused connect none"},
+	{name: "the wildcard address takes no connection on a free port", target: at("http://127.0.0.1:1"), want: "refused connect target"},
 	{name: "denied", target: serving(withStatus(200)), deny: "127.", want: "denied connect local"},
 
 	// TLS.
@@ -135,7 +135,7 @@ var httpFailures = []failure{
 	{name: "not the status that is wanted", module: "{valid_status_codes: [204]}", target: serving(withStatus(200)), want: "status exchange target"},
 	{name: "a redirect that is not to be followed", module: "{follow_redirects: false}", target: serving(redirecting("/")), want: "status exchange target"},
 	{name: "redirects without end", target: serving(redirecting("/")), want: "status exchange target"},
-	{name: "a redirect to a closed port", target: serving(redirecting("http://127.0.0.1:1/")), want: "refused connect none"},
+	{name: "a redirect to a closed port", target: serving(redirecting("http://127.0.0.1:1/")), want: "refused connect target"},
 	{name: "a redirect to a bad certificate", target: func(t *testing.T, s *site) string { return web(t, redirecting(presenting(expired)(t, s))) }, want: "tls_certificate tls target"},
 	{name: "a redirect that is denied", target: serving(redirecting("http://169.254.169.254/latest/meta-data/")), deny: "169.254.", want: "denied connect local"},
 	{name: "a redirect that is denied, IPv4 in IPv6", target: serving(redirecting("http://[::ffff:169.254.169.254]/")), deny: "169.254.", want: "denied connect local"},

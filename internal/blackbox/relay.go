@@ -43,8 +43,11 @@ func newRelay(ctx context.Context, w *watch, allow func(netip.AddrPort) error) (
 		return nil, fmt.Errorf("blackbox: listen on loopback for the prober: %w", err)
 	}
 	r := &relay{watch: w, allow: allow, listener: l, password: rand.Text()}
-	ctx, r.cancel = context.WithCancel(ctx)
-	r.serving.Go(func() { r.accept(ctx) })
+	// The connections stay until the prober is done: to it, one that ends at the
+	// deadline could be the end of an answer.
+	var life context.Context
+	life, r.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	r.serving.Go(func() { r.accept(ctx, life) })
 	return r, nil
 }
 
@@ -60,20 +63,20 @@ func (r *relay) close() {
 	r.serving.Wait()
 }
 
-func (r *relay) accept(ctx context.Context) {
+func (r *relay) accept(ctx, life context.Context) {
 	for range 2 * maxConnections { // strangers may come in too
 		c, err := r.listener.Accept()
 		if err != nil {
 			return
 		}
-		r.serving.Go(func() { r.serve(ctx, c.(*net.TCPConn)) })
+		r.serving.Go(func() { r.serve(ctx, life, c.(*net.TCPConn)) })
 	}
 }
 
-// serve makes the connection that one of net/http's asks for, and passes bytes
-// between them until one ends or ctx does.
-func (r *relay) serve(ctx context.Context, near *net.TCPConn) {
-	stop := context.AfterFunc(ctx, func() { _ = near.Close() })
+// serve makes the connection that one of net/http's asks for, while ctx lasts,
+// and passes bytes between them until one ends or life does.
+func (r *relay) serve(ctx, life context.Context, near *net.TCPConn) {
+	stop := context.AfterFunc(life, func() { _ = near.Close() })
 	defer stop()
 	defer func() { _ = near.Close() }()
 	to, err := greet(near, r.password)
@@ -85,7 +88,7 @@ func (r *relay) serve(ctx context.Context, near *net.TCPConn) {
 		_, _ = near.Write(reply(socksFailure))
 		return
 	}
-	stopFar := context.AfterFunc(ctx, func() { _ = far.Close() })
+	stopFar := context.AfterFunc(life, func() { _ = far.Close() })
 	defer stopFar()
 	defer func() { _ = far.Close() }()
 	if _, err := near.Write(reply(socksGranted)); err != nil {
@@ -133,7 +136,7 @@ func (r *relay) tryEach(ctx context.Context, to string) (*net.TCPConn, error) {
 	if _, err := netip.ParseAddr(host); err != nil {
 		r.watch.enter(probe.PhaseResolve)
 	}
-	addrs, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+	addrs, err := probe.Resolution{}.LookUp(ctx, host)
 	if err != nil {
 		return nil, err
 	}
@@ -141,7 +144,7 @@ func (r *relay) tryEach(ctx context.Context, to string) (*net.TCPConn, error) {
 	addrs = addrs[:min(len(addrs), maxAddresses)]
 	var conn *net.TCPConn
 	for i, addr := range addrs {
-		conn, err = r.try(ctx, netip.AddrPortFrom(addr.Unmap(), uint16(port)), len(addrs)-i)
+		conn, err = r.try(ctx, netip.AddrPortFrom(addr, uint16(port)), len(addrs)-i)
 		if err == nil || r.watch.isDenied() {
 			break
 		}
@@ -151,27 +154,23 @@ func (r *relay) tryEach(ctx context.Context, to string) (*net.TCPConn, error) {
 
 // try connects to an address in its share of the time that is left.
 func (r *relay) try(ctx context.Context, to netip.AddrPort, shares int) (*net.TCPConn, error) {
-	r.watch.mu.Lock()
-	r.watch.peer = to
-	r.watch.mu.Unlock()
-	if r.allow != nil {
-		if err := r.allow(to); err != nil {
-			r.watch.mu.Lock()
-			defer r.watch.mu.Unlock()
-			r.watch.denied = err
-			return nil, err
-		}
-	}
 	if deadline, ok := ctx.Deadline(); ok && shares > 1 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, time.Until(deadline)/time.Duration(shares))
 		defer cancel()
 	}
-	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", to.String())
-	if err != nil {
-		return nil, err
+	conn, err := probe.Connect(ctx, to, r.allow)
+	r.watch.tried(to, err)
+	return conn, err
+}
+
+func (w *watch) tried(to netip.AddrPort, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.peer = to
+	if failed, ok := errors.AsType[*probe.ConnectError](err); ok && failed.Outcome == probe.Denied {
+		w.denied = failed.Err
 	}
-	return conn.(*net.TCPConn), nil
 }
 
 func (w *watch) isDenied() bool {
