@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"regexp/syntax"
 	"slices"
 	"time"
 
@@ -56,26 +57,40 @@ func resultOfDNS(ctx context.Context, m *Module, f findings) probe.Result {
 		return probe.Result{}
 	case f.panicked != nil:
 		return probe.Result{Outcome: probe.Unknown, Err: f.panicked}
-	case value(f.families, "probe_dns_query_succeeded") == 1:
+	case value(f.families, "probe_dns_query_succeeded") == 1 && err == nil:
 		return unexpectedAnswer(m, f.log.response)
 	case f.overdue, err == nil && ctx.Err() != nil:
 		err = context.Cause(ctx)
 	case err == nil: // what it says without an error is about the module
 		return probe.Result{Outcome: probe.LocalError, Origin: probe.OriginLocal, Err: errors.New("the module cannot be used as it is")}
 	}
-	r := probe.Result{Phase: phaseOf(err), Err: err}
-	if r.Outcome, r.Origin = classify(err); r.Outcome == probe.Unknown {
-		if _, malformed := errors.AsType[*dns.Error](err); malformed {
-			r.Outcome, r.Origin = probe.Protocol, probe.OriginTarget
-		}
+	r := probe.Result{Phase: phaseOfDNS(m, f, err), Err: err}
+	r.Outcome, r.Origin = classify(err)
+	if _, malformed := errors.AsType[*dns.Error](err); malformed {
+		r.Outcome, r.Origin = probe.Protocol, probe.OriginTarget
 	}
 	if r.Outcome == probe.Timeout && m.DNS.TransportProtocol != "tcp" {
 		r.Outcome = probe.NoReply
 	}
-	if r.Outcome == probe.NoReply || r.Outcome == probe.Protocol {
-		r.Phase = probe.PhaseExchange
-	}
 	return r
+}
+
+// phaseOfDNS says in which phase an error came.
+func phaseOfDNS(m *Module, f findings, err error) probe.Phase {
+	op, isOp := errors.AsType[*net.OpError](err)
+	_, isRegexp := errors.AsType[*syntax.Error](err)
+	switch {
+	case isRegexp:
+		return probe.PhaseNone
+	case isCertificate(err), isTLS(err):
+		return probe.PhaseTLS
+	case isOp && op.Op == "dial":
+		return probe.PhaseConnect
+	case !isOp && m.DNS.DNSOverTLS && !f.overdue && errors.Is(err, context.DeadlineExceeded):
+		return probe.PhaseTLS // crypto/tls gives the error of its context, a socket one of its own
+	default:
+		return probe.PhaseExchange
+	}
 }
 
 // unexpectedAnswer says what is wrong with an answer.
@@ -94,19 +109,6 @@ func isValidRcode(valid []string, rcode int) bool {
 		return rcode == dns.RcodeSuccess
 	}
 	return slices.Contains(valid, dns.RcodeToString[rcode])
-}
-
-// phaseOf says in which phase an operation of a socket failed.
-func phaseOf(err error) probe.Phase {
-	var op *net.OpError
-	switch {
-	case isCertificate(err), isTLS(err):
-		return probe.PhaseTLS
-	case errors.As(err, &op) && op.Op == "dial":
-		return probe.PhaseConnect
-	default:
-		return probe.PhaseExchange
-	}
 }
 
 // locate returns the address of a target that is to be probed, and how long it

@@ -40,7 +40,7 @@ func CheckHostname(m Module, hostname string) error {
 	return nil
 }
 
-func (p *Prober) probeHTTP(ctx context.Context, stop context.CancelFunc, r probe.Request) probe.Result {
+func (p *Prober) probeHTTP(ctx context.Context, r probe.Request) probe.Result {
 	m := p.module
 	if err := CheckHostname(m, r.Hostname); err != nil {
 		return probe.Result{Outcome: probe.LocalError, Origin: probe.OriginLocal, Err: err}

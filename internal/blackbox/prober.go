@@ -80,11 +80,14 @@ func (p *Prober) Probe(ctx context.Context, r probe.Request) probe.Result {
 		err := fmt.Errorf("blackbox: %d earlier probes of this module are past their time and still run", maxStuck)
 		return probe.Result{Outcome: probe.LocalError, Origin: probe.OriginLocal, Err: err}
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+	if _, bounded := ctx.Deadline(); !bounded { // the probers take the lack of one for a deadline that is past, or wait forever
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, probe.DefaultTimeout)
+		defer cancel()
+	}
 	switch p.module.Prober {
 	case HTTP:
-		return p.probeHTTP(ctx, cancel, r)
+		return p.probeHTTP(ctx, r)
 	case DNS:
 		return p.probeDNS(ctx, r)
 	default:

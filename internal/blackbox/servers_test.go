@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"compress/gzip"
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -143,13 +144,18 @@ func accept(t testing.TB, serve func(*net.TCPConn)) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { l.Close() })
+	over, end := context.WithCancel(context.Background())
+	t.Cleanup(func() {
+		l.Close()
+		end()
+	})
 	go func() {
 		for {
 			c, err := l.Accept()
 			if err != nil {
 				return
 			}
+			context.AfterFunc(over, func() { c.Close() })
 			go func() {
 				defer c.Close()
 				serve(c.(*net.TCPConn))
