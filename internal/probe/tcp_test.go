@@ -1,6 +1,7 @@
 package probe
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -316,4 +317,44 @@ func denyFirst(addr netip.AddrPort) error {
 		return errors.New("not the first")
 	}
 	return nil
+}
+
+// FuzzLine holds the lines of a session to those of [bufio.Scanner], which
+// blackbox_exporter reads, whatever pieces they come in.
+func FuzzLine(f *testing.F) {
+	f.Add([]byte("220 here\r\n\r\r\n\nlast"), uint16(3))
+	f.Add([]byte("a line longer than the buffer\nx\n"), uint16(1))
+	f.Fuzz(func(t *testing.T, b []byte, piece uint16) {
+		pieces := &inPieces{b: b, size: int(piece) + 1}
+		s := session{in: bufio.NewReaderSize(pieces, 16)}
+		scanner := bufio.NewScanner(bytes.NewReader(b))
+		for scanner.Scan() {
+			line, err := s.line()
+			if err != nil {
+				t.Fatalf("%v instead of %q", err, scanner.Bytes())
+			}
+			if !bytes.Equal(line, scanner.Bytes()) {
+				t.Fatalf("got %q, want %q", line, scanner.Bytes())
+			}
+		}
+		line, err := s.line()
+		if tooLong := scanner.Err() != nil; err == nil || tooLong != errors.Is(err, errTooLong) {
+			t.Fatalf("%q and %v at the end, want %v", line, err, scanner.Err())
+		}
+	})
+}
+
+// inPieces gives at most size bytes at a time.
+type inPieces struct {
+	b    []byte
+	size int
+}
+
+func (p *inPieces) Read(b []byte) (int, error) {
+	if len(p.b) == 0 {
+		return 0, io.EOF
+	}
+	n := copy(b[:min(len(b), p.size)], p.b)
+	p.b = p.b[n:]
+	return n, nil
 }

@@ -4,6 +4,7 @@ package probe
 
 import (
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -77,6 +78,15 @@ func TestUnix(t *testing.T) {
 				t.Errorf("what was said there: %v", ok)
 			}
 		})
+	}
+}
+
+func TestUnixDenied(t *testing.T) {
+	path := startServer(t, "unix", filepath.Join(t.TempDir(), "socket"), hold)
+	p := &Unix{}
+	got := p.Probe(t.Context(), Request{Address: path, Allow: func(netip.AddrPort) error { return nil }})
+	if got.Outcome != Denied || got.Origin != OriginLocal {
+		t.Errorf("got %s (%s): %v", got.Outcome, got.Origin, got.Err)
 	}
 }
 
