@@ -11,7 +11,6 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"os"
 	"runtime"
 	"strings"
 	"testing"
@@ -273,8 +272,4 @@ func settle(t *testing.T) {
 		time.Sleep(50 * time.Millisecond)
 	}
 	t.Errorf("goroutines are left:\n%s", stacks)
-}
-
-func TestMain(m *testing.M) {
-	os.Exit(m.Run())
 }

@@ -3,10 +3,16 @@ package blackbox_test
 import (
 	"context"
 	"fmt"
+	"io"
+	"net"
+	"net/http"
 	"os"
+	"os/exec"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/miekg/dns"
 
 	"github.com/port-exporter/port_exporter/internal/blackbox"
 	"github.com/port-exporter/port_exporter/internal/probe"
@@ -15,8 +21,7 @@ import (
 // TestNoDescriptors has our own shortage not be held against the target, however
 // many descriptors are left.
 func TestNoDescriptors(t *testing.T) {
-	target := web(t, withStatus(200))
-	server := nameServer(t, records(0, address))
+	target, server := otherProcess(t)
 	probers := map[string]*blackbox.Prober{
 		target:      newProber(t, parseModule(t, blackbox.HTTP, "")),
 		server:      newProber(t, parseModule(t, blackbox.DNS, ask)),
@@ -34,6 +39,54 @@ func TestNoDescriptors(t *testing.T) {
 			}
 		}
 	}
+}
+
+// serveOthers is set in the process that serves while this one has no
+// descriptors.
+const serveOthers = "BLACKBOX_TEST_SERVE"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(serveOthers) == "" {
+		os.Exit(m.Run())
+	}
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		panic(err)
+	}
+	c, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	if err != nil {
+		panic(err)
+	}
+	go http.Serve(l, withStatus(200))
+	go (&dns.Server{PacketConn: c, Handler: records(0, address)}).ActivateAndServe()
+	fmt.Println("http://"+l.Addr().String(), c.LocalAddr())
+	io.Copy(io.Discard, os.Stdin) // until the test ends
+}
+
+// otherProcess starts that process and returns a URL and a name server in it.
+func otherProcess(t *testing.T) (url, server string) {
+	t.Helper()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), serveOthers+"=1")
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		in.Close()
+		cmd.Wait()
+	})
+	if _, err := fmt.Fscanln(out, &url, &server); err != nil {
+		t.Fatal(err)
+	}
+	return url, server
 }
 
 func probeWithin(t *testing.T, p *blackbox.Prober, address string) probe.Result {
