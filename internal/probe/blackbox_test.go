@@ -1,0 +1,169 @@
+package probe_test
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+const (
+	blackboxModule  = "github.com/prometheus/blackbox_exporter"
+	blackboxVersion = "v0.28.0"
+	ourModule       = "github.com/port-exporter/port_exporter"
+)
+
+// blackboxTests are its own tests of the probers that ours stand for.
+var blackboxTests = []string{
+	"TestPrometheusTimeoutTCP",
+	"TestTCPConnection",
+	"TestTCPConnectionFails",
+	"TestTCPConnectionProtocol",
+	"TestTCPConnectionQueryResponseByteMode",
+	"TestTCPConnectionQueryResponseByteModeFail",
+	"TestTCPConnectionQueryResponseIRC",
+	"TestTCPConnectionQueryResponseMatching",
+	"TestTCPConnectionQueryResponseStartTLS",
+	"TestTCPConnectionWithTLS",
+	"TestTCPConnectionWithTLSAndVerifiedCertificateChain",
+	"TestTCPHostnameParam",
+	"TestUnixConnection",
+	"TestUnixConnectionFails",
+}
+
+// TestBlackbox runs the unmodified tests of blackbox_exporter's tcp and unix
+// probers against ours. Its package is copied to a temporary module, which is
+// called as if it stood below ours so that it may import internal packages, and
+// our shim takes the place of its two probers.
+func TestBlackbox(t *testing.T) {
+	source := moduleDir(t)
+	dir := t.TempDir()
+	copyPackage(t, filepath.Join(source, "prober"), filepath.Join(dir, "prober"))
+	writeModule(t, source, dir)
+	if out, err := goCommand(t, dir, "list", "-deps", "-test", "./prober").CombinedOutput(); err != nil {
+		t.Skipf("SKIP-BLACKBOX: its dependencies are not to be had: %v\n%s", err, out)
+	}
+	cmd := goCommand(t, dir, "test", "-count=1", "-v", "-run", "^(TestTCP|TestPrometheusTimeoutTCP|TestUnix)", "./prober")
+	bothLocalhosts(t, cmd)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+	var ran []string
+	for _, match := range regexp.MustCompile(`(?m)^--- (PASS|SKIP): (\w+)`).FindAllSubmatch(out, -1) {
+		if string(match[1]) == "SKIP" {
+			t.Logf("SKIP-BLACKBOX: %s skipped itself", match[2])
+		}
+		ran = append(ran, string(match[2]))
+	}
+	slices.Sort(ran)
+	if diff := cmp.Diff(blackboxTests, ran); diff != "" {
+		t.Errorf("tests that ran (-want +got):\n%s\n%s", diff, out)
+	}
+}
+
+// bothLocalhosts lets a command see a localhost that is 127.0.0.1 and ::1, where
+// it may have a mount namespace. One of the tests skips itself without.
+func bothLocalhosts(t *testing.T, cmd *exec.Cmd) {
+	t.Helper()
+	hosts := filepath.Join(t.TempDir(), "hosts")
+	if err := os.WriteFile(hosts, []byte("127.0.0.1 localhost\n::1 localhost\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	wrap := []string{"unshare", "--mount", "sh", "-c", `mount --bind "$0" /etc/hosts && exec "$@"`, hosts}
+	path, err := exec.LookPath(wrap[0])
+	if err != nil || exec.CommandContext(t.Context(), path, append(wrap[1:], "true")...).Run() != nil {
+		return
+	}
+	cmd.Args = append(append(wrap, cmd.Path), cmd.Args[1:]...)
+	cmd.Path = path
+}
+
+// moduleDir returns where the sources of blackbox_exporter are.
+func moduleDir(t *testing.T) string {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), "go", "env", "GOMODCACHE").Output()
+	if err != nil {
+		t.Skipf("SKIP-BLACKBOX: no go command: %v", err)
+	}
+	dir := filepath.Join(strings.TrimSpace(string(out)), blackboxModule+"@"+blackboxVersion)
+	if _, err := os.Stat(dir); err != nil {
+		t.Skipf("SKIP-BLACKBOX: not in the module cache; go mod download %s@%s", blackboxModule, blackboxVersion)
+	}
+	return dir
+}
+
+// copyPackage copies a package, with our shim instead of its tcp and unix
+// probers. The module cache is read-only; the copy is not.
+func copyPackage(t *testing.T, from, to string) {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(from, "*.go"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no files in %s: %v", from, err)
+	}
+	if err := os.Mkdir(to, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		switch name := filepath.Base(file); name {
+		case "tcp.go":
+			copyFile(t, "testdata/blackbox/shim.go.txt", filepath.Join(to, name))
+		case "unix.go":
+		default:
+			copyFile(t, file, filepath.Join(to, name))
+		}
+	}
+}
+
+// writeModule writes a go.mod that takes blackbox_exporter as it is and this
+// module from its folder, with the checksums that both know.
+func writeModule(t *testing.T, source, dir string) {
+	t.Helper()
+	root, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := fmt.Sprintf("module %[1]s/blackboxshim\n\ngo 1.26.0\n\nrequire (\n\t%[1]s v0.0.0\n\t%[2]s %[3]s\n)\n\nreplace %[1]s => %[4]s\n",
+		ourModule, blackboxModule, blackboxVersion, root)
+	if err := os.WriteFile(filepath.Join(dir, "go.mod"), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var sums []byte
+	for _, module := range []string{root, source} {
+		b, err := os.ReadFile(filepath.Join(module, "go.sum"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		sums = append(sums, b...)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "go.sum"), sums, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func copyFile(t *testing.T, from, to string) {
+	t.Helper()
+	b, err := os.ReadFile(from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(to, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// goCommand runs go in the temporary module, which may complete its go.mod.
+// Its tests of names want IPv6, and say so by CI.
+func goCommand(t *testing.T, dir string, args ...string) *exec.Cmd {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "go", args...)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "GOFLAGS=-mod=mod -trimpath", "GOWORK=off", "CI=")
+	return cmd
+}

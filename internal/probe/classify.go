@@ -1,0 +1,142 @@
+package probe
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"syscall"
+)
+
+// This file is the table of docs/diagnosis.md: what an error and the facts of
+// its socket say about the target. Texts of errors are never looked at.
+
+// evidence is what is known about a socket that failed, besides its error.
+type evidence struct {
+	icmp   icmpError  // the ICMP error that ended it; the zero value if none did
+	target netip.Addr // whom it was to reach
+	own    bool       // icmp.offender is an address of this host
+	sent   bool       // a packet was sent, or nobody knows
+}
+
+// icmpError is an ICMP error as the kernel keeps it for the socket that caused
+// it (struct sock_extended_err of linux/errqueue.h).
+type icmpError struct {
+	offender   netip.Addr // who sent it; invalid if there was no error
+	v6         bool       // whether kind and code are those of ICMPv6
+	kind, code uint8
+}
+
+// ICMP types and codes: RFC 792, RFC 1122 section 3.2.2.1, RFC 1812 section
+// 5.2.7.1, RFC 4443 section 3.
+const (
+	icmp4Unreachable            = 3
+	icmp4PortUnreachable        = 3
+	icmp4NetworkProhibited      = 9
+	icmp4HostProhibited         = 10
+	icmp4AdminProhibited        = 13
+	icmp6Unreachable            = 1
+	icmp6AdminProhibited        = 1
+	icmp6PortUnreachable        = 4
+	icmp6SourceAddressForbidden = 5
+	icmp6RejectRoute            = 6
+)
+
+// outcome says what an ICMP error means. What is neither a refusal nor a
+// prohibition, a TTL that ran out among them, is a target out of reach.
+func (e icmpError) outcome() Outcome {
+	switch {
+	case !e.v6 && e.kind == icmp4Unreachable:
+		switch e.code {
+		case icmp4PortUnreachable:
+			return Refused
+		case icmp4NetworkProhibited, icmp4HostProhibited, icmp4AdminProhibited:
+			return Prohibited
+		}
+	case e.v6 && e.kind == icmp6Unreachable:
+		switch e.code {
+		case icmp6PortUnreachable:
+			return Refused
+		case icmp6AdminProhibited, icmp6SourceAddressForbidden, icmp6RejectRoute:
+			return Prohibited
+		}
+	}
+	return Unreachable
+}
+
+// origin says who sent the ICMP error. Where the target is this host itself, it
+// is the target's firewall that refuses.
+func (e *evidence) origin() Origin {
+	switch {
+	case sameHost(e.icmp.offender, e.target):
+		return OriginTargetFirewall
+	case e.own:
+		return OriginLocal
+	default:
+		return OriginNetwork
+	}
+}
+
+// sameHost compares addresses without their zones, which ICMP does not carry.
+func sameHost(a, b netip.Addr) bool {
+	return a.IsValid() && a.Unmap().WithZone("") == b.Unmap().WithZone("")
+}
+
+// classify says what the error of a socket means, and who is behind it. The
+// error is not nil and comes from connecting, reading or writing.
+func classify(err error, e evidence) (Outcome, Origin) {
+	var denied *deniedError
+	errno, isErrno := errors.AsType[syscall.Errno](err)
+	switch {
+	case errors.As(err, &denied):
+		return Denied, OriginLocal
+	case errors.Is(err, context.Canceled):
+		return NotRun, OriginLocal
+	case isErrno && isShortage(errno):
+		return LocalError, OriginLocal
+	case e.icmp.offender.IsValid():
+		return e.icmp.outcome(), e.origin()
+	case isTimeout(err):
+		return Timeout, OriginNone
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return Closed, OriginTarget
+	case isErrno:
+		outcome := outcomeOf(errno)
+		return outcome, e.originWithoutICMP(outcome)
+	default:
+		return Unknown, OriginNone
+	}
+}
+
+// originWithoutICMP says who is behind an error that no ICMP error explains.
+func (e *evidence) originWithoutICMP(outcome Outcome) Origin {
+	switch outcome {
+	case Reset, Closed:
+		return OriginTarget
+	case Refused:
+		if namesOffenders { // else it may as well be an ICMP error
+			return OriginTarget
+		}
+	case Unreachable, Prohibited:
+		if namesOffenders && !e.sent {
+			return OriginLocal
+		}
+	default:
+	}
+	return OriginNone
+}
+
+// isTimeout reports whether time ran out: for a context or for a socket, which
+// of the two says so first is a race.
+func isTimeout(err error) bool {
+	timeout, ok := errors.AsType[net.Error](err)
+	return ok && timeout.Timeout() || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded)
+}
+
+// deniedError says that an address must not be probed.
+type deniedError struct{ err error }
+
+func (e *deniedError) Error() string { return "not allowed: " + e.err.Error() }
+func (e *deniedError) Unwrap() error { return e.err }

@@ -1,0 +1,147 @@
+package probe
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"syscall"
+	"time"
+)
+
+// attempt is the making of one TCP connection, and what its socket knew when
+// it was made or failed.
+type attempt struct {
+	target netip.AddrPort
+	allow  func(netip.AddrPort) error
+
+	// kept is a second descriptor of the socket, or -1: package net closes the
+	// first one before it reports a failure, and the error queue with it.
+	kept int
+
+	handshake     handshake
+	knowHandshake bool
+	icmp          icmpError
+}
+
+// handshake is what TCP_INFO tells about the making of a connection.
+type handshake struct {
+	retransmits int           // of the SYN
+	roundTrip   time.Duration // 0 if it was not measured
+	sent        bool          // a SYN was sent
+}
+
+// dial connects to an address. It does so on the caller's thread, so that the
+// socket is of its network namespace. The source may be invalid.
+func (a *attempt) dial(ctx context.Context, source netip.Addr) (*net.TCPConn, error) {
+	a.kept = -1
+	// The system's defaults: a probe is over before a keep-alive would be sent.
+	d := net.Dialer{KeepAlive: -1, Control: a.control}
+	d.SetMultipathTCP(false)
+	if source.IsValid() {
+		d.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(source, 0))
+	}
+	conn, err := d.DialContext(ctx, networkOf("tcp", a.target.Addr()), a.target.String())
+	a.examine(err != nil)
+	if err != nil {
+		return nil, err
+	}
+	return conn.(*net.TCPConn), nil
+}
+
+// control prepares the socket before it connects. Package net may give up a
+// socket that was connected to itself, and make another.
+func (a *attempt) control(_, address string, c syscall.RawConn) error {
+	if err := allowed(a.allow, address); err != nil {
+		return err
+	}
+	var err error
+	controlErr := c.Control(func(fd uintptr) {
+		if err = keepErrors(fd, a.target.Addr().Is6()); err != nil {
+			return
+		}
+		if err = bindLate(fd); err != nil {
+			return
+		}
+		a.release()
+		a.kept, err = duplicate(fd)
+	})
+	if controlErr != nil {
+		return controlErr
+	}
+	return err
+}
+
+// examine asks the socket for its facts, and lets go of it.
+func (a *attempt) examine(failed bool) {
+	if a.kept < 0 {
+		return
+	}
+	a.handshake, a.knowHandshake = readHandshake(uintptr(a.kept))
+	if failed {
+		a.icmp, _ = readError(uintptr(a.kept))
+	} else {
+		_ = ignoreErrors(uintptr(a.kept), a.target.Addr().Is6())
+	}
+	a.release()
+}
+
+func (a *attempt) release() {
+	if a.kept >= 0 {
+		closeDescriptor(a.kept)
+		a.kept = -1
+	}
+}
+
+// evidence returns what is known of a failure to connect.
+func (a *attempt) evidence() evidence {
+	return evidence{
+		icmp:   a.icmp,
+		target: a.target.Addr(),
+		own:    a.icmp.offender.IsValid() && isOwn(a.icmp.offender),
+		sent:   !a.knowHandshake || a.handshake.sent,
+	}
+}
+
+// allowed asks whether an address, which is that of a socket about to be
+// connected, may be probed. An IPv4 address in an IPv6 one is asked for as
+// IPv4.
+func allowed(allow func(netip.AddrPort) error, address string) error {
+	if allow == nil {
+		return nil
+	}
+	addr, err := netip.ParseAddrPort(address)
+	if err != nil {
+		return &deniedError{err}
+	}
+	if err := allow(netip.AddrPortFrom(addr.Addr().Unmap(), addr.Port())); err != nil {
+		return &deniedError{err}
+	}
+	return nil
+}
+
+// networkOf returns "tcp4" or "tcp6", so that package net makes a socket of the
+// family of an address.
+func networkOf(protocol string, addr netip.Addr) string {
+	if addr.Is4() {
+		return protocol + "4"
+	}
+	return protocol + "6"
+}
+
+// isOwn reports whether an address is one of this host, in the network
+// namespace of the calling thread. It lists the interfaces: only failures that
+// an ICMP error explains ask.
+func isOwn(addr netip.Addr) bool {
+	interfaces, err := net.InterfaceAddrs()
+	if err != nil {
+		return false
+	}
+	for _, i := range interfaces {
+		if prefix, ok := i.(*net.IPNet); ok {
+			if own, ok := netip.AddrFromSlice(prefix.IP); ok && sameHost(own, addr) {
+				return true
+			}
+		}
+	}
+	return false
+}

@@ -1,0 +1,132 @@
+package probe
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// namesOffenders says that an ICMP error is found in the error queue, so that
+// without one it was no ICMP error. TCP keeps those that end a SYN since
+// Linux 5.9.
+const namesOffenders = true
+
+// keepErrors makes a socket keep the ICMP errors that it causes: IP_RECVERR of
+// ip(7), IPV6_RECVERR of ipv6(7). It is called before connect(2).
+func keepErrors(fd uintptr, v6 bool) error { return setKeepErrors(int(fd), v6, 1) }
+
+// ignoreErrors undoes keepErrors: an ICMP error ends an established connection
+// only where it is asked for, and an ordinary client does not ask.
+func ignoreErrors(fd uintptr, v6 bool) error { return setKeepErrors(int(fd), v6, 0) }
+
+func setKeepErrors(fd int, v6 bool, on int) error {
+	if v6 {
+		return unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_RECVERR, on)
+	}
+	return unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_RECVERR, on)
+}
+
+// readError takes the last ICMP error out of the error queue of a socket. It
+// never waits.
+func readError(fd uintptr) (icmpError, bool) {
+	var last icmpError
+	oob := make([]byte, 512)
+	for range maxQueuedErrors {
+		_, n, flags, _, err := unix.Recvmsg(int(fd), nil, oob, unix.MSG_ERRQUEUE|unix.MSG_DONTWAIT)
+		if err != nil || flags&unix.MSG_ERRQUEUE == 0 {
+			break
+		}
+		if e, ok := parseErrorMessage(oob[:n]); ok {
+			last = e
+		}
+	}
+	return last, last.offender.IsValid()
+}
+
+// maxQueuedErrors bounds how many errors of one socket are read; a probe sends
+// a handful of packets.
+const maxQueuedErrors = 64
+
+// parseErrorMessage finds the ICMP error in the control messages of
+// MSG_ERRQUEUE.
+func parseErrorMessage(oob []byte) (icmpError, bool) {
+	messages, err := unix.ParseSocketControlMessage(oob)
+	if err != nil {
+		return icmpError{}, false
+	}
+	for _, m := range messages {
+		v4 := m.Header.Level == unix.SOL_IP && m.Header.Type == unix.IP_RECVERR
+		v6 := m.Header.Level == unix.SOL_IPV6 && m.Header.Type == unix.IPV6_RECVERR
+		if v4 || v6 {
+			if e, ok := parseExtendedError(m.Data); ok {
+				return e, true
+			}
+		}
+	}
+	return icmpError{}, false
+}
+
+// The layout of struct sock_extended_err, and of the struct sockaddr_in or
+// sockaddr_in6 of the offender behind it (SO_EE_OFFENDER): linux/errqueue.h,
+// linux/in.h, linux/in6.h.
+const (
+	offsetOrigin    = 4
+	offsetKind      = 5
+	offsetCode      = 6
+	sizeError       = 16
+	offsetAddress4  = sizeError + 4
+	offsetAddress6  = sizeError + 8
+	sizeWithOffense = sizeError + 2
+)
+
+// parseExtendedError reads a struct sock_extended_err and the address behind
+// it. Errors that did not come by ICMP are none of ours.
+func parseExtendedError(b []byte) (icmpError, bool) {
+	if len(b) < sizeWithOffense {
+		return icmpError{}, false
+	}
+	e := icmpError{kind: b[offsetKind], code: b[offsetCode]}
+	switch b[offsetOrigin] {
+	case unix.SO_EE_ORIGIN_ICMP:
+	case unix.SO_EE_ORIGIN_ICMP6:
+		e.v6 = true
+	default:
+		return icmpError{}, false
+	}
+	switch family := binary.NativeEndian.Uint16(b[sizeError:]); {
+	case family == unix.AF_INET && len(b) >= offsetAddress4+4:
+		e.offender = netip.AddrFrom4([4]byte(b[offsetAddress4:]))
+	case family == unix.AF_INET6 && len(b) >= offsetAddress6+16:
+		e.offender = netip.AddrFrom16([16]byte(b[offsetAddress6:])).Unmap()
+	}
+	return e, e.offender.IsValid()
+}
+
+// readHandshake reads TCP_INFO (tcp(7)) of a socket that just connected, or
+// failed to.
+func readHandshake(fd uintptr) (handshake, bool) {
+	info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
+	if err != nil {
+		return handshake{}, false
+	}
+	return handshake{
+		retransmits: int(info.Total_retrans),
+		roundTrip:   time.Duration(info.Rtt) * time.Microsecond,
+		sent:        info.Segs_out > 0,
+	}, true
+}
+
+// duplicate returns a second descriptor of a socket, which keeps it after the
+// first one is closed.
+func duplicate(fd uintptr) (int, error) { return unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, 0) }
+
+func closeDescriptor(fd int) { _ = unix.Close(fd) }
+
+// bindLate makes a socket that is bound to an address choose its port when it
+// connects, so that ports run out for each destination and not for the host
+// (IP_BIND_ADDRESS_NO_PORT of ip(7), which IPv6 sockets take too).
+func bindLate(fd uintptr) error {
+	return unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1)
+}

@@ -1,0 +1,21 @@
+//go:build !linux
+
+package probe
+
+// namesOffenders is false where there is no error queue to read: an error may
+// or may not have come by ICMP, and nobody tells from whom.
+const namesOffenders = false
+
+func keepErrors(uintptr, bool) error { return nil }
+
+func ignoreErrors(uintptr, bool) error { return nil }
+
+func bindLate(uintptr) error { return nil }
+
+func readError(uintptr) (icmpError, bool) { return icmpError{}, false }
+
+func readHandshake(uintptr) (handshake, bool) { return handshake{}, false }
+
+func duplicate(uintptr) (int, error) { return -1, nil }
+
+func closeDescriptor(int) {}

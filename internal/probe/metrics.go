@@ -1,0 +1,50 @@
+package probe
+
+import "slices"
+
+// Metrics returns every metric that a prober of this package may emit. The
+// labels of probe_expect_info are those of its module, so they are not told
+// here.
+func Metrics() []*Metric {
+	return slices.Concat(addressMetrics(), streamMetrics())
+}
+
+// The metrics of every prober that looks a name up. Names, help and values are
+// those of blackbox_exporter.
+var (
+	dnsLookupTime = &Metric{Name: "probe_dns_lookup_time_seconds", Help: "Returns the time taken for probe dns lookup in seconds"}
+	ipProtocol    = &Metric{Name: "probe_ip_protocol", Help: "Specifies whether probe ip protocol is IP4 or IP6"}
+	ipAddressHash = &Metric{Name: "probe_ip_addr_hash", Help: "Specifies the hash of IP address. It's useful to detect if the IP address changes."}
+)
+
+func addressMetrics() []*Metric { return []*Metric{dnsLookupTime, ipProtocol, ipAddressHash} }
+
+// The metrics of probes over a stream. Those of blackbox_exporter have its
+// names, help, labels and values.
+var (
+	tcpDuration  = &Metric{Name: "probe_tcp_duration_seconds", Help: "How long each phase of the probe took: resolve, connect, tls, exchange", Labels: []string{"phase"}}
+	unixDuration = &Metric{Name: "probe_unix_duration_seconds", Help: "How long each phase of the probe took: connect, tls, exchange", Labels: []string{"phase"}}
+
+	tcpRetransmits   = &Metric{Name: "probe_tcp_syn_retransmits", Help: "How often the SYN was sent again; each time costs a second or more"}
+	tcpRoundTrip     = &Metric{Name: "probe_tcp_rtt_seconds", Help: "Round-trip time of the handshake as the kernel measured it; absent if there was none"}
+	tcpAddresses     = &Metric{Name: "probe_tcp_addresses", Help: "How many addresses of the name were probed, with all_ips"}
+	tcpAddressesOpen = &Metric{Name: "probe_tcp_addresses_open", Help: "How many of the addresses of the name were open, with all_ips"}
+
+	failedDueToRegex = &Metric{Name: "probe_failed_due_to_regex", Help: "Indicates if probe failed due to regex"}
+	failedDueToBytes = &Metric{Name: "probe_failed_due_to_bytes", Help: "Indicates if probe failed due to bytes"}
+	// Its labels are those of the step that matched.
+	expectInfo = &Metric{Name: "probe_expect_info", Help: "Explicit content matched"}
+
+	sslEarliestExpiry  = &Metric{Name: "probe_ssl_earliest_cert_expiry", Help: "Returns last SSL chain expiry in unixtime"}
+	sslLastChainExpiry = &Metric{Name: "probe_ssl_last_chain_expiry_timestamp_seconds", Help: "Returns last SSL chain expiry in timestamp"}
+	sslLastChainInfo   = &Metric{Name: "probe_ssl_last_chain_info", Help: "Contains SSL leaf certificate information", Labels: []string{"fingerprint_sha256", "subject", "issuer", "subjectalternative", "serialnumber"}}
+	tlsVersion         = &Metric{Name: "probe_tls_version_info", Help: "Returns the TLS version used or NaN when unknown", Labels: []string{"version"}}
+)
+
+func streamMetrics() []*Metric {
+	return []*Metric{
+		tcpDuration, tcpRetransmits, tcpRoundTrip, tcpAddresses, tcpAddressesOpen, unixDuration,
+		failedDueToRegex, failedDueToBytes, expectInfo,
+		sslEarliestExpiry, sslLastChainExpiry, sslLastChainInfo, tlsVersion,
+	}
+}

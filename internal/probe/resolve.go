@@ -1,0 +1,160 @@
+package probe
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"net"
+	"net/netip"
+	"os"
+	"syscall"
+	"time"
+)
+
+// IPProtocol is a version of IP.
+type IPProtocol uint8
+
+// The versions of IP. The zero value is the default of blackbox_exporter.
+const (
+	IP6 IPProtocol = iota
+	IP4
+)
+
+// String returns the version as modules name it: ip6, ip4.
+func (p IPProtocol) String() string {
+	if p == IP4 {
+		return "ip4"
+	}
+	return "ip6"
+}
+
+// takes reports whether an address is of this version.
+func (p IPProtocol) takes(addr netip.Addr) bool { return addr.Is4() == (p == IP4) }
+
+// Resolution is how the name of a target becomes an address. Its zero value
+// prefers IPv6 and falls back to IPv4, with the resolver of the system.
+type Resolution struct {
+	// Prefer is the version of IP that is taken where a name has both.
+	Prefer IPProtocol
+	// NoFallback takes no address of the other version.
+	NoFallback bool
+	// Resolver looks names up; nil is the system's.
+	Resolver *net.Resolver
+}
+
+// lookUp returns the addresses of a name that may be probed, the preferred ones
+// first; at least one if the error is nil. An address stands for itself. Its
+// errors are for classifyLookup.
+func (r Resolution) lookUp(ctx context.Context, host string) ([]netip.Addr, error) {
+	if addr, err := netip.ParseAddr(host); err == nil {
+		return r.choose(host, []netip.Addr{addr})
+	}
+	network := "ip"
+	if r.NoFallback {
+		network = r.Prefer.String()
+	}
+	addrs, err := r.resolver().LookupNetIP(ctx, network, host)
+	if err != nil {
+		return nil, shortageOr(err)
+	}
+	return r.choose(host, addrs)
+}
+
+func (r Resolution) resolver() *net.Resolver {
+	if r.Resolver == nil {
+		return &net.Resolver{}
+	}
+	return r.Resolver
+}
+
+// choose puts the preferred addresses first, and leaves the others out where
+// there is no falling back. The order is that of the resolver otherwise.
+func (r Resolution) choose(host string, addrs []netip.Addr) ([]netip.Addr, error) {
+	chosen := make([]netip.Addr, 0, len(addrs))
+	for _, preferred := range []bool{true, false} {
+		if !preferred && r.NoFallback {
+			break
+		}
+		for _, addr := range addrs {
+			if addr = addr.Unmap(); r.Prefer.takes(addr) == preferred {
+				chosen = append(chosen, addr)
+			}
+		}
+	}
+	if len(chosen) == 0 {
+		return nil, &net.DNSError{Err: "no address of version " + r.Prefer.String(), Name: host, IsNotFound: true}
+	}
+	return chosen, nil
+}
+
+// shortageOr returns the shortage of this host that made a look-up fail, or its
+// error. Package net keeps no errno in a DNSError, so the only way to learn
+// whether descriptors ran out is to want one.
+func shortageOr(err error) error {
+	dns, ok := errors.AsType[*net.DNSError](err)
+	if !ok || dns.IsNotFound || dns.IsTimeout {
+		return err
+	}
+	f, openErr := os.Open(os.DevNull)
+	if openErr == nil {
+		_ = f.Close()
+		return err
+	}
+	if errno, ok := errors.AsType[syscall.Errno](openErr); ok && isShortage(errno) {
+		return fmt.Errorf("%w: %w", err, errno)
+	}
+	return err
+}
+
+// classifyLookup says what the error of a look-up means.
+func classifyLookup(err error) (Outcome, Origin) {
+	if errno, ok := errors.AsType[syscall.Errno](err); ok && isShortage(errno) {
+		return LocalError, OriginLocal
+	}
+	dns, isDNS := errors.AsType[*net.DNSError](err)
+	switch {
+	case errors.Is(err, context.Canceled):
+		return NotRun, OriginLocal
+	case isDNS && dns.IsNotFound:
+		return DNSNotFound, OriginNone
+	case isDNS && dns.IsTimeout, isTimeout(err):
+		return DNSTimeout, OriginNone
+	default:
+		return DNSError, OriginNone
+	}
+}
+
+// resolve looks up host and port of an address, and notes what
+// blackbox_exporter does: how long it took, and which address was found first.
+func (r Resolution) resolve(ctx context.Context, network, address string, into *samples) ([]netip.AddrPort, error) {
+	host, service, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, fmt.Errorf("%w\nwrite it as host:port, [2001:db8::1]:port for IPv6", err)
+	}
+	start := time.Now()
+	addrs, err := r.lookUp(ctx, host)
+	into.set(dnsLookupTime, time.Since(start).Seconds())
+	if err != nil {
+		into.address(netip.Addr{})
+		return nil, err
+	}
+	into.address(addrs[0])
+	port, err := r.resolver().LookupPort(ctx, network, service)
+	if err != nil {
+		return nil, err
+	}
+	found := make([]netip.AddrPort, len(addrs))
+	for i, addr := range addrs {
+		found[i] = netip.AddrPortFrom(addr, uint16(port))
+	}
+	return found, nil
+}
+
+// hashOf is the hash that blackbox_exporter makes of an address: FNV-1a over
+// its 4 or 16 bytes.
+func hashOf(addr netip.Addr) float64 {
+	h := fnv.New32a()
+	_, _ = h.Write(addr.AsSlice())
+	return float64(h.Sum32())
+}

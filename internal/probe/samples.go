@@ -1,0 +1,73 @@
+package probe
+
+import (
+	"net/netip"
+	"slices"
+)
+
+// samples gathers the measurements of one probe.
+type samples []Sample
+
+// newSamples has room for those of a probe without TLS.
+func newSamples() samples { return make(samples, 0, 12) }
+
+// set notes a measurement, in the place of an earlier one of the same metric
+// and labels. It keeps the labels.
+func (s *samples) set(m *Metric, value float64, labels ...string) {
+	for i := range *s {
+		if have := &(*s)[i]; have.Metric == m && slices.Equal(have.Labels, labels) {
+			have.Value = value
+			return
+		}
+	}
+	*s = append(*s, Sample{Metric: m, Value: value, Labels: labels})
+}
+
+// address notes the address that a name led to; the zero value if to none.
+func (s *samples) address(addr netip.Addr) {
+	if !addr.IsValid() {
+		s.set(ipProtocol, 0)
+		s.set(ipAddressHash, 0)
+		return
+	}
+	version := 6.0
+	if addr.Is4() {
+		version = 4
+	}
+	s.set(ipProtocol, version)
+	s.set(ipAddressHash, hashOf(addr))
+}
+
+// info notes a measurement of a metric that is made anew for each probe, unless
+// one of the same name and labels is there.
+func (s *samples) info(m *Metric, values []string) {
+	for _, have := range *s {
+		if have.Metric.Name == m.Name && slices.Equal(have.Metric.Labels, m.Labels) && slices.Equal(have.Labels, values) {
+			return
+		}
+	}
+	*s = append(*s, Sample{Metric: m, Value: 1, Labels: values})
+}
+
+// The values of the label phase, which samples share.
+var (
+	phaseResolve  = []string{PhaseResolve.String()}
+	phaseConnect  = []string{PhaseConnect.String()}
+	phaseTLS      = []string{PhaseTLS.String()}
+	phaseExchange = []string{PhaseExchange.String()}
+)
+
+func labelsOf(p Phase) []string {
+	switch p {
+	case PhaseResolve:
+		return phaseResolve
+	case PhaseConnect:
+		return phaseConnect
+	case PhaseTLS:
+		return phaseTLS
+	case PhaseExchange:
+		return phaseExchange
+	default:
+		return []string{p.String()}
+	}
+}

@@ -1,0 +1,79 @@
+package probe
+
+import (
+	"context"
+	"errors"
+	"net"
+	"syscall"
+	"time"
+)
+
+// Unix connects to a unix-domain stream socket by its path, or by @name in the
+// abstract namespace of Linux, and says and hears there what its module asks
+// for.
+//
+// Nobody but the own kernel answers, so the errors of connect(2) mean (unix(7)):
+//
+//	ECONNREFUSED     refused (target)       nobody listens behind the path
+//	ENOENT, ENOTDIR  unreachable (local)    there is no such path
+//	EACCES, EPERM    prohibited (local)     its permissions keep the exporter out
+//	EPROTOTYPE       protocol (target)      a socket of another type: SOCK_DGRAM
+//	EAGAIN           timeout (none)         its queue was full for all the time
+type Unix struct {
+	Conversation
+}
+
+// unixRetry is how often a full queue is tried again. The kernel tells that it
+// is full at once, and would only wait in a blocking socket.
+const unixRetry = 10 * time.Millisecond
+
+// Probe implements [Prober].
+func (p *Unix) Probe(ctx context.Context, r Request) Result {
+	found := newSamples()
+	start := time.Now()
+	conn, err := dialUnix(ctx, r.Address)
+	found.set(unixDuration, time.Since(start).Seconds(), phaseConnect...)
+	var result Result
+	if err != nil {
+		result.Outcome, result.Origin = classifyUnix(err)
+		result.Phase, result.Err, result.Samples = PhaseConnect, err, found
+		return result
+	}
+	s := session{
+		Conversation: &p.Conversation, conn: conn, serverName: r.Hostname,
+		duration: unixDuration, samples: found, log: r.Log,
+	}
+	s.run(ctx, &result)
+	return result
+}
+
+func dialUnix(ctx context.Context, path string) (net.Conn, error) {
+	var d net.Dialer
+	for {
+		conn, err := d.DialContext(ctx, "unix", path)
+		if !errors.Is(err, syscall.EAGAIN) {
+			return conn, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, errors.Join(ctx.Err(), err)
+		case <-time.After(unixRetry):
+		}
+	}
+}
+
+// classifyUnix is the table above.
+func classifyUnix(err error) (Outcome, Origin) {
+	outcome, origin := classify(err, evidence{sent: true})
+	switch {
+	case errors.Is(err, syscall.ENOENT), errors.Is(err, syscall.ENOTDIR):
+		return Unreachable, OriginLocal
+	case errors.Is(err, syscall.EPROTOTYPE):
+		return Protocol, OriginTarget
+	case outcome == Refused:
+		return Refused, OriginTarget
+	case outcome == Prohibited:
+		return Prohibited, OriginLocal
+	}
+	return outcome, origin
+}
