@@ -179,6 +179,10 @@ var stories = map[string]porttest.Sockets{
 	"hostile_interface_name": {
 		made(socket.TCP, socket.Listen, "0.0.0.0:80", "", device("a\"b\\c\nd\xff")),
 	},
+	"probes": {
+		made(socket.TCP, socket.Listen, "127.0.0.1:80", "", backlog(6, 5, 1)),
+		made(socket.TCP, socket.Listen, "0.0.0.0:443", ""),
+	},
 }
 
 // storyOwners are the owners of the story of that name: a service on two
@@ -212,6 +216,9 @@ func TestStories(t *testing.T) {
 			if name == "policy" {
 				o.Owners, o.Policy = storyOwners, storyPolicy
 			}
+			if name == "probes" {
+				o.Probes, o.Addresses = storyProbes, storyAddresses
+			}
 			porttest.Golden(t, "testdata/"+name+".prom", exposition(t, t.Context(), o, Filter{}))
 		})
 	}
@@ -219,7 +226,9 @@ func TestStories(t *testing.T) {
 
 func TestPromlint(t *testing.T) {
 	for name, story := range stories {
-		problems, err := testutil.GatherAndLint(checked(t, t.Context(), options(story), Filter{}))
+		o := options(story)
+		o.Probes, o.Addresses = storyProbes, storyAddresses
+		problems, err := testutil.GatherAndLint(checked(t, t.Context(), o, Filter{}))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -83,7 +83,8 @@ func (t *Target) due(now time.Time) time.Time {
 // safe for concurrent use.
 type Tally struct{ counts [numOutcomes]atomic.Uint64 }
 
-func (t *Tally) add(o Outcome) {
+// Add counts one.
+func (t *Tally) Add(o Outcome) {
 	if o >= numOutcomes {
 		o = Unknown
 	}

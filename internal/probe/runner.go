@@ -175,7 +175,7 @@ func (r *Runner) enter(ctx context.Context, m *Module) (leave func(), err error)
 // tally is nil for what is not a scheduled probe of a configured target.
 func (r *Runner) note(e Entry, tally *Tally) (id uint64) {
 	if tally != nil {
-		tally.add(e.Result.Outcome)
+		tally.Add(e.Result.Outcome)
 	}
 	kind := e.Target.Module.Kind
 	r.mu.Lock()
@@ -184,7 +184,7 @@ func (r *Runner) note(e Entry, tally *Tally) (id uint64) {
 	}
 	of := r.kinds[kind]
 	r.mu.Unlock()
-	of.add(e.Result.Outcome)
+	of.Add(e.Result.Outcome)
 	if e.Result.Outcome == NotRun {
 		return 0
 	}
