@@ -18,6 +18,7 @@ import (
 
 	"github.com/port-exporter/port_exporter/collector"
 	"github.com/port-exporter/port_exporter/config"
+	"github.com/port-exporter/port_exporter/internal/probe"
 	"github.com/port-exporter/port_exporter/internal/system"
 	"github.com/port-exporter/port_exporter/internal/web"
 )
@@ -28,6 +29,7 @@ type daemon struct {
 	flags  *flags
 	system *system.System
 	memory *collector.Memory
+	runner *probe.Runner
 	logger *slog.Logger
 
 	reloading sync.Mutex
@@ -39,10 +41,12 @@ type daemon struct {
 // state is built from the configuration file, whole, and never changed.
 type state struct {
 	config   *config.Config
+	plan     *probe.Plan
 	exporter *collector.Exporter
 }
 
-// newDaemon returns a daemon with its configuration loaded.
+// newDaemon returns a daemon with its configuration loaded. Its runner is to be
+// stopped.
 func newDaemon(ctx context.Context, f *flags) (*daemon, error) {
 	d := &daemon{
 		flags:  f,
@@ -61,6 +65,8 @@ func newDaemon(ctx context.Context, f *flags) (*daemon, error) {
 	if d.system, err = system.Open(ctx, f.source, f.procfs); err != nil {
 		return nil, fmt.Errorf("%w\nhint: --source=auto takes the best that there is; in a container mount /proc, and let seccomp pass AF_NETLINK", err)
 	}
+	// Scrapes that run when ctx ends are let finish.
+	d.runner = probe.NewRunner(context.WithoutCancel(ctx), mostProbes(d.system.Descriptors()))
 	if why := d.system.Fallback; why != nil {
 		d.logger.Warn("sock_diag is not available, reading /proc/net: slower, and without accept queue limits and drops", "err", why)
 	}
@@ -82,7 +88,8 @@ func (d *daemon) build() (*state, error) {
 			disabled = append(disabled, name)
 		}
 	}
-	return &state{config: c, exporter: collector.New(collector.Options{
+	plan := newPlan(c)
+	return &state{config: c, plan: plan, exporter: collector.New(collector.Options{
 		Source:         d.system.Source,
 		SourceName:     d.system.Name,
 		Protocols:      d.system.Protocols,
@@ -91,6 +98,8 @@ func (d *daemon) build() (*state, error) {
 		UnixListeners:  d.system.UnixListeners,
 		SoMaxConn:      d.system.SoMaxConn,
 		Policy:         c.Policy,
+		Probes:         d.results(plan),
+		Addresses:      d.system.Addresses,
 		Limits:         collector.Limits(c.Limits),
 		Memory:         d.memory,
 		Disabled:       disabled,
@@ -111,6 +120,7 @@ func (d *daemon) load() error {
 	for _, warning := range s.config.Warnings {
 		d.logger.Warn("configuration", "warning", warning)
 	}
+	d.use(s.plan)
 	d.current.Store(s)
 	d.success.Set(1)
 	d.loadedAt.SetToCurrentTime()
@@ -156,6 +166,7 @@ func (d *daemon) handler() (http.Handler, error) {
 		Version:       version.Info(),
 		Logger:        d.logger,
 	}
+	d.serveProbes(&o)
 	if d.flags.lifecycle {
 		o.Reload = d.reload
 	}
@@ -165,7 +176,7 @@ func (d *daemon) handler() (http.Handler, error) {
 // selfMetrics returns the metrics about the process.
 func (d *daemon) selfMetrics() prometheus.Gatherer {
 	r := prometheus.NewRegistry()
-	r.MustRegister(versioncollector.NewCollector("port_exporter"), d.success, d.loadedAt)
+	r.MustRegister(versioncollector.NewCollector("port_exporter"), d.success, d.loadedAt, newActivity(d.runner))
 	if !d.flags.noSelfMetrics {
 		r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	}

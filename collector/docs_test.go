@@ -51,6 +51,8 @@ const otherFamilies = "## About the process\n\n" +
 	"| `port_exporter_build_info` | gauge | version, revision, branch, goversion, goos, goarch, tags | 1 for the build that runs. |\n" +
 	"| `port_config_last_reload_successful` | gauge |  | Whether the last load of the configuration succeeded (1) or the one before is still in force (0). |\n" +
 	"| `port_config_last_reload_success_timestamp_seconds` | gauge |  | When the configuration in force was loaded, in seconds since the epoch. |\n" +
+	"| `port_exporter_probes_total` | counter | prober, reason | Probes by kind of prober and by what became of them, on request and scheduled; reasons that came. |\n" +
+	"| `port_exporter_probes_in_flight` | gauge |  | Probes that are in flight. |\n" +
 	"\nThe Go runtime (`go_*`) and process (`process_*`) metrics of client_golang are there unless " +
 	"`--web.disable-exporter-metrics` is given.\n"
 

@@ -1,5 +1,5 @@
-// Package cli holds the commands that look once and end: listeners and
-// baseline.
+// Package cli holds the commands that look once and end: listeners, baseline and
+// check.
 package cli
 
 import (
@@ -45,18 +45,23 @@ type Host struct {
 // read returns the listeners of the host with their owners. On standard error
 // it says what it could not see.
 func (h *Host) read(ctx context.Context) ([]socket.Owned, error) {
-	ports, err := h.System.EphemeralPorts()
-	if err != nil {
-		fmt.Fprintf(h.Stderr, "ephemeral port range cannot be read, taking %d-%d: %v\n", ports.First, ports.Last, err)
-	}
-	host := socket.Host{Ephemeral: ports, LongLived: policy.Named(h.Config.Policy)}
-	table, err := socket.ReadListening(h.System.Source.Sockets(ctx, socket.Listening), host)
+	table, err := h.table(ctx)
 	if err != nil {
 		return nil, err
 	}
 	owners := h.System.Owners.Owners(ctx, table.Listeners)
 	h.sayMissing(owners)
 	return owners.Owned, nil
+}
+
+// table returns the listeners of the host.
+func (h *Host) table(ctx context.Context) (*socket.Table, error) {
+	ports, err := h.System.EphemeralPorts()
+	if err != nil {
+		fmt.Fprintf(h.Stderr, "ephemeral port range cannot be read, taking %d-%d: %v\n", ports.First, ports.Last, err)
+	}
+	host := socket.Host{Ephemeral: ports, LongLived: policy.Named(h.Config.Policy)}
+	return socket.ReadListening(h.System.Source.Sockets(ctx, socket.Listening), host)
 }
 
 func (h *Host) sayMissing(owners owner.Result) {
