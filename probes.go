@@ -71,11 +71,7 @@ func (d *daemon) serveProbes(o *web.Options) {
 
 // ownHost returns this host as it is when it is asked.
 func (d *daemon) ownHost(ctx context.Context) *ownhost.Host {
-	return ownhost.New(d.system.Addresses, func() (*socket.Table, error) {
-		ports, _ := d.system.EphemeralPorts() // beside an error it returns the default
-		host := socket.Host{Ephemeral: ports}
-		return socket.ReadListening(d.system.Source.Sockets(ctx, socket.Listening), host)
-	})
+	return ownhost.New(d.system.Addresses, func() (*socket.Table, error) { return d.system.Listening(ctx) })
 }
 
 // activity tells what the exporter itself does by way of probes.

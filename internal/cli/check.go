@@ -65,10 +65,11 @@ func checkAddress(ctx context.Context, kind, address string) error {
 		return nil
 	}
 	host, port, err := net.SplitHostPort(address)
+	number := 0
 	if err == nil {
-		_, err = net.DefaultResolver.LookupPort(ctx, "ip", port)
+		number, err = net.DefaultResolver.LookupPort(ctx, "ip", port)
 	}
-	if err != nil || host == "" {
+	if err != nil || host == "" || number == 0 {
 		return fmt.Errorf("%q is not an address\nhint: host:port, 192.0.2.1:80 or [2001:db8::1]:80", address)
 	}
 	return nil
@@ -93,7 +94,7 @@ func (h *Host) sayResult(ctx context.Context, r *probe.Report) {
 	if r.Result.Err != nil {
 		fmt.Fprintf(h.Stdout, "error: %s\n", printable(strings.ReplaceAll(probe.Redact(r.Result.Err.Error(), r.Target.Address), "\n", "; ")))
 	}
-	own := ownhost.New(h.System.Addresses, func() (*socket.Table, error) { return h.table(ctx) })
+	own := ownhost.New(h.System.Addresses, func() (*socket.Table, error) { return h.System.Listening(ctx) })
 	if answer, known := own.Answer(r); known {
 		fmt.Fprintf(h.Stdout, "It is an address of this host, where %s.\n", answer)
 	}

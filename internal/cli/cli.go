@@ -45,23 +45,18 @@ type Host struct {
 // read returns the listeners of the host with their owners. On standard error
 // it says what it could not see.
 func (h *Host) read(ctx context.Context) ([]socket.Owned, error) {
-	table, err := h.table(ctx)
+	ports, err := h.System.EphemeralPorts()
+	if err != nil {
+		fmt.Fprintf(h.Stderr, "ephemeral port range cannot be read, taking %d-%d: %v\n", ports.First, ports.Last, err)
+	}
+	host := socket.Host{Ephemeral: ports, LongLived: policy.Named(h.Config.Policy)}
+	table, err := socket.ReadListening(h.System.Source.Sockets(ctx, socket.Listening), host)
 	if err != nil {
 		return nil, err
 	}
 	owners := h.System.Owners.Owners(ctx, table.Listeners)
 	h.sayMissing(owners)
 	return owners.Owned, nil
-}
-
-// table returns the listeners of the host.
-func (h *Host) table(ctx context.Context) (*socket.Table, error) {
-	ports, err := h.System.EphemeralPorts()
-	if err != nil {
-		fmt.Fprintf(h.Stderr, "ephemeral port range cannot be read, taking %d-%d: %v\n", ports.First, ports.Last, err)
-	}
-	host := socket.Host{Ephemeral: ports, LongLived: policy.Named(h.Config.Policy)}
-	return socket.ReadListening(h.System.Source.Sockets(ctx, socket.Listening), host)
 }
 
 func (h *Host) sayMissing(owners owner.Result) {
