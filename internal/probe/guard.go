@@ -119,7 +119,7 @@ func (a *Access) mayAllow(m *Module, address string) error {
 		return &DeniedError{fmt.Sprintf("%s is not a configured target of the module %s", address, m.Name),
 			"add it to targets, or a rule to access"}
 	}
-	if to, ok := literal(m.Kind, address); ok {
+	if to, ok := numericAddress(m.Kind, address); ok {
 		return a.check(m.Name, to)
 	}
 	return nil
@@ -136,7 +136,7 @@ func (a *Access) allowRequested(module string) func(netip.AddrPort) error {
 // rule lists it; and to loopback only where it does so first, so that a server
 // elsewhere cannot send the probe there.
 func (a *Access) allowConfigured(m *Module, address string) func(netip.AddrPort) error {
-	own, isLiteral := literal(m.Kind, address)
+	own, isLiteral := numericAddress(m.Kind, address)
 	own = netip.AddrPortFrom(plain(own.Addr()), own.Port())
 	var first atomic.Pointer[netip.Addr]
 	return func(to netip.AddrPort) error {
@@ -151,9 +151,9 @@ func (a *Access) allowConfigured(m *Module, address string) func(netip.AddrPort)
 	}
 }
 
-// literal returns the address of a target that names it as a number; its port
+// numericAddress returns the address of a target that names it as a number; its port
 // is zero when it is not told.
-func literal(kind, address string) (netip.AddrPort, bool) {
+func numericAddress(kind, address string) (netip.AddrPort, bool) {
 	host, port := address, ""
 	if kind == KindHTTP || kind == KindGRPC {
 		host, port = urlHost(address)

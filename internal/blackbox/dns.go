@@ -1,0 +1,165 @@
+package blackbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"regexp/syntax"
+	"slices"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"github.com/port-exporter/port_exporter/internal/probe"
+)
+
+// probeDNS hands the prober an address that is allowed, not a name: it would
+// look the name up itself, and send at once.
+func (p *Prober) probeDNS(ctx context.Context, r probe.Request) probe.Result {
+	m := p.module
+	host, service := splitServer(r.Address, m.DNS.DNSOverTLS)
+	at, took, failed := locate(ctx, r, m.DNS.IPProtocol, m.DNS.IPProtocolFallback, host, service)
+	if failed != nil {
+		failed.Samples = append(failed.Samples, p.atRest(took)...)
+		return *failed
+	}
+	if m.DNS.DNSOverTLS && m.DNS.TLSConfig.ServerName == "" {
+		m.DNS.TLSConfig.ServerName = host
+	}
+	f := p.execute(ctx, at.String(), &m, r.Log)
+	result := resultOfDNS(ctx, &m, f)
+	result.Peer = at
+	result.Samples = samplesOf(f.families)
+	setLookup(result.Samples, took)
+	return withExpiry(result, f.log.errs)
+}
+
+// splitServer reads a target as the prober does.
+func splitServer(target string, overTLS bool) (host, service string) {
+	host, service, err := net.SplitHostPort(target)
+	switch {
+	case err == nil:
+		return host, service
+	case overTLS:
+		return target, "853"
+	default:
+		return target, "53"
+	}
+}
+
+func resultOfDNS(ctx context.Context, m *Module, f findings) probe.Result {
+	err := f.log.last()
+	switch {
+	case f.success:
+		return probe.Result{}
+	case f.panicked != nil:
+		return probe.Result{Outcome: probe.Unknown, Err: f.panicked}
+	case value(f.families, "probe_dns_query_succeeded") == 1 && err == nil:
+		return unexpectedAnswer(m, f.log.response)
+	case f.overdue, err == nil && ctx.Err() != nil:
+		err = context.Cause(ctx)
+	case err == nil: // what it says without an error is about the module
+		return probe.Result{Outcome: probe.LocalError, Origin: probe.OriginLocal, Err: errors.New("the module cannot be used as it is")}
+	}
+	r := probe.Result{Phase: phaseOfDNS(m, f, err), Err: err}
+	r.Outcome, r.Origin = classify(err)
+	if _, malformed := errors.AsType[*dns.Error](err); malformed {
+		r.Outcome, r.Origin = probe.Protocol, probe.OriginTarget
+	}
+	if r.Outcome == probe.Timeout && m.DNS.TransportProtocol != "tcp" {
+		r.Outcome = probe.NoReply
+	}
+	return r
+}
+
+// phaseOfDNS says in which phase an error came.
+func phaseOfDNS(m *Module, f findings, err error) probe.Phase {
+	op, isOp := errors.AsType[*net.OpError](err)
+	_, isRegexp := errors.AsType[*syntax.Error](err)
+	switch {
+	case isRegexp:
+		return probe.PhaseNone
+	case isCertificate(err), isTLS(err):
+		return probe.PhaseTLS
+	case isOp && op.Op == "dial":
+		return probe.PhaseConnect
+	case !isOp && m.DNS.DNSOverTLS && !f.overdue && errors.Is(err, context.DeadlineExceeded):
+		return probe.PhaseTLS // crypto/tls gives the error of its context, a socket one of its own
+	default:
+		return probe.PhaseExchange
+	}
+}
+
+// unexpectedAnswer says what is wrong with an answer.
+func unexpectedAnswer(m *Module, response *dns.Msg) probe.Result {
+	r := probe.Result{Outcome: probe.Mismatch, Phase: probe.PhaseExchange, Origin: probe.OriginTarget}
+	r.Err = errors.New("the records are not as the module wants them")
+	if response != nil && !isValidRcode(m.DNS.ValidRcodes, response.Rcode) {
+		r.Outcome = probe.Status
+		r.Err = fmt.Errorf("the rcode is %s", dns.RcodeToString[response.Rcode])
+	}
+	return r
+}
+
+func isValidRcode(valid []string, rcode int) bool {
+	if valid == nil {
+		return rcode == dns.RcodeSuccess
+	}
+	return slices.Contains(valid, dns.RcodeToString[rcode])
+}
+
+// locate returns the address of a target that is to be probed, and how long it
+// took to find; or the result, when there is none or it may not be probed.
+func locate(ctx context.Context, r probe.Request, version string, fallback bool, host, service string) (netip.AddrPort, time.Duration, *probe.Result) {
+	port, err := net.DefaultResolver.LookupPort(ctx, "tcp", service)
+	if err != nil {
+		return netip.AddrPort{}, 0, &probe.Result{Outcome: probe.LocalError, Origin: probe.OriginLocal, Err: err}
+	}
+	start := time.Now()
+	addrs, err := resolution(version, fallback).LookUp(ctx, host)
+	took := time.Since(start)
+	if err != nil {
+		outcome, origin := probe.ClassifyLookup(err)
+		return netip.AddrPort{}, took, &probe.Result{Outcome: outcome, Phase: probe.PhaseResolve, Origin: origin, Err: err}
+	}
+	at := netip.AddrPortFrom(addrs[0], uint16(port))
+	if r.Allow != nil {
+		if err := r.Allow(at); err != nil {
+			return at, took, &probe.Result{Outcome: probe.Denied, Phase: probe.PhaseConnect, Origin: probe.OriginLocal, Peer: at, Err: err}
+		}
+	}
+	return at, took, nil
+}
+
+// resolution is how the probers choose an address: of version 6 unless the
+// module says "ip4".
+func resolution(version string, fallback bool) probe.Resolution {
+	r := probe.Resolution{Prefer: probe.IP6, NoFallback: !fallback}
+	if version == "ip4" {
+		r.Prefer = probe.IP4
+	}
+	return r
+}
+
+// isNoAddress reports whether a name, or an address that stands for itself, has
+// none of the version of IP that is asked for.
+func isNoAddress(err error) bool {
+	_, ok := errors.AsType[*net.AddrError](err)
+	return ok
+}
+
+// atRest returns the measurements of a probe that does not get as far as its
+// target, from the prober itself: it is asked for an address that is not of the
+// version that the module has to have.
+func (p *Prober) atRest(took time.Duration) []probe.Sample {
+	m := p.module
+	m.DNS.IPProtocol, m.DNS.IPProtocolFallback = "ip6", false
+	m.ICMP.IPProtocol, m.ICMP.IPProtocolFallback = "ip6", false
+	f := p.execute(context.Background(), "127.0.0.1", &m, slog.New(slog.DiscardHandler))
+	samples := samplesOf(f.families)
+	setLookup(samples, took)
+	return samples
+}

@@ -1,0 +1,283 @@
+package blackbox
+
+import (
+	"compress/gzip"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"net/http/httptrace"
+	"net/textproto"
+	"net/url"
+	"slices"
+
+	"github.com/prometheus/blackbox_exporter/config"
+
+	"github.com/port-exporter/port_exporter/internal/probe"
+)
+
+// HostError says that a module and a request name different hosts.
+type HostError struct{ Configured, Asked string }
+
+// Error implements error.
+func (e *HostError) Error() string {
+	return fmt.Sprintf("the module has the header Host: %s, and the hostname asked for is %s", e.Configured, e.Asked)
+}
+
+// CheckHostname reports, with a [*HostError], that a module cannot take a
+// hostname since it has a header Host with another value.
+func CheckHostname(m Module, hostname string) error {
+	if hostname == "" {
+		return nil
+	}
+	for name, value := range m.HTTP.Headers {
+		if textproto.CanonicalMIMEHeaderKey(name) == "Host" && value != hostname {
+			return &HostError{Configured: value, Asked: hostname}
+		}
+	}
+	return nil
+}
+
+func (p *Prober) probeHTTP(ctx context.Context, r probe.Request) probe.Result {
+	m := p.module
+	if err := CheckHostname(m, r.Hostname); err != nil {
+		return probe.Result{Outcome: probe.LocalError, Origin: probe.OriginLocal, Err: err}
+	}
+	if r.Hostname != "" {
+		m.HTTP.Headers = withHost(m.HTTP.Headers, r.Hostname)
+	}
+	target := r.Address
+	if r.Allow != nil {
+		var result *probe.Result
+		if target, result = holdToAddress(ctx, &m, r); result != nil {
+			return *result
+		}
+	}
+	w := &watch{}
+	switch {
+	case m.HTTP.UseHTTP3:
+		w.allow = r.Allow
+	case !usesProxy(&m.HTTP):
+		relay, err := newRelay(ctx, w, r.Allow)
+		if err != nil {
+			outcome, origin := classify(err)
+			return probe.Result{Outcome: outcome, Origin: origin, Err: err}
+		}
+		m.HTTP.HTTPClientConfig.ProxyConfig.ProxyURL.URL = relay.proxy()
+		m.HTTP.SkipResolvePhaseWithProxy = false
+		f := p.execute(httptrace.WithClientTrace(ctx, w.trace()), target, &m, r.Log)
+		relay.close()
+		return w.result(ctx, &m, f)
+	}
+	f := p.execute(httptrace.WithClientTrace(ctx, w.trace()), target, &m, r.Log)
+	return w.result(ctx, &m, f)
+}
+
+// holdToAddress makes of a target what can be held to what is allowed, where
+// there is no relay: HTTP/3 looks the name up itself, and a proxy of the module
+// connects for us. The proxy's own address is the administrator's.
+func holdToAddress(ctx context.Context, m *Module, r probe.Request) (string, *probe.Result) {
+	proxied := usesProxy(&m.HTTP)
+	if !m.HTTP.UseHTTP3 && !proxied {
+		return r.Address, nil
+	}
+	u, err := parseTarget(r.Address, m.HTTP.UseHTTP3)
+	if err != nil {
+		return "", &probe.Result{Outcome: probe.LocalError, Origin: probe.OriginLocal, Err: err}
+	}
+	at, _, failed := locate(ctx, r, m.HTTP.IPProtocol, m.HTTP.IPProtocolFallback, u.Hostname(), portOf(u))
+	if failed != nil {
+		return "", failed
+	}
+	if proxied {
+		// Where the proxy is sent by a redirect cannot be seen in time.
+		m.HTTP.HTTPClientConfig.FollowRedirects = false
+		return r.Address, nil
+	}
+	if m.HTTP.HTTPClientConfig.TLSConfig.ServerName == "" && r.Hostname == "" {
+		m.HTTP.HTTPClientConfig.TLSConfig.ServerName = serverName(m.HTTP.Headers, u.Hostname())
+	}
+	m.HTTP.Headers = withDefaultHost(m.HTTP.Headers, u.Host)
+	u.Host = at.String()
+	return u.String(), nil
+}
+
+func usesProxy(h *config.HTTPProbe) bool {
+	c := h.HTTPClientConfig
+	return !h.UseHTTP3 && (c.ProxyURL.URL != nil || c.ProxyFromEnvironment)
+}
+
+// parseTarget reads a target as the prober does.
+func parseTarget(target string, http3 bool) (*url.URL, error) {
+	u, err := url.Parse(target)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" {
+		if u, err = url.Parse("http://" + target); err != nil {
+			return nil, err
+		}
+	}
+	if http3 {
+		u.Scheme = "https"
+	}
+	return u, nil
+}
+
+func portOf(u *url.URL) string {
+	switch {
+	case u.Port() != "":
+		return u.Port()
+	case u.Scheme == "https":
+		return "443"
+	default:
+		return "80"
+	}
+}
+
+// serverName is the name that the prober asks TLS for: that of the header Host,
+// else the target's.
+func serverName(headers map[string]string, target string) string {
+	for name, value := range headers {
+		if textproto.CanonicalMIMEHeaderKey(name) == "Host" {
+			return value
+		}
+	}
+	return target
+}
+
+func withHost(headers map[string]string, host string) map[string]string {
+	headers = maps.Clone(headers)
+	if headers == nil {
+		headers = map[string]string{}
+	}
+	headers["Host"] = host
+	return headers
+}
+
+func withDefaultHost(headers map[string]string, host string) map[string]string {
+	return withHost(headers, serverName(headers, host))
+}
+
+// result says what became of an http probe.
+func (w *watch) result(ctx context.Context, m *Module, f findings) probe.Result {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	r := w.outcome(ctx, m, f)
+	r.Peer = w.peer
+	if failed, ok := errors.AsType[*probe.ConnectError](w.connectErr); ok {
+		r.Offender = failed.Offender
+	}
+	r.Samples = samplesOf(f.families)
+	addConnectTime(r.Samples, w.hiddenTime)
+	return withExpiry(r, append([]error{w.tlsErr}, f.log.errs...))
+}
+
+func (w *watch) outcome(ctx context.Context, m *Module, f findings) probe.Result {
+	r := probe.Result{Phase: w.phase}
+	switch {
+	case w.denied != nil:
+		r.Outcome, r.Origin, r.Err = probe.Denied, probe.OriginLocal, w.denied
+	case w.tooMany:
+		r.Outcome, r.Origin, r.Err = probe.Closed, probe.OriginTarget, errTooMany
+	case f.success:
+		r.Phase = probe.PhaseNone
+	case f.panicked != nil:
+		r.Outcome, r.Err = probe.Unknown, f.panicked
+	case value(f.families, "probe_http_status_code") != 0:
+		r.Phase = probe.PhaseExchange
+		r.Outcome, r.Origin, r.Err = w.unexpected(m, f)
+	default:
+		r.Outcome, r.Origin, r.Err = w.unanswered(ctx, f)
+		if isTLS(r.Err) || isCertificate(r.Err) { // in TLS 1.3 the server's alert may come after the handshake
+			r.Phase = probe.PhaseTLS
+		}
+		if r.Phase == probe.PhaseNone && isNoAddress(r.Err) {
+			r.Phase = probe.PhaseResolve
+		}
+	}
+	return r
+}
+
+// unexpected says what is wrong with an answer.
+func (w *watch) unexpected(m *Module, f findings) (probe.Outcome, probe.Origin, error) {
+	status := int(value(f.families, "probe_http_status_code"))
+	if !isValidStatus(&m.HTTP, status) {
+		return probe.Status, probe.OriginTarget, fmt.Errorf("the status is %d", status)
+	}
+	err := f.log.last()
+	if err == nil {
+		return probe.Mismatch, probe.OriginTarget, errors.New("the answer is not as the module wants it")
+	}
+	outcome, origin := classify(err)
+	if outcome != probe.Unknown {
+		return outcome, origin, err
+	}
+	return classifyBody(err), probe.OriginTarget, err
+}
+
+// classifyBody says what an error is that came of a body: of its length, of
+// decompressing it, of reading JSON in it.
+func classifyBody(err error) probe.Outcome {
+	var (
+		tooLarge *http.MaxBytesError
+		syntax   *json.SyntaxError
+	)
+	if errors.As(err, &tooLarge) || errors.As(err, &syntax) || errors.Is(err, gzip.ErrHeader) {
+		return probe.Mismatch
+	}
+	return probe.Protocol
+}
+
+func isValidStatus(h *config.HTTPProbe, status int) bool {
+	if len(h.ValidStatusCodes) > 0 {
+		return slices.Contains(h.ValidStatusCodes, status)
+	}
+	return 200 <= status && status < 300
+}
+
+// matchesBody reports whether a module holds the body in memory.
+func matchesBody(h *config.HTTPProbe) bool {
+	return len(h.FailIfBodyMatchesRegexp)+len(h.FailIfBodyNotMatchesRegexp) > 0 ||
+		h.FailIfBodyJsonMatchesCEL != nil || h.FailIfBodyJsonNotMatchesCEL != nil
+}
+
+// unanswered says why there was no answer.
+func (w *watch) unanswered(ctx context.Context, f findings) (probe.Outcome, probe.Origin, error) {
+	err := f.log.last()
+	switch {
+	case w.connectErr != nil: // the prober knows only that its proxy could not
+		err = w.connectErr
+	case w.phase == probe.PhaseTLS && w.tlsErr != nil && ctx.Err() == nil: // net/http takes the type from some
+		err = w.tlsErr
+	case f.overdue, err == nil && ctx.Err() != nil:
+		err = context.Cause(ctx)
+	case err == nil:
+		err = errors.New("the prober does not say why")
+	}
+	outcome, origin := classify(err)
+	if outcome == probe.Unknown {
+		outcome, origin = w.byPhase(err)
+	}
+	return outcome, origin, err
+}
+
+// byPhase says what an error means whose type tells nothing: net/http has many
+// that it does not export.
+func (w *watch) byPhase(err error) (probe.Outcome, probe.Origin) {
+	switch {
+	case isNoAddress(err):
+		return probe.DNSNotFound, probe.OriginNone
+	case w.connections == 0: // before there was anything to do with the target
+		return probe.LocalError, probe.OriginLocal
+	case w.phase == probe.PhaseTLS:
+		return probe.TLSHandshake, probe.OriginTarget
+	case w.phase == probe.PhaseConnect && w.connectErr == nil: // a proxy answered CONNECT with it
+		return probe.Status, probe.OriginNone
+	case w.phase == probe.PhaseExchange && !w.answered:
+		return probe.Closed, probe.OriginTarget
+	case w.phase == probe.PhaseExchange:
+		return probe.Protocol, probe.OriginTarget
+	default:
+		return probe.Unknown, probe.OriginNone
+	}
+}

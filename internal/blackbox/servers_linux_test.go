@@ -1,0 +1,172 @@
+package blackbox_test
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"math"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/port-exporter/port_exporter/internal/blackbox"
+	"github.com/port-exporter/port_exporter/internal/probe"
+)
+
+// start runs a server until the test is over, and waits until it listens.
+func start(t *testing.T, address, program string, args ...string) {
+	t.Helper()
+	path, err := exec.LookPath(program)
+	if errors.Is(err, exec.ErrNotFound) {
+		if path, err = exec.LookPath("/usr/sbin/" + program); err != nil {
+			t.Skipf("SKIP-%s: it is not installed", strings.ToUpper(program))
+		}
+	}
+	cmd := exec.Command(path, args...)
+	var out strings.Builder
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	exited := make(chan error, 1)
+	go func() { exited <- cmd.Wait() }()
+	t.Cleanup(func() {
+		cmd.Process.Kill()
+		<-exited
+	})
+	for range 100 {
+		c, err := net.Dial("tcp", address)
+		if err == nil {
+			c.Close()
+			return
+		}
+		select {
+		case err := <-exited:
+			exited <- err
+			t.Fatalf("%s: %v\n%s", program, err, out.String())
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+	t.Fatalf("%s does not listen on %s", program, address)
+}
+
+func TestNginx(t *testing.T) {
+	s := newSite(t)
+	ports := map[string]string{}
+	listen := func(name string) string {
+		ports[name] = freePort(t)
+		return ports[name]
+	}
+	certified := func(name string, c tls.Certificate) string {
+		certFile, keyFile := files(t, c)
+		return fmt.Sprintf("server { listen %s ssl http2; ssl_certificate %s; ssl_certificate_key %s; location / { return 200 ok; } }\n", listen(name), certFile, keyFile)
+	}
+	dir := t.TempDir()
+	conf := filepath.Join(dir, "nginx.conf")
+	text := "daemon off; master_process off; pid nginx.pid; error_log stderr crit; events {}\nhttp { access_log off;\n" +
+		"client_body_temp_path b; proxy_temp_path p; fastcgi_temp_path f; uwsgi_temp_path u; scgi_temp_path s;\n" +
+		fmt.Sprintf("server { listen %s; location / { return 200 ok; } location /away { return 302 /; } location /loop { return 302 /loop; }\n"+
+			"location /missing { return 404; } location /broken { return 500; } location /drop { return 444; } }\n", listen("plain")) +
+		certified("valid", s.valid) + certified("expired", s.issue(t, expired)) + certified("name", s.issue(t, wrongName)) +
+		certified("self", (*authority)(nil).issue(t, nil)) + "}\n"
+	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	start(t, ports["plain"], "nginx", "-p", dir, "-c", conf)
+	for _, tt := range []struct{ name, target, module, want string }{
+		{"plain", "http://" + ports["plain"], "", "open none none"},
+		{"without a scheme", ports["plain"], "", "open none none"},
+		{"redirected", "http://" + ports["plain"] + "/away", "", "open none none"},
+		{"redirected without end", "http://" + ports["plain"] + "/loop", "", "status exchange target"},
+		{"missing", "http://" + ports["plain"] + "/missing", "", "status exchange target"},
+		{"missing as wanted", "http://" + ports["plain"] + "/missing", "{valid_status_codes: [404]}", "open none none"},
+		{"broken", "http://" + ports["plain"] + "/broken", "", "status exchange target"},
+		{"dropped", "http://" + ports["plain"] + "/drop", "", "closed exchange target"},
+		{"body", "http://" + ports["plain"], "{fail_if_body_not_matches_regexp: [ok]}", "open none none"},
+		{"valid", "https://" + ports["valid"], "", "open none none"},
+		{"HTTP/2", "https://" + ports["valid"], "{valid_http_versions: [HTTP/2.0]}", "open none none"},
+		{"expired", "https://" + ports["expired"], "", "tls_certificate tls target"},
+		{"wrong name", "https://" + ports["name"], "", "tls_certificate tls target"},
+		{"self-signed", "https://" + ports["self"], "", "tls_certificate tls target"},
+		{"not verified", "https://" + ports["self"], "{tls_config: {insecure_skip_verify: true}}", "open none none"},
+		{"no TLS", "https://" + ports["plain"], "", "tls_handshake tls target"},
+		{"TLS", "http://" + ports["valid"], "", "status exchange target"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			m := parseModule(t, blackbox.HTTP, tt.module)
+			m.HTTP.HTTPClientConfig.TLSConfig.CAFile = s.file
+			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+			defer cancel()
+			r := newProber(t, m).Probe(ctx, probe.Request{Address: tt.target})
+			if got := described(r); got != tt.want {
+				t.Errorf("got %s, want %s\n%v", got, tt.want, r.Err)
+			}
+			if strings.HasPrefix(tt.target, "https") && tt.name != "no TLS" {
+				checkExpiry(t, tt.name, byName(r)["probe_ssl_earliest_cert_expiry"])
+			}
+		})
+	}
+	settle(t)
+}
+
+// checkExpiry wants the time at which the certificates of the tests expire.
+func checkExpiry(t *testing.T, name string, got float64) {
+	t.Helper()
+	want := time.Now().Add(12 * time.Hour)
+	if name == "expired" {
+		want = time.Now().Add(-time.Minute)
+	}
+	if math.Abs(got-float64(want.Unix())) > 60 {
+		t.Errorf("probe_ssl_earliest_cert_expiry is %v, want about %v", got, want.Unix())
+	}
+}
+
+func TestUnbound(t *testing.T) {
+	address := freePort(t)
+	_, port, _ := net.SplitHostPort(address)
+	conf := filepath.Join(t.TempDir(), "unbound.conf")
+	text := fmt.Sprintf(`server:
+  interface: 127.0.0.1
+  port: %s
+  do-daemonize: no
+  username: ""
+  chroot: ""
+  pidfile: ""
+  use-syslog: no
+  access-control: 127.0.0.0/8 allow
+  local-zone: "test." static
+  local-data: "www.test. IN A 192.0.2.1"
+  local-zone: "refused.test." always_refuse
+remote-control:
+  control-enable: no
+`, port)
+	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	start(t, address, "unbound", "-d", "-p", "-c", conf)
+	for _, tt := range []struct{ name, module, want string }{
+		{"an address", query(", validate_answer_rrs: {fail_if_not_matches_regexp: ['192\\.0\\.2\\.1']}"), "open none none"},
+		{"another address", query(", validate_answer_rrs: {fail_if_not_matches_regexp: ['192\\.0\\.2\\.9']}"), "mismatch exchange target"},
+		{"no such name", "{query_name: nx.test, query_type: A}", "status exchange target"},
+		{"no such name, as wanted", "{query_name: nx.test, query_type: A, valid_rcodes: [NXDOMAIN]}", "open none none"},
+		{"refused", "{query_name: refused.test, query_type: A}", "status exchange target"},
+	} {
+		for _, transport := range []string{"udp", "tcp"} {
+			t.Run(tt.name+", "+transport, func(t *testing.T) {
+				m := parseModule(t, blackbox.DNS, tt.module)
+				m.DNS.TransportProtocol = transport
+				ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+				defer cancel()
+				r := newProber(t, m).Probe(ctx, probe.Request{Address: address})
+				if got := described(r); got != tt.want {
+					t.Errorf("got %s, want %s\n%v", got, tt.want, r.Err)
+				}
+			})
+		}
+	}
+}

@@ -1,0 +1,114 @@
+package blackbox
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/http/httptrace"
+	"net/netip"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/port-exporter/port_exporter/internal/probe"
+)
+
+// maxConnections is how many connections an http probe may ask for. Each of ten
+// redirects, which is the most that the prober follows, takes one. Without a
+// limit net/http connects again for as long as a server answers GOAWAY: 1,092
+// times in 3 s.
+const maxConnections = 12
+
+var (
+	errTooMany = fmt.Errorf("the server ends each connection before it answers; %d were made", maxConnections)
+	errName    = errors.New("an HTTP/3 redirect to a name cannot be checked before a packet is sent")
+)
+
+// watch sees what an http probe does on the network, and remembers the errors
+// with their types. It hears of it from httptrace, and from the relay.
+type watch struct {
+	allow func(netip.AddrPort) error // of HTTP/3 only: else the relay asks, or nobody has to
+
+	mu          sync.Mutex
+	connections int // asked for
+	phase       probe.Phase
+	peer        netip.AddrPort
+	answered    bool // a byte of an answer came on the current connection
+	connectErr  error
+	connectTime time.Duration // what the relay took to make the current connection
+	hiddenTime  time.Duration // what of it the prober does not see
+	tlsErr      error
+	denied      error
+	tooMany     bool
+}
+
+// trace returns the hooks. Those of the prober come first.
+func (w *watch) trace() *httptrace.ClientTrace {
+	return &httptrace.ClientTrace{
+		DNSStart: func(httptrace.DNSStartInfo) { w.enter(probe.PhaseResolve) },
+		GetConn:  w.connecting,
+		TLSHandshakeStart: func() {
+			w.enter(probe.PhaseTLS)
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.hiddenTime += w.connectTime
+		},
+		TLSHandshakeDone: func(_ tls.ConnectionState, err error) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.tlsErr = err
+		},
+		GotConn: func(httptrace.GotConnInfo) { w.enter(probe.PhaseExchange) },
+		GotFirstResponseByte: func() {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.answered = true
+		},
+	}
+}
+
+func (w *watch) enter(phase probe.Phase) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.phase = phase
+}
+
+// connecting is called by the goroutine that is about to want a connection. It
+// panics with a veto to keep it from that.
+func (w *watch) connecting(hostPort string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.connections++; w.connections > maxConnections {
+		w.tooMany = true
+		panic(veto{})
+	}
+	w.phase, w.answered = probe.PhaseConnect, false
+	w.connectErr, w.connectTime, w.tlsErr = nil, 0, nil
+	if w.allow == nil {
+		return
+	}
+	if to, err := parseAddress(hostPort); err != nil {
+		w.denied = errName // quic-go would look it up and send, and look at no context in between
+	} else {
+		w.peer, w.denied = to, w.allow(to)
+	}
+	if w.denied != nil {
+		panic(veto{})
+	}
+}
+
+// parseAddress reads an address with its port, an IPv4 one in an IPv6 one as
+// IPv4. Its error is a name.
+func parseAddress(hostPort string) (netip.AddrPort, error) {
+	host, service, err := net.SplitHostPort(hostPort)
+	if err != nil {
+		return netip.AddrPort{}, err
+	}
+	addr, err := netip.ParseAddr(host)
+	if err != nil {
+		return netip.AddrPort{}, err
+	}
+	port, err := strconv.ParseUint(service, 10, 16)
+	return netip.AddrPortFrom(addr.Unmap(), uint16(port)), err
+}

@@ -1,0 +1,136 @@
+package probe
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"time"
+)
+
+// STUN asks a STUN server how it sees our address and port, and so what the
+// NATs on the way make of them (RFC 8489). Of a server with a second address it
+// also learns how they map and filter (RFC 5780); see natbehaviour.go.
+//
+// An answer is Open, an error response Status. What is no response to our
+// request is passed over, as the protocol wants it: Protocol if nothing else
+// came, NoReply if nothing came at all.
+type STUN struct {
+	Resolution
+	// SourceAddress is the address of this host that requests come from; the
+	// zero value lets the kernel choose.
+	SourceAddress netip.Addr
+}
+
+// stunSchedule returns when a request is sent, counted from the first: RFC 8489
+// section 6.2.1 with its default RTO of 500 ms and Rc of 7.
+func stunSchedule() []time.Duration {
+	const rto = 500 * time.Millisecond
+	return []time.Duration{0, rto, 3 * rto, 7 * rto, 15 * rto, 31 * rto, 63 * rto}
+}
+
+// The metrics of the stun prober. Those of the mapping are absent when no server
+// told it.
+var (
+	stunDuration      = &Metric{Name: "probe_stun_duration_seconds", Help: "Duration of a STUN probe by phase, without the tests of NAT behaviour", Labels: []string{"phase"}}
+	stunNAT           = &Metric{Name: "probe_stun_nat", Help: "Whether the server sees another address or port than ours"}
+	stunPortPreserved = &Metric{Name: "probe_stun_port_preserved", Help: "Whether the server sees our own port"}
+	stunMappedPort    = &Metric{Name: "probe_stun_mapped_port", Help: "The port that the server sees"}
+	stunMappingInfo   = &Metric{
+		Name:   "probe_stun_mapping_info",
+		Help:   "How the NAT maps and filters: endpoint-independent, address-dependent, address-and-port-dependent, or unknown, as without a server that has a second address",
+		Labels: []string{"mapping", "filtering"},
+	}
+)
+
+func stunMetrics() []*Metric {
+	return []*Metric{stunDuration, stunNAT, stunPortPreserved, stunMappedPort, stunMappingInfo}
+}
+
+// Probe implements [Prober].
+func (s *STUN) Probe(ctx context.Context, r Request) Result {
+	found := newSamples()
+	result := s.probe(ctx, r, &found)
+	result.Samples = found
+	return result
+}
+
+func (s *STUN) probe(ctx context.Context, r Request, found *samples) Result {
+	start := time.Now()
+	targets, err := s.resolve(ctx, "udp", r.Address, found)
+	found.set(stunDuration, time.Since(start).Seconds(), PhaseResolve.String())
+	if err != nil {
+		outcome, origin := classifyLookup(err)
+		return Result{Outcome: outcome, Phase: PhaseResolve, Origin: origin, Err: err}
+	}
+	d := &datagrams{target: targets[0], source: s.SourceAddress, allow: r.Allow}
+	logTo(ctx, r.Log, "resolved", slog.Any("addresses", targets))
+
+	if err := d.connect(ctx); err != nil {
+		return d.failed(PhaseConnect, err)
+	}
+	defer d.conn.Close()
+
+	start = time.Now()
+	response, err := d.bind(ctx)
+	found.set(stunDuration, time.Since(start).Seconds(), PhaseExchange.String())
+	if err != nil {
+		return d.failed(PhaseExchange, err)
+	}
+	local := localOf(d.conn)
+	logTo(ctx, r.Log, "mapped", slog.Any("local", local), slog.Any("mapped", response.mapped), slog.Any("other", response.other))
+	if response.code != 0 {
+		return Result{Outcome: Status, Phase: PhaseExchange, Origin: OriginTarget, Peer: d.target, Err: fmt.Errorf("stun: error %d", response.code)}
+	}
+	found.set(stunNAT, number(!sameEndpoint(response.mapped, local)))
+	found.set(stunPortPreserved, number(response.mapped.Port() == local.Port()))
+	found.set(stunMappedPort, float64(response.mapped.Port()))
+	tests := natTests{local: local.Addr(), server: d.target, other: response.other, allow: r.Allow}
+	mapping, filtering := tests.run(ctx)
+	found.set(stunMappingInfo, 1, mapping.String(), filtering.String())
+	return Result{Outcome: Open, Peer: d.target}
+}
+
+// bind sends a binding request and returns the response to it.
+func (d *datagrams) bind(ctx context.Context) (response stunResponse, err error) {
+	id := newTransaction()
+	var wrong error
+	err = d.exchange(ctx, stunRequest(id, stunChangeNothing), stunSchedule(), func(reply []byte) error {
+		if response, wrong = parseSTUN(reply); wrong == nil && response.transaction != id {
+			wrong = fmt.Errorf("%w: another transaction", errNotSTUN)
+		}
+		if wrong != nil {
+			return errPassOver
+		}
+		return nil
+	})
+	if wrong != nil && (errors.Is(err, errNoReply) || errors.Is(err, errPassOver)) {
+		err = &protocolError{wrong}
+	}
+	return response, err
+}
+
+// protocolError says that an answer is none that the protocol allows.
+type protocolError struct{ err error }
+
+func (e *protocolError) Error() string { return e.err.Error() }
+func (e *protocolError) Unwrap() error { return e.err }
+
+func newTransaction() (id stunTransaction) {
+	_, _ = rand.Read(id[:]) // never fails: it ends the program instead
+	return id
+}
+
+// sameEndpoint compares addresses without their zones, which no packet carries.
+func sameEndpoint(a, b netip.AddrPort) bool {
+	return a.Port() == b.Port() && sameHost(a.Addr(), b.Addr())
+}
+
+func number(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}

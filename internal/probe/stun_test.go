@@ -1,0 +1,256 @@
+package probe
+
+import (
+	"encoding/binary"
+	"errors"
+	"net"
+	"net/netip"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/pion/stun/v3"
+)
+
+// stunServer is a server of RFC 5780 on two addresses and two ports, whose
+// messages are those of pion/stun.
+type stunServer struct {
+	conns [2][2]*net.UDPConn // by address and port; the first is the primary
+	// alone makes it a server without OTHER-ADDRESS.
+	alone bool
+	// deaf makes it answer from where it was asked, whatever it is asked to change.
+	deaf bool
+	// other is what it says in OTHER-ADDRESS; the zero value is the truth.
+	other netip.AddrPort
+	// lose makes it ignore the first datagrams.
+	lose atomic.Int32
+}
+
+// serveSTUN starts a server in the caller's network namespace.
+func serveSTUN(t testing.TB, addresses [2]string, ports [2]int, change ...func(*stunServer)) *stunServer {
+	t.Helper()
+	s := &stunServer{}
+	for _, f := range change {
+		f(s)
+	}
+	for i, address := range addresses {
+		for j, port := range ports {
+			conn, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.ParseIP(address), Port: port})
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.conns[i][j] = conn
+		}
+	}
+	for i := range s.conns {
+		for j := range s.conns[i] {
+			done := make(chan struct{})
+			go func() { defer close(done); s.serve(i, j) }()
+			t.Cleanup(func() { s.conns[i][j].Close(); <-done })
+		}
+	}
+	return s
+}
+
+func (s *stunServer) serve(i, j int) {
+	buffer := make([]byte, 2048)
+	for {
+		n, from, err := s.conns[i][j].ReadFromUDPAddrPort(buffer)
+		if err != nil {
+			return
+		}
+		request := &stun.Message{Raw: append([]byte(nil), buffer[:n]...)}
+		if request.Decode() != nil || request.Type != stun.BindingRequest || s.lose.Add(-1) >= 0 {
+			continue
+		}
+		answering := s.conns[i][j]
+		if value, err := request.Get(stun.AttrChangeRequest); err == nil && len(value) == 4 && !s.deaf {
+			flags := binary.BigEndian.Uint32(value)
+			answering = s.conns[i^int(flags>>2&1)][j^int(flags>>1&1)]
+		}
+		setters := []stun.Setter{request, stun.BindingSuccess, &stun.XORMappedAddress{IP: from.Addr().Unmap().AsSlice(), Port: int(from.Port())}}
+		if !s.alone {
+			other := s.other
+			if !other.IsValid() {
+				other = s.conns[1-i][1-j].LocalAddr().(*net.UDPAddr).AddrPort()
+			}
+			setters = append(setters, &stun.OtherAddress{IP: other.Addr().Unmap().AsSlice(), Port: int(other.Port())})
+		}
+		if response, err := stun.Build(setters...); err == nil {
+			_, _ = answering.WriteToUDPAddrPort(response.Raw, from)
+		}
+	}
+}
+
+func (s *stunServer) address() string { return s.conns[0][0].LocalAddr().String() }
+
+// natSeen is what a probe says of a NAT.
+type natSeen struct {
+	NAT, PortPreserved string
+	Mapping, Filtering string
+}
+
+func natOf(r Result) natSeen {
+	var seen natSeen
+	digit := map[float64]string{0: "0", 1: "1"}
+	for _, s := range r.Samples {
+		switch s.Metric {
+		case stunNAT:
+			seen.NAT = digit[s.Value]
+		case stunPortPreserved:
+			seen.PortPreserved = digit[s.Value]
+		case stunMappingInfo:
+			seen.Mapping, seen.Filtering = s.Labels[0], s.Labels[1]
+		}
+	}
+	return seen
+}
+
+// TestSTUNWithoutNAT asks servers on loopback.
+func TestSTUNWithoutNAT(t *testing.T) {
+	t.Parallel()
+	addresses := [2]string{"127.0.0.1", "127.0.0.2"}
+	for _, c := range []struct {
+		name    string
+		change  func(*stunServer)
+		request Request
+		timeout time.Duration
+		want    natSeen
+	}{
+		{
+			name: "no other address", change: func(s *stunServer) { s.alone = true },
+			want: natSeen{"0", "1", "unknown", "unknown"},
+		},
+		{
+			name: "an other address that nobody has", change: func(s *stunServer) { s.other = netip.MustParseAddrPort("224.0.0.1:1") },
+			want: natSeen{"0", "1", "unknown", "unknown"},
+		},
+		{
+			name: "an other address of another kind", change: func(s *stunServer) { s.other = netip.MustParseAddrPort("192.0.2.1:1") },
+			want: natSeen{"0", "1", "unknown", "unknown"},
+		},
+		{
+			name:    "an other address that is not allowed",
+			request: Request{Allow: func(a netip.AddrPort) error { return deny(a.Addr() == netip.MustParseAddr("127.0.0.2")) }},
+			want:    natSeen{"0", "1", "unknown", "endpoint-independent"},
+		},
+		{
+			name: "a server that changes nothing", change: func(s *stunServer) { s.deaf = true },
+			want: natSeen{"0", "1", "endpoint-independent", "unknown"},
+		},
+		{
+			name: "lost datagrams", change: func(s *stunServer) { s.lose.Store(2) }, timeout: 5 * time.Second,
+			want: natSeen{"0", "1", "endpoint-independent", "endpoint-independent"},
+		},
+		{name: "all is well", want: natSeen{"0", "1", "endpoint-independent", "endpoint-independent"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			if c.change == nil {
+				c.change = func(*stunServer) {}
+			}
+			ports := [2]int{freePort(t), freePort(t)}
+			server := serveSTUN(t, addresses, ports, c.change)
+			c.request.Address = server.address()
+			result := probeFor(t, &STUN{}, max(c.timeout, 4*time.Second), c.request)
+			if result.Outcome != Open {
+				t.Fatalf("%s in %s: %v", result.Outcome, result.Phase, result.Err)
+			}
+			if diff := cmp.Diff(c.want, natOf(result)); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func deny(when bool) error {
+	if when {
+		return errors.New("forbidden")
+	}
+	return nil
+}
+
+func freePort(t testing.TB) int {
+	t.Helper()
+	conn, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 2)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	return conn.LocalAddr().(*net.UDPAddr).Port
+}
+
+func TestSTUNOutcomes(t *testing.T) {
+	t.Parallel()
+	respond := func(setters ...stun.Setter) func(int, []byte) [][]byte {
+		return func(_ int, b []byte) [][]byte {
+			request := &stun.Message{Raw: append([]byte(nil), b...)}
+			if request.Decode() != nil {
+				return nil
+			}
+			response, err := stun.Build(append([]stun.Setter{request}, setters...)...)
+			if err != nil {
+				return nil
+			}
+			return [][]byte{response.Raw}
+		}
+	}
+	mapped := &stun.XORMappedAddress{IP: net.IPv4(203, 0, 113, 1), Port: 1}
+	good := respond(stun.BindingSuccess, mapped)
+	for _, c := range []struct {
+		name    string
+		server  func(int, []byte) [][]byte
+		outcome Outcome
+	}{
+		{"silence", func(int, []byte) [][]byte { return nil }, NoReply},
+		{"garbage", always("garbage"), Protocol},
+		{"a flood of garbage", func(int, []byte) [][]byte {
+			return append(make([][]byte, 200), []byte("x"))
+		}, Protocol},
+		{"the request come back", func(_ int, b []byte) [][]byte { return [][]byte{b} }, Protocol},
+		{"no mapped address", respond(stun.BindingSuccess), Protocol},
+		{"another transaction", respond(stun.TransactionID, stun.BindingSuccess, mapped), Protocol},
+		{"an error", respond(stun.BindingError, stun.CodeUnauthorized), Status},
+		{"garbage before the response", func(i int, b []byte) [][]byte {
+			return append([][]byte{[]byte("garbage"), nil}, good(i, b)...)
+		}, Open},
+		{"a response", good, Open},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			result := probeFor(t, &STUN{}, 300*time.Millisecond, Request{Address: answer(t, "127.0.0.1", c.server)})
+			if result.Outcome != c.outcome {
+				t.Errorf("%s, want %s; error: %v", result.Outcome, c.outcome, result.Err)
+			}
+			if c.outcome == Open {
+				if diff := cmp.Diff(natSeen{"1", "0", "unknown", "unknown"}, natOf(result)); diff != "" {
+					t.Errorf("(-want +got):\n%s", diff)
+				}
+				if port, _ := valueOf(result, stunMappedPort); port != 1 {
+					t.Errorf("mapped port %v, want 1", port)
+				}
+			} else if seen := natOf(result); seen != (natSeen{}) {
+				t.Errorf("a NAT is told without an answer: %+v", seen)
+			}
+		})
+	}
+}
+
+// TestSTUNRetransmits reads when requests come: RFC 8489 wants 0, 500, 1500 and
+// 3500 ms for an RTO of 500 ms.
+func TestSTUNRetransmits(t *testing.T) {
+	t.Parallel()
+	arrivals := make(chan time.Time, 8)
+	server := answer(t, "127.0.0.1", func(int, []byte) [][]byte { arrivals <- time.Now(); return nil })
+	start := time.Now()
+	probeFor(t, &STUN{}, 1700*time.Millisecond, Request{Address: server})
+	var got []string
+	for range len(arrivals) {
+		got = append(got, (<-arrivals).Sub(start).Round(250*time.Millisecond).String())
+	}
+	if want := "0s 500ms 1.5s"; strings.Join(got, " ") != want {
+		t.Errorf("requests after %s, want %s", got, want)
+	}
+}

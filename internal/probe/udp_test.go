@@ -1,0 +1,235 @@
+package probe
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// answer is a UDP server on loopback. It gives each datagram, counted from 1,
+// to a function that returns what to send back, nil being nothing.
+func answer(t testing.TB, host string, f func(i int, request []byte) [][]byte) string {
+	t.Helper()
+	conn, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.ParseIP(host)})
+	if err != nil {
+		t.Skipf("SKIP-IPV6: %v", err)
+	}
+	done := make(chan struct{})
+	t.Cleanup(func() { conn.Close(); <-done })
+	go func() {
+		defer close(done)
+		buffer := make([]byte, 65536)
+		for i := 1; ; i++ {
+			n, from, err := conn.ReadFromUDPAddrPort(buffer)
+			if err != nil {
+				return
+			}
+			for _, reply := range f(i, buffer[:n]) {
+				_, _ = conn.WriteToUDPAddrPort(reply, from)
+			}
+		}
+	}()
+	return conn.LocalAddr().String()
+}
+
+func always(reply string) func(int, []byte) [][]byte {
+	return func(int, []byte) [][]byte { return [][]byte{[]byte(reply)} }
+}
+
+func probeFor(t testing.TB, p Prober, timeout time.Duration, r Request) Result {
+	t.Helper()
+	m := Module{Prober: p, Timeout: timeout}
+	return m.Probe(t.Context(), r)
+}
+
+func TestUDPReplies(t *testing.T) {
+	dns := Payload{name: "dns", build: dnsMessage}
+	echo := func(_ int, request []byte) [][]byte { return [][]byte{request} }
+	good := func(_ int, query []byte) [][]byte {
+		reply := bytes.Clone(query)
+		reply[2] |= 0x80
+		return [][]byte{reply}
+	}
+	for _, c := range []struct {
+		name    string
+		prober  UDP
+		server  func(int, []byte) [][]byte
+		outcome Outcome
+		origin  Origin
+		replies float64
+	}{
+		{"silence", UDP{Payload: dns}, func(int, []byte) [][]byte { return nil }, NoReply, OriginNone, 0},
+		{"the query come back", UDP{Payload: dns}, echo, Mismatch, OriginTarget, 1},
+		{"garbage", UDP{Payload: dns}, always("\x00garbage"), Mismatch, OriginTarget, 1},
+		{"an empty reply", UDP{Payload: dns}, always(""), Mismatch, OriginTarget, 1},
+		{"65,000 bytes", UDP{Payload: dns}, always(strings.Repeat("x", 65000)), Mismatch, OriginTarget, 1},
+		{"a reply that does not match", UDP{Expect: regexp.MustCompile("^pong")}, always("no pong"), Mismatch, OriginTarget, 1},
+		{"other bytes", UDP{ExpectBytes: []byte{0, 255}}, always("\x01\xff"), Mismatch, OriginTarget, 1},
+		{"a reply of DNS that does not match", UDP{Payload: dns, Expect: regexp.MustCompile("never")}, good, Mismatch, OriginTarget, 1},
+		{"an empty reply to an empty payload", UDP{}, always(""), Open, OriginNone, 1},
+		{"any reply to an empty payload", UDP{}, always("x"), Open, OriginNone, 1},
+		{"a reply that matches", UDP{Expect: regexp.MustCompile("^pong")}, always("pong!"), Open, OriginNone, 1},
+		{"the bytes", UDP{ExpectBytes: []byte{0, 255}}, always("\x01\x00\xff"), Open, OriginNone, 1},
+		{"a reply of DNS", UDP{Payload: dns}, good, Open, OriginNone, 1},
+	} {
+		for _, host := range []string{"127.0.0.1", "::1"} {
+			t.Run(c.name+" from "+host, func(t *testing.T) {
+				result := probeFor(t, &c.prober, 300*time.Millisecond, Request{Address: answer(t, host, c.server)})
+				if result.Outcome != c.outcome || result.Origin != c.origin {
+					t.Errorf("%s (%s), want %s (%s); error: %v", result.Outcome, result.Origin, c.outcome, c.origin, result.Err)
+				}
+				if got, ok := valueOf(result, udpReplies); !ok || got != c.replies {
+					t.Errorf("%v replies, want %v", got, c.replies)
+				}
+			})
+		}
+	}
+}
+
+// TestUDPRetransmits lets the first datagram go unanswered.
+func TestUDPRetransmits(t *testing.T) {
+	t.Parallel()
+	requests := make(chan []byte, 3)
+	server := answer(t, "127.0.0.1", func(i int, request []byte) [][]byte {
+		requests <- bytes.Clone(request)
+		if i == 1 {
+			return nil
+		}
+		return [][]byte{bytes.Clone(request)}
+	})
+	result := probeFor(t, &UDP{Payload: Payload{build: dnsMessage}}, 3*time.Second, Request{Address: server})
+	if result.Outcome != Mismatch { // the query came back
+		t.Errorf("outcome %s: %v", result.Outcome, result.Err)
+	}
+	if result.Duration < time.Second || result.Duration > 1500*time.Millisecond {
+		t.Errorf("it took %s, want one second", result.Duration)
+	}
+	if sent, _ := valueOf(result, udpRequests); sent != 2 {
+		t.Errorf("%v datagrams sent, want 2", sent)
+	}
+	if first, second := <-requests, <-requests; !bytes.Equal(first, second) {
+		t.Errorf("the datagrams differ: %x, %x", first, second)
+	}
+}
+
+func TestUDPBeforeTheFirstDatagram(t *testing.T) {
+	ended, cancel := context.WithCancel(context.Background())
+	cancel()
+	late, stop := context.WithDeadline(context.Background(), time.Unix(1, 0))
+	defer stop()
+	forbidden := errors.New("forbidden")
+	for _, c := range []struct {
+		name    string
+		ctx     context.Context
+		request Request
+		prober  UDP
+		outcome Outcome
+		phase   Phase
+	}{
+		{"no port", t.Context(), Request{Address: "127.0.0.1"}, UDP{}, DNSError, PhaseResolve},
+		{"another version of IP", t.Context(), Request{Address: "127.0.0.1:9"}, UDP{Resolution: Resolution{NoFallback: true}}, DNSNotFound, PhaseResolve},
+		{"not allowed", t.Context(), Request{Address: "127.0.0.1:9", Allow: func(netip.AddrPort) error { return forbidden }}, UDP{}, Denied, PhaseConnect},
+		{"cancelled", ended, Request{Address: "127.0.0.1:9"}, UDP{}, NotRun, PhaseConnect},
+		{"too late", late, Request{Address: "127.0.0.1:9"}, UDP{}, NotRun, PhaseConnect},
+		{"a source that is not ours", t.Context(), Request{Address: "127.0.0.1:9"}, UDP{SourceAddress: netip.MustParseAddr("203.0.113.1")}, LocalError, PhaseConnect},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			result := c.prober.Probe(c.ctx, c.request)
+			if result.Outcome != c.outcome || result.Phase != c.phase {
+				t.Errorf("%s in %s, want %s in %s; error: %v", result.Outcome, result.Phase, c.outcome, c.phase, result.Err)
+			}
+			if sent, ok := valueOf(result, udpRequests); !ok || sent != 0 {
+				t.Errorf("%v datagrams sent, want 0", sent)
+			}
+		})
+	}
+}
+
+// TestUDPAllowSeesTheAddress checks what is asked for, and that it is asked once.
+func TestUDPAllowSeesTheAddress(t *testing.T) {
+	server := answer(t, "127.0.0.1", always("x"))
+	var asked []string
+	probeFor(t, &UDP{}, time.Second, Request{Address: strings.Replace(server, "127.0.0.1", "[::ffff:127.0.0.1]", 1), Allow: func(a netip.AddrPort) error {
+		asked = append(asked, a.String())
+		return nil
+	}})
+	if diff := cmp.Diff([]string{server}, asked); diff != "" {
+		t.Errorf("addresses asked for (-want +got):\n%s", diff)
+	}
+}
+
+func TestUDPSamples(t *testing.T) {
+	var log bytes.Buffer
+	result := probeFor(t, &UDP{}, time.Second, Request{
+		Address: answer(t, "127.0.0.1", always("x")),
+		Log:     slog.New(slog.NewTextHandler(&log, nil)),
+	})
+	var got []string
+	for _, s := range result.Samples {
+		got = append(got, strings.Join(append([]string{s.Metric.Name}, s.Labels...), " "))
+		if len(s.Labels) != len(s.Metric.Labels) {
+			t.Errorf("%s has labels %q, want %q", s.Metric.Name, s.Labels, s.Metric.Labels)
+		}
+	}
+	want := []string{
+		"probe_dns_lookup_time_seconds", "probe_ip_protocol", "probe_ip_addr_hash", "probe_udp_duration_seconds resolve",
+		"probe_udp_duration_seconds exchange", "probe_udp_requests", "probe_udp_replies",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("samples (-want +got):\n%s", diff)
+	}
+	if version, _ := valueOf(result, ipProtocol); version != 4 {
+		t.Errorf("IP version %v, want 4", version)
+	}
+	if !strings.Contains(log.String(), "127.0.0.1") {
+		t.Errorf("log %q", &log)
+	}
+}
+
+// TestUDPModuleExpectsSilence is how a port that never replies is watched.
+func TestUDPModuleExpectsSilence(t *testing.T) {
+	m := Module{Prober: &UDP{}, Timeout: 100 * time.Millisecond, Expect: NoReply}
+	for _, c := range []struct {
+		address string
+		want    bool
+	}{
+		{answer(t, "127.0.0.1", always("x")), false},
+		{refusedPort(t), false},
+		{answer(t, "127.0.0.1", func(int, []byte) [][]byte { return nil }), true},
+	} {
+		if success, known := m.Success(m.Probe(t.Context(), Request{Address: c.address})); !known || success != c.want {
+			t.Errorf("success %t (known: %t), want %t", success, known, c.want)
+		}
+	}
+}
+
+// refusedPort returns an address that nothing listens on.
+func refusedPort(t testing.TB) string {
+	t.Helper()
+	conn, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	return conn.LocalAddr().String()
+}
+
+// valueOf returns a sample of a result.
+func valueOf(r Result, m *Metric, labels ...string) (float64, bool) {
+	for _, s := range r.Samples {
+		if s.Metric == m && fmt.Sprint(s.Labels) == fmt.Sprint(labels) {
+			return s.Value, true
+		}
+	}
+	return 0, false
+}
