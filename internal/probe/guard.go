@@ -99,13 +99,13 @@ func (a *Access) check(module string, to netip.AddrPort) error {
 	}
 	if isSpecial(to.Addr()) {
 		return &DeniedError{fmt.Sprintf("%s is a link-local address or one of a cloud's metadata service", to.Addr()),
-			"an access rule that lists this very network would allow it"}
+			"a rule of probes.allow that lists this very network would allow it"}
 	}
 	if a.Any {
 		return nil
 	}
-	return &DeniedError{fmt.Sprintf("no access rule allows %s with the module %s", to, module),
-		"add it to targets, or a rule to access"}
+	return &DeniedError{fmt.Sprintf("no rule allows %s with the module %s", to, module),
+		"add it to targets, or a rule to probes.allow"}
 }
 
 // mayAllow says whether a probe with the module, on request, could be allowed at
@@ -117,7 +117,7 @@ func (a *Access) mayAllow(m *Module, address string) error {
 	of := func(r AccessRule) bool { return r.allowsModule(m.Name) }
 	if !a.Any && !slices.ContainsFunc(a.Rules, of) {
 		return &DeniedError{fmt.Sprintf("%s is not a configured target of the module %s", address, m.Name),
-			"add it to targets, or a rule to access"}
+			"add it to targets, or a rule to probes.allow"}
 	}
 	if to, ok := numericAddress(m.Kind, address); ok {
 		return a.check(m.Name, to)
@@ -147,7 +147,7 @@ func (a *Access) allowConfigured(m *Module, address string) func(netip.AddrPort)
 			return nil
 		}
 		return &DeniedError{fmt.Sprintf("%s leads to %s, which is a loopback, link-local or metadata address", address, addr),
-			"add an access rule that lists it"}
+			"add a rule to probes.allow that lists it"}
 	}
 }
 

@@ -23,7 +23,7 @@ type Plan struct {
 	// The targets of each scrape, as indices into Targets: heavy probes and the
 	// others.
 	heavy, light []int
-	configured   map[[2]string]int // address and module
+	configured   map[[2]string]int // address and module: index of the first target, from 1
 }
 
 // DefaultMaxProbes is how many probes may be in flight: with 50 a loopback target
@@ -41,7 +41,9 @@ func (p *Plan) prepare() {
 	for i := range p.Targets {
 		t := &p.Targets[i]
 		p.keys[i] = t.key()
-		p.configured[[2]string{t.Address, t.Module.Name}] = i
+		if id := [2]string{t.Address, t.Module.Name}; p.configured[id] == 0 {
+			p.configured[id] = i + 1
+		}
 		switch {
 		case t.Interval > 0:
 		case t.Module.heavy():

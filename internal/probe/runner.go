@@ -109,8 +109,8 @@ type Ask struct {
 func (r *Runner) Once(ctx context.Context, p *Plan, ask Ask) (Entry, error) {
 	t := &Target{Address: ask.Target, Module: ask.Module, Hostname: ask.Hostname}
 	allow := p.Access.allowRequested(ask.Module.Name)
-	if i, ok := p.configured[[2]string{ask.Target, ask.Module.Name}]; ok {
-		configured := p.Targets[i]
+	if i := p.configured[[2]string{ask.Target, ask.Module.Name}]; i > 0 {
+		configured := p.Targets[i-1]
 		configured.Hostname = cmp.Or(ask.Hostname, configured.Hostname)
 		t, allow = &configured, p.Access.allowConfigured(ask.Module, ask.Target)
 	} else if err := p.Access.mayAllow(ask.Module, ask.Target); err != nil {

@@ -118,7 +118,7 @@ func (s *Server) answer(ctx context.Context, r *probe.Report) *socket.Answer {
 }
 
 const debugDenied = "the details of a probe are for clients on this host\n" +
-	"hint: ask from localhost and not through a proxy, or set debug_anywhere in access"
+	"hint: ask from localhost and not through a proxy, or set probes.debug_from_anywhere"
 
 // mayDebug reports whether a client may see the details of probes: the log, the
 // addresses, the certificates. One behind a proxy on this host is not on this

@@ -114,8 +114,8 @@ func TestProbe(t *testing.T) {
 		{"not configured", "/probe?target=192.0.2.1:80&module=tcp_connect", there, nil, 403, "hint: add it to targets"},
 		{"not configured, from here", "/probe?target=192.0.2.1:80&module=tcp_connect", here, nil, 403, "hint: add it to targets"},
 		{"configured with another module", "/probe?target=" + open, there, nil, 403, "hint"},
-		{"debug from elsewhere", "/probe?module=tcp_connect&debug=true&target=" + open, there, nil, 403, "debug_anywhere"},
-		{"debug through a proxy", "/probe?module=tcp_connect&debug=true&target=" + open, here, []string{"X-Forwarded-For", "192.0.2.7"}, 403, "debug_anywhere"},
+		{"debug from elsewhere", "/probe?module=tcp_connect&debug=true&target=" + open, there, nil, 403, "debug_from_anywhere"},
+		{"debug through a proxy", "/probe?module=tcp_connect&debug=true&target=" + open, here, []string{"X-Forwarded-For", "192.0.2.7"}, 403, "debug_from_anywhere"},
 
 		{"open", "/probe?module=tcp_connect&target=" + open, there, nil, 200, "\nprobe_success 1\n"},
 		{"outcome", "/probe?module=tcp_connect&target=" + open, there, nil, 200, "\nprobe_outcome_code 0\n"},
