@@ -1,12 +1,15 @@
 package porttest
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -45,6 +48,7 @@ func NewNetwork(t testing.TB) *Network {
 	}
 	n.Client.Connect(t, "eth0", n.Router, "eth0")
 	n.Router.Connect(t, "eth1", n.Server, "eth0")
+	n.askNeighboursEvery(t, 20*time.Millisecond)
 	n.Client.Do(t, func() {
 		Address(t, "eth0", ClientIP4+"/24", ClientIP6+"/64")
 		Route(t, "0.0.0.0/0", RouterClientIP4)
@@ -61,7 +65,46 @@ func NewNetwork(t testing.TB) *Network {
 		Route(t, "0.0.0.0/0", RouterServerIP4)
 		Route(t, "::/0", RouterServerIP6)
 	})
+	awaitRefusal(t, ServerIP4)
+	awaitRefusal(t, ServerIP6)
+	n.askNeighboursEvery(t, time.Second)
 	return n
+}
+
+// askNeighboursEvery sets how long all hosts wait for an answer to each of the
+// three requests for the address of a neighbour. A second is Linux' default.
+func (n *Network) askNeighboursEvery(t testing.TB, wait time.Duration) {
+	t.Helper()
+	n.Client.Do(t, func() { AskNeighboursEvery(t, "eth0", wait) })
+	n.Router.Do(t, func() {
+		AskNeighboursEvery(t, "eth0", wait)
+		AskNeighboursEvery(t, "eth1", wait)
+	})
+	n.Server.Do(t, func() { AskNeighboursEvery(t, "eth0", wait) })
+}
+
+// AskNeighboursEvery sets how long an interface waits for the answer to each of
+// three requests for the address of a neighbour, before the host is down.
+func AskNeighboursEvery(t testing.TB, name string, wait time.Duration) {
+	t.Helper()
+	for _, version := range []string{"ipv4", "ipv6"} {
+		Sysctl(t, "net/"+version+"/neigh/"+name+"/retrans_time_ms", strconv.FormatInt(wait.Milliseconds(), 10))
+	}
+}
+
+// awaitRefusal dials a port where nobody listens until it is refused. A new
+// link drops packets for a while, and a lost one would cost the test a second.
+func awaitRefusal(t testing.TB, host string) {
+	t.Helper()
+	address := net.JoinHostPort(host, "9")
+	var err error
+	for range 100 {
+		if _, err = net.DialTimeout("tcp", address, 50*time.Millisecond); errors.Is(err, unix.ECONNREFUSED) {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Fatalf("the network does not come up: dial %s: %v", address, err)
 }
 
 // quicken lets addresses be used at once and ICMP errors be sent always.

@@ -1,4 +1,4 @@
-package probe_test
+package probe
 
 import (
 	"fmt"
@@ -19,8 +19,13 @@ const (
 	ourModule       = "github.com/port-exporter/port_exporter"
 )
 
-// blackboxTests are its own tests of the probers that ours stand for.
-var blackboxTests = []string{
+// The tests of blackbox_exporter for the probers that ours stand for.
+const (
+	blackboxStreams = "^(TestTCP|TestPrometheusTimeoutTCP|TestUnix)"
+	blackboxGRPC    = "^(TestGRPC|TestMultipleGRPCservices|TestNoTLSConnection)"
+)
+
+var blackboxStreamTests = []string{
 	"TestPrometheusTimeoutTCP",
 	"TestTCPConnection",
 	"TestTCPConnectionFails",
@@ -37,10 +42,21 @@ var blackboxTests = []string{
 	"TestUnixConnectionFails",
 }
 
-// TestBlackbox runs the unmodified tests of blackbox_exporter's tcp and unix
-// probers against ours. Its package is copied to a temporary module, which is
+var blackboxGRPCTests = []string{
+	"TestGRPCAbsentFailedTLS",
+	"TestGRPCConnection",
+	"TestGRPCConnectionWithMetadata",
+	"TestGRPCHealthCheckUnimplemented",
+	"TestGRPCServiceNotFound",
+	"TestGRPCTLSConnection",
+	"TestMultipleGRPCservices",
+	"TestNoTLSConnection",
+}
+
+// TestBlackbox runs the unmodified tests of blackbox_exporter's tcp, unix and
+// grpc probers against ours. Its package is copied to a temporary module, which is
 // called as if it stood below ours so that it may import internal packages, and
-// our shim takes the place of its two probers.
+// our shim takes the place of its three probers.
 func TestBlackbox(t *testing.T) {
 	source := moduleDir(t)
 	dir := t.TempDir()
@@ -49,8 +65,26 @@ func TestBlackbox(t *testing.T) {
 	if out, err := goCommand(t, dir, "list", "-deps", "-test", "./prober").CombinedOutput(); err != nil {
 		t.Skipf("SKIP-BLACKBOX: its dependencies are not to be had: %v\n%s", err, out)
 	}
-	cmd := goCommand(t, dir, "test", "-count=1", "-v", "-run", "^(TestTCP|TestPrometheusTimeoutTCP|TestUnix)", "./prober")
-	bothLocalhosts(t, cmd)
+	t.Run("tcp and unix", func(t *testing.T) {
+		cmd := goCommand(t, dir, "test", "-count=1", "-v", "-run", blackboxStreams, "./prober")
+		withHosts(t, cmd, "127.0.0.1 localhost\n::1 localhost\n") // one of the tests skips itself without
+		runTests(t, cmd, blackboxStreamTests)
+	})
+	// Its grpc tests listen on localhost and want an address of IPv6 for it. The
+	// original looks localhost up once more to connect, so that the two need not
+	// be the same; here they have to be.
+	t.Run("grpc", func(t *testing.T) {
+		cmd := goCommand(t, dir, "test", "-count=1", "-v", "-run", blackboxGRPC, "./prober")
+		if !withHosts(t, cmd, "::1 localhost\n") {
+			t.Skip("SKIP-BLACKBOX: no mount namespace in which localhost is ::1")
+		}
+		runTests(t, cmd, blackboxGRPCTests)
+	})
+}
+
+// runTests runs a test command and compares which tests ran.
+func runTests(t *testing.T, cmd *exec.Cmd, want []string) {
+	t.Helper()
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Errorf("%v\n%s", err, out)
@@ -63,26 +97,27 @@ func TestBlackbox(t *testing.T) {
 		ran = append(ran, string(match[2]))
 	}
 	slices.Sort(ran)
-	if diff := cmp.Diff(blackboxTests, ran); diff != "" {
+	if diff := cmp.Diff(want, ran); diff != "" {
 		t.Errorf("tests that ran (-want +got):\n%s\n%s", diff, out)
 	}
 }
 
-// bothLocalhosts lets a command see a localhost that is 127.0.0.1 and ::1, where
-// it may have a mount namespace. One of the tests skips itself without.
-func bothLocalhosts(t *testing.T, cmd *exec.Cmd) {
+// withHosts gives a command an /etc/hosts of its own, where it may have a mount
+// namespace, and reports whether it does.
+func withHosts(t *testing.T, cmd *exec.Cmd, text string) bool {
 	t.Helper()
 	hosts := filepath.Join(t.TempDir(), "hosts")
-	if err := os.WriteFile(hosts, []byte("127.0.0.1 localhost\n::1 localhost\n"), 0o600); err != nil {
+	if err := os.WriteFile(hosts, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	wrap := []string{"unshare", "--mount", "sh", "-c", `mount --bind "$0" /etc/hosts && exec "$@"`, hosts}
 	path, err := exec.LookPath(wrap[0])
 	if err != nil || exec.CommandContext(t.Context(), path, append(wrap[1:], "true")...).Run() != nil {
-		return
+		return false
 	}
 	cmd.Args = append(append(wrap, cmd.Path), cmd.Args[1:]...)
 	cmd.Path = path
+	return true
 }
 
 // moduleDir returns where the sources of blackbox_exporter are.
@@ -99,8 +134,8 @@ func moduleDir(t *testing.T) string {
 	return dir
 }
 
-// copyPackage copies a package, with our shim instead of its tcp and unix
-// probers. The module cache is read-only; the copy is not.
+// copyPackage copies a package, with our shim instead of its tcp, unix and
+// grpc probers. The module cache is read-only; the copy is not.
 func copyPackage(t *testing.T, from, to string) {
 	t.Helper()
 	files, err := filepath.Glob(filepath.Join(from, "*.go"))
@@ -114,7 +149,7 @@ func copyPackage(t *testing.T, from, to string) {
 		switch name := filepath.Base(file); name {
 		case "tcp.go":
 			copyFile(t, "testdata/blackbox/shim.go.txt", filepath.Join(to, name))
-		case "unix.go":
+		case "unix.go", "grpc.go":
 		default:
 			copyFile(t, file, filepath.Join(to, name))
 		}

@@ -32,12 +32,18 @@ type icmpError struct {
 // ICMP types and codes: RFC 792, RFC 1122 section 3.2.2.1, RFC 1812 section
 // 5.2.7.1, RFC 4443 section 3.
 const (
+	icmp4TimeExceeded           = 11
 	icmp4Unreachable            = 3
+	icmp4NetworkUnreachable     = 0
+	icmp4HostUnreachable        = 1
 	icmp4PortUnreachable        = 3
 	icmp4NetworkProhibited      = 9
 	icmp4HostProhibited         = 10
 	icmp4AdminProhibited        = 13
+	icmp6TimeExceeded           = 3
 	icmp6Unreachable            = 1
+	icmp6NoRoute                = 0
+	icmp6AddressUnreachable     = 3
 	icmp6AdminProhibited        = 1
 	icmp6PortUnreachable        = 4
 	icmp6SourceAddressForbidden = 5
@@ -67,16 +73,29 @@ func (e icmpError) outcome() Outcome {
 }
 
 // origin says who sent the ICMP error. Where the target is this host itself, it
-// is the target's firewall that refuses.
+// is the target's firewall that refuses. No host says of itself that there is
+// no way to it: a router that translates addresses said so, and the error bears
+// the target's address because it was translated too.
 func (e *evidence) origin() Origin {
 	switch {
-	case sameHost(e.icmp.offender, e.target):
+	case sameHost(e.icmp.offender, e.target) && !e.icmp.noWay():
 		return OriginTargetFirewall
 	case e.own:
 		return OriginLocal
 	default:
 		return OriginNetwork
 	}
+}
+
+// noWay reports whether an ICMP error says that there is no way to a host or
+// its network.
+func (e icmpError) noWay() bool {
+	if e.v6 {
+		return e.kind == icmp6TimeExceeded ||
+			e.kind == icmp6Unreachable && (e.code == icmp6NoRoute || e.code == icmp6AddressUnreachable)
+	}
+	return e.kind == icmp4TimeExceeded ||
+		e.kind == icmp4Unreachable && (e.code == icmp4NetworkUnreachable || e.code == icmp4HostUnreachable)
 }
 
 // sameHost compares addresses without their zones, which ICMP does not carry.
@@ -89,12 +108,13 @@ func sameHost(a, b netip.Addr) bool {
 func classify(err error, e evidence) (Outcome, Origin) {
 	var denied *deniedError
 	errno, isErrno := errors.AsType[syscall.Errno](err)
+	_, isAddress := errors.AsType[*net.AddrError](err) // a source of another version of IP
 	switch {
 	case errors.As(err, &denied):
 		return Denied, OriginLocal
 	case errors.Is(err, context.Canceled):
 		return NotRun, OriginLocal
-	case isErrno && isShortage(errno):
+	case isErrno && isShortage(errno), isAddress:
 		return LocalError, OriginLocal
 	case e.icmp.offender.IsValid():
 		return e.icmp.outcome(), e.origin()

@@ -69,20 +69,22 @@ func TestClassify(t *testing.T) {
 		{"network prohibited", connect(syscall.ENETUNREACH), v4(3, 9, router), Prohibited, OriginNetwork},
 		{"host prohibited", connect(syscall.EHOSTUNREACH), v4(3, 10, target), Prohibited, OriginTargetFirewall},
 		{"network unreachable", connect(syscall.ENETUNREACH), v4(3, 0, router), Unreachable, OriginNetwork},
+		{"host unreachable, behind NAT", connect(syscall.EHOSTUNREACH), v4(3, 1, target), Unreachable, OriginNetwork},
+		{"TTL exceeded, behind NAT", connect(syscall.EHOSTUNREACH), v4(11, 0, target), Unreachable, OriginNetwork},
 		{"host unreachable", connect(syscall.EHOSTUNREACH), v4(3, 1, us), Unreachable, OriginLocal},
 		{"protocol unreachable", connect(syscall.ENOPROTOOPT), v4(3, 2, target), Unreachable, OriginTargetFirewall},
 		{"TTL exceeded", connect(syscall.EHOSTUNREACH), v4(11, 0, router), Unreachable, OriginNetwork},
 		{"parameter problem", connect(syscall.EPROTO), v4(12, 0, router), Unreachable, OriginNetwork},
 		{"code 3 of another type", connect(syscall.EPROTO), v4(11, 3, router), Unreachable, OriginNetwork},
 
-		{"icmp6 no route", connect(syscall.ENETUNREACH), v6(1, 0), Unreachable, OriginTargetFirewall},
+		{"icmp6 no route", connect(syscall.ENETUNREACH), v6(1, 0), Unreachable, OriginNetwork},
 		{"icmp6 prohibited", connect(syscall.EACCES), v6(1, 1), Prohibited, OriginTargetFirewall},
 		{"icmp6 beyond scope", connect(syscall.EHOSTUNREACH), v6(1, 2), Unreachable, OriginTargetFirewall},
-		{"icmp6 address unreachable", connect(syscall.EHOSTUNREACH), v6(1, 3), Unreachable, OriginTargetFirewall},
+		{"icmp6 address unreachable", connect(syscall.EHOSTUNREACH), v6(1, 3), Unreachable, OriginNetwork},
 		{"icmp6 port unreachable", connect(syscall.ECONNREFUSED), v6(1, 4), Refused, OriginTargetFirewall},
 		{"icmp6 source address", connect(syscall.EACCES), v6(1, 5), Prohibited, OriginTargetFirewall},
 		{"icmp6 reject route", connect(syscall.EACCES), v6(1, 6), Prohibited, OriginTargetFirewall},
-		{"icmp6 time exceeded", connect(syscall.EHOSTUNREACH), v6(3, 0), Unreachable, OriginTargetFirewall},
+		{"icmp6 time exceeded", connect(syscall.EHOSTUNREACH), v6(3, 0), Unreachable, OriginNetwork},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			outcome, origin := classify(tc.err, tc.e)

@@ -34,7 +34,7 @@ type handshake struct {
 // socket is of its network namespace. The source may be invalid.
 func (a *attempt) dial(ctx context.Context, source netip.Addr) (*net.TCPConn, error) {
 	a.kept = -1
-	// The system's defaults: a probe is over before a keep-alive would be sent.
+	// Without keep-alives: a probe is over before the first would be sent.
 	d := net.Dialer{KeepAlive: -1, Control: a.control}
 	d.SetMultipathTCP(false)
 	if source.IsValid() {

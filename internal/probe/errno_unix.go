@@ -11,8 +11,9 @@ func isShortage(e syscall.Errno) bool {
 	case syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.EADDRNOTAVAIL, syscall.EADDRINUSE,
 		syscall.EAFNOSUPPORT:
 		return true
+	default:
+		return false
 	}
-	return false
 }
 
 // outcomeOf says what an error of connect(2), read(2) or write(2) means.
@@ -33,6 +34,7 @@ func outcomeOf(e syscall.Errno) Outcome {
 		syscall.EPROTO,      // ICMP parameter problem
 		syscall.EINVAL:      // a local route of type blackhole
 		return Unreachable
+	default:
+		return Unknown
 	}
-	return Unknown
 }

@@ -12,8 +12,9 @@ func isShortage(e syscall.Errno) bool {
 	switch e {
 	case windows.WSAEMFILE, windows.WSAENOBUFS, windows.WSAEADDRNOTAVAIL, windows.WSAEADDRINUSE, windows.WSAEAFNOSUPPORT:
 		return true
+	default:
+		return false
 	}
-	return false
 }
 
 // outcomeOf says what an error of a socket means.
@@ -31,6 +32,7 @@ func outcomeOf(e syscall.Errno) Outcome {
 		return Prohibited
 	case windows.WSAEHOSTUNREACH, windows.WSAENETUNREACH, windows.WSAEHOSTDOWN, windows.WSAENETDOWN, windows.WSAENOPROTOOPT:
 		return Unreachable
+	default:
+		return Unknown
 	}
-	return Unknown
 }

@@ -3,6 +3,7 @@ package probe
 import (
 	"bytes"
 	"encoding/binary"
+	"slices"
 )
 
 // Numbers of RFC 7296 section 3.
@@ -33,24 +34,20 @@ func ikeMessage(f flow) message {
 	body = append(body, ikePayload(ikePayloadNi, key)...)
 	body = append(body, ikePayload(0, nonce)...)
 
-	var request []byte
+	var marker []byte
 	if f.remote.Port() == ikeNATPort {
-		request = make([]byte, ikeMarkerLen)
+		marker = make([]byte, ikeMarkerLen)
 	}
-	request = append(request, spi...)
-	request = append(request, make([]byte, 8)...) // the responder's SPI is not known yet
-	request = append(request, ikePayloadSA, ikeVersion2, ikeSAInit, ikeInitiator, 0, 0, 0, 0)
-	request = binary.BigEndian.AppendUint32(request, uint32(ikeHeaderLen+len(body)))
-	request = append(request, body...)
+	responder := make([]byte, 8) // its SPI is not known yet
+	kind := []byte{ikePayloadSA, ikeVersion2, ikeSAInit, ikeInitiator, 0, 0, 0, 0}
+	length := binary.BigEndian.AppendUint32(nil, uint32(ikeHeaderLen+len(body)))
+	request := slices.Concat(marker, spi, responder, kind, length, body)
 	return message{request, func(reply []byte) error {
-		if f.remote.Port() == ikeNATPort {
-			rest, ok := bytes.CutPrefix(reply, make([]byte, ikeMarkerLen))
-			if !ok {
-				return notOurs("no non-ESP marker")
-			}
-			reply = rest
+		rest, ok := bytes.CutPrefix(reply, marker)
+		if !ok {
+			return notOurs("no non-ESP marker")
 		}
-		return checkIKE(spi, reply)
+		return checkIKE(spi, rest)
 	}}
 }
 

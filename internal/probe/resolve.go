@@ -112,6 +112,9 @@ func classifyLookup(err error) (Outcome, Origin) {
 	if errno, ok := errors.AsType[syscall.Errno](err); ok && isShortage(errno) {
 		return LocalError, OriginLocal
 	}
+	if _, ok := errors.AsType[*net.AddrError](err); ok {
+		return Unknown, OriginLocal // not host:port
+	}
 	dns, isDNS := errors.AsType[*net.DNSError](err)
 	switch {
 	case errors.Is(err, context.Canceled):

@@ -1,207 +1,198 @@
 package probe
 
 import (
-	"crypto/ed25519"
-	"crypto/rand"
-	"crypto/tls"
-	"crypto/x509"
-	"math/big"
-	"net"
+	"bytes"
+	"fmt"
 	"os"
 	"os/exec"
+	"os/user"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
-	"github.com/miekg/dns"
 	"github.com/port-exporter/port_exporter/internal/porttest"
-	"github.com/quic-go/quic-go"
 )
 
-// realServer is a program that answers a payload. In its configuration and
-// arguments DIR is a directory of the test.
-type realServer struct {
-	payload string
-	program string
-	port    string
-	config  string // of the file DIR/config
-	args    string
-	env     string
-}
-
-// realServers are Debian packages: unbound, memcached, chrony, snmpd,
-// libcoap3-bin, coturn, kamailio, strongswan-charon.
-func realServers() []realServer {
-	return []realServer{
-		{
-			payload: "dns", program: "unbound", port: "53", args: "-d -c DIR/config",
-			config: "server:\n interface: 127.0.0.1\n username: \"\"\n chroot: \"\"\n pidfile: \"\"\n use-syslog: no\n do-daemonize: no\n" +
-				" module-config: iterator\n local-zone: \".\" static\n num-threads: 1\nremote-control:\n control-enable: no\n",
-		},
-		{payload: "memcached", program: "memcached", port: "11211", args: "-u root -l 127.0.0.1 -p 11211 -U 11211"},
-		{
-			payload: "ntp", program: "chronyd", port: "123", args: "-d -x -u root -f DIR/config",
-			config: "local stratum 10\nallow 127.0.0.1\ncmdport 0\nbindaddress 127.0.0.1\npidfile DIR/pid\n",
-		},
-		{payload: "snmp", program: "snmpd", port: "161", args: "-f -Le -C -c DIR/config -p DIR/pid", env: "SNMP_PERSISTENT_DIR=DIR", config: "agentAddress udp:127.0.0.1:161\n"},
-		{payload: "coap", program: "coap-server-notls", port: "5683", args: "-A 127.0.0.1"},
-		{payload: "stun", program: "turnserver", port: "3478", args: "-n -L 127.0.0.1 --no-cli --no-tls --no-dtls --log-file stdout --pidfile DIR/pid --userdb DIR/db"},
-		{
-			payload: "sip", program: "kamailio", port: "5060", args: "-f DIR/config -DD -E -w DIR -Y DIR -P DIR/pid -m 16 -M 4",
-			config: "log_stderror=yes\nfork=no\nchildren=1\nlisten=udp:127.0.0.1:5060\nloadmodule \"sl.so\"\n" +
-				"request_route {\n sl_send_reply(\"200\", \"OK\");\n}\n",
-		},
-		{payload: "ike", program: "/usr/lib/ipsec/charon", port: "500", env: "STRONGSWAN_CONF=DIR/config", config: charonConfig},
-		{payload: "ike", program: "/usr/lib/ipsec/charon", port: "4500", env: "STRONGSWAN_CONF=DIR/config", config: charonConfig},
-	}
-}
-
-const charonConfig = `charon {
-  load_modular = no
-  load = random nonce aes sha1 sha2 hmac gmp kernel-netlink socket-default
-  piddir = DIR
-  install_routes = no
-}
-`
-
-// TestPayloadsAgainstServersInNamespace has each payload answered by a program
-// that many people run. Before it starts its port must be refused, and the
-// payload of another protocol must not be taken for answered.
-func TestPayloadsAgainstServersInNamespace(t *testing.T) {
-	t.Parallel()
-	for _, s := range realServers() {
-		t.Run(s.payload+"/"+filepath.Base(s.program)+"/"+s.port, func(t *testing.T) {
-			t.Parallel()
-			porttest.Namespace(t)
-			address := net.JoinHostPort("127.0.0.1", s.port)
-			if result := askWith(t, s.payload, address); result.Outcome != Refused {
-				t.Fatalf("before it starts: %s, %v", result.Outcome, result.Err)
-			}
-			output := s.start(t)
-			awaitOpen(t, s.payload, address, output)
-
-			other := "stun"
-			if s.payload == other {
-				other = "ntp"
-			}
-			if result := askWith(t, other, address); result.Outcome == Open {
-				t.Errorf("%s was answered with what passes for %s", s.payload, other)
-			}
-		})
-	}
-}
-
-// start runs the program until the test ends, and returns the file that its
-// output goes to.
-func (s realServer) start(t *testing.T) string {
+// program returns the path of a program, or skips the test.
+func program(t *testing.T, patterns ...string) string {
 	t.Helper()
-	path, err := exec.LookPath(s.program)
-	if err != nil {
-		if path = "/usr/sbin/" + s.program; !isFile(path) {
-			t.Skipf("SKIP-%s: not installed", strings.ToUpper(filepath.Base(s.program)))
+	for _, pattern := range patterns {
+		if path, err := exec.LookPath(pattern); err == nil {
+			return path
+		}
+		if found, _ := filepath.Glob(pattern); len(found) > 0 {
+			return found[len(found)-1]
 		}
 	}
-	dir := t.TempDir()
-	in := strings.NewReplacer("DIR", dir)
-	if err := os.WriteFile(dir+"/config", []byte(in.Replace(s.config)), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	output, err := os.Create(dir + "/output")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer output.Close()
-	cmd := exec.CommandContext(t.Context(), path, strings.Fields(in.Replace(s.args))...)
-	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, output, output
-	if s.env != "" {
-		cmd.Env = append(os.Environ(), in.Replace(s.env))
-	}
+	t.Skipf("SKIP-SERVERS: none of %v is installed", patterns)
+	return ""
+}
+
+// runServer runs a program until the test ends, as a user if one is given.
+func runServer(t *testing.T, as *syscall.SysProcAttr, path string, args ...string) {
+	t.Helper()
+	var output bytes.Buffer
+	cmd := exec.Command(path, args...)
+	cmd.Stdout, cmd.Stderr, cmd.SysProcAttr, cmd.Dir = &output, &output, as, "/"
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = cmd.Wait() }) // the context has ended by then
-	return output.Name()
+	t.Cleanup(func() {
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		if err := cmd.Wait(); err != nil || t.Failed() {
+			t.Logf("%s: %v\n%s", path, err, &output)
+		}
+	})
 }
 
-func isFile(path string) bool {
-	info, err := os.Stat(path)
-	return err == nil && info.Mode().IsRegular()
-}
-
-func askWith(t *testing.T, payload, address string) Result {
+// home makes a folder of a user's, and returns what a process needs to run as
+// that user.
+func home(t *testing.T, name string) (dir string, as *syscall.SysProcAttr, own func(string)) {
 	t.Helper()
-	p, err := ParsePayload(payload)
+	u, err := user.Lookup(name)
 	if err != nil {
+		t.Skipf("SKIP-SERVERS: %v", err)
+	}
+	uid, _ := strconv.Atoi(u.Uid)
+	gid, _ := strconv.Atoi(u.Gid)
+	own = func(path string) {
+		if err := os.Chown(path, uid, gid); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if dir, err = os.MkdirTemp("", "port_exporter"); err != nil { //nolint:usetesting // t.TempDir is closed to other users
 		t.Fatal(err)
 	}
-	return probeFor(t, &UDP{Payload: p}, 500*time.Millisecond, Request{Address: address})
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	own(dir)
+	return dir, &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}}, own
 }
 
-// awaitOpen waits until a server has started.
-func awaitOpen(t *testing.T, payload, address, output string) {
+// startNginx serves a certificate on each port.
+func startNginx(t *testing.T, certificates map[string]string) {
 	t.Helper()
-	var result Result
-	for range 40 {
-		if result = askWith(t, payload, address); result.Outcome == Open {
+	dir := t.TempDir()
+	var servers strings.Builder
+	for port, pem := range certificates {
+		fmt.Fprintf(&servers, "server { listen 127.0.0.1:%s ssl; ssl_certificate %[2]s; ssl_certificate_key %[2]s; location / { return 200; } }\n", port, pem)
+	}
+	conf := filepath.Join(dir, "nginx.conf")
+	text := fmt.Sprintf("daemon off; user www-data; worker_processes 1; pid %s/pid; error_log stderr;\nevents {}\nhttp { access_log off;\n%s}\n", dir, &servers)
+	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	runServer(t, nil, program(t, "nginx", "/usr/sbin/nginx"), "-c", conf, "-p", dir)
+}
+
+// startRedis listens on TCP and on a unix-domain socket, whose path it returns.
+func startRedis(t *testing.T) string {
+	t.Helper()
+	path := program(t, "redis-server")
+	dir, as, _ := home(t, "redis")
+	socket := filepath.Join(dir, "socket")
+	runServer(t, as, path, "--bind", "127.0.0.1", "--port", "6379", "--unixsocket", socket, "--dir", dir, "--save", "")
+	return socket
+}
+
+// startPostgres listens with TLS.
+func startPostgres(t *testing.T, write func(dir string) string) {
+	t.Helper()
+	path := program(t, "/usr/lib/postgresql/*/bin/postgres")
+	dir, as, own := home(t, "postgres")
+	initdb := exec.Command(filepath.Join(filepath.Dir(path), "initdb"), "--no-sync", "-A", "trust", "-D", filepath.Join(dir, "data"))
+	initdb.SysProcAttr, initdb.Dir = as, dir
+	if out, err := initdb.CombinedOutput(); err != nil {
+		t.Fatalf("initdb: %v\n%s", err, out)
+	}
+	pem := write(dir)
+	own(pem)
+	runServer(t, as, path, "-D", filepath.Join(dir, "data"), "-h", "127.0.0.1", "-p", "5432", "-k", dir,
+		"-c", "ssl=on", "-c", "ssl_cert_file="+pem, "-c", "ssl_key_file="+pem)
+}
+
+// TestServersInNamespace probes real servers.
+func TestServersInNamespace(t *testing.T) {
+	porttest.Namespace(t)
+	ca := newAuthority(t)
+	dir := t.TempDir()
+	soon, past := time.Now().Add(100*time.Hour).Truncate(time.Second), time.Now().Add(-time.Hour).Truncate(time.Second)
+	startNginx(t, map[string]string{
+		"8443": writePEM(t, dir, "valid", ca.issue(t, "name.example", soon)),
+		"8444": writePEM(t, dir, "expired", ca.issue(t, "name.example", past)),
+		"8445": writePEM(t, dir, "other", ca.issue(t, "other.example", soon)),
+		"8446": writePEM(t, dir, "own", (*authority)(nil).issue(t, "name.example", soon)),
+	})
+	redis := startRedis(t)
+	startPostgres(t, func(dir string) string { return writePEM(t, dir, "pem", ca.issue(t, "name.example", soon)) })
+
+	for _, address := range []string{"127.0.0.1:8443", "127.0.0.1:8444", "127.0.0.1:8445", "127.0.0.1:8446", "127.0.0.1:6379", "127.0.0.1:5432"} {
+		awaitOpen(t, &TCP{}, address)
+	}
+	awaitOpen(t, &Unix{}, redis)
+
+	var (
+		none     = Conversation{}
+		http     = Conversation{TLS: true, TLSConfig: ca.trusting(), Exchange: []Step{{Send: "GET / HTTP/1.0\r\nHost: name.example\r\n\r"}, expect("^HTTP/1.1 200 ")}}
+		ping     = Conversation{Exchange: []Step{{Send: "PING"}, expect(`^\+PONG$`)}}
+		authWant = Conversation{Exchange: []Step{{Send: "PING"}, expect("^-NOAUTH"), {Send: "QUIT"}}}
+		// SSLRequest of the PostgreSQL protocol: length 8, code 80877103.
+		request  = Step{SendBytes: []byte{0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f}}
+		postgres = Conversation{TLSConfig: ca.trusting(), Exchange: []Step{request, {ExpectBytes: []byte("S")}, {StartTLS: true}}}
+		asLine   = Conversation{TLSConfig: ca.trusting(), Exchange: []Step{{Send: string(request.SendBytes)}, {ExpectBytes: []byte("S")}, {StartTLS: true}}}
+		distrust = Conversation{Exchange: postgres.Exchange}
+		refusing = Conversation{TLSConfig: ca.trusting(), Exchange: []Step{request, {ExpectBytes: []byte("N")}}}
+	)
+	for _, tc := range []struct {
+		name    string
+		prober  Prober
+		address string
+		outcome Outcome
+		phase   Phase
+		expiry  time.Time // zero if no certificate is told
+	}{
+		{"nginx", &TCP{Conversation: http}, "127.0.0.1:8443", Open, PhaseNone, soon},
+		{"nginx, expired", &TCP{Conversation: http}, "127.0.0.1:8444", TLSCertificate, PhaseTLS, past},
+		{"nginx, of another name", &TCP{Conversation: http}, "127.0.0.1:8445", TLSCertificate, PhaseTLS, soon},
+		{"nginx, self-signed", &TCP{Conversation: http}, "127.0.0.1:8446", TLSCertificate, PhaseTLS, soon},
+		{"nginx, plain text", &TCP{Conversation: ping}, "127.0.0.1:8443", Mismatch, PhaseExchange, time.Time{}},
+		{"nginx, connect", &TCP{Conversation: none}, "127.0.0.1:8443", Open, PhaseNone, time.Time{}},
+		{"redis", &TCP{Conversation: ping, CloseReset: true}, "127.0.0.1:6379", Open, PhaseNone, time.Time{}},
+		{"redis, something else expected", &TCP{Conversation: authWant}, "127.0.0.1:6379", Timeout, PhaseExchange, time.Time{}},
+		{"redis, unix", &Unix{Conversation: ping}, redis, Open, PhaseNone, time.Time{}},
+		{"PostgreSQL", &TCP{Conversation: postgres}, "127.0.0.1:5432", Open, PhaseNone, soon},
+		{"PostgreSQL, as blackbox.yml has it", &TCP{Conversation: asLine}, "127.0.0.1:5432", Open, PhaseNone, soon},
+		{"PostgreSQL, unknown authority", &TCP{Conversation: distrust}, "127.0.0.1:5432", TLSCertificate, PhaseTLS, soon},
+		{"PostgreSQL, no TLS expected", &TCP{Conversation: refusing}, "127.0.0.1:5432", Mismatch, PhaseExchange, time.Time{}},
+		{"nobody", &TCP{}, "127.0.0.1:1", Refused, PhaseConnect, time.Time{}},
+	} {
+		// No subtest: the namespace is that of this thread.
+		m := Module{Prober: tc.prober, Timeout: 10 * time.Second}
+		if tc.outcome == Timeout {
+			m.Timeout = 300 * time.Millisecond
+		}
+		got := m.Probe(t.Context(), Request{Address: tc.address, Hostname: "name.example"})
+		if got.Outcome != tc.outcome || got.Phase != tc.phase {
+			t.Errorf("%s: got %s in %q, want %s in %q: %v", tc.name, got.Outcome, got.Phase, tc.outcome, tc.phase, got.Err)
+		}
+		expiry, ok := sample(got, "probe_ssl_earliest_cert_expiry")
+		if ok == tc.expiry.IsZero() || ok && expiry != float64(tc.expiry.Unix()) {
+			t.Errorf("%s: expiry %v (there: %v), want %v", tc.name, expiry, ok, tc.expiry.Unix())
+		}
+	}
+}
+
+// awaitOpen probes until a server is there.
+func awaitOpen(t *testing.T, p Prober, address string) {
+	t.Helper()
+	var got Result
+	for range 1000 {
+		if got = p.Probe(t.Context(), Request{Address: address}); got.Outcome == Open {
 			return
 		}
-		time.Sleep(250 * time.Millisecond)
+		time.Sleep(10 * time.Millisecond)
 	}
-	said, _ := os.ReadFile(output)
-	t.Errorf("%s: %s, %v\n%s", payload, result.Outcome, result.Err, said)
-}
-
-// TestDNSPayloadAgainstLibrary asks a server of miekg/dns, the way that
-// blackbox_exporter speaks DNS.
-func TestDNSPayloadAgainstLibrary(t *testing.T) {
-	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	asked := make(chan string, 1)
-	server := &dns.Server{PacketConn: conn, Handler: dns.HandlerFunc(func(w dns.ResponseWriter, query *dns.Msg) {
-		asked <- query.Question[0].String()
-		reply := new(dns.Msg).SetReply(query)
-		reply.Answer = []dns.RR{&dns.NS{Hdr: dns.RR_Header{Name: ".", Rrtype: dns.TypeNS, Class: dns.ClassINET}, Ns: "a.root-servers.net."}}
-		_ = w.WriteMsg(reply)
-	})}
-	done := make(chan error, 1)
-	go func() { done <- server.ActivateAndServe() }()
-	t.Cleanup(func() { conn.Close(); <-done })
-	if result := askWith(t, "dns", conn.LocalAddr().String()); result.Outcome != Open {
-		t.Errorf("%s: %v", result.Outcome, result.Err)
-	}
-	if got, want := <-asked, ";.\tIN\t NS"; got != want {
-		t.Errorf("question %q, want %q", got, want)
-	}
-}
-
-// TestQUICPayloadAgainstLibrary asks a server of quic-go.
-func TestQUICPayloadAgainstLibrary(t *testing.T) {
-	listener, err := quic.ListenAddr("127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{throwAwayCertificate(t)}, NextProtos: []string{"h3"}}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
-	if result := askWith(t, "quic", listener.Addr().String()); result.Outcome != Open {
-		t.Errorf("%s: %v", result.Outcome, result.Err)
-	}
-	if result := askWith(t, "coap", listener.Addr().String()); result.Outcome != NoReply {
-		t.Errorf("coap: %s: %v", result.Outcome, result.Err)
-	}
-}
-
-func throwAwayCertificate(t *testing.T) tls.Certificate {
-	t.Helper()
-	public, private, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), DNSNames: []string{"localhost"}}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, public, private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: private}
+	t.Fatalf("%s: %v", address, got.Err)
 }

@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/netip"
 	"time"
 )
@@ -66,7 +65,9 @@ func (s *STUN) probe(ctx context.Context, r Request, found *samples) Result {
 		return Result{Outcome: outcome, Phase: PhaseResolve, Origin: origin, Err: err}
 	}
 	d := &datagrams{target: targets[0], source: s.SourceAddress, allow: r.Allow}
-	logTo(ctx, r.Log, "resolved", slog.Any("addresses", targets))
+	if r.Log != nil {
+		r.Log.Debug("resolved", "address", r.Address, "addresses", targets)
+	}
 
 	if err := d.connect(ctx); err != nil {
 		return d.failed(PhaseConnect, err)
@@ -80,7 +81,9 @@ func (s *STUN) probe(ctx context.Context, r Request, found *samples) Result {
 		return d.failed(PhaseExchange, err)
 	}
 	local := localOf(d.conn)
-	logTo(ctx, r.Log, "mapped", slog.Any("local", local), slog.Any("mapped", response.mapped), slog.Any("other", response.other))
+	if r.Log != nil {
+		r.Log.Debug("mapped", "local", local, "mapped", response.mapped, "other", response.other)
+	}
 	if response.code != 0 {
 		return Result{Outcome: Status, Phase: PhaseExchange, Origin: OriginTarget, Peer: d.target, Err: fmt.Errorf("stun: error %d", response.code)}
 	}

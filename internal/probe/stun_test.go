@@ -133,7 +133,7 @@ func TestSTUNWithoutNAT(t *testing.T) {
 		},
 		{
 			name:    "an other address that is not allowed",
-			request: Request{Allow: func(a netip.AddrPort) error { return deny(a.Addr() == netip.MustParseAddr("127.0.0.2")) }},
+			request: Request{Allow: func(a netip.AddrPort) error { return forbidIf(a.Addr() == netip.MustParseAddr("127.0.0.2")) }},
 			want:    natSeen{"0", "1", "unknown", "endpoint-independent"},
 		},
 		{
@@ -165,7 +165,7 @@ func TestSTUNWithoutNAT(t *testing.T) {
 	}
 }
 
-func deny(when bool) error {
+func forbidIf(when bool) error {
 	if when {
 		return errors.New("forbidden")
 	}

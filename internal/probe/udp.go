@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/netip"
 	"regexp"
@@ -65,7 +64,9 @@ func (u *UDP) probe(ctx context.Context, r Request, d *datagrams, found *samples
 		return Result{Outcome: outcome, Phase: PhaseResolve, Origin: origin, Err: err}
 	}
 	d.target = targets[0]
-	logTo(ctx, r.Log, "resolved", slog.Any("addresses", targets))
+	if r.Log != nil {
+		r.Log.Debug("resolved", "address", r.Address, "addresses", targets)
+	}
 
 	if err := d.connect(ctx); err != nil {
 		return d.failed(PhaseConnect, err)
@@ -278,11 +279,4 @@ func (d *datagrams) classify(err error) (Outcome, Origin) {
 func localOf(conn *net.UDPConn) netip.AddrPort {
 	local := conn.LocalAddr().(*net.UDPAddr).AddrPort()
 	return netip.AddrPortFrom(local.Addr().Unmap(), local.Port())
-}
-
-// logTo tells the person who asked for it, if one did.
-func logTo(ctx context.Context, log *slog.Logger, message string, attrs ...slog.Attr) {
-	if log != nil {
-		log.LogAttrs(ctx, slog.LevelInfo, message, attrs...)
-	}
 }

@@ -136,7 +136,7 @@ func TestUDPBeforeTheFirstDatagram(t *testing.T) {
 		outcome Outcome
 		phase   Phase
 	}{
-		{"no port", t.Context(), Request{Address: "127.0.0.1"}, UDP{}, DNSError, PhaseResolve},
+		{"no port", t.Context(), Request{Address: "127.0.0.1"}, UDP{}, Unknown, PhaseResolve},
 		{"another version of IP", t.Context(), Request{Address: "127.0.0.1:9"}, UDP{Resolution: Resolution{NoFallback: true}}, DNSNotFound, PhaseResolve},
 		{"not allowed", t.Context(), Request{Address: "127.0.0.1:9", Allow: func(netip.AddrPort) error { return forbidden }}, UDP{}, Denied, PhaseConnect},
 		{"cancelled", ended, Request{Address: "127.0.0.1:9"}, UDP{}, NotRun, PhaseConnect},
@@ -172,7 +172,7 @@ func TestUDPSamples(t *testing.T) {
 	var log bytes.Buffer
 	result := probeFor(t, &UDP{}, time.Second, Request{
 		Address: answer(t, "127.0.0.1", always("x")),
-		Log:     slog.New(slog.NewTextHandler(&log, nil)),
+		Log:     slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	})
 	var got []string
 	for _, s := range result.Samples {

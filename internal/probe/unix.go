@@ -19,6 +19,10 @@ import (
 //	EACCES, EPERM    prohibited (local)     its permissions keep the exporter out
 //	EPROTOTYPE       protocol (target)      a socket of another type: SOCK_DGRAM
 //	EAGAIN           timeout (none)         its queue was full for all the time
+//
+// A path is no address that [Request].Allow could be asked for, and who may
+// reach a host may not yet reach the sockets of this one: a request with an
+// Allow is denied.
 type Unix struct {
 	Conversation
 }
@@ -29,6 +33,10 @@ const unixRetry = 10 * time.Millisecond
 
 // Probe implements [Prober].
 func (p *Unix) Probe(ctx context.Context, r Request) Result {
+	if r.Allow != nil {
+		err := &deniedError{errors.New("unix-domain sockets are for configured targets")}
+		return Result{Outcome: Denied, Phase: PhaseConnect, Origin: OriginLocal, Err: err}
+	}
 	found := newSamples()
 	start := time.Now()
 	conn, err := dialUnix(ctx, r.Address)

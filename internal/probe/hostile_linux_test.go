@@ -1,0 +1,153 @@
+package probe
+
+import (
+	"net"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// TestLeaks probes servers that do their worst a thousand times, and then
+// counts what is left.
+func TestLeaks(t *testing.T) {
+	const probes, atOnce = 1000, 32
+	ca := newAuthority(t)
+	config := serverConfig(ca.issue(t, "name.example", time.Now().Add(time.Hour)))
+	dir := t.TempDir()
+	targets := []string{unusedAddress(t)}
+	var unixTargets []string
+	for i, serve := range []func(net.Conn){
+		hold, drips, endless("x"), endless("ERROR\n"), reset, leaves(""), says("220 here\n"), leaves("\x16\x03\x03"),
+		underTLS(config, hold), underTLS(config, drips), underTLS(config, endless("ERROR\n")), underTLS(config, says("220 here\n")),
+	} {
+		targets = append(targets, startServer(t, "tcp", "127.0.0.1:0", serve))
+		if i != 4 { // only TCP resets
+			unixTargets = append(unixTargets, startServer(t, "unix", filepath.Join(dir, string(rune('a'+i))), serve))
+		}
+	}
+	conversations := []Conversation{{}, {Exchange: []Step{expect("^220")}}, {TLS: true, TLSConfig: ca.trusting(), Exchange: []Step{expect("^220")}}}
+	goroutines, descriptors := runtime.NumGoroutine(), openDescriptors(t)
+
+	var running sync.WaitGroup
+	slots := make(chan struct{}, atOnce)
+	var slowest time.Duration
+	var lock sync.Mutex
+	for i := range probes {
+		slots <- struct{}{}
+		running.Go(func() {
+			defer func() { <-slots }()
+			c := conversations[i%len(conversations)]
+			m := Module{Prober: &TCP{Conversation: c, AllIPs: i%2 == 0, CloseReset: i%5 == 0}, Timeout: 50 * time.Millisecond}
+			target := targets[i%len(targets)]
+			if i%4 == 0 {
+				m.Prober, target = &Unix{Conversation: c}, unixTargets[i%len(unixTargets)]
+			}
+			took := m.Probe(t.Context(), Request{Address: target, Hostname: "name.example"}).Duration
+			lock.Lock()
+			defer lock.Unlock()
+			slowest = max(slowest, took)
+		})
+	}
+	running.Wait()
+	// Two cores shared by 32 probes and their servers do not keep time to the
+	// millisecond; a probe without a deadline would not end at all.
+	if slowest > 2*time.Second {
+		t.Errorf("a probe with 50 ms took %v", slowest)
+	}
+	// The servers are still ending their sides of it.
+	for range 100 {
+		if runtime.NumGoroutine() <= goroutines && openDescriptors(t) <= descriptors {
+			return
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	stacks := make([]byte, 64<<10)
+	t.Errorf("%d goroutines of %d, %d descriptors of %d are left\n%s", runtime.NumGoroutine(), goroutines, openDescriptors(t), descriptors,
+		stacks[:runtime.Stack(stacks, true)])
+}
+
+func openDescriptors(t *testing.T) int {
+	t.Helper()
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(entries)
+}
+
+// TestNoDescriptors has a limit on descriptors (ulimit -n) that leaves a few
+// of them, or none.
+func TestNoDescriptors(t *testing.T) {
+	address := startServer(t, "tcp", "127.0.0.1:0", hold)
+	path := startServer(t, "unix", filepath.Join(t.TempDir(), "socket"), hold)
+	_, port, _ := strings.Cut(address, ":")
+	before := openDescriptors(t)
+	for _, tc := range []struct {
+		name    string
+		left    int
+		prober  Prober
+		address string
+		outcome Outcome
+	}{
+		{"tcp, none left", 0, &TCP{}, address, LocalError},
+		{"tcp, one left", 1, &TCP{}, address, LocalError}, // it takes two while it connects
+		{"name, none left", 0, &TCP{Resolution: Resolution{Resolver: &net.Resolver{PreferGo: true}}}, "name.invalid.:" + port, LocalError},
+		{"unix, none left", 0, &Unix{}, path, LocalError},
+		{"unix, one left", 1, &Unix{}, path, Open},
+		{"tcp, two left", 2, &TCP{}, address, Open},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			var got Result
+			leave(t, tc.left, func() {
+				m := Module{Prober: tc.prober}
+				got = m.Probe(t.Context(), Request{Address: tc.address})
+			})
+			if got.Outcome != tc.outcome {
+				t.Errorf("got %s in %q: %v", got.Outcome, got.Phase, got.Err)
+			}
+		})
+	}
+	time.Sleep(100 * time.Millisecond) // the server ends its connections
+	if after := openDescriptors(t); after > before {
+		t.Errorf("%d descriptors, before %d", after, before)
+	}
+}
+
+// leave runs a function with so many descriptors left to the process.
+func leave(t *testing.T, n int, f func()) {
+	t.Helper()
+	var taken []int
+	defer func() {
+		for _, fd := range taken {
+			unix.Close(fd)
+		}
+	}()
+	highest := 0
+	for range n + 1 { // the lowest free ones, as the kernel gives them
+		fd, err := unix.Open(os.DevNull, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		taken = append(taken, fd)
+		highest = fd
+	}
+	for _, fd := range taken {
+		unix.Close(fd)
+	}
+	taken = nil
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Setrlimit(unix.RLIMIT_NOFILE, &limit)
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: uint64(highest), Max: limit.Max}); err != nil {
+		t.Fatal(err)
+	}
+	f()
+}

@@ -1,0 +1,207 @@
+package probe
+
+import (
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"math/big"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+	"github.com/port-exporter/port_exporter/internal/porttest"
+	"github.com/quic-go/quic-go"
+)
+
+// realServer is a program that answers a payload. In its configuration and
+// arguments DIR is a directory of the test.
+type realServer struct {
+	payload string
+	program string
+	port    string
+	config  string // of the file DIR/config
+	args    string
+	env     string
+}
+
+// realServers are Debian packages: unbound, memcached, chrony, snmpd,
+// libcoap3-bin, coturn, kamailio, strongswan-charon.
+func realServers() []realServer {
+	return []realServer{
+		{
+			payload: "dns", program: "unbound", port: "53", args: "-d -c DIR/config",
+			config: "server:\n interface: 127.0.0.1\n username: \"\"\n chroot: \"\"\n pidfile: \"\"\n use-syslog: no\n do-daemonize: no\n" +
+				" module-config: iterator\n local-zone: \".\" static\n num-threads: 1\nremote-control:\n control-enable: no\n",
+		},
+		{payload: "memcached", program: "memcached", port: "11211", args: "-u root -l 127.0.0.1 -p 11211 -U 11211"},
+		{
+			payload: "ntp", program: "chronyd", port: "123", args: "-d -x -u root -f DIR/config",
+			config: "local stratum 10\nallow 127.0.0.1\ncmdport 0\nbindaddress 127.0.0.1\npidfile DIR/pid\n",
+		},
+		{payload: "snmp", program: "snmpd", port: "161", args: "-f -Le -C -c DIR/config -p DIR/pid", env: "SNMP_PERSISTENT_DIR=DIR", config: "agentAddress udp:127.0.0.1:161\n"},
+		{payload: "coap", program: "coap-server-notls", port: "5683", args: "-A 127.0.0.1"},
+		{payload: "stun", program: "turnserver", port: "3478", args: "-n -L 127.0.0.1 --no-cli --no-tls --no-dtls --log-file stdout --pidfile DIR/pid --userdb DIR/db"},
+		{
+			payload: "sip", program: "kamailio", port: "5060", args: "-f DIR/config -DD -E -w DIR -Y DIR -P DIR/pid -m 16 -M 4",
+			config: "log_stderror=yes\nfork=no\nchildren=1\nlisten=udp:127.0.0.1:5060\nloadmodule \"sl.so\"\n" +
+				"request_route {\n sl_send_reply(\"200\", \"OK\");\n}\n",
+		},
+		{payload: "ike", program: "/usr/lib/ipsec/charon", port: "500", env: "STRONGSWAN_CONF=DIR/config", config: charonConfig},
+		{payload: "ike", program: "/usr/lib/ipsec/charon", port: "4500", env: "STRONGSWAN_CONF=DIR/config", config: charonConfig},
+	}
+}
+
+const charonConfig = `charon {
+  load_modular = no
+  load = random nonce aes sha1 sha2 hmac gmp kernel-netlink socket-default
+  piddir = DIR
+  install_routes = no
+}
+`
+
+// TestPayloadsAgainstServersInNamespace has each payload answered by a program
+// that many people run. Before it starts its port must be refused, and the
+// payload of another protocol must not be taken for answered.
+func TestPayloadsAgainstServersInNamespace(t *testing.T) {
+	t.Parallel()
+	for _, s := range realServers() {
+		t.Run(s.payload+"/"+filepath.Base(s.program)+"/"+s.port, func(t *testing.T) {
+			t.Parallel()
+			porttest.Namespace(t)
+			address := net.JoinHostPort("127.0.0.1", s.port)
+			if result := askWith(t, s.payload, address); result.Outcome != Refused {
+				t.Fatalf("before it starts: %s, %v", result.Outcome, result.Err)
+			}
+			output := s.start(t)
+			awaitOpen(t, s.payload, address, output)
+
+			other := "stun"
+			if s.payload == other {
+				other = "ntp"
+			}
+			if result := askWith(t, other, address); result.Outcome == Open {
+				t.Errorf("%s was answered with what passes for %s", s.payload, other)
+			}
+		})
+	}
+}
+
+// start runs the program until the test ends, and returns the file that its
+// output goes to.
+func (s realServer) start(t *testing.T) string {
+	t.Helper()
+	path, err := exec.LookPath(s.program)
+	if err != nil {
+		if path = "/usr/sbin/" + s.program; !isFile(path) {
+			t.Skipf("SKIP-%s: not installed", strings.ToUpper(filepath.Base(s.program)))
+		}
+	}
+	dir := t.TempDir()
+	in := strings.NewReplacer("DIR", dir)
+	if err := os.WriteFile(dir+"/config", []byte(in.Replace(s.config)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	output, err := os.Create(dir + "/output")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer output.Close()
+	cmd := exec.CommandContext(t.Context(), path, strings.Fields(in.Replace(s.args))...)
+	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, output, output
+	if s.env != "" {
+		cmd.Env = append(os.Environ(), in.Replace(s.env))
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cmd.Wait() }) // the context has ended by then
+	return output.Name()
+}
+
+func isFile(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Mode().IsRegular()
+}
+
+func askWith(t *testing.T, payload, address string) Result {
+	t.Helper()
+	p, err := ParsePayload(payload)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return probeFor(t, &UDP{Payload: p}, 500*time.Millisecond, Request{Address: address})
+}
+
+// awaitOpen waits until a server has started.
+func awaitOpen(t *testing.T, payload, address, output string) {
+	t.Helper()
+	var result Result
+	for range 40 {
+		if result = askWith(t, payload, address); result.Outcome == Open {
+			return
+		}
+		time.Sleep(250 * time.Millisecond)
+	}
+	said, _ := os.ReadFile(output)
+	t.Errorf("%s: %s, %v\n%s", payload, result.Outcome, result.Err, said)
+}
+
+// TestDNSPayloadAgainstLibrary asks a server of miekg/dns, the way that
+// blackbox_exporter speaks DNS.
+func TestDNSPayloadAgainstLibrary(t *testing.T) {
+	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	asked := make(chan string, 1)
+	server := &dns.Server{PacketConn: conn, Handler: dns.HandlerFunc(func(w dns.ResponseWriter, query *dns.Msg) {
+		asked <- query.Question[0].String()
+		reply := new(dns.Msg).SetReply(query)
+		reply.Answer = []dns.RR{&dns.NS{Hdr: dns.RR_Header{Name: ".", Rrtype: dns.TypeNS, Class: dns.ClassINET}, Ns: "a.root-servers.net."}}
+		_ = w.WriteMsg(reply)
+	})}
+	done := make(chan error, 1)
+	go func() { done <- server.ActivateAndServe() }()
+	t.Cleanup(func() { conn.Close(); <-done })
+	if result := askWith(t, "dns", conn.LocalAddr().String()); result.Outcome != Open {
+		t.Errorf("%s: %v", result.Outcome, result.Err)
+	}
+	if got, want := <-asked, ";.\tIN\t NS"; got != want {
+		t.Errorf("question %q, want %q", got, want)
+	}
+}
+
+// TestQUICPayloadAgainstLibrary asks a server of quic-go.
+func TestQUICPayloadAgainstLibrary(t *testing.T) {
+	listener, err := quic.ListenAddr("127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{throwAwayCertificate(t)}, NextProtos: []string{"h3"}}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	if result := askWith(t, "quic", listener.Addr().String()); result.Outcome != Open {
+		t.Errorf("%s: %v", result.Outcome, result.Err)
+	}
+	if result := askWith(t, "coap", listener.Addr().String()); result.Outcome != NoReply {
+		t.Errorf("coap: %s: %v", result.Outcome, result.Err)
+	}
+}
+
+func throwAwayCertificate(t *testing.T) tls.Certificate {
+	t.Helper()
+	public, private, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), DNSNames: []string{"localhost"}}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, public, private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: private}
+}
