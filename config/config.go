@@ -9,7 +9,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"regexp"
+	"slices"
 
 	"go.yaml.in/yaml/v3"
 
@@ -49,8 +51,14 @@ type Limits struct {
 
 // raw has the shape of the file.
 type raw struct {
-	Limits rawLimits  `yaml:"limits"`
-	Policy *rawPolicy `yaml:"policy,omitempty"`
+	Limits         rawLimits   `yaml:"limits"`
+	Probes         rawProbes   `yaml:"probes"`
+	BlackboxConfig plainText   `yaml:"blackbox_config,omitempty"`
+	Modules        modules     `yaml:"modules,omitempty"`
+	Targets        []rawTarget `yaml:"targets,omitempty"`
+	Policy         *rawPolicy  `yaml:"policy,omitempty"`
+
+	included modules // those of BlackboxConfig
 }
 
 type rawLimits struct {
@@ -62,7 +70,10 @@ type rawLimits struct {
 // defaults is the one place that has the values of keys that are left out; a
 // test compares it with the reference file.
 func defaults() raw {
-	return raw{Limits: rawLimits{Listeners: 4096, OutboundPorts: 25, OrphanedPorts: 25}}
+	return raw{
+		Limits: rawLimits{Listeners: 4096, OutboundPorts: 25, OrphanedPorts: 25},
+		Probes: rawProbes{MaxInFlight: 128},
+	}
 }
 
 // Reference returns the text of the reference configuration.
@@ -83,16 +94,20 @@ func Load(path string) (*Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	c, err := Parse(text)
+	c, err := ParseIn(filepath.Dir(path), text)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return c, nil
 }
 
-// Parse reads the text of a file. All that is wrong with it comes in one
-// error, a line or two for each fault.
-func Parse(text []byte) (*Config, error) {
+// Parse is ParseIn for a text that stands in the working directory.
+func Parse(text []byte) (*Config, error) { return ParseIn("", text) }
+
+// ParseIn reads the text of a file in a directory. All that is wrong with it
+// comes in one error, a line or two for each fault. The only other file that it
+// reads is the one that blackbox_config names.
+func ParseIn(dir string, text []byte) (*Config, error) {
 	decoder := yaml.NewDecoder(bytes.NewReader(text))
 	var doc yaml.Node
 	r := defaults()
@@ -108,11 +123,20 @@ func Parse(text []byte) (*Config, error) {
 	if err := decoder.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
 		return nil, errors.New("more than one YAML document\nhint: remove everything from the second --- on")
 	}
+	if err := r.include(dir); err != nil {
+		return nil, err
+	}
 	return r.validate()
 }
 
-// YAML returns the configuration in force, defaults included.
-func (c *Config) YAML() ([]byte, error) { return yaml.Marshal(c.raw) }
+// YAML returns the configuration in force, defaults included and secrets hidden.
+// The modules of blackbox_config stand among the others.
+func (c *Config) YAML() ([]byte, error) {
+	shown := c.raw
+	shown.BlackboxConfig = ""
+	shown.Modules = slices.Concat(shown.Modules, shown.included)
+	return yaml.Marshal(shown)
+}
 
 // explain adds to an error of the library what it does not say.
 func explain(err error, text []byte) error {
@@ -125,22 +149,26 @@ func explain(err error, text []byte) error {
 func (r raw) validate() (*Config, error) {
 	l := r.Limits
 	rules, warnings, err := r.Policy.validate()
+	c := &Config{
+		Limits:    Limits(l),
+		Policy:    rules,
+		HasPolicy: r.Policy != nil,
+		MaxProbes: r.Probes.MaxInFlight,
+	}
 	err = errors.Join(
 		between("limits.listeners", l.Listeners, 1, 100_000),
 		between("limits.outbound_ports", l.OutboundPorts, 0, 1000),
 		between("limits.orphaned_ports", l.OrphanedPorts, 0, 1000),
+		between("probes.max_in_flight", r.Probes.MaxInFlight, 1, 10_000),
 		err,
+		r.probes(c),
 	)
 	if err != nil {
 		return nil, err
 	}
-	return &Config{
-		Limits:    Limits(l),
-		Policy:    rules,
-		HasPolicy: r.Policy != nil,
-		Warnings:  warnings,
-		raw:       r,
-	}, nil
+	c.Warnings = append(c.Warnings, warnings...)
+	c.raw = r.withoutLines()
+	return c, nil
 }
 
 func between(place string, value, low, high int) error {

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"bytes"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -9,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"go.yaml.in/yaml/v3"
 
 	"github.com/port-exporter/port_exporter/internal/porttest"
 )
@@ -21,7 +23,7 @@ func TestErrorsNameTheirPlace(t *testing.T) {
 		{"not YAML", "limits: [", []string{"line 1"}},
 		{"a list at the top", "- 1", []string{"line 1: top level", "a list", "hint: the keys are limits"}},
 		{"unknown key", "limits:\n  listener: 5\n", []string{"line 2: limits.listener: unknown key", `did you mean "listeners"?`}},
-		{"unknown key that resembles none", "targets: []\n", []string{"line 1: targets: unknown key", "the keys here are limits"}},
+		{"unknown key that resembles none", "scanners: []\n", []string{"line 1: scanners: unknown key", "the keys here are limits"}},
 		{"twice", "limits:\n  listeners: 5\n  listeners: 6\n", []string{"line 3: limits.listeners: stands twice", "in line 2"}},
 		{"a text for a number", "limits:\n  listeners: many\n", []string{`line 2: limits.listeners: "many" is not a whole number`}},
 		{"a fraction", "limits:\n  listeners: 1.5\n", []string{"limits.listeners", "whole number"}},
@@ -73,7 +75,7 @@ func TestReference(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(defaults(), parsed.raw); diff != "" {
+	if diff := cmp.Diff(defaults(), parsed.raw, cmp.Exporter(func(reflect.Type) bool { return true })); diff != "" {
 		t.Errorf("the reference is not the default (-default +reference):\n%s", diff)
 	}
 	written, err := Default().YAML()
@@ -87,26 +89,61 @@ func TestReference(t *testing.T) {
 	}
 }
 
-// TestReferencePolicy takes the # from the example of a policy: it parses, and
-// uses every key.
-func TestReferencePolicy(t *testing.T) {
+// TestReferenceExamples takes the # from the examples: they parse, and use every
+// key.
+func TestReferenceExamples(t *testing.T) {
 	text := regexp.MustCompile(`(?m)^#(\S|  |$)`).ReplaceAll(Reference(), []byte("$1"))
-	got, err := Parse(text)
+	r := defaults()
+	var doc yaml.Node
+	if err := yaml.Unmarshal(text, &doc); err != nil {
+		t.Fatal(err)
+	}
+	if err := decode(doc.Content[0], &r); err != nil {
+		t.Fatal(err)
+	}
+	got, err := r.validate()
 	if err != nil {
 		t.Fatal(err)
 	}
 	if got.Warnings != nil {
 		t.Errorf("warnings: %q", got.Warnings)
 	}
+	wantAllUsed(t, r.Policy.Rules)
+	wantAllUsed(t, r.Targets)
+	var own []ownKeys
+	var tcp []ownTCPKeys
+	var udp []rawUDP
+	var stun []rawSTUN
+	for _, m := range r.Modules {
+		own, tcp, udp, stun = append(own, m.own), append(tcp, m.own.TCP), append(udp, m.own.UDP), append(stun, m.own.STUN)
+	}
+	wantAllUsed(t, own)
+	wantAllUsed(t, tcp)
+	wantAllUsed(t, udp)
+	wantAllUsed(t, stun)
+
+	rules := bytes.Replace(text, []byte("  allow: configured\n"), nil, 1)
+	rules = regexp.MustCompile(`(?m)^  # (allow:|  )`).ReplaceAll(rules, []byte("  $1"))
+	if got, err = Parse(rules); err != nil {
+		t.Fatal(err)
+	}
+	if len(got.Access.Rules) != 1 {
+		t.Errorf("the rules of the example: %v", got.Access.Rules)
+	}
+}
+
+// wantAllUsed wants each key to have a value in one of the structs.
+func wantAllUsed[T any](t *testing.T, values []T) {
+	t.Helper()
 	used := map[string]bool{}
-	for _, r := range got.raw.Policy.Rules {
+	for _, r := range values {
 		for field, value := range reflect.ValueOf(r).Fields() {
 			used[keyOf(field)] = used[keyOf(field)] || !value.IsZero()
 		}
 	}
-	for _, key := range keysOf(reflect.TypeFor[rawRule]()) {
+	for _, key := range keysOf(reflect.TypeFor[T]()) {
 		if !used[key] {
-			t.Errorf("the example lacks %s", key)
+			t.Errorf("the example lacks %s of %T", key, values)
 		}
 	}
 }

@@ -24,12 +24,23 @@ func decode(node *yaml.Node, into any) error {
 // only show when all is read.
 type located interface{ setLine(line int) }
 
+// keyed is a raw struct that keeps the lines of its keys, for the same.
+type keyed interface{ setKeyLine(key string, line int) }
+
+// decoded is what reads a node in its own way.
+type decoded interface {
+	decode(node *yaml.Node, place string) error
+}
+
 // checked is a raw list that does not take every number of elements.
 type checked interface{ check() error }
 
 func decodeValue(node *yaml.Node, into reflect.Value, place string) error {
 	if node.Kind == yaml.AliasNode {
 		return decodeValue(node.Alias, into, place)
+	}
+	if own, ok := reflect.TypeAssert[decoded](into.Addr()); ok {
+		return own.decode(node, place)
 	}
 	if node.ShortTag() == "!!null" {
 		if isSection(into.Type()) {
@@ -132,6 +143,9 @@ func decodeStruct(node *yaml.Node, into reflect.Value, place string) error {
 			faults = append(faults, decodeValue(value, field, at))
 		}
 		seen[key.Value] = key.Line
+		if k, ok := reflect.TypeAssert[keyed](into.Addr()); ok {
+			k.setKeyLine(key.Value, key.Line)
+		}
 	}
 	return errors.Join(faults...)
 }
@@ -230,6 +244,8 @@ func kindName(k reflect.Kind) string {
 		return "true or false"
 	case reflect.String:
 		return "a text"
+	case reflect.Map:
+		return "a mapping of names to texts"
 	default:
 		return "of the right kind"
 	}

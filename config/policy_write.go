@@ -88,7 +88,12 @@ func exposure(s socket.Scope) string {
 // the byte. (The brackets of an empty list have to go.) What it returns has been
 // read back and holds the old rules and the added ones.
 func MergePolicy(text []byte, added []policy.Rule) ([]byte, error) {
-	before, err := Parse(text)
+	return MergePolicyIn("", text, added)
+}
+
+// MergePolicyIn is MergePolicy for a file in a directory, as ParseIn is Parse.
+func MergePolicyIn(dir string, text []byte, added []policy.Rule) ([]byte, error) {
+	before, err := ParseIn(dir, text)
 	if err != nil {
 		return nil, err
 	}
@@ -103,7 +108,7 @@ func MergePolicy(text []byte, added []policy.Rule) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	after, err := Parse(merged)
+	after, err := ParseIn(dir, merged)
 	if err != nil {
 		return nil, fmt.Errorf("the file cannot be read with the rules in it: %w", err)
 	}
@@ -116,9 +121,7 @@ func MergePolicy(text []byte, added []policy.Rule) ([]byte, error) {
 // isMerged reports whether a configuration has the added rules and nothing else
 // new.
 func isMerged(before, after *Config, added []policy.Rule) bool {
-	old, merged := before.raw, after.raw
-	old.Policy, merged.Policy = nil, nil
-	return reflect.DeepEqual(old, merged) && after.HasPolicy &&
+	return before.raw.isSame(after.raw) && after.HasPolicy &&
 		reflect.DeepEqual(slices.Concat(before.Policy, added), after.Policy)
 }
 

@@ -119,7 +119,7 @@ func locate(ctx context.Context, r probe.Request, version string, fallback bool,
 		return netip.AddrPort{}, 0, &probe.Result{Outcome: probe.LocalError, Origin: probe.OriginLocal, Err: err}
 	}
 	start := time.Now()
-	addrs, err := resolution(version, fallback).LookUp(ctx, host)
+	addrs, err := Resolution(version, fallback).LookUp(ctx, host)
 	took := time.Since(start)
 	if err != nil {
 		outcome, origin := probe.ClassifyLookup(err)
@@ -134,12 +134,13 @@ func locate(ctx context.Context, r probe.Request, version string, fallback bool,
 	return at, took, nil
 }
 
-// resolution is how the probers choose an address: of version 6 unless the
-// module says "ip4".
-func resolution(version string, fallback bool) probe.Resolution {
-	r := probe.Resolution{Prefer: probe.IP6, NoFallback: !fallback}
-	if version == "ip4" {
-		r.Prefer = probe.IP4
+// Resolution is how the probers of blackbox_exporter choose an address, by the
+// keys preferred_ip_protocol and ip_protocol_fallback: what is not ip6 is ip4,
+// except nothing.
+func Resolution(version string, fallback bool) probe.Resolution {
+	r := probe.Resolution{Prefer: probe.IP4, NoFallback: !fallback}
+	if version == "ip6" || version == "" {
+		r.Prefer = probe.IP6
 	}
 	return r
 }

@@ -26,13 +26,13 @@ func (e *HostError) Error() string {
 	return fmt.Sprintf("the module has the header Host: %s, and the hostname asked for is %s", e.Configured, e.Asked)
 }
 
-// CheckHostname reports, with a [*HostError], that a module cannot take a
+// CheckHostname reports, with a [*HostError], that the module cannot take a
 // hostname since it has a header Host with another value.
-func CheckHostname(m Module, hostname string) error {
+func (p *Prober) CheckHostname(hostname string) error {
 	if hostname == "" {
 		return nil
 	}
-	for name, value := range m.HTTP.Headers {
+	for name, value := range p.module.HTTP.Headers {
 		if textproto.CanonicalMIMEHeaderKey(name) == "Host" && value != hostname {
 			return &HostError{Configured: value, Asked: hostname}
 		}
@@ -42,7 +42,7 @@ func CheckHostname(m Module, hostname string) error {
 
 func (p *Prober) probeHTTP(ctx context.Context, r probe.Request) probe.Result {
 	m := p.module
-	if err := CheckHostname(m, r.Hostname); err != nil {
+	if err := p.CheckHostname(r.Hostname); err != nil {
 		return probe.Result{Outcome: probe.LocalError, Origin: probe.OriginLocal, Err: err}
 	}
 	if r.Hostname != "" {

@@ -139,12 +139,12 @@ func TestHostname(t *testing.T) {
 			t.Errorf("%s: the module was changed: %v", settings, m.HTTP.Headers)
 		}
 	}
-	m := parseModule(t, blackbox.HTTP, "{headers: {host: one.test}}")
+	p := newProber(t, parseModule(t, blackbox.HTTP, "{headers: {host: one.test}}"))
 	var conflict *blackbox.HostError
-	if err := blackbox.CheckHostname(m, "other.test"); !errors.As(err, &conflict) || conflict.Configured != "one.test" {
+	if err := p.CheckHostname("other.test"); !errors.As(err, &conflict) || conflict.Configured != "one.test" {
 		t.Errorf("two hosts: %v", err)
 	}
-	if err := blackbox.CheckHostname(m, ""); err != nil {
+	if err := p.CheckHostname(""); err != nil {
 		t.Error(err)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
 
 	"github.com/port-exporter/port_exporter/config"
 	"github.com/port-exporter/port_exporter/internal/policy"
@@ -24,14 +25,14 @@ func Baseline(ctx context.Context, h *Host, merge string) error {
 	if err != nil {
 		return Failure(err)
 	}
-	if h.Config, err = config.Parse(text); err != nil {
+	if h.Config, err = config.ParseIn(filepath.Dir(merge), text); err != nil {
 		return Failure(fmt.Errorf("%s: %w", merge, err))
 	}
 	owned, err := h.read(ctx)
 	if err != nil {
 		return Failure(err)
 	}
-	return h.print(config.MergePolicy(text, policy.Merge(h.Config.Policy, owned)))
+	return h.print(config.MergePolicyIn(filepath.Dir(merge), text, policy.Merge(h.Config.Policy, owned)))
 }
 
 func (h *Host) print(text []byte, err error) error {

@@ -1,0 +1,121 @@
+package config
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/port-exporter/port_exporter/internal/probe"
+)
+
+// rawProbes has the shape of the section probes.
+type rawProbes struct {
+	MaxInFlight       int      `yaml:"max_in_flight"`
+	Allow             rawAllow `yaml:"allow"`
+	DebugFromAnywhere bool     `yaml:"debug_from_anywhere"`
+}
+
+// The words for what may be probed on request.
+const (
+	allowConfigured = "configured"
+	allowAny        = "any"
+)
+
+// rawAllow is a word, or rules.
+type rawAllow struct {
+	any   bool
+	rules []rawAllowRule
+}
+
+type rawAllowRule struct {
+	Networks list[address]   `yaml:"networks,omitempty"`
+	Ports    list[portRange] `yaml:"ports,omitempty"`
+	Modules  list[plainText] `yaml:"modules,omitempty"`
+
+	line int
+}
+
+func (r *rawAllowRule) setLine(line int) { r.line = line }
+
+// portRange is a port or a range of them.
+type portRange struct{ ports }
+
+func (p *portRange) UnmarshalText(written []byte) error {
+	if err := p.ports.UnmarshalText(written); err != nil {
+		return err
+	}
+	if p.ephemeral {
+		return fmt.Errorf("%q is not a port here\nhint: write the range, such as 32768-60999", written)
+	}
+	return nil
+}
+
+func (a *rawAllow) decode(node *yaml.Node, place string) error {
+	*a = rawAllow{}
+	if node.Kind == yaml.MappingNode {
+		var section struct {
+			Rules []rawAllowRule `yaml:"rules"`
+		}
+		if err := decodeValue(node, settable(&section), place); err != nil {
+			return err
+		}
+		a.rules = section.Rules
+		if len(a.rules) == 0 {
+			return fault(node, place, "there are no rules\nhint: write %s to allow configured targets only", allowConfigured)
+		}
+		return nil
+	}
+	switch {
+	case node.Kind == yaml.ScalarNode && node.Value == allowConfigured:
+	case node.Kind == yaml.ScalarNode && node.Value == allowAny:
+		a.any = true
+	default:
+		return fault(node, place, "%s says not what is allowed\nhint: it is %s, %s, or a mapping with rules", describe(node), allowConfigured, allowAny)
+	}
+	return nil
+}
+
+// MarshalYAML writes it as it is read.
+func (a rawAllow) MarshalYAML() (any, error) {
+	switch {
+	case a.any:
+		return allowAny, nil
+	case len(a.rules) == 0:
+		return allowConfigured, nil
+	default:
+		return map[string][]rawAllowRule{"rules": a.rules}, nil
+	}
+}
+
+// access returns what may be probed on request, and what is odd about it. A
+// built-in module that a rule names is among the configured ones from then on.
+func (p *rawProbes) access(all, configured map[string]*probe.Module) (access probe.Access, odd []string, err error) {
+	access = probe.Access{Any: p.Allow.any, DebugAnywhere: p.DebugFromAnywhere}
+	if access.Any {
+		odd = append(odd, "probes.allow: any: whoever reaches the exporter can have it connect to whatever it reaches; hint: rules bound it by network, port and module")
+	}
+	for i, r := range p.Allow.rules {
+		place := fmt.Sprintf("line %d: probes.allow.rules[%d]", r.line, i)
+		for _, name := range r.Modules {
+			m := all[string(name)]
+			if m == nil {
+				return access, nil, fmt.Errorf("%s.modules: there is no module %q\nhint: %s", place, name, suggest(string(name), "modules", sortedKeys(all)))
+			}
+			if m.Kind == proberUnix {
+				odd = append(odd, fmt.Sprintf("%s.modules: %s is of the prober unix, which is for configured targets only; hint: remove it", place, name))
+			}
+			configured[m.Name] = m
+		}
+		if len(r.Networks) == 0 || slices.ContainsFunc(r.Networks, func(a address) bool { return a.Bits() == 0 }) {
+			odd = append(odd, place+": it allows every address; hint: networks: [10.0.0.0/8]")
+		}
+		access.Rules = append(access.Rules, probe.AccessRule{
+			Networks: convert(r.Networks, func(a address) netip.Prefix { return a.Prefix }),
+			Ports:    convert(r.Ports, func(p portRange) probe.PortRange { return probe.PortRange{First: p.First, Last: p.Last} }),
+			Modules:  stringsOf(r.Modules),
+		})
+	}
+	return access, odd, nil
+}

@@ -1,0 +1,427 @@
+package config
+
+import (
+	_ "embed"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/netip"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/port-exporter/port_exporter/internal/blackbox"
+	"github.com/port-exporter/port_exporter/internal/probe"
+)
+
+//go:embed builtin.yml
+var builtinModules []byte
+
+// modules is the section modules: a name for each way to probe. What is in a
+// module is read as blackbox_exporter reads it, after our own keys are taken out.
+type modules []module
+
+// module is one of them.
+type module struct {
+	name string
+	line int
+	// node is what stands in the file, with aliases written out.
+	node *yaml.Node
+	// settings are those of blackbox_exporter, and own are ours.
+	settings blackbox.Module
+	own      ownKeys
+}
+
+// ownKeys are what a module may have besides blackbox_exporter's keys.
+type ownKeys struct {
+	ExpectOutcome outcome    `yaml:"expect_outcome"`
+	UDP           rawUDP     `yaml:"udp"`
+	STUN          rawSTUN    `yaml:"stun"`
+	TCP           ownTCPKeys `yaml:"tcp"`
+}
+
+// ownTCPKeys are those in the section tcp.
+type ownTCPKeys struct {
+	Close         closing  `yaml:"close"`
+	SourceAddress sourceIP `yaml:"source_address"`
+	AllIPs        bool     `yaml:"all_ips"`
+}
+
+type rawUDP struct {
+	IPProtocol    ipProtocol `yaml:"preferred_ip_protocol"`
+	Fallback      *bool      `yaml:"ip_protocol_fallback"`
+	SourceAddress sourceIP   `yaml:"source_address"`
+	Payload       payload    `yaml:"payload"`
+	Expect        pattern    `yaml:"expect"`
+	ExpectBytes   hexBytes   `yaml:"expect_bytes"`
+
+	expect *regexp.Regexp
+}
+
+type rawSTUN struct {
+	IPProtocol    ipProtocol `yaml:"preferred_ip_protocol"`
+	Fallback      *bool      `yaml:"ip_protocol_fallback"`
+	SourceAddress sourceIP   `yaml:"source_address"`
+}
+
+// The values of the key prober.
+const (
+	proberTCP  = "tcp"
+	proberUnix = "unix"
+	proberGRPC = "grpc"
+	proberUDP  = "udp"
+	proberSTUN = "stun"
+)
+
+func probers() []string {
+	return []string{blackbox.HTTP, proberTCP, proberUDP, proberSTUN, proberUnix, proberGRPC, blackbox.DNS, blackbox.ICMP}
+}
+
+func (m *modules) decode(node *yaml.Node, place string) error {
+	if node.ShortTag() == "!!null" {
+		return nil
+	}
+	if node.Kind != yaml.MappingNode {
+		return fault(node, place, "%s where a name for each module is expected", describe(node))
+	}
+	whole, err := plain(node)
+	if err != nil {
+		return fault(node, place, "%v", err)
+	}
+	if err := twice(whole, place); err != nil {
+		return err
+	}
+	var faults []error
+	for key, value := range pairs(whole) {
+		one := module{name: key.Value, line: key.Line, node: value}
+		if err := one.parse(join(place, key.Value)); err != nil {
+			faults = append(faults, err)
+			continue
+		}
+		withoutPlaces(value)
+		*m = append(*m, one)
+	}
+	return errors.Join(faults...)
+}
+
+// MarshalYAML writes what stands in the file, without its secrets.
+func (m modules) MarshalYAML() (any, error) {
+	out := &yaml.Node{Kind: yaml.MappingNode}
+	for _, one := range m {
+		shown, err := plain(one.node)
+		if err != nil {
+			return nil, err
+		}
+		hide(shown)
+		out.Content = append(out.Content, &yaml.Node{Kind: yaml.ScalarNode, Value: one.name}, shown)
+	}
+	return out, nil
+}
+
+// IsZero reports whether there is nothing to write.
+func (m modules) IsZero() bool { return len(m) == 0 }
+
+// parse reads the node.
+func (m *module) parse(place string) error {
+	if m.node.Kind != yaml.MappingNode {
+		return fault(m.node, place, "%s where keys are expected\nhint: the keys are prober, timeout, and one named like the prober", describe(m.node))
+	}
+	theirs, err := plain(m.node)
+	if err != nil {
+		return err
+	}
+	ours := takeOwnKeys(theirs)
+	if err := m.checkSections(theirs, ours, place); err != nil {
+		return err
+	}
+	err = errors.Join(unknownKeys(theirs, reflect.TypeFor[blackbox.Module](), place), decodeValue(ours, settable(&m.own), place))
+	if err != nil {
+		return err
+	}
+	if err := m.own.UDP.compile(); err != nil {
+		return fault(m.node, join(place, "udp.expect"), "%v", err)
+	}
+	return m.parseTheirs(theirs, place)
+}
+
+// takeOwnKeys moves our keys out of a module into a mapping of their own.
+func takeOwnKeys(module *yaml.Node) *yaml.Node {
+	ours := &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map", Line: module.Line}
+	take := func(from, to *yaml.Node, names []string) {
+		for _, name := range names {
+			if key, value := cut(from, name); key != nil {
+				to.Content = append(to.Content, key, value)
+			}
+		}
+	}
+	take(module, ours, []string{"expect_outcome", "udp", "stun"})
+	if key, tcp := child(module, "tcp"); tcp != nil && tcp.Kind == yaml.MappingNode {
+		own := &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map", Line: tcp.Line}
+		take(tcp, own, keysOf(reflect.TypeFor[ownTCPKeys]()))
+		if len(own.Content) > 0 {
+			ours.Content = append(ours.Content, key, own)
+		}
+	}
+	return ours
+}
+
+// checkSections finds our keys beside a prober that does not read them.
+func (m *module) checkSections(theirs, ours *yaml.Node, place string) error {
+	_, prober := child(theirs, "prober")
+	for key := range pairs(ours) {
+		if key.Value != "expect_outcome" && (prober == nil || prober.Value != key.Value) {
+			return fault(key, join(place, key.Value), "only the prober %s reads this\nhint: prober: %s", key.Value, key.Value)
+		}
+	}
+	return nil
+}
+
+// parseTheirs hands the module to blackbox_exporter's own decoder: once with the
+// lines of the file, for its errors, and once with its strictness, for what the
+// first lets pass.
+func (m *module) parseTheirs(theirs *yaml.Node, place string) error {
+	fail := func(err error) error {
+		var faults []error
+		for _, text := range withoutValues(err) {
+			line, rest, located := strings.Cut(text, ": ")
+			if !located || !strings.HasPrefix(line, "line ") {
+				line, rest = fmt.Sprintf("line %d", m.line), text
+			}
+			faults = append(faults, fmt.Errorf("%s: %s: %s", line, place, rest))
+		}
+		return errors.Join(faults...)
+	}
+	var loose blackbox.Module
+	if err := theirs.Decode(&loose); err != nil {
+		return fail(err)
+	}
+	text, err := yaml.Marshal(theirs)
+	if err != nil {
+		return fail(err)
+	}
+	if m.settings, err = blackbox.ParseModule(text); err != nil {
+		return fail(err)
+	}
+	return nil
+}
+
+// build makes the module that probes.
+func (m *module) build() (*probe.Module, error) {
+	prober, err := m.prober()
+	if err != nil {
+		return nil, fmt.Errorf("line %d: modules.%s: %w", m.line, m.name, err)
+	}
+	return &probe.Module{
+		Name: m.name, Kind: m.settings.Prober, Prober: prober, Timeout: m.settings.Timeout, Expect: m.own.ExpectOutcome.Outcome,
+	}, nil
+}
+
+func (m *module) prober() (probe.Prober, error) {
+	if m.settings.Timeout < 0 {
+		return nil, fmt.Errorf("timeout: %v is negative\nhint: leave the key out for %v", m.settings.Timeout, probe.DefaultTimeout)
+	}
+	switch m.settings.Prober {
+	case proberTCP:
+		return m.tcp()
+	case proberUnix:
+		return &probe.Unix{Conversation: conversation(m.settings.Unix.TLS, m.settings.Unix.TLSConfig, m.settings.Unix.QueryResponse)}, nil
+	case proberGRPC:
+		return m.grpc(), nil
+	case proberUDP:
+		return m.udp(), nil
+	case proberSTUN:
+		s := m.own.STUN
+		return &probe.STUN{Resolution: resolution(s.IPProtocol, s.Fallback), SourceAddress: s.SourceAddress.Addr}, nil
+	case blackbox.DNS:
+		return m.embedded("dns.source_ip_address", m.settings.DNS.SourceIPAddress)
+	case blackbox.ICMP:
+		return m.embedded("icmp.source_ip_address", m.settings.ICMP.SourceIPAddress)
+	default:
+		return m.embedded("", "")
+	}
+}
+
+// isKnown reports whether there is such a prober. blackbox_exporter loads a
+// module with any, and refuses to probe with it.
+func (m *module) isKnown() bool { return slices.Contains(probers(), m.settings.Prober) }
+
+func (m *module) embedded(key, source string) (probe.Prober, error) {
+	if _, err := parseSource(key, source); err != nil {
+		return nil, err
+	}
+	return blackbox.New(m.settings)
+}
+
+func (m *module) tcp() (probe.Prober, error) {
+	s, own := m.settings.TCP, m.own.TCP
+	source, err := parseSource("tcp.source_ip_address", s.SourceIPAddress)
+	if err != nil {
+		return nil, err
+	}
+	if source.IsValid() && own.SourceAddress.IsValid() {
+		return nil, errors.New("tcp.source_address: there is a source_ip_address too\nhint: they mean the same; remove one")
+	}
+	if !source.IsValid() {
+		source = own.SourceAddress.Addr
+	}
+	return &probe.TCP{
+		Resolution:    blackbox.Resolution(s.IPProtocol, s.IPProtocolFallback),
+		Conversation:  conversation(s.TLS, s.TLSConfig, s.QueryResponse),
+		SourceAddress: source,
+		CloseReset:    own.Close.reset,
+		AllIPs:        own.AllIPs,
+		Expect:        m.own.ExpectOutcome.Outcome,
+	}, nil
+}
+
+func conversation(withTLS bool, config blackbox.TLS, steps []blackbox.Step) probe.Conversation {
+	c := probe.Conversation{TLS: withTLS, TLSConfig: blackbox.TLSConfig(config)}
+	for _, s := range steps {
+		step := probe.Step{Expect: s.Expect.Regexp, Send: s.Send, StartTLS: s.StartTLS}
+		if s.ExpectBytes != "" {
+			step.ExpectBytes = []byte(s.ExpectBytes)
+		}
+		for _, l := range s.Labels {
+			step.Labels = append(step.Labels, probe.Label{Name: l.Name, Value: l.Value})
+		}
+		c.Exchange = append(c.Exchange, step)
+	}
+	return c
+}
+
+func (m *module) grpc() probe.Prober {
+	g := m.settings.GRPC
+	return &probe.GRPC{
+		Resolution: blackbox.Resolution(g.PreferredIPProtocol, g.IPProtocolFallback),
+		Service:    g.Service,
+		TLS:        g.TLS,
+		TLSConfig:  blackbox.TLSConfig(g.TLSConfig),
+		Metadata:   g.Metadata,
+	}
+}
+
+func (m *module) udp() probe.Prober {
+	u := m.own.UDP
+	return &probe.UDP{
+		Resolution:    resolution(u.IPProtocol, u.Fallback),
+		SourceAddress: u.SourceAddress.Addr,
+		Payload:       u.Payload.Payload,
+		Expect:        u.expect,
+		ExpectBytes:   u.ExpectBytes,
+	}
+}
+
+func (u *rawUDP) compile() (err error) {
+	if u.Expect != "" {
+		u.expect, err = regexp.Compile(string(u.Expect))
+	}
+	return err
+}
+
+func resolution(version ipProtocol, fallback *bool) probe.Resolution {
+	return probe.Resolution{Prefer: version.IPProtocol, NoFallback: fallback != nil && !*fallback}
+}
+
+func parseSource(key, text string) (netip.Addr, error) {
+	if text == "" {
+		return netip.Addr{}, nil
+	}
+	var s sourceIP
+	if err := s.UnmarshalText([]byte(text)); err != nil {
+		return netip.Addr{}, fmt.Errorf("%s: %w", key, err)
+	}
+	return s.Addr, nil
+}
+
+// minTimeout is how long it takes to be told of a host that is down on the own
+// segment: three requests of ARP, a second apart, and a little.
+const minTimeout = 3100 * time.Millisecond
+
+// oddities are what of a module is valid, but probably not meant.
+func (m *module) oddities() []string {
+	var odd []string
+	at := fmt.Sprintf("line %d: modules.%s", m.line, m.name)
+	if !m.isKnown() {
+		odd = append(odd, fmt.Sprintf("%s: prober: there is no prober %q, so the module is left out; hint: %s", at, m.settings.Prober, suggest(m.settings.Prober, "probers", probers())))
+	}
+	if t := m.settings.Timeout; t > 0 && t < minTimeout && m.settings.Prober != proberUnix {
+		odd = append(odd, fmt.Sprintf("%s: timeout: in %v a host that is down on the own segment cannot be told from a filter, which takes 3.06 s; hint: %v is the default", at, t, probe.DefaultTimeout))
+	}
+	return odd
+}
+
+// parseModules reads a text that has nothing but modules: the built-in ones.
+func parseModules(text []byte) (modules, error) {
+	var doc yaml.Node
+	if err := yaml.Unmarshal(text, &doc); err != nil {
+		return nil, err
+	}
+	var m modules
+	err := m.decode(doc.Content[0], "modules")
+	return m, err
+}
+
+// The values of our keys.
+
+type outcome struct{ probe.Outcome }
+
+func (o *outcome) UnmarshalText(written []byte) (err error) {
+	o.Outcome, err = oneOf(string(written), "outcomes", probe.Outcomes())
+	if err == nil && !o.Tried() {
+		return fmt.Errorf("%q says that the target was not tried, which is never a success\nhint: expect what the target should do", written)
+	}
+	return err
+}
+
+type ipProtocol struct{ probe.IPProtocol }
+
+func (p *ipProtocol) UnmarshalText(written []byte) (err error) {
+	p.IPProtocol, err = oneOf(string(written), "versions", []probe.IPProtocol{probe.IP4, probe.IP6})
+	return err
+}
+
+type sourceIP struct{ netip.Addr }
+
+func (s *sourceIP) UnmarshalText(written []byte) (err error) {
+	if s.Addr, err = netip.ParseAddr(string(written)); err != nil {
+		return fmt.Errorf("%q is not an IP address\nhint: write an address of this host, such as 192.0.2.1", written)
+	}
+	return nil
+}
+
+type closing struct{ reset bool }
+
+func (c *closing) UnmarshalText(written []byte) error {
+	switch word := string(written); word {
+	case "rst":
+		c.reset = true
+	case "fin":
+	default:
+		return fmt.Errorf("%q is not a way to close a connection\nhint: rst leaves no TIME_WAIT; fin is the default", word)
+	}
+	return nil
+}
+
+type payload struct{ probe.Payload }
+
+func (p *payload) UnmarshalText(written []byte) (err error) {
+	if p.Payload, err = probe.ParsePayload(string(written)); err != nil {
+		return fmt.Errorf("this is no payload\nhint: it is one of %s, or hex:c0ffee or base64:wP/u, of 65507 bytes at most", strings.Join(probe.PayloadNames(), ", "))
+	}
+	return nil
+}
+
+// hexBytes are written as hex:c0ffee.
+type hexBytes []byte
+
+func (h *hexBytes) UnmarshalText(written []byte) (err error) {
+	digits, isHex := strings.CutPrefix(string(written), "hex:")
+	if *h, err = hex.DecodeString(strings.Join(strings.Fields(digits), "")); err != nil || !isHex {
+		return errors.New("these are no bytes\nhint: write them as hex:c0ffee")
+	}
+	return nil
+}

@@ -1,0 +1,203 @@
+package config
+
+import (
+	"encoding"
+	"errors"
+	"fmt"
+	"reflect"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// maxNodes bounds what the aliases of a module may grow to.
+const maxNodes = 10_000
+
+var errTooManyNodes = fmt.Errorf("the aliases in it grow to more than %d values", maxNodes)
+
+// plain returns a copy of a node that needs nothing around it: aliases and merge
+// keys (<<) are written out, anchors and comments are gone.
+func plain(node *yaml.Node) (*yaml.Node, error) {
+	budget := maxNodes
+	return plainNode(node, &budget)
+}
+
+func plainNode(node *yaml.Node, budget *int) (*yaml.Node, error) {
+	if *budget--; *budget < 0 {
+		return nil, errTooManyNodes
+	}
+	switch node.Kind {
+	case yaml.AliasNode:
+		return plainNode(node.Alias, budget)
+	case yaml.MappingNode:
+		return plainMapping(node, budget)
+	default:
+		out := &yaml.Node{Kind: node.Kind, Style: node.Style, Tag: node.Tag, Value: node.Value, Line: node.Line, Column: node.Column}
+		for _, child := range node.Content {
+			c, err := plainNode(child, budget)
+			if err != nil {
+				return nil, err
+			}
+			out.Content = append(out.Content, c)
+		}
+		return out, nil
+	}
+}
+
+// plainMapping puts the keys that are merged in behind the mapping's own, which
+// win.
+func plainMapping(node *yaml.Node, budget *int) (*yaml.Node, error) {
+	out := &yaml.Node{Kind: yaml.MappingNode, Style: node.Style, Tag: node.Tag, Line: node.Line, Column: node.Column}
+	var merged []*yaml.Node
+	for key, value := range pairs(node) {
+		v, err := plainNode(value, budget)
+		if err != nil {
+			return nil, err
+		}
+		if key.ShortTag() == "!!merge" {
+			merged = append(merged, v)
+			continue
+		}
+		k, err := plainNode(key, budget)
+		if err != nil {
+			return nil, err
+		}
+		out.Content = append(out.Content, k, v)
+	}
+	for _, m := range merged {
+		if err := mergeInto(out, m); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+func mergeInto(out, merged *yaml.Node) error {
+	switch merged.Kind {
+	case yaml.SequenceNode:
+		for _, m := range merged.Content {
+			if err := mergeInto(out, m); err != nil {
+				return err
+			}
+		}
+	case yaml.MappingNode:
+		for key, value := range pairs(merged) {
+			if k, _ := child(out, key.Value); k == nil {
+				out.Content = append(out.Content, key, value)
+			}
+		}
+	default:
+		return fault(merged, "<<", "%s where keys are expected", describe(merged))
+	}
+	return nil
+}
+
+// pairs yields the keys of a mapping with their values.
+func pairs(mapping *yaml.Node) func(yield func(key, value *yaml.Node) bool) {
+	return func(yield func(key, value *yaml.Node) bool) {
+		for i := 0; i+1 < len(mapping.Content); i += 2 {
+			if !yield(mapping.Content[i], mapping.Content[i+1]) {
+				return
+			}
+		}
+	}
+}
+
+// cut takes a key out of a mapping and returns its value, or nil.
+func cut(mapping *yaml.Node, name string) (key, value *yaml.Node) {
+	for i := 0; i+1 < len(mapping.Content); i += 2 {
+		if mapping.Content[i].Value == name {
+			key, value = mapping.Content[i], mapping.Content[i+1]
+			mapping.Content = append(mapping.Content[:i:i], mapping.Content[i+2:]...)
+			return key, value
+		}
+	}
+	return nil, nil
+}
+
+// withoutPlaces forgets where a node stood.
+func withoutPlaces(node *yaml.Node) {
+	node.Line, node.Column = 0, 0
+	for _, c := range node.Content {
+		withoutPlaces(c)
+	}
+}
+
+// twice finds keys that stand twice, at any depth.
+func twice(node *yaml.Node, place string) error {
+	var faults []error
+	seen := map[string]int{}
+	for i, c := range node.Content {
+		if node.Kind != yaml.MappingNode {
+			faults = append(faults, twice(c, fmt.Sprintf("%s[%d]", place, i)))
+			continue
+		}
+		if i%2 == 1 {
+			faults = append(faults, twice(c, join(place, node.Content[i-1].Value)))
+			continue
+		}
+		if line, known := seen[c.Value]; known {
+			faults = append(faults, fault(c, join(place, c.Value), "stands twice\nhint: it is in line %d already", line))
+		}
+		seen[c.Value] = c.Line
+	}
+	return errors.Join(faults...)
+}
+
+// unknownKeys finds keys that a type does not have, at any depth. It is for the
+// types of libraries, which name neither their place nor a key that is meant.
+func unknownKeys(node *yaml.Node, t reflect.Type, place string) error {
+	for t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	var faults []error
+	switch {
+	case node.Kind == yaml.SequenceNode && t.Kind() == reflect.Slice:
+		for i, item := range node.Content {
+			faults = append(faults, unknownKeys(item, t.Elem(), fmt.Sprintf("%s[%d]", place, i)))
+		}
+	case node.Kind == yaml.MappingNode && t.Kind() == reflect.Map:
+		for key, value := range pairs(node) {
+			faults = append(faults, unknownKeys(value, t.Elem(), join(place, key.Value)))
+		}
+	case node.Kind == yaml.MappingNode && t.Kind() == reflect.Struct && !isText(t):
+		known, rest := fieldTypes(t)
+		for key, value := range pairs(node) {
+			at := join(place, key.Value)
+			switch field := known[key.Value]; {
+			case field != nil:
+				faults = append(faults, unknownKeys(value, field, at))
+			case rest != nil:
+				faults = append(faults, unknownKeys(value, rest, at))
+			default:
+				faults = append(faults, fault(key, at, "unknown key\nhint: %s", suggest(key.Value, "keys here", sortedKeys(known))))
+			}
+		}
+	}
+	return errors.Join(faults...)
+}
+
+func isText(t reflect.Type) bool {
+	return reflect.PointerTo(t).Implements(reflect.TypeFor[encoding.TextUnmarshaler]())
+}
+
+// fieldTypes returns the types of a struct's keys, inlined ones included, and
+// that of all other keys where an inlined map takes them.
+func fieldTypes(t reflect.Type) (known map[string]reflect.Type, rest reflect.Type) {
+	known = map[string]reflect.Type{}
+	for field := range t.Fields() {
+		key, options, _ := strings.Cut(field.Tag.Get("yaml"), ",")
+		switch {
+		case strings.Contains(options, "inline") && field.Type.Kind() == reflect.Map:
+			rest = field.Type.Elem()
+		case strings.Contains(options, "inline"):
+			inner, _ := fieldTypes(field.Type)
+			for k, v := range inner {
+				known[k] = v
+			}
+		case key != "" && key != "-":
+			known[key] = field.Type
+		}
+	}
+	return known, rest
+}

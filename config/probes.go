@@ -1,0 +1,148 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"reflect"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/port-exporter/port_exporter/internal/probe"
+)
+
+// include reads the modules of blackbox_config.
+func (r *raw) include(dir string) error {
+	if r.BlackboxConfig == "" {
+		return nil
+	}
+	file := string(r.BlackboxConfig)
+	if !filepath.IsAbs(file) {
+		file = filepath.Join(dir, file)
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return fmt.Errorf("blackbox_config: %w\nhint: the path is relative to this file", err)
+	}
+	if r.included, err = parseBlackbox(text); err != nil {
+		return fmt.Errorf("blackbox_config: %s: %w", file, err)
+	}
+	return nil
+}
+
+// parseBlackbox reads a configuration file of blackbox_exporter.
+func parseBlackbox(text []byte) (modules, error) {
+	var doc yaml.Node
+	if err := yaml.Unmarshal(text, &doc); err != nil {
+		return nil, err
+	}
+	var file struct {
+		Modules modules `yaml:"modules"`
+	}
+	if len(doc.Content) == 0 {
+		return nil, nil
+	}
+	err := decode(doc.Content[0], &file)
+	return file.Modules, err
+}
+
+// probes makes of the sections on probes what they say.
+func (r *raw) probes(c *Config) error {
+	built, odd, err := r.build()
+	if err != nil {
+		return err
+	}
+	builtin, err := builtins()
+	if err != nil {
+		return err
+	}
+	if c.Modules = built; len(r.Modules)+len(r.included) == 0 {
+		c.Modules = builtin
+	}
+	all := maps.Clone(builtin)
+	maps.Copy(all, built)
+	err = r.targets(c, all)
+	access, open, accessErr := r.Probes.access(all, c.Modules)
+	c.Access = access
+	if err = errors.Join(err, accessErr); err == nil && r.Probes.MaxInFlight > 0 {
+		c.Warnings = append(append(odd, open...), slowScrape(c.Targets, r.Probes.MaxInFlight)...)
+	}
+	return err
+}
+
+// build makes the modules of both places.
+func (r *raw) build() (built map[string]*probe.Module, odd []string, err error) {
+	built = map[string]*probe.Module{}
+	lines := map[string]int{}
+	var faults []error
+	for _, list := range []modules{r.Modules, r.included} {
+		for _, m := range list {
+			if line, twice := lines[m.name]; twice {
+				faults = append(faults, fmt.Errorf("line %d: modules.%s: %s has a module of that name\nhint: it is in line %d there; rename one", line, m.name, r.BlackboxConfig, m.line))
+				continue
+			}
+			lines[m.name] = m.line
+			odd = append(odd, m.oddities()...)
+			if !m.isKnown() {
+				continue
+			}
+			one, err := m.build()
+			faults = append(faults, err)
+			built[m.name] = one
+		}
+	}
+	return built, odd, errors.Join(faults...)
+}
+
+// builtins makes the modules that there are without configuration.
+func builtins() (map[string]*probe.Module, error) {
+	list, err := parseModules(builtinModules)
+	if err != nil {
+		return nil, err
+	}
+	built, _, err := (&raw{Modules: list}).build()
+	return built, err
+}
+
+// targets makes the targets. A built-in module that one of them uses is there
+// from then on.
+func (r *raw) targets(c *Config, all map[string]*probe.Module) error {
+	var faults []error
+	for i := range r.Targets {
+		t, err := r.Targets[i].target(i, all)
+		if err == nil && t.Module != nil {
+			c.Modules[t.Module.Name] = t.Module
+		}
+		c.Targets = append(c.Targets, t)
+		faults = append(faults, err)
+	}
+	return errors.Join(append(faults, checkTwins(r.Targets, c.Targets))...)
+}
+
+// withoutLines forgets where everything stood: two files that say the same are
+// then equal.
+func (r raw) withoutLines() raw {
+	r.Targets = append([]rawTarget(nil), r.Targets...)
+	for i := range r.Targets {
+		r.Targets[i].line, r.Targets[i].lines = 0, nil
+	}
+	r.Probes.Allow.rules = append([]rawAllowRule(nil), r.Probes.Allow.rules...)
+	for i := range r.Probes.Allow.rules {
+		r.Probes.Allow.rules[i].line = 0
+	}
+	for _, list := range []*modules{&r.Modules, &r.included} {
+		*list = append(modules(nil), *list...)
+		for i, m := range *list {
+			(*list)[i] = module{name: m.name, node: m.node}
+		}
+	}
+	return r
+}
+
+// isSame reports whether two configurations say the same, policies apart.
+func (r raw) isSame(other raw) bool {
+	r.Policy, other.Policy = nil, nil
+	return reflect.DeepEqual(r, other)
+}

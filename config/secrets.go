@@ -1,0 +1,128 @@
+package config
+
+import (
+	"errors"
+	"net/textproto"
+	"net/url"
+	"regexp"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// hidden stands for what is not shown, as in the configurations of Prometheus.
+const hidden = "<secret>"
+
+// isSecretKey reports whether all below a key of a module is hidden: what the
+// library calls a secret, and what users put secrets into where it has no place
+// for them. A body may hold a login, a line that is sent may be AUTH or PASS.
+func isSecretKey(key string) bool {
+	switch key {
+	case "password", "credentials", "client_secret", "client_certificate_key", "bearer_token", "key", "secrets",
+		"proxy_connect_header", "endpoint_params", "claims", "body", "send", "metadata":
+		return true
+	}
+	return false
+}
+
+// isPlainHeader reports whether the value of an HTTP header is shown. Any other
+// may be a token.
+func isPlainHeader(name string) bool {
+	switch textproto.CanonicalMIMEHeaderKey(name) {
+	case "Accept", "Accept-Charset", "Accept-Encoding", "Accept-Language", "Cache-Control", "Connection", "Content-Encoding",
+		"Content-Type", "Host", "If-Modified-Since", "If-None-Match", "Origin", "Pragma", "Range", "Te", "Upgrade", "User-Agent":
+		return true
+	}
+	return false
+}
+
+// hide replaces what is secret in a module, which must be a copy.
+func hide(node *yaml.Node) {
+	switch node.Kind {
+	case yaml.MappingNode:
+		for key, value := range pairs(node) {
+			hideValue(key.Value, value)
+		}
+	case yaml.SequenceNode:
+		for _, item := range node.Content {
+			hide(item)
+		}
+	}
+}
+
+func hideValue(key string, value *yaml.Node) {
+	switch {
+	case isSecretKey(key):
+		hideAll(value)
+	case key == "headers" || key == "http_headers":
+		for name, header := range pairs(value) {
+			hideHeader(name.Value, header)
+		}
+	case value.Kind == yaml.ScalarNode && strings.HasSuffix(key, "_url"):
+		value.Value = withoutPassword(value.Value)
+	case value.Kind == yaml.ScalarNode && key == "payload":
+		if kind, _, isLiteral := strings.Cut(value.Value, ":"); isLiteral {
+			value.Value = kind + ":" + hidden
+		}
+	default:
+		hide(value)
+	}
+}
+
+// hideHeader hides the value of a header: a text, or those of http_headers, which
+// has secrets and files beside its values.
+func hideHeader(name string, header *yaml.Node) {
+	hide(header)
+	if isPlainHeader(name) {
+		return
+	}
+	if _, values := child(header, "values"); values != nil {
+		hideAll(values)
+	}
+	if header.Kind == yaml.ScalarNode {
+		hideAll(header)
+	}
+}
+
+func hideAll(node *yaml.Node) {
+	if node.Kind == yaml.ScalarNode && node.Value != "" {
+		node.Tag, node.Style, node.Value = "!!str", 0, hidden
+	}
+	for i, c := range node.Content {
+		if node.Kind != yaml.MappingNode || i%2 == 1 {
+			hideAll(c)
+		}
+	}
+}
+
+// withoutPassword shows a URL without what may be secret in it.
+func withoutPassword(text string) string {
+	u, err := url.Parse(text)
+	if err != nil {
+		return hidden
+	}
+	if u.User != nil {
+		u.User = url.User("xxxxx")
+	}
+	if u.RawQuery != "" {
+		u.RawQuery = "xxxxx"
+	}
+	return u.String()
+}
+
+// withoutValues returns the faults that a library found in a node, without the
+// values that it quotes: each may be a secret.
+func withoutValues(err error) []string {
+	if typed, ok := errors.AsType[*yaml.TypeError](err); ok {
+		quoted := regexp.MustCompile("(?s)`.*`")
+		var out []string
+		for _, text := range typed.Errors {
+			out = append(out, quoted.ReplaceAllString(text, "this"))
+		}
+		return out
+	}
+	if _, ok := errors.AsType[*url.Error](err); ok {
+		return []string{"a URL in it cannot be read\nhint: in a user name or a password write other characters than letters and digits as %XX"}
+	}
+	return []string{err.Error()}
+}

@@ -1,0 +1,334 @@
+package config
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"net"
+	"net/netip"
+	"net/url"
+	"path"
+	"reflect"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/port-exporter/port_exporter/internal/blackbox"
+	"github.com/port-exporter/port_exporter/internal/probe"
+)
+
+// rawTarget has the shape of an element of targets.
+type rawTarget struct {
+	Name     plainText            `yaml:"name,omitempty"`
+	Address  plainText            `yaml:"address"`
+	Module   plainText            `yaml:"module,omitempty"`
+	Hostname plainText            `yaml:"hostname,omitempty"`
+	Interval duration             `yaml:"interval,omitempty"`
+	Labels   map[string]plainText `yaml:"labels,omitempty"`
+
+	line  int
+	lines map[string]int // of its keys
+}
+
+func (t *rawTarget) setLine(line int) { t.line = line }
+
+func (t *rawTarget) setKeyLine(key string, line int) {
+	if t.lines == nil {
+		t.lines = map[string]int{}
+	}
+	t.lines[key] = line
+}
+
+// at returns where a key of the target stands.
+func (t *rawTarget) at(i int, key string) string {
+	return fmt.Sprintf("line %d: targets[%d].%s", cmp.Or(t.lines[key], t.line), i, key)
+}
+
+// duration is written as 30s.
+type duration time.Duration
+
+func (d *duration) UnmarshalText(written []byte) error {
+	parsed, err := time.ParseDuration(string(written))
+	if err != nil {
+		return fmt.Errorf("%q is not a duration\nhint: write a number with its unit, such as 30s or 5m", written)
+	}
+	*d = duration(parsed)
+	return nil
+}
+
+// MarshalYAML writes it as it is read.
+func (d duration) MarshalYAML() (any, error) { return time.Duration(d).String(), nil }
+
+// The modules of targets that name none.
+const (
+	defaultTCP  = "tcp_connect"
+	defaultHTTP = "http_2xx"
+	defaultUnix = "unix_connect"
+)
+
+// defaultModule is the module of a target that names none, by the form of its
+// address.
+func defaultModule(address string) string {
+	switch {
+	case strings.HasPrefix(address, "http://"), strings.HasPrefix(address, "https://"):
+		return defaultHTTP
+	case isUnixPath(address):
+		return defaultUnix
+	case strings.Contains(address, ":"):
+		return defaultTCP
+	default:
+		return ""
+	}
+}
+
+// target checks a target and makes it.
+func (t *rawTarget) target(i int, all map[string]*probe.Module) (probe.Target, error) {
+	name := cmp.Or(string(t.Module), defaultModule(string(t.Address)))
+	if t.Address == "" {
+		return probe.Target{}, fmt.Errorf("%s: it is missing\nhint: address: example.org:443", t.at(i, "address"))
+	}
+	if name == "" {
+		return probe.Target{}, fmt.Errorf("%s: %q has no port, and there is no module\nhint: %s:443 is probed by tcp; module: icmp pings", t.at(i, "address"), t.Address, t.Address)
+	}
+	m := all[name]
+	if m == nil {
+		return probe.Target{}, fmt.Errorf("%s: there is no module %q\nhint: %s", t.at(i, "module"), name, suggest(name, "modules", sortedKeys(all)))
+	}
+	var faults []error
+	check := func(key string, err error) {
+		if err != nil {
+			faults = append(faults, fmt.Errorf("%s: %w", t.at(i, key), err))
+		}
+	}
+	check("address", checkAddress(m.Kind, string(t.Address)))
+	check("hostname", checkHostname(m, string(t.Hostname)))
+	check("labels", checkLabels(t.Labels, m))
+	if t.Interval != 0 && time.Duration(t.Interval) < time.Second {
+		check("interval", fmt.Errorf("%v is too short\nhint: it must be 1s at least", time.Duration(t.Interval)))
+	}
+	return probe.Target{
+		Name: string(t.Name), Address: string(t.Address), Module: m, Hostname: string(t.Hostname),
+		Labels: labelsOf(t.Labels), Interval: time.Duration(t.Interval),
+	}, errors.Join(faults...)
+}
+
+func labelsOf(raw map[string]plainText) []probe.Label {
+	var out []probe.Label
+	for _, name := range slices.Sorted(maps.Keys(raw)) {
+		out = append(out, probe.Label{Name: name, Value: string(raw[name])})
+	}
+	return out
+}
+
+// checkAddress reports what is wrong with the address of a target.
+func checkAddress(kind, address string) error {
+	switch kind {
+	case proberUnix:
+		if !isUnixPath(address) {
+			return fmt.Errorf("%q is not an absolute path\nhint: /run/service.sock, or @name for an abstract socket", address)
+		}
+		return nil
+	case blackbox.HTTP:
+		return checkURL(address)
+	case blackbox.ICMP:
+		if _, _, err := net.SplitHostPort(address); err == nil {
+			return fmt.Errorf("%q has a port, and ICMP knows none\nhint: leave it out", address)
+		}
+		return checkHost(address)
+	case blackbox.DNS:
+		if _, _, err := net.SplitHostPort(address); err != nil {
+			return checkHost(address)
+		}
+	}
+	if strings.Contains(address, "://") {
+		return fmt.Errorf("%q is a URL, and the prober %s takes host:port\nhint: module: %s", address, kind, defaultHTTP)
+	}
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return fmt.Errorf("%q has no port\nhint: write it as host:port, [2001:db8::1]:443 for IPv6", address)
+	}
+	return errors.Join(checkPort(port), checkHost(host))
+}
+
+func isUnixPath(address string) bool { return path.IsAbs(address) || strings.HasPrefix(address, "@") }
+
+func checkPort(port string) error {
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+		return fmt.Errorf("%q is not a port\nhint: write a port from 1 to 65535", port)
+	}
+	return nil
+}
+
+// checkHost reports what cannot be a host: addresses that no single host has.
+func checkHost(host string) error {
+	addr, err := netip.ParseAddr(host)
+	if err != nil {
+		return checkName(host)
+	}
+	addr = addr.Unmap()
+	what := ""
+	switch {
+	case addr.IsUnspecified():
+		return fmt.Errorf("%s is every address and none\nhint: this host is 127.0.0.1, or \"::1\"", addr)
+	case addr == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
+		what = "the broadcast address"
+	case addr.IsMulticast():
+		what = "a multicast address"
+	case addr.Is4() && addr.As4()[0] >= 240:
+		what = "of class E, which is reserved (RFC 1112 section 4)"
+	default:
+		return nil
+	}
+	return fmt.Errorf("%s is %s\nhint: a probe needs the address of one host", addr, what)
+}
+
+func checkName(host string) error {
+	if host == "" {
+		return errors.New("the host is missing\nhint: write it as host:port; this host is 127.0.0.1")
+	}
+	if len(host) > 253 || !regexp.MustCompile(`^[\pL\pN_-]+(\.[\pL\pN_-]+)*\.?$`).MatchString(host) {
+		return fmt.Errorf("%q is not a host\nhint: write a name or an address, IPv6 with a port in brackets", host)
+	}
+	return nil
+}
+
+// checkURL reports what is wrong with a target of http, which may lack its
+// scheme.
+func checkURL(address string) error {
+	if !strings.Contains(address, "://") {
+		address = "http://" + address
+	}
+	u, err := url.Parse(address)
+	if err != nil {
+		return errors.New("this is not a URL\nhint: write it as https://example.org/path")
+	}
+	if u.Scheme != "http" && u.Scheme != "https" {
+		return fmt.Errorf("the scheme is %q\nhint: it must be http or https", u.Scheme)
+	}
+	if _, secret := u.User.Password(); secret {
+		return errors.New("there is a password in it, and the address is a label\nhint: basic_auth in a module keeps it secret")
+	}
+	if u.Port() != "" || strings.HasSuffix(u.Host, ":") {
+		if err := checkPort(u.Port()); err != nil {
+			return err
+		}
+	}
+	return checkHost(u.Hostname())
+}
+
+func checkHostname(m *probe.Module, hostname string) error {
+	if hostname == "" {
+		return nil
+	}
+	switch m.Kind {
+	case blackbox.HTTP, proberTCP, proberUnix, proberGRPC:
+	default:
+		return fmt.Errorf("the prober %s takes none\nhint: it is the header Host of http and the server name of TLS", m.Kind)
+	}
+	if b, ok := m.Prober.(*blackbox.Prober); ok {
+		if err := b.CheckHostname(hostname); err != nil {
+			return fmt.Errorf("%w\nhint: remove one of them", err)
+		}
+	}
+	return nil
+}
+
+// isReservedLabel reports whether a label belongs to the metrics of probes, or
+// to Prometheus.
+func isReservedLabel(name string) bool {
+	switch name {
+	case "target", "module", "target_name", // of each target
+		"instance", "job", "le", "quantile", // of Prometheus
+		"phase", "reason", "origin", "scope", "mapping", "filtering", "version", "cipher", // of the metrics
+		"fingerprint_sha256", "subject", "issuer", "subjectalternative", "serialnumber", "serving_status":
+		return true
+	}
+	return strings.HasPrefix(name, "__")
+}
+
+func checkLabels(labels map[string]plainText, m *probe.Module) error {
+	own := expectLabels(m)
+	for _, name := range slices.Sorted(maps.Keys(labels)) {
+		switch {
+		case !regexp.MustCompile(`^[a-zA-Z_][a-zA-Z0-9_]*$`).MatchString(name):
+			return fmt.Errorf("%q is not the name of a label\nhint: it has letters, digits and _, and does not begin with a digit", name)
+		case isReservedLabel(name), slices.Contains(own, name):
+			return fmt.Errorf("%q is a label of the metrics of probes, or of Prometheus\nhint: choose another name", name)
+		}
+	}
+	return nil
+}
+
+// expectLabels returns the labels that a module takes from what a target says.
+func expectLabels(m *probe.Module) []string {
+	var steps []probe.Step
+	switch p := m.Prober.(type) {
+	case *probe.TCP:
+		steps = p.Exchange
+	case *probe.Unix:
+		steps = p.Exchange
+	}
+	var names []string
+	for _, s := range steps {
+		for _, l := range s.Labels {
+			names = append(names, l.Name)
+		}
+	}
+	return names
+}
+
+// checkTwins finds targets that cannot be told apart.
+func checkTwins(raw []rawTarget, targets []probe.Target) error {
+	type identity struct{ address, module, hostname string }
+	type series struct{ address, module, name, labels string }
+	var faults []error
+	seen, shown := map[identity]int{}, map[series]int{}
+	for i, t := range targets {
+		if t.Module == nil {
+			continue
+		}
+		id := identity{t.Address, t.Module.Name, t.Hostname}
+		s := series{t.Address, t.Module.Name, t.Name, fmt.Sprint(t.Labels)}
+		if first, twice := seen[id]; twice {
+			faults = append(faults, fmt.Errorf("%s: this target stands twice\nhint: it is targets[%d] in line %d already", raw[i].at(i, "address"), first, raw[first].line))
+		} else if first, twice := shown[s]; twice {
+			faults = append(faults, fmt.Errorf("%s: its metrics could not be told from those of targets[%d] in line %d\nhint: give each a name", raw[i].at(i, "address"), first, raw[first].line))
+		}
+		seen[id], shown[s] = i, i
+	}
+	return errors.Join(faults...)
+}
+
+// usualScrapeTimeout is that of Prometheus by default.
+const usualScrapeTimeout = 10 * time.Second
+
+// slowScrape warns when the targets of a scrape take longer than Prometheus
+// waits, should none of them answer.
+func slowScrape(targets []probe.Target, slots int) []string {
+	var sum, longest time.Duration
+	n := 0
+	for _, t := range targets {
+		if t.Module == nil || t.Interval != 0 {
+			continue
+		}
+		timeout := cmp.Or(t.Module.Timeout, probe.DefaultTimeout)
+		n++
+		sum += timeout
+		longest = max(longest, timeout)
+	}
+	worst := max(longest, sum/time.Duration(slots))
+	if worst <= usualScrapeTimeout {
+		return nil
+	}
+	return []string{fmt.Sprintf("targets: the %d that are probed on each scrape, with timeouts of up to %v and %d in flight, take %.0f s when none of them answers, and Prometheus waits %v; "+
+		"hint: interval: 30s probes a target in the background", n, longest, slots, math.Floor(worst.Seconds()), usualScrapeTimeout)}
+}
+
+// settable returns what a pointer points to.
+func settable(pointer any) reflect.Value { return reflect.ValueOf(pointer).Elem() }
+
+func sortedKeys[T any](m map[string]T) []string { return slices.Sorted(maps.Keys(m)) }

@@ -1,0 +1,36 @@
+package blackbox
+
+import (
+	"bytes"
+	"crypto/tls"
+
+	"github.com/prometheus/blackbox_exporter/config"
+	pconfig "github.com/prometheus/common/config"
+	"go.yaml.in/yaml/v3"
+)
+
+// The parts of a [Module] that probers of ours use too.
+type (
+	// Step is an entry of query_response.
+	Step = config.QueryResponse
+	// TLS is a tls_config.
+	TLS = pconfig.TLSConfig
+	// Secret is a text that is never written.
+	Secret = pconfig.Secret
+)
+
+// ParseModule reads the YAML of one module as blackbox_exporter does: with its
+// defaults, its checks, and no unknown keys.
+func ParseModule(text []byte) (Module, error) {
+	decoder := yaml.NewDecoder(bytes.NewReader(text))
+	decoder.KnownFields(true)
+	var m Module
+	err := decoder.Decode(&m)
+	return m, err
+}
+
+// TLSConfig returns what makes the configuration of a handshake. Files are read
+// each time, so that a new certificate needs no reload.
+func TLSConfig(c TLS) func(serverName string) (*tls.Config, error) {
+	return func(string) (*tls.Config, error) { return pconfig.NewTLSConfig(&c) }
+}
