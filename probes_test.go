@@ -6,6 +6,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/port-exporter/port_exporter/collector"
+	"github.com/port-exporter/port_exporter/config"
 )
 
 func TestMostProbes(t *testing.T) {
@@ -63,5 +66,16 @@ func TestReloadKeepsCounters(t *testing.T) {
 	request(t, http.MethodPost, base+"/-/reload")
 	if _, body := get(t, base+"/metrics"); strings.Contains(body, "probe_results_total{") || strings.Contains(body, `collector="probes"`) {
 		t.Error("without targets something is told of them")
+	}
+}
+
+// TestLabelsOfMetricsAreReserved keeps a target from having a label that a metric
+// of probes has.
+func TestLabelsOfMetricsAreReserved(t *testing.T) {
+	for _, name := range collector.ReservedLabels() {
+		_, err := config.Parse([]byte(`targets: [{address: "127.0.0.1:1", labels: {` + name + `: x}}]`))
+		if err == nil {
+			t.Errorf("a target may have the label %s", name)
+		}
 	}
 }

@@ -55,8 +55,9 @@ func (h *Host) module(name string) (*probe.Module, error) {
 	if name == ConnectModule {
 		return &probe.Module{Name: name, Kind: probe.KindTCP, Prober: &probe.TCP{}}, nil
 	}
-	names := append(slices.Sorted(maps.Keys(h.Config.Modules)), ConnectModule)
-	return nil, fmt.Errorf("--module=%s: there is no such module\nhint: there are: %s", name, strings.Join(names, ", "))
+	names := append(slices.Collect(maps.Keys(h.Config.Modules)), ConnectModule)
+	slices.Sort(names)
+	return nil, fmt.Errorf("--module=%s: there is no such module\nhint: there are: %s", name, strings.Join(slices.Compact(names), ", "))
 }
 
 // checkAddress refuses an address that the kind of prober could not take.

@@ -136,6 +136,9 @@ func (a *Access) allowRequested(module string) func(netip.AddrPort) error {
 // rule lists it; and to loopback only where it does so first, so that a server
 // elsewhere cannot send the probe there.
 func (a *Access) allowConfigured(m *Module, address string) func(netip.AddrPort) error {
+	if m.Kind == KindUnix { // it has no address to ask for
+		return nil
+	}
 	own, isLiteral := numericAddress(m.Kind, address)
 	own = netip.AddrPortFrom(plain(own.Addr()), own.Port())
 	var first atomic.Pointer[netip.Addr]
