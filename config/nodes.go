@@ -4,6 +4,7 @@ import (
 	"encoding"
 	"errors"
 	"fmt"
+	"maps"
 	"reflect"
 	"strings"
 
@@ -192,9 +193,7 @@ func fieldTypes(t reflect.Type) (known map[string]reflect.Type, rest reflect.Typ
 			rest = field.Type.Elem()
 		case strings.Contains(options, "inline"):
 			inner, _ := fieldTypes(field.Type)
-			for k, v := range inner {
-				known[k] = v
-			}
+			maps.Copy(known, inner)
 		case key != "" && key != "-":
 			known[key] = field.Type
 		}

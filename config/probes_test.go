@@ -68,7 +68,7 @@ func TestProbeErrorsNameTheirPlace(t *testing.T) {
 
 		// Targets.
 		{"targets are a mapping", "targets: {address: a}\n", []string{"line 1: targets: a mapping where a list is expected"}},
-		{"unknown key of a target", target + "addres: a\n", []string{"line 3: targets[0].addres: unknown key", `did you mean "address"?`}},
+		{"unknown key of a target", target + "adresss: a\n", []string{"line 3: targets[0].adresss: unknown key", `did you mean "address"?`}},
 		{"no address", target + "module: icmp\n", []string{"line 2: targets[0].address: it is missing"}},
 		{"no port and no module", target + "address: a.test\n", []string{`line 3: targets[0].address: "a.test" has no port, and there is no module`, "module: icmp"}},
 		{"unknown module", target + "address: a:1\n    module: icpm\n", []string{`line 4: targets[0].module: there is no module "icpm"`, `did you mean "icmp"?`}},

@@ -38,15 +38,14 @@ func isPlainHeader(name string) bool {
 
 // hide replaces what is secret in a module, which must be a copy.
 func hide(node *yaml.Node) {
-	switch node.Kind {
-	case yaml.MappingNode:
+	if node.Kind == yaml.MappingNode {
 		for key, value := range pairs(node) {
 			hideValue(key.Value, value)
 		}
-	case yaml.SequenceNode:
-		for _, item := range node.Content {
-			hide(item)
-		}
+		return
+	}
+	for _, item := range node.Content {
+		hide(item)
 	}
 }
 

@@ -65,7 +65,7 @@ func (p *Prober) probeHTTP(ctx context.Context, r probe.Request) probe.Result {
 			outcome, origin := classify(err)
 			return probe.Result{Outcome: outcome, Origin: origin, Err: err}
 		}
-		m.HTTP.HTTPClientConfig.ProxyConfig.ProxyURL.URL = relay.proxy()
+		m.HTTP.HTTPClientConfig.ProxyURL.URL = relay.proxy()
 		m.HTTP.SkipResolvePhaseWithProxy = false
 		f := p.execute(httptrace.WithClientTrace(ctx, w.trace()), target, &m, r.Log)
 		relay.close()

@@ -326,6 +326,33 @@ func TestYAML(t *testing.T) {
 	}
 }
 
+// TestProbesYAML reads each block of YAML in docs/probes.md as a configuration,
+// beside a file of blackbox_exporter.
+func TestProbesYAML(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "blackbox.yml"), []byte("modules: {http_basic: {prober: http}}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	text := read(t, root+"/docs/probes.md")
+	blocks := fences(text, "yaml")
+	if len(blocks) == 0 {
+		t.Fatal("docs/probes.md has no YAML")
+	}
+	for _, block := range blocks {
+		c, err := config.ParseIn(dir, []byte(block))
+		if err != nil {
+			t.Errorf("%v\n%s", err, block)
+		} else if c.Warnings != nil {
+			t.Errorf("warnings: %q\n%s", c.Warnings, block)
+		}
+	}
+	for name := range config.Default().Modules {
+		if !strings.Contains(text, "`"+name+"`") {
+			t.Errorf("docs/probes.md lacks the module %s", name)
+		}
+	}
+}
+
 // fences returns the code blocks of a language.
 func fences(text, language string) []string {
 	var out []string

@@ -79,7 +79,7 @@ func TestPayloadsAgainstServersInNamespace(t *testing.T) {
 				t.Fatalf("before it starts: %s, %v", result.Outcome, result.Err)
 			}
 			output := s.start(t)
-			awaitOpen(t, s.payload, address, output)
+			awaitReply(t, s.payload, address, output)
 
 			other := "stun"
 			if s.payload == other {
@@ -138,8 +138,8 @@ func askWith(t *testing.T, payload, address string) Result {
 	return probeFor(t, &UDP{Payload: p}, 500*time.Millisecond, Request{Address: address})
 }
 
-// awaitOpen waits until a server has started.
-func awaitOpen(t *testing.T, payload, address, output string) {
+// awaitReply waits until a server has started.
+func awaitReply(t *testing.T, payload, address, output string) {
 	t.Helper()
 	var result Result
 	for range 40 {
