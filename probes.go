@@ -20,12 +20,13 @@ func newPlan(c *config.Config) *probe.Plan {
 	return &probe.Plan{Targets: c.Targets, Modules: c.Modules, Access: c.Access, MaxProbes: c.MaxProbes}
 }
 
-// What probes leave to the rest of the exporter, and what one of them takes at
-// most: its socket, a second descriptor of it that keeps the error queue, and
-// one to ask a name server.
+// What probes leave to the rest of the exporter, and what one of them takes: its
+// socket, a second descriptor of it that keeps the error queue, and one to ask a
+// name server. An http probe takes seven, for it has a relay in between, but no
+// more than a quarter of the probes are heavy.
 const (
 	reservedDescriptors = 64
-	probeDescriptors    = 3
+	probeDescriptors    = 4
 )
 
 // mostProbes returns how many probes may be in flight with so many descriptors:

@@ -12,7 +12,7 @@ import (
 )
 
 func TestMostProbes(t *testing.T) {
-	for descriptors, want := range map[uint64]int{0: 0, 1: 1, 64: 1, 66: 1, 256: 64, 1024: 320, 1 << 40: 1 << 20} {
+	for descriptors, want := range map[uint64]int{0: 0, 1: 1, 64: 1, 67: 1, 256: 48, 1024: 240, 1 << 40: 1 << 20} {
 		if got := mostProbes(descriptors); got != want {
 			t.Errorf("%d descriptors: %d probes, want %d", descriptors, got, want)
 		}

@@ -139,6 +139,9 @@ func (a *Access) allowConfigured(m *Module, address string) func(netip.AddrPort)
 	if m.Kind == KindUnix { // it has no address to ask for
 		return nil
 	}
+	if p, ok := m.Prober.(interface{ Proxied() bool }); ok && p.Proxied() {
+		return nil // the proxy resolves and connects, and this host may have no DNS
+	}
 	own, isLiteral := numericAddress(m.Kind, address)
 	own = netip.AddrPortFrom(plain(own.Addr()), own.Port())
 	var first atomic.Pointer[netip.Addr]

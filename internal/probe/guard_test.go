@@ -139,3 +139,21 @@ func TestAccessOfConfiguredTargets(t *testing.T) {
 		}
 	}
 }
+
+type proxied struct{ proberFunc }
+
+func (proxied) Proxied() bool { return true }
+
+// TestConfiguredWithoutAddress has targets that no address of this host's view
+// can be asked for.
+func TestConfiguredWithoutAddress(t *testing.T) {
+	access := Access{}
+	for _, m := range []*Module{{Kind: KindUnix}, {Kind: KindHTTP, Prober: proxied{}}} {
+		if access.allowConfigured(m, "http://name.example/") != nil {
+			t.Errorf("%s: an address is asked for", m.Kind)
+		}
+	}
+	if access.allowConfigured(&Module{Kind: KindHTTP, Prober: proberFunc(nil)}, "http://name.example/") == nil {
+		t.Error("a target without a proxy may lead everywhere")
+	}
+}

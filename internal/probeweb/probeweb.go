@@ -104,6 +104,11 @@ func (s *Server) parse(plan *probe.Plan, r *http.Request) (ask probe.Ask, timeou
 	if query.Get("target") == "" {
 		return ask, 0, fmt.Errorf("the parameter target is missing\nhint: /probe?target=host:port&module=%s", name)
 	}
+	if p, ok := module.Prober.(interface{ CheckHostname(string) error }); ok {
+		if err := p.CheckHostname(query.Get("hostname")); err != nil {
+			return ask, 0, err
+		}
+	}
 	timeout, err = web.Timeout(r.Header.Get(web.TimeoutHeader), defaultTimeout, s.TimeoutOffset)
 	return probe.Ask{Target: query.Get("target"), Module: module, Hostname: query.Get("hostname")}, timeout, err
 }
