@@ -157,3 +157,26 @@ func TestConfiguredWithoutAddress(t *testing.T) {
 		t.Error("a target without a proxy may lead everywhere")
 	}
 }
+
+// FuzzTarget asks for whatever a client may write: nothing may panic, and no
+// number of a special address may pass.
+func FuzzTarget(f *testing.F) {
+	for _, target := range []string{
+		"192.0.2.1:80", "[fe80::1%25eth0]:80", "http://169.254.169.254/", "http://[::ffff:169.254.169.254]:80/", "169.254.169.254", "//169.254.169.254", "http://a:b@169.254.169.254:99999/",
+	} {
+		f.Add(KindHTTP, target)
+		f.Add(KindTCP, target)
+	}
+	any := Access{Any: true}
+	f.Fuzz(func(t *testing.T, kind, target string) {
+		err := any.mayAllow(&Module{Name: "m", Kind: kind}, target)
+		addr, ok := numericAddress(kind, target)
+		if ok && !addr.Addr().IsValid() {
+			t.Errorf("%q is no address", target)
+		}
+		if ok && isSpecial(plain(addr.Addr())) && err == nil {
+			t.Errorf("%q may be probed", target)
+		}
+		_ = (&Result{Outcome: Timeout}).Sentence(target)
+	})
+}

@@ -52,6 +52,16 @@ func (hang) Probe(ctx context.Context, _ probe.Request) probe.Result {
 	return probe.Result{Outcome: probe.Timeout, Phase: probe.PhaseConnect, Err: errors.New("cut off with " + left.Round(100*time.Millisecond).String())}
 }
 
+// named is a prober whose module has a name for the target already.
+type named struct{ probe.TCP }
+
+func (*named) CheckHostname(name string) error {
+	if name != "" && name != "mine" {
+		return errors.New("the module says mine")
+	}
+	return nil
+}
+
 func server(t *testing.T, plan *probe.Plan) *Server {
 	t.Helper()
 	r := probe.NewRunner(t.Context(), 0)
@@ -73,7 +83,8 @@ func server(t *testing.T, plan *probe.Plan) *Server {
 func tcpPlan(targets ...string) *probe.Plan {
 	tcp := &probe.Module{Name: "tcp_connect", Kind: probe.KindTCP, Prober: &probe.TCP{}}
 	slow := &probe.Module{Name: "slow", Kind: probe.KindTCP, Prober: hang{}, Timeout: time.Second}
-	p := &probe.Plan{Modules: map[string]*probe.Module{"tcp_connect": tcp, "http_2xx": {Name: "http_2xx", Kind: probe.KindHTTP, Prober: &probe.TCP{}}, "slow": slow}}
+	p := &probe.Plan{Modules: map[string]*probe.Module{"tcp_connect": tcp, "http_2xx": {Name: "http_2xx", Kind: probe.KindHTTP, Prober: &probe.TCP{}}, "slow": slow,
+		"named": {Name: "named", Kind: probe.KindHTTP, Prober: &named{}}}}
 	for _, t := range targets {
 		p.Targets = append(p.Targets, probe.Target{Address: t, Module: tcp})
 	}
@@ -114,6 +125,7 @@ func TestProbe(t *testing.T) {
 		{"not configured", "/probe?target=192.0.2.1:80&module=tcp_connect", there, nil, 403, "hint: add it to targets"},
 		{"not configured, from here", "/probe?target=192.0.2.1:80&module=tcp_connect", here, nil, 403, "hint: add it to targets"},
 		{"configured with another module", "/probe?target=" + open, there, nil, 403, "hint"},
+		{"hostname against the module", "/probe?target=a:1&module=named&hostname=other", there, nil, 400, "the module says mine"},
 		{"debug from elsewhere", "/probe?module=tcp_connect&debug=true&target=" + open, there, nil, 403, "debug_from_anywhere"},
 		{"debug through a proxy", "/probe?module=tcp_connect&debug=true&target=" + open, here, []string{"X-Forwarded-For", "192.0.2.7"}, 403, "debug_from_anywhere"},
 

@@ -3,6 +3,7 @@ package system
 import (
 	"encoding/binary"
 	"fmt"
+	"iter"
 	"net"
 	"net/netip"
 	"syscall"
@@ -43,16 +44,31 @@ func parseAddress(m *syscall.NetlinkMessage) (addr netip.Addr, index int, ok boo
 	if m.Header.Type != syscall.RTM_NEWADDR || len(m.Data) < syscall.SizeofIfAddrmsg {
 		return addr, 0, false
 	}
-	attributes, err := syscall.ParseNetlinkRouteAttr(m)
-	if err != nil {
-		return addr, 0, false
-	}
-	for _, a := range attributes {
-		if a.Attr.Type != syscall.IFA_LOCAL && (a.Attr.Type != syscall.IFA_ADDRESS || ok) {
+	const offsetIndex = 4 // of ifa_index in struct ifaddrmsg
+	index = int(int32(binary.NativeEndian.Uint32(m.Data[offsetIndex:])))
+	for kind, value := range attributes(m.Data[syscall.SizeofIfAddrmsg:]) {
+		if kind != syscall.IFA_LOCAL && (kind != syscall.IFA_ADDRESS || ok) {
 			continue
 		}
-		addr, ok = netip.AddrFromSlice(a.Value)
+		addr, ok = netip.AddrFromSlice(value)
 	}
-	const offsetIndex = 4 // of ifa_index in struct ifaddrmsg
-	return addr, int(binary.NativeEndian.Uint32(m.Data[offsetIndex:])), ok
+	return addr, index, ok && index > 0
+}
+
+// attributes yields the attributes of a message (struct rtattr, rtnetlink(7)),
+// each aligned to four bytes. [syscall.ParseNetlinkRouteAttr] panics when the
+// last one lacks its padding.
+func attributes(b []byte) iter.Seq2[uint16, []byte] {
+	return func(yield func(uint16, []byte) bool) {
+		for len(b) >= syscall.SizeofRtAttr {
+			size := int(binary.NativeEndian.Uint16(b))
+			if size < syscall.SizeofRtAttr || size > len(b) {
+				return
+			}
+			if !yield(binary.NativeEndian.Uint16(b[2:]), b[syscall.SizeofRtAttr:size]) {
+				return
+			}
+			b = b[min((size+3)&^3, len(b)):]
+		}
+	}
 }

@@ -2,6 +2,7 @@ package system
 
 import (
 	"net/netip"
+	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -39,5 +40,35 @@ func TestAddressesInNamespace(t *testing.T) {
 func TestDescriptors(t *testing.T) {
 	if n := descriptors(); n < 16 {
 		t.Errorf("%d descriptors may be open", n)
+	}
+}
+
+// FuzzParseAddress takes whatever the kernel might send.
+func FuzzParseAddress(f *testing.F) {
+	address := []byte{syscall.AF_INET, 24, 0, 0, 7, 0, 0, 0, 8, 0, syscall.IFA_LOCAL, 0, 192, 0, 2, 1}
+	f.Add(address)
+	f.Add(address[:len(address)-1]) // a byte short
+	f.Add(address[:7])
+	f.Fuzz(func(t *testing.T, data []byte) {
+		m := syscall.NetlinkMessage{Header: syscall.NlMsghdr{Type: syscall.RTM_NEWADDR}, Data: data}
+		if addr, index, ok := parseAddress(&m); ok && (!addr.IsValid() || index < 0) {
+			t.Errorf("%v, %d", addr, index)
+		}
+	})
+}
+
+func TestParseAddress(t *testing.T) {
+	peer := []byte{syscall.AF_INET, 32, 0, 0, 7, 0, 0, 0, 8, 0, syscall.IFA_ADDRESS, 0, 192, 0, 2, 2, 8, 0, syscall.IFA_LOCAL, 0, 192, 0, 2, 1}
+	message := func(kind uint16, data []byte) *syscall.NetlinkMessage {
+		return &syscall.NetlinkMessage{Header: syscall.NlMsghdr{Type: kind}, Data: data}
+	}
+	if _, _, ok := parseAddress(message(syscall.RTM_NEWLINK, peer)); ok {
+		t.Error("a device was taken for an address")
+	}
+	if _, _, ok := parseAddress(message(syscall.RTM_NEWADDR, peer[:7])); ok {
+		t.Error("a message that is too short was taken")
+	}
+	if addr, index, ok := parseAddress(message(syscall.RTM_NEWADDR, peer)); !ok || addr.String() != "192.0.2.1" || index != 7 {
+		t.Errorf("point to point: %v, %d, %t; want our end, 192.0.2.1 on 7", addr, index, ok)
 	}
 }
