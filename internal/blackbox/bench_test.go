@@ -19,7 +19,7 @@ import (
 // prober alone.
 func BenchmarkHTTP(b *testing.B) {
 	for name, start := range map[string]func(http.Handler) *httptest.Server{"plain": httptest.NewServer, "tls": httptest.NewTLSServer} {
-		server := start(http.HandlerFunc(withStatus(http.StatusOK)))
+		server := start(withStatus(http.StatusOK))
 		b.Cleanup(server.Close)
 		m := parseModule(b, blackbox.HTTP, "{tls_config: {insecure_skip_verify: true}}")
 		p := newProber(b, m)

@@ -27,6 +27,8 @@ func classify(err error) (probe.Outcome, probe.Origin) {
 		return connect.Outcome, connect.Origin
 	case errors.As(err, &lookup):
 		return probe.ClassifyLookup(err)
+	case isNoAddress(err):
+		return probe.DNSNotFound, probe.OriginNone
 	case isCertificate(err):
 		return probe.TLSCertificate, probe.OriginTarget
 	case isTLS(err):

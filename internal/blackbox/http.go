@@ -249,6 +249,8 @@ func matchesBody(h *config.HTTPProbe) bool {
 func (w *watch) unanswered(ctx context.Context, f findings) (probe.Outcome, probe.Origin, error) {
 	err := f.log.last()
 	switch {
+	case w.relayErr != nil:
+		err = w.relayErr
 	case w.connectErr != nil: // the prober knows only that its proxy could not
 		err = w.connectErr
 	case w.phase == probe.PhaseTLS && w.tlsErr != nil && ctx.Err() == nil: // net/http takes the type from some
@@ -260,17 +262,15 @@ func (w *watch) unanswered(ctx context.Context, f findings) (probe.Outcome, prob
 	}
 	outcome, origin := classify(err)
 	if outcome == probe.Unknown {
-		outcome, origin = w.byPhase(err)
+		outcome, origin = w.byPhase()
 	}
 	return outcome, origin, err
 }
 
 // byPhase says what an error means whose type tells nothing: net/http has many
 // that it does not export.
-func (w *watch) byPhase(err error) (probe.Outcome, probe.Origin) {
+func (w *watch) byPhase() (probe.Outcome, probe.Origin) {
 	switch {
-	case isNoAddress(err):
-		return probe.DNSNotFound, probe.OriginNone
 	case w.connections == 0: // before there was anything to do with the target
 		return probe.LocalError, probe.OriginLocal
 	case w.phase == probe.PhaseTLS:

@@ -109,6 +109,7 @@ var httpFailures = []failure{
 	{name: "silent", target: listening("", silent), want: "timeout exchange none"},
 	{name: "reset", target: listening("", reset), want: "reset exchange target"},
 	{name: "closed", target: listening("", closing), want: "closed exchange target"},
+	{name: "closed before it is asked", target: listening("", func(*net.TCPConn) {}), want: "closed exchange target"},
 	{name: "drips its header", target: listening("", func(c *net.TCPConn) { request(c); io.WriteString(c, "HTTP/1.1 200 OK\r\nX: "); dripping(c) }), want: "timeout exchange none"},
 	{name: "drips its body", target: listening("", answering(raw("200 OK", "Connection: close"), dripping)), want: "timeout exchange none"},
 	{name: "sends 10 GB", target: listening("", answering(raw("200 OK", "Connection: close"), flooding)), want: "timeout exchange none"},

@@ -3,6 +3,7 @@ package blackbox
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"syscall"
 
@@ -18,17 +19,22 @@ func (p *Prober) probeICMP(ctx context.Context, r probe.Request) probe.Result {
 		failed.Samples = append(failed.Samples, p.atRest(took)...)
 		return *failed
 	}
+	deadline, _ := ctx.Deadline()
+	watch := watchErrors(at.Addr(), deadline)
 	f := p.execute(ctx, at.Addr().String(), &m, r.Log)
 	result := resultOfICMP(ctx, f)
+	if e := watch.stop(); e != nil && result.Outcome == probe.Timeout {
+		result.Outcome, result.Origin = probe.ClassifyICMP(e.kind, e.code, e.offender, at.Addr())
+		result.Offender = e.offender
+		result.Err = fmt.Errorf("icmp type %d code %d from %v", e.kind, e.code, e.offender)
+	}
 	result.Peer = at
 	result.Samples = samplesOf(f.families)
 	setLookup(result.Samples, took)
 	return result
 }
 
-// resultOfICMP says what became of an echo request. An ICMP error that answers
-// it does not reach the socket, which is not connected (raw(7), and ping_err in
-// net/ipv4/ping.c): it looks like silence.
+// resultOfICMP says what became of an echo request, ICMP errors apart.
 func resultOfICMP(ctx context.Context, f findings) probe.Result {
 	err := f.log.last()
 	switch {

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -41,6 +42,13 @@ const (
 	metadata   = "169.254.169.254"
 )
 
+// Addresses behind a router, 198.18.0.2, and what it makes of them.
+const (
+	routerUnreachable = "198.18.1.1"
+	routerProhibited  = "198.18.1.2"
+	routerBlackhole   = "198.18.1.3"
+)
+
 // namespaceFailures by the prober.
 var namespaceFailures = []failure{
 	{name: "http: filtered", target: at(silentHost), want: "timeout connect none"},
@@ -65,11 +73,18 @@ var namespaceFailures = []failure{
 	{name: "dns: no such name", module: ask, target: at("nx.test"), want: "dns_not_found resolve none"},
 
 	{name: "icmp: silent", target: at(silentHost), want: "timeout exchange none"},
-	{name: "icmp: host down on the own segment", target: at(deadHost), timeout: 4 * time.Second, want: "timeout exchange none"},
+	{name: "icmp: host down on the own segment", target: at(deadHost), timeout: 4 * time.Second, want: "unreachable exchange local"},
+	{name: "icmp: out of a router's reach", target: at(routerUnreachable), want: "unreachable exchange network"},
+	{name: "icmp: prohibited by a router", target: at(routerProhibited), want: "prohibited exchange network"},
+	{name: "icmp: swallowed by a router", target: at(routerBlackhole), want: "timeout exchange none"},
+	{name: "icmp: too far away", module: "{ttl: 1}", target: at(routerUnreachable), want: "unreachable exchange network"},
+	{name: "icmp: out of a router's reach, IPv6", target: at("2001:db8:1::1"), want: "unreachable exchange network"},
+	{name: "http: out of a router's reach", target: at(routerUnreachable), want: "unreachable connect network"},
+	{name: "http: prohibited by a router", target: at(routerProhibited), want: "prohibited connect network"},
 	{name: "icmp: prohibited by a route", target: at(prohibited), want: "prohibited exchange local"},
 	{name: "icmp: blackholed by a route", target: at(blackholed), want: "unreachable exchange local"},
 	{name: "icmp: no route", target: at(unrouted), want: "unreachable exchange local"},
-	{name: "icmp: no route, IPv6", target: at("2001:db8::1"), want: "unreachable exchange local"},
+	{name: "icmp: no route, IPv6", target: at("2001:db8:2::1"), want: "unreachable exchange local"},
 	{name: "icmp: too large for the path", module: "{payload_size: 3000, dont_fragment: true}", target: at(silentHost), want: "unreachable exchange local"},
 	{name: "icmp: no such name", target: at("nx.test"), want: "dns_not_found resolve none"},
 	{name: "icmp: name server silent", target: at("silent.test"), want: "dns_timeout resolve none"},
@@ -166,8 +181,106 @@ func furnish(t *testing.T) {
 			t.Fatalf("route to %s: %v", to, err)
 		}
 	}
+	addRouter(t)
 	serveMetadata(t)
 	resolve(t)
+}
+
+// addRouter makes a router, in a namespace that lasts as long as the process.
+func addRouter(t *testing.T) {
+	t.Helper()
+	porttest.AddVeth(t, "down", "198.18.0.1/24")
+	down, err := netlink.LinkByName("down")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := addAddress(down, "2001:db8::1/64"); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error)
+	tids := make(chan int)
+	moved := make(chan struct{})
+	go func() { // its thread is never unlocked, so that nothing else gets there
+		runtime.LockOSThread()
+		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			done <- err
+			return
+		}
+		tids <- unix.Gettid()
+		<-moved
+		done <- furnishRouter()
+		select {}
+	}()
+	select {
+	case err := <-done:
+		t.Fatal(err)
+	case tid := <-tids:
+		peer, err := netlink.LinkByName("down-peer")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := netlink.LinkSetNsPid(peer, tid); err != nil {
+			t.Fatal(err)
+		}
+	}
+	close(moved)
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	for to, via := range map[string]string{"198.18.1.0/24": "198.18.0.2", "2001:db8:1::/64": "2001:db8::2"} {
+		dst, err := netlink.ParseIPNet(to)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := netlink.RouteAdd(&netlink.Route{Dst: dst, Gw: net.ParseIP(via)}); err != nil {
+			t.Fatalf("route to %s: %v", to, err)
+		}
+	}
+}
+
+// addAddress adds an address that is there at once, duplicate or not.
+func addAddress(link netlink.Link, text string) error {
+	addr, err := netlink.ParseAddr(text)
+	if err != nil {
+		return err
+	}
+	addr.Flags = unix.IFA_F_NODAD
+	return netlink.AddrAdd(link, addr)
+}
+
+// furnishRouter does so on the thread that is in the router's namespace.
+func furnishRouter() error {
+	link, err := netlink.LinkByName("down-peer")
+	if err != nil {
+		return err
+	}
+	// Errors to one host are a second apart by default.
+	for name, value := range map[string]string{"ipv4/ip_forward": "1", "ipv6/conf/all/forwarding": "1", "ipv4/icmp_ratelimit": "0", "ipv6/icmp/ratelimit": "0"} {
+		if err := os.WriteFile("/proc/thread-self/root/proc/sys/net/"+name, []byte(value), 0); err != nil {
+			return err
+		}
+	}
+	for _, text := range []string{"198.18.0.2/24", "2001:db8::2/64"} {
+		if err := addAddress(link, text); err != nil {
+			return err
+		}
+	}
+	if err := netlink.LinkSetUp(link); err != nil {
+		return err
+	}
+	for to, kind := range map[string]int{
+		routerUnreachable + "/32": unix.RTN_UNREACHABLE, routerProhibited + "/32": unix.RTN_PROHIBIT,
+		routerBlackhole + "/32": unix.RTN_BLACKHOLE, "2001:db8:1::1/128": unix.RTN_UNREACHABLE,
+	} {
+		dst, err := netlink.ParseIPNet(to)
+		if err != nil {
+			return err
+		}
+		if err := netlink.RouteAdd(&netlink.Route{Dst: dst, Type: kind}); err != nil {
+			return fmt.Errorf("route to %s: %w", to, err)
+		}
+	}
+	return nil
 }
 
 func serveMetadata(t *testing.T) {

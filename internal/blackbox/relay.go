@@ -67,10 +67,23 @@ func (r *relay) accept(ctx, life context.Context) {
 	for range 2 * maxConnections { // strangers may come in too
 		c, err := r.listener.Accept()
 		if err != nil {
+			r.fail(err)
 			return
 		}
 		r.serving.Go(func() { r.serve(ctx, life, c.(*net.TCPConn)) })
 	}
+}
+
+// fail notes that the relay cannot go on, as without descriptors, and ends what
+// waits for it.
+func (r *relay) fail(err error) {
+	if errors.Is(err, net.ErrClosed) {
+		return
+	}
+	_ = r.listener.Close()
+	r.watch.mu.Lock()
+	defer r.watch.mu.Unlock()
+	r.watch.relayErr = err
 }
 
 // serve makes the connection that one of net/http's asks for, while ctx lasts,
@@ -94,23 +107,26 @@ func (r *relay) serve(ctx, life context.Context, near *net.TCPConn) {
 	if _, err := near.Write(reply(socksGranted)); err != nil {
 		return
 	}
-	join(near, far)
+	r.watch.received(join(near, far))
 }
 
-// join passes bytes both ways. A reset of the target resets the near end too.
-func join(near, far *net.TCPConn) {
+// join passes bytes both ways, and returns how many the target sent. A reset of
+// the target resets the near end too.
+func join(near, far *net.TCPConn) int64 {
 	var up sync.WaitGroup
 	up.Go(func() {
 		_, _ = io.Copy(far, near)
 		_ = far.CloseWrite()
 	})
-	if _, err := io.Copy(near, far); errors.Is(err, syscall.ECONNRESET) {
+	n, err := io.Copy(near, far)
+	if errors.Is(err, syscall.ECONNRESET) {
 		_ = near.SetLinger(0)
 		_ = near.Close()
 	} else {
 		_ = near.CloseWrite()
 	}
 	up.Wait()
+	return n
 }
 
 // connect connects to an address or a name, to what is allowed only, and tells

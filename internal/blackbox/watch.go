@@ -34,7 +34,9 @@ type watch struct {
 	connections int // asked for
 	phase       probe.Phase
 	peer        netip.AddrPort
-	answered    bool // a byte of an answer came on the current connection
+	isTLS       bool  // the current connection
+	answered    bool  // a byte of an answer came on it
+	relayErr    error // why the relay is no more
 	connectErr  error
 	connectTime time.Duration // what the relay took to make the current connection
 	hiddenTime  time.Duration // what of it the prober does not see
@@ -52,6 +54,7 @@ func (w *watch) trace() *httptrace.ClientTrace {
 			w.enter(probe.PhaseTLS)
 			w.mu.Lock()
 			defer w.mu.Unlock()
+			w.isTLS = true
 			w.hiddenTime += w.connectTime
 		},
 		TLSHandshakeDone: func(_ tls.ConnectionState, err error) {
@@ -74,6 +77,14 @@ func (w *watch) enter(phase probe.Phase) {
 	w.phase = phase
 }
 
+// received takes how many bytes a target sent. Under TLS they need not be an
+// answer. net/http does not tell of one that comes before it has asked.
+func (w *watch) received(n int64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.answered = w.answered || n > 0 && !w.isTLS
+}
+
 // connecting is called by the goroutine that is about to want a connection. It
 // panics with a veto to keep it from that.
 func (w *watch) connecting(hostPort string) {
@@ -83,7 +94,7 @@ func (w *watch) connecting(hostPort string) {
 		w.tooMany = true
 		panic(veto{})
 	}
-	w.phase, w.answered = probe.PhaseConnect, false
+	w.phase, w.answered, w.isTLS = probe.PhaseConnect, false, false
 	w.connectErr, w.connectTime, w.tlsErr = nil, 0, nil
 	if w.allow == nil {
 		return

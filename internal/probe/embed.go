@@ -56,3 +56,14 @@ func Classify(err error) (Outcome, Origin) {
 	}
 	return outcome, origin
 }
+
+// ClassifyICMP says what an ICMP error means that came for a packet to a target.
+// Type and code are those of ICMPv6 where the target is of version 6.
+func ClassifyICMP(kind, code uint8, offender, target netip.Addr) (Outcome, Origin) {
+	e := evidence{
+		icmp:   icmpError{offender: offender, v6: target.Is6(), kind: kind, code: code},
+		target: target,
+		own:    isOwn(offender),
+	}
+	return e.icmp.outcome(), e.origin()
+}
