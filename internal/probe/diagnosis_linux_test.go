@@ -4,6 +4,7 @@ import (
 	"net"
 	"net/netip"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -158,9 +159,15 @@ func hears() TCP {
 // shakesHands makes a TLS handshake.
 func shakesHands() TCP { return TCP{Conversation: Conversation{TLS: true}} }
 
+// soon is less than the second that a lost SYN takes.
+const soon = 900 * time.Millisecond
+
 // rows is the table "TCP connect" of docs/diagnosis.md, from top to bottom.
 func rows() []row {
-	const soon = 900 * time.Millisecond // a lost SYN would take a second
+	return slices.Concat(openRows(), closedRows(), rejectedRows(), prohibitedRows(), unreachableRows(), silentRows(), localRows(), connectedRows())
+}
+
+func openRows() []row {
 	return []row{
 		{name: "listener that accepts", cause: serving(hold), outcome: Open, rtt: true, atMost: soon},
 		{name: "listener that does not accept", cause: listening, outcome: Open, rtt: true, atMost: soon},
@@ -171,7 +178,11 @@ func rows() []row {
 			},
 			outcome: Open, rtt: true, retransmits: 1, atLeast: 900 * time.Millisecond, atMost: 2 * time.Second,
 		},
+	}
+}
 
+func closedRows() []row {
+	return []row{
 		{name: "port closed", cause: nothing, outcome: Refused, origin: OriginTarget, atMost: soon},
 		{
 			name: "listener on loopback only", cause: in(server, func(t *testing.T, _ bool) {
@@ -188,7 +199,11 @@ func rows() []row {
 			name: "router rejects with RST", cause: filtered(router, "forward", toServer+"reject with tcp reset"),
 			outcome: Refused, origin: OriginTarget, atMost: soon,
 		},
+	}
+}
 
+func rejectedRows() []row {
+	return []row{
 		{
 			name: "server rejects", cause: filtered(server, "input", toServer+"reject with icmpx port-unreachable"),
 			outcome: Refused, origin: OriginTargetFirewall, offender: offender{porttest.ServerIP4, porttest.ServerIP6}, atMost: soon,
@@ -201,7 +216,11 @@ func rows() []row {
 			name: "client rejects", cause: filtered(client, "output", toServer+"reject with icmpx port-unreachable"),
 			outcome: Refused, origin: OriginLocal, offender: offender{porttest.ClientIP4, porttest.ClientIP6}, atMost: soon,
 		},
+	}
+}
 
+func prohibitedRows() []row {
+	return []row{
 		{
 			name: "server prohibits", cause: filtered(server, "input", toServer+"reject with icmpx admin-prohibited"),
 			outcome: Prohibited, origin: OriginTargetFirewall, offender: offender{porttest.ServerIP4, porttest.ServerIP6}, atMost: soon,
@@ -230,7 +249,11 @@ func rows() []row {
 			name: "source address against the policy", cause: filtered(router, "forward", toServer+"reject with icmpv6 policy-fail"), only6: true,
 			outcome: Prohibited, origin: OriginNetwork, offender: offender{ip6: porttest.RouterClientIP6}, atMost: soon,
 		},
+	}
+}
 
+func unreachableRows() []row {
+	return []row{
 		{
 			name: "router has no route", cause: nothing, to4: away4, to6: away6,
 			outcome: Unreachable, origin: OriginNetwork, offender: offender{porttest.RouterClientIP4, porttest.RouterClientIP6}, atMost: soon,
@@ -262,7 +285,11 @@ func rows() []row {
 			name: "DNAT to a host that is down", cause: in(router, func(t *testing.T, _ bool) { impatient(t); porttest.NFT(t, toAbsent) }),
 			outcome: Unreachable, origin: OriginNetwork, offender: offender{porttest.ServerIP4, porttest.ServerIP6}, atMost: time.Second,
 		},
+	}
+}
 
+func silentRows() []row {
+	return []row{
 		{name: "server drops", cause: filtered(server, "input", toServer+"drop"), timeout: short, outcome: Timeout},
 		{name: "router drops", cause: filtered(router, "forward", toServer+"drop"), timeout: short, outcome: Timeout},
 		{name: "router drops the answer", cause: filtered(router, "forward", "tcp sport 80 drop"), timeout: short, outcome: Timeout},
@@ -277,7 +304,11 @@ func rows() []row {
 			},
 			outcome: Timeout, retransmits: 1, atMost: DefaultTimeout - time.Second,
 		},
+	}
+}
 
+func localRows() []row {
+	return []row{
 		{name: "client's route is a blackhole", cause: deadEnd(client, unix.RTN_BLACKHOLE), outcome: Unreachable, origin: OriginLocal, atMost: soon},
 		{name: "client's route is unreachable", cause: deadEnd(client, unix.RTN_UNREACHABLE), outcome: Unreachable, origin: OriginLocal, atMost: soon},
 		{
@@ -289,7 +320,11 @@ func rows() []row {
 		},
 		{name: "client's route prohibits", cause: deadEnd(client, unix.RTN_PROHIBIT), outcome: Prohibited, origin: OriginLocal, atMost: soon},
 		{name: "no port left", cause: usedUpPorts, outcome: LocalError, origin: OriginLocal, atMost: soon},
+	}
+}
 
+func connectedRows() []row {
+	return []row{
 		{
 			name: "RST behind the handshake", cause: serving(reset), prober: hears(),
 			outcome: Reset, origin: OriginTarget, phase: PhaseExchange, orConnect: true, rtt: true, atMost: soon,

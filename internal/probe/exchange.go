@@ -51,7 +51,7 @@ type Step struct {
 const (
 	readBuffer   = 2 << 10
 	maxLine      = 64 << 10 // as blackbox_exporter has it: bufio.MaxScanTokenSize
-	maxExchanged = 16 << 20
+	maxExchanged = 1 << 20  // a tenth of a second of matching, if its lines are short
 )
 
 // errTooLong says that a target sends without end.

@@ -1,11 +1,7 @@
 package probe
 
 import (
-	"crypto/ed25519"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"math/big"
 	"net"
 	"os"
 	"os/exec"
@@ -28,10 +24,12 @@ type realServer struct {
 	config  string // of the file DIR/config
 	args    string
 	env     string
+	prepare string // a command to run first
 }
 
 // realServers are Debian packages: unbound, memcached, chrony, snmpd,
-// libcoap3-bin, coturn, kamailio, strongswan-charon.
+// libcoap3-bin, coturn, kamailio, strongswan-charon; samba, samba-dsdb-modules,
+// samba-ad-provision and python3-samba.
 func realServers() []realServer {
 	return []realServer{
 		{
@@ -51,6 +49,13 @@ func realServers() []realServer {
 			payload: "sip", program: "kamailio", port: "5060", args: "-f DIR/config -DD -E -w DIR -Y DIR -P DIR/pid -m 16 -M 4",
 			config: "log_stderror=yes\nfork=no\nchildren=1\nlisten=udp:127.0.0.1:5060\nloadmodule \"sl.so\"\n" +
 				"request_route {\n sl_send_reply(\"200\", \"OK\");\n}\n",
+		},
+		{
+			payload: "cldap", program: "samba", port: "389",
+			prepare: "samba-tool domain provision --server-role=dc --dns-backend=NONE --realm=EXAMPLE.TEST --domain=EXAMPLE" +
+				" --adminpass=Passw0rd!x --host-name=dc --host-ip=127.0.0.1 --targetdir=DIR",
+			args: "-i -M single -s DIR/etc/smb.conf --debug-stdout --option=serverservices=cldap --option=interfaces=lo" +
+				" --option=bindinterfacesonly=yes --option=ncalrpcdir=DIR/ncalrpc --option=piddirectory=DIR",
 		},
 		{payload: "ike", program: "/usr/lib/ipsec/charon", port: "500", env: "STRONGSWAN_CONF=DIR/config", config: charonConfig},
 		{payload: "ike", program: "/usr/lib/ipsec/charon", port: "4500", env: "STRONGSWAN_CONF=DIR/config", config: charonConfig},
@@ -112,6 +117,12 @@ func (s realServer) start(t *testing.T) string {
 		t.Fatal(err)
 	}
 	defer output.Close()
+	if words := strings.Fields(in.Replace(s.prepare)); len(words) > 0 {
+		prepare := exec.CommandContext(t.Context(), words[0], words[1:]...)
+		if out, err := prepare.CombinedOutput(); err != nil {
+			t.Skipf("SKIP-%s: %v\n%s", strings.ToUpper(s.program), err, out)
+		}
+	}
 	cmd := exec.CommandContext(t.Context(), path, strings.Fields(in.Replace(s.args))...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, output, output
 	if s.env != "" {
@@ -190,18 +201,4 @@ func TestQUICPayloadAgainstLibrary(t *testing.T) {
 	if result := askWith(t, "coap", listener.Addr().String()); result.Outcome != NoReply {
 		t.Errorf("coap: %s: %v", result.Outcome, result.Err)
 	}
-}
-
-func throwAwayCertificate(t *testing.T) tls.Certificate {
-	t.Helper()
-	public, private, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), DNSNames: []string{"localhost"}}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, public, private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: private}
 }

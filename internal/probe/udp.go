@@ -13,7 +13,7 @@ import (
 )
 
 // maxReply is how much of a reply is looked at, in bytes.
-const maxReply = 4096
+const maxReply = 2048
 
 // UDP asks a port with a datagram, which is sent again after one second and
 // after three. A reply is Open, and Mismatch when it is none to the payload or

@@ -233,3 +233,15 @@ func valueOf(r Result, m *Metric, labels ...string) (float64, bool) {
 	}
 	return 0, false
 }
+
+// BenchmarkUDP asks a server on loopback that answers at once.
+func BenchmarkUDP(b *testing.B) {
+	server := answer(b, "127.0.0.1", always("x"))
+	m := Module{Prober: &UDP{}, Timeout: time.Second}
+	b.ReportAllocs()
+	for b.Loop() {
+		if result := m.Probe(b.Context(), Request{Address: server}); result.Outcome != Open {
+			b.Fatal(result.Outcome, result.Err)
+		}
+	}
+}

@@ -1,0 +1,38 @@
+package probe
+
+import (
+	"testing"
+	"time"
+)
+
+// TestMetrics holds the list to what a probe with everything emits.
+func TestMetrics(t *testing.T) {
+	known := map[string]*Metric{}
+	for _, m := range Metrics() {
+		if m.Help == "" || known[m.Name] != nil {
+			t.Errorf("%s has no help or is there twice", m.Name)
+		}
+		known[m.Name] = m
+	}
+	ca := newAuthority(t)
+	config := serverConfig(ca.issue(t, "name.example", time.Now().Add(time.Hour)))
+	address := startServer(t, "tcp", "127.0.0.1:0", underTLS(config, says("220 here\n")))
+	step := expect("^220 (.*)")
+	step.Labels = []Label{{"said", "$1"}}
+	p := &TCP{AllIPs: true, Conversation: Conversation{TLS: true, TLSConfig: ca.trusting(), Exchange: []Step{step}}}
+	got := p.Probe(t.Context(), Request{Address: address})
+	if got.Outcome != Open {
+		t.Fatalf("%s: %v", got.Outcome, got.Err)
+	}
+	for _, s := range got.Samples {
+		m := known[s.Metric.Name]
+		switch {
+		case m == nil:
+			t.Errorf("%s is not listed", s.Metric.Name)
+		case m != s.Metric && m != expectInfo || m.Help != s.Metric.Help:
+			t.Errorf("%s is another metric than the listed one", s.Metric.Name)
+		case len(s.Labels) != len(s.Metric.Labels):
+			t.Errorf("%s has %d values for the labels %v", m.Name, len(s.Labels), s.Metric.Labels)
+		}
+	}
+}
