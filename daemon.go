@@ -21,6 +21,7 @@ import (
 	"github.com/port-exporter/port_exporter/collector"
 	"github.com/port-exporter/port_exporter/config"
 	"github.com/port-exporter/port_exporter/internal/names"
+	"github.com/port-exporter/port_exporter/internal/probe"
 	"github.com/port-exporter/port_exporter/internal/system"
 	"github.com/port-exporter/port_exporter/internal/web"
 )
@@ -32,6 +33,7 @@ type daemon struct {
 	system *system.System
 	memory *collector.Memory
 	names  *names.Book // of watched destinations
+	runner *probe.Runner
 	logger *slog.Logger
 
 	reloading sync.Mutex
@@ -43,10 +45,12 @@ type daemon struct {
 // state is built from the configuration file, whole, and never changed.
 type state struct {
 	config   *config.Config
+	plan     *probe.Plan
 	exporter *collector.Exporter
 }
 
-// newDaemon returns a daemon with its configuration loaded.
+// newDaemon returns a daemon with its configuration loaded. Its runner is to be
+// stopped.
 func newDaemon(ctx context.Context, f *flags) (*daemon, error) {
 	d := &daemon{
 		flags:  f,
@@ -66,6 +70,8 @@ func newDaemon(ctx context.Context, f *flags) (*daemon, error) {
 	if d.system, err = system.Open(ctx, f.source, f.procfs); err != nil {
 		return nil, fmt.Errorf("%w\nhint: --source=auto takes the best that there is; in a container mount /proc, and let seccomp pass AF_NETLINK", err)
 	}
+	// Scrapes that run when ctx ends are let finish.
+	d.runner = probe.NewRunner(context.WithoutCancel(ctx), mostProbes(d.system.Descriptors()))
 	if why := d.system.Fallback; why != nil {
 		d.logger.Warn("sock_diag is not available, reading /proc/net: slower, and without accept queue limits and drops", "err", why)
 	}
@@ -91,7 +97,8 @@ func (d *daemon) build() (*state, error) {
 	if !slices.Contains(disabled, "ephemeral") { // else no name is looked up
 		watch = watched(c.Destinations, d.names)
 	}
-	return &state{config: c, exporter: collector.New(collector.Options{
+	plan := newPlan(c)
+	return &state{config: c, plan: plan, exporter: collector.New(collector.Options{
 		Source:         d.system.Source,
 		SourceName:     d.system.Name,
 		Protocols:      d.system.Protocols,
@@ -101,6 +108,8 @@ func (d *daemon) build() (*state, error) {
 		KernelStats:    d.system.KernelStats,
 		Watched:        watch,
 		Policy:         c.Policy,
+		Probes:         d.results(plan),
+		Addresses:      d.system.Addresses,
 		Limits: collector.Limits{
 			Listeners:           c.Limits.Listeners,
 			OutboundPorts:       c.Limits.OutboundPorts,
@@ -128,6 +137,7 @@ func (d *daemon) load() error {
 	for _, warning := range s.config.Warnings {
 		d.logger.Warn("configuration", "warning", warning)
 	}
+	d.use(s.plan)
 	d.current.Store(s)
 	d.names.Keep(s.config.Destinations.Hosts())
 	d.success.Set(1)
@@ -174,6 +184,7 @@ func (d *daemon) handler() (http.Handler, error) {
 		Version:       version.Info(),
 		Logger:        d.logger,
 	}
+	d.serveProbes(&o)
 	if d.flags.lifecycle {
 		o.Reload = d.reload
 	}
@@ -183,7 +194,7 @@ func (d *daemon) handler() (http.Handler, error) {
 // selfMetrics returns the metrics about the process.
 func (d *daemon) selfMetrics() prometheus.Gatherer {
 	r := prometheus.NewRegistry()
-	r.MustRegister(versioncollector.NewCollector("port_exporter"), d.success, d.loadedAt)
+	r.MustRegister(versioncollector.NewCollector("port_exporter"), d.success, d.loadedAt, newActivity(d.runner))
 	if !d.flags.noSelfMetrics {
 		r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	}

@@ -31,14 +31,18 @@ const (
 	commandServe     = "serve"
 	commandListeners = "listeners"
 	commandBaseline  = "baseline"
+	commandCheck     = "check"
 )
 
 // flags are the command line.
 type flags struct {
 	command       string
-	output        string // of listeners
-	unexpected    bool   // of listeners
-	merge         string // of baseline
+	output        string        // of listeners
+	unexpected    bool          // of listeners
+	merge         string        // of baseline
+	target        string        // of check
+	module        string        // of check
+	timeout       time.Duration // of check
 	configFile    string
 	configCheck   bool
 	web           *toolkit.FlagConfig
@@ -88,6 +92,10 @@ func parse(args []string, stdout, stderr io.Writer) (*flags, error) {
 	listeners.Flag("unexpected", "List only what the policy does not expect.").BoolVar(&f.unexpected)
 	baseline := app.Command(commandBaseline, "Write a policy that expects what listens here now, for review.")
 	baseline.Flag("merge", "Write this configuration file, with rules added for what its policy does not expect.").StringVar(&f.merge)
+	check := app.Command(commandCheck, "Reach a target once and say what came of it, and who said so. Exit with 0 when it is as the module expects, 1 when not, 2 when it could not be tried.")
+	check.Arg("target", "What to reach: host:port, or what else the module takes.").Required().StringVar(&f.target)
+	check.Flag("module", "Module of the configuration. The default connects over TCP and sends nothing.").Default(cli.ConnectModule).StringVar(&f.module)
+	check.Flag("timeout", "How long it may take; 0 for the module's own.").Default("0s").DurationVar(&f.timeout)
 
 	var err error
 	f.command, err = app.Parse(args)
@@ -114,6 +122,9 @@ func (f *flags) check() error {
 	}
 	if f.maxRequests < 0 || f.gomaxprocs < 0 {
 		return fmt.Errorf("--web.max-requests=%d and --runtime.gomaxprocs=%d: neither may be negative", f.maxRequests, f.gomaxprocs)
+	}
+	if f.timeout < 0 {
+		return fmt.Errorf("--timeout=%v: it must not be negative", f.timeout)
 	}
 	if f.timeoutOffset < 0 {
 		return fmt.Errorf("--timeout-offset=%v: it must not be negative", f.timeoutOffset)

@@ -51,7 +51,10 @@ func report(stderr io.Writer, err error) int {
 // run is the program: it serves until ctx ends.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	f, err := parse(args, stdout, stderr)
-	if err != nil && (slices.Contains(args, commandListeners) || slices.Contains(args, commandBaseline)) {
+	isCommand := func(arg string) bool {
+		return slices.Contains([]string{commandListeners, commandBaseline, commandCheck}, arg)
+	}
+	if err != nil && slices.ContainsFunc(args, isCommand) {
 		return cli.Failure(err) // not the status of a finding
 	}
 	if f == nil || err != nil {
@@ -77,6 +80,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
+	defer d.runner.Stop()
 	collectLessOften(d.system.Name)
 	handler, err := d.handler()
 	if err != nil {
@@ -112,10 +116,14 @@ func (f *flags) look(ctx context.Context, stdout, stderr io.Writer) error {
 		return cli.Failure(err)
 	}
 	host := &cli.Host{System: s, Config: c, Stdout: stdout, Stderr: stderr}
-	if f.command == commandBaseline {
+	switch f.command {
+	case commandBaseline:
 		return cli.Baseline(ctx, host, f.merge)
+	case commandCheck:
+		return cli.Check(ctx, host, f.target, f.module, f.timeout)
+	default:
+		return cli.Listeners(ctx, host, f.output, f.unexpected)
 	}
-	return cli.Listeners(ctx, host, f.output, f.unexpected)
 }
 
 // windowsAddressInUse is WSAEADDRINUSE, which Windows has for EADDRINUSE.

@@ -20,13 +20,21 @@ func metricsDocument() string {
 	b.WriteString("# Metrics\n\n<!-- Generated from the families in collector/ by `make generate`; do not edit. -->\n\n" +
 		"Every socket metric has a `netns` label: empty is the network namespace that the exporter runs in.\n\n")
 	for _, c := range everyCollector() {
-		fmt.Fprintf(&b, "## Collector `%s`\n\n", c.Name())
+		fmt.Fprintf(&b, "## Collector `%s`\n\n%s", c.Name(), introductions[c.Name()])
 		writeFamilies(&b, c.Families())
 	}
 	b.WriteString("## About the exporter\n\n")
 	writeFamilies(&b, selfFamilies())
 	b.WriteString(otherFamilies)
 	return b.String()
+}
+
+// introductions say what holds for all families of a collector.
+var introductions = map[string]string{
+	"probes": "On `/metrics` each series has the labels `module`, `target` and `target_name` and the target's own beside those below; " +
+		"on `/probe` it has those below only, and neither `probe_age_seconds` nor `probe_results_total` is there. " +
+		"The probers `http`, `dns` and `icmp` are those of blackbox_exporter and tell its metrics besides: " +
+		"`probe_http_status_code`, `probe_dns_answer_rrs`, `probe_icmp_duration_seconds` and so on.\n\n",
 }
 
 func writeFamilies(b *strings.Builder, families []*Family) {
@@ -43,6 +51,8 @@ const otherFamilies = "## About the process\n\n" +
 	"| `port_exporter_build_info` | gauge | version, revision, branch, goversion, goos, goarch, tags | 1 for the build that runs. |\n" +
 	"| `port_config_last_reload_successful` | gauge |  | Whether the last load of the configuration succeeded (1) or the one before is still in force (0). |\n" +
 	"| `port_config_last_reload_success_timestamp_seconds` | gauge |  | When the configuration in force was loaded, in seconds since the epoch. |\n" +
+	"| `port_exporter_probes_total` | counter | prober, reason | Probes by kind of prober and by what became of them, on request and scheduled; reasons that came. |\n" +
+	"| `port_exporter_probes_in_flight` | gauge |  | Probes that are in flight. |\n" +
 	"\nThe Go runtime (`go_*`) and process (`process_*`) metrics of client_golang are there unless " +
 	"`--web.disable-exporter-metrics` is given.\n"
 

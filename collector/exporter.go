@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -18,6 +19,7 @@ import (
 	"github.com/port-exporter/port_exporter/internal/kernel"
 	"github.com/port-exporter/port_exporter/internal/owner"
 	"github.com/port-exporter/port_exporter/internal/policy"
+	"github.com/port-exporter/port_exporter/internal/probe"
 	"github.com/port-exporter/port_exporter/internal/socket"
 )
 
@@ -50,8 +52,12 @@ type Options struct {
 	Watched func() Watched
 	// Policy are the rules that listeners are held to; nil is no policy.
 	Policy []policy.Rule
-	Limits Limits
-	Memory *Memory
+	// Probes probes the configured targets; nil is no targets.
+	Probes ProbeResults
+	// Addresses reads the addresses of this host, each with its device.
+	Addresses func() (map[netip.Addr]string, error)
+	Limits    Limits
+	Memory    *Memory
 	// Disabled names collectors that do not run.
 	Disabled []string
 	Logger   *slog.Logger
@@ -116,12 +122,19 @@ func collectors(o Options) []Collector {
 	if o.Policy != nil {
 		all = append(all, findings{rules: o.Policy})
 	}
+	if o.Probes != nil {
+		all = append(all, probes{results: o.Probes, addresses: o.Addresses, memory: o.Memory})
+	}
 	return all
 }
 
 // everyCollector is each collector there is.
 func everyCollector() []Collector {
-	return collectors(Options{Policy: []policy.Rule{}, KernelStats: func() (*kernel.Stats, error) { return &kernel.Stats{}, nil }})
+	return collectors(Options{
+		Policy:      []policy.Rule{},
+		KernelStats: func() (*kernel.Stats, error) { return &kernel.Stats{}, nil },
+		Probes:      func(context.Context) ([]probe.Report, error) { return nil, nil },
+	})
 }
 
 // Names returns the name of every collector there is.
@@ -184,6 +197,9 @@ func (f Filter) wants(c Collector) bool {
 		return false
 	}
 	asked := func(family *Family) bool { return slices.Contains(f.Families, family.Name) }
+	if open, ok := c.(interface{ tells(name string) bool }); ok && slices.ContainsFunc(f.Families, open.tells) {
+		return true
+	}
 	return len(f.Families) == 0 || slices.ContainsFunc(c.Families(), asked) ||
 		slices.ContainsFunc(selfFamilies(), asked) // what is told of each collector takes running it
 }

@@ -214,6 +214,10 @@ var stories = map[string]porttest.Sockets{
 	"hostile_interface_name": {
 		made(socket.TCP, socket.Listen, "0.0.0.0:80", "", device("a\"b\\c\nd\xff")),
 	},
+	"probes": {
+		made(socket.TCP, socket.Listen, "127.0.0.1:80", "", backlog(6, 5, 1)),
+		made(socket.TCP, socket.Listen, "0.0.0.0:443", ""),
+	},
 }
 
 // clients are connections from one address to one remote end, some of them in
@@ -278,6 +282,9 @@ func TestStories(t *testing.T) {
 			if name == "policy" {
 				o.Owners, o.Policy = storyOwners, storyPolicy
 			}
+			if name == "probes" {
+				o.Probes, o.Addresses = storyProbes, storyAddresses
+			}
 			porttest.Golden(t, "testdata/"+name+".prom", exposition(t, t.Context(), o, Filter{}))
 		})
 	}
@@ -285,7 +292,9 @@ func TestStories(t *testing.T) {
 
 func TestPromlint(t *testing.T) {
 	for name, story := range stories {
-		problems, err := testutil.GatherAndLint(checked(t, t.Context(), options(story), Filter{}))
+		o := options(story)
+		o.Probes, o.Addresses = storyProbes, storyAddresses
+		problems, err := testutil.GatherAndLint(checked(t, t.Context(), o, Filter{}))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -80,6 +80,34 @@ func (o *Output) set(f *Family, values ...string) labelSet {
 	return refs
 }
 
+// join returns the labels of two sets as one. Of a name that both have, the value
+// of the first stands. No label is made anew.
+func (o *Output) join(a, b labelSet) labelSet {
+	if len(a) == 0 {
+		return b
+	}
+	joined := o.refs.take(len(a) + len(b))[:0]
+	for len(a) > 0 && len(b) > 0 {
+		switch c := cmp.Compare(a[0].GetName(), b[0].GetName()); {
+		case c < 0:
+			joined, a = append(joined, a[0]), a[1:]
+		case c > 0:
+			joined, b = append(joined, b[0]), b[1:]
+		default:
+			b = b[1:]
+		}
+	}
+	return append(append(joined, a...), b...)
+}
+
+// pair returns a label of its own.
+func (o *Output) pair(name, value string) *dto.LabelPair {
+	pair, text := &o.pairs.take(1)[0], o.texts.take(2)
+	text[0], text[1] = name, validUTF8(value)
+	pair.Name, pair.Value = &text[0], &text[1]
+	return pair
+}
+
 func (o *Output) family(f *Family) *dto.MetricFamily {
 	if o.families == nil {
 		o.families = map[*Family]*dto.MetricFamily{}

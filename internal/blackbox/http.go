@@ -40,6 +40,10 @@ func (p *Prober) CheckHostname(hostname string) error {
 	return nil
 }
 
+// Proxied reports whether a proxy of the module connects for the prober, and
+// resolves the names.
+func (p *Prober) Proxied() bool { return p.module.Prober == HTTP && usesProxy(&p.module.HTTP) }
+
 func (p *Prober) probeHTTP(ctx context.Context, r probe.Request) probe.Result {
 	m := p.module
 	if err := p.CheckHostname(r.Hostname); err != nil {

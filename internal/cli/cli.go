@@ -1,5 +1,5 @@
-// Package cli holds the commands that look once and end: listeners and
-// baseline.
+// Package cli holds the commands that look once and end: listeners, baseline and
+// check.
 package cli
 
 import (

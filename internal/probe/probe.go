@@ -93,13 +93,17 @@ func (m *Module) Success(r Result) (success, known bool) {
 	return r.Outcome == m.Expect, true
 }
 
+// limit returns how long a probe may take.
+func (m *Module) limit() time.Duration {
+	if m.Timeout <= 0 {
+		return DefaultTimeout
+	}
+	return m.Timeout
+}
+
 // Probe runs the prober, for the module's timeout at most.
 func (m *Module) Probe(ctx context.Context, r Request) Result {
-	timeout := m.Timeout
-	if timeout <= 0 {
-		timeout = DefaultTimeout
-	}
-	ctx, cancel := context.WithTimeout(ctx, timeout)
+	ctx, cancel := context.WithTimeout(ctx, m.limit())
 	defer cancel()
 	start := time.Now()
 	result := m.Prober.Probe(ctx, r)

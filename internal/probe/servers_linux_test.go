@@ -129,9 +129,9 @@ func TestServersInNamespace(t *testing.T) {
 	startPostgres(t, func(dir string) string { return writePEM(t, dir, "pem", ca.issue(t, "name.example", soon)) })
 
 	for _, address := range []string{"127.0.0.1:8443", "127.0.0.1:8444", "127.0.0.1:8445", "127.0.0.1:8446", "127.0.0.1:6379", "127.0.0.1:5432"} {
-		awaitOpen(t, &TCP{}, address)
+		awaitReached(t, &TCP{}, address)
 	}
-	awaitOpen(t, &Unix{}, redis)
+	awaitReached(t, &Unix{}, redis)
 
 	var (
 		none     = Conversation{}
@@ -185,7 +185,7 @@ func TestServersInNamespace(t *testing.T) {
 }
 
 // awaitOpen probes until a server is there.
-func awaitOpen(t *testing.T, p Prober, address string) {
+func awaitReached(t *testing.T, p Prober, address string) {
 	t.Helper()
 	var got Result
 	for range 1000 {

@@ -5,6 +5,7 @@ package system
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"time"
 
 	"github.com/port-exporter/port_exporter/internal/kernel"
@@ -44,6 +45,13 @@ type System struct {
 	// EphemeralPorts reads the ports that clients get. Beside an error it returns
 	// what it could read of them, else the system's default.
 	EphemeralPorts func() (socket.EphemeralPorts, error)
+	// Addresses reads the addresses of this host, each with the name of the
+	// device that has it; empty where that cannot be told.
+	Addresses func() (map[netip.Addr]string, error)
+	// Descriptors is how many file descriptors this process may have open; zero
+	// where that is not bounded or cannot be told. Go raises the soft limit to
+	// the hard one as it starts (os/rlimit.go).
+	Descriptors func() uint64
 }
 
 // Open returns this host, read through the named source, with procfs at the
@@ -57,5 +65,13 @@ func Open(ctx context.Context, source, procfs string) (*System, error) {
 		return nil, fmt.Errorf("source %s: %w", source, err)
 	}
 	s.Owners = owner.New(owner.NewHost(procfs))
+	s.Addresses, s.Descriptors = addresses, descriptors
 	return s, nil
+}
+
+// Listening returns the listeners of this host as they are now, without telling
+// passing UDP sockets from those that stay.
+func (s *System) Listening(ctx context.Context) (*socket.Table, error) {
+	ports, _ := s.EphemeralPorts() // beside an error it is the default
+	return socket.ReadListening(s.Source.Sockets(ctx, socket.Listening), socket.Host{Ephemeral: ports})
 }

@@ -32,6 +32,12 @@ type Options struct {
 	// TimeoutOffset is what a scrape ends earlier than Prometheus would.
 	TimeoutOffset time.Duration
 
+	// Probe serves probes on request, ProbeTargets the targets for service
+	// discovery, and ProbeLog what is remembered of one probe.
+	Probe, ProbeTargets, ProbeLog http.Handler
+	// RecentProbes returns a table of recent probes, in HTML, for the status page.
+	RecentProbes func() string
+
 	// Config returns the text of the configuration in force.
 	Config func() ([]byte, error)
 	// Reload loads the configuration again; nil where that is not enabled.
@@ -46,14 +52,16 @@ type Options struct {
 
 // NewHandler returns the handler of every endpoint.
 func NewHandler(o Options) (http.Handler, error) {
-	landing, err := landingPage(o)
-	if err != nil {
+	if _, err := landingPage(o); err != nil {
 		return nil, err
 	}
 	prefix := strings.TrimSuffix(o.RoutePrefix, "/")
 	mux := http.NewServeMux()
-	mux.Handle("GET "+prefix+"/{$}", landing)
+	mux.HandleFunc("GET "+prefix+"/{$}", o.serveLanding)
 	mux.Handle("GET "+prefix+o.MetricsPath, newMetrics(o))
+	mux.Handle("GET "+prefix+"/probe", o.Probe)
+	mux.Handle("GET "+prefix+"/sd/probes", o.ProbeTargets)
+	mux.Handle("GET "+prefix+"/logs", o.ProbeLog)
 	mux.HandleFunc("GET "+prefix+"/config", o.serveConfig)
 	mux.HandleFunc("GET "+prefix+"/-/healthy", say("port_exporter is healthy.\n"))
 	mux.HandleFunc("GET "+prefix+"/-/ready", say("port_exporter is ready.\n"))
@@ -64,31 +72,38 @@ func NewHandler(o Options) (http.Handler, error) {
 	return mux, nil
 }
 
-// landingPage returns the page that links to the others. The toolkit has one
-// prefix for links and for the path it answers; behind a proxy that takes a
-// prefix away they differ, so the path is put back before it looks.
+// landingPage returns the page that links to the others, as it is now.
 func landingPage(o Options) (http.Handler, error) {
-	page, err := toolkit.NewLandingPage(toolkit.LandingConfig{
+	return toolkit.NewLandingPage(toolkit.LandingConfig{
 		Name:        "port_exporter",
 		Description: "What the ports and sockets of this host are doing",
 		Version:     o.Version,
 		RoutePrefix: o.LinkPrefix,
 		Profiling:   "false",
+		ExtraHTML:   o.RecentProbes(),
 		Links: []toolkit.LandingLinks{
 			{Address: o.MetricsPath, Text: "Metrics"},
 			{Address: o.MetricsPath + "?collect[]=listeners", Text: "Listeners", Description: "only what listens here"},
+			{Address: o.MetricsPath + "?collect[]=probes", Text: "Probes", Description: "only the configured targets"},
+			{Address: "sd/probes", Text: "Targets", Description: "for service discovery"},
 			{Address: "config", Text: "Configuration", Description: "in force, defaults included"},
 			{Address: "-/healthy", Text: "Health"},
 		},
 	})
+}
+
+// serveLanding serves the status page. The toolkit has one prefix for links and
+// for the path it answers; behind a proxy that takes a prefix away they differ,
+// so the path is put back before it looks.
+func (o Options) serveLanding(w http.ResponseWriter, r *http.Request) {
+	page, err := landingPage(o)
 	if err != nil {
-		return nil, err
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
 	}
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		r = r.Clone(r.Context())
-		r.URL.Path = strings.TrimSuffix(o.LinkPrefix, "/") + "/"
-		page.ServeHTTP(w, r)
-	}), nil
+	r = r.Clone(r.Context())
+	r.URL.Path = strings.TrimSuffix(o.LinkPrefix, "/") + "/"
+	page.ServeHTTP(w, r)
 }
 
 func say(text string) http.HandlerFunc {
@@ -145,7 +160,7 @@ func (m *metrics) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	defer m.leave()
 
-	timeout, err := scrapeTimeout(r.Header.Get("X-Prometheus-Scrape-Timeout-Seconds"), m.TimeoutOffset)
+	timeout, err := Timeout(r.Header.Get(TimeoutHeader), defaultTimeout, m.TimeoutOffset)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return

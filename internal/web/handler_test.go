@@ -29,13 +29,15 @@ func one(context.Context, []string, []string) (prometheus.Gatherer, error) {
 func handler(t *testing.T, change func(*Options)) http.Handler {
 	t.Helper()
 	o := Options{
-		Scrape:      one,
-		Self:        prometheus.NewRegistry(),
-		Config:      func() ([]byte, error) { return []byte("limits: {}\n"), nil },
-		MetricsPath: "/metrics",
-		RoutePrefix: "/",
-		LinkPrefix:  "/",
-		Logger:      slog.New(slog.DiscardHandler),
+		Scrape: one,
+		Self:   prometheus.NewRegistry(),
+		Probe:  say("probed"), ProbeTargets: say("targets"), ProbeLog: say("log"),
+		RecentProbes: func() string { return "<p>recent &amp; bounded</p>" },
+		Config:       func() ([]byte, error) { return []byte("limits: {}\n"), nil },
+		MetricsPath:  "/metrics",
+		RoutePrefix:  "/",
+		LinkPrefix:   "/",
+		Logger:       slog.New(slog.DiscardHandler),
 	}
 	if change != nil {
 		change(&o)
@@ -90,6 +92,11 @@ func TestEndpoints(t *testing.T) {
 		{"status page", nil, "GET", "/", 200, "port_exporter"},
 		{"metrics", nil, "GET", "/metrics", 200, "port_sockets 42"},
 		{"one family", nil, "GET", "/metrics?name[]=other", 200, ""},
+		{"recent probes on it", nil, "GET", "/", 200, "<p>recent &amp; bounded</p>"},
+		{"probe", prefixed, "GET", "/ports/probe?target=a:1", 200, "probed"},
+		{"probe by POST", nil, "POST", "/probe", 405, ""},
+		{"targets", nil, "GET", "/sd/probes", 200, "targets"},
+		{"log of a probe", nil, "GET", "/logs?id=1", 200, "log"},
 		{"config", nil, "GET", "/config", 200, "limits: {}"},
 		{"healthy", nil, "GET", "/-/healthy", 200, "healthy"},
 		{"ready", nil, "GET", "/-/ready", 200, "ready"},
@@ -139,12 +146,12 @@ func TestScrapeTimeout(t *testing.T) {
 		"": 10 * time.Second, "10": 9500 * time.Millisecond, "10.000000": 9500 * time.Millisecond,
 		"0.6": 300 * time.Millisecond, "0.001": 500 * time.Microsecond, "1e300": longestTimeout - offset, "+Inf": longestTimeout - offset,
 	} {
-		if got, err := scrapeTimeout(header, offset); got != want || err != nil {
+		if got, err := Timeout(header, defaultTimeout, offset); got != want || err != nil {
 			t.Errorf("%q: %v, %v; want %v", header, got, err, want)
 		}
 	}
 	for _, header := range []string{"0", "-1", "NaN", "-Inf", "soon", "10s"} {
-		if got, err := scrapeTimeout(header, offset); err == nil {
+		if got, err := Timeout(header, defaultTimeout, offset); err == nil {
 			t.Errorf("%q was taken for %v", header, got)
 		}
 	}

@@ -13,16 +13,19 @@ const (
 	longestTimeout = 10 * time.Minute
 )
 
-// scrapeTimeout returns how long a scrape may take, from the header in which
-// Prometheus says when it will give up, in seconds. The offset leaves time to
-// send the answer; it never takes more than half.
-func scrapeTimeout(header string, offset time.Duration) (time.Duration, error) {
+// TimeoutHeader is where Prometheus says when it will give up, in seconds.
+const TimeoutHeader = "X-Prometheus-Scrape-Timeout-Seconds"
+
+// Timeout returns how long a scrape may take, from its [TimeoutHeader]; without
+// one it is the time given. The offset leaves time to send the answer; it never
+// takes more than half.
+func Timeout(header string, without, offset time.Duration) (time.Duration, error) {
 	if header == "" {
-		return defaultTimeout, nil
+		return without, nil
 	}
 	seconds, err := strconv.ParseFloat(header, 64)
 	if err != nil || !(seconds > 0) {
-		return 0, fmt.Errorf("X-Prometheus-Scrape-Timeout-Seconds: %q is not a number of seconds above 0", header)
+		return 0, fmt.Errorf(TimeoutHeader+": %q is not a number of seconds above 0", header)
 	}
 	timeout := longestTimeout
 	if seconds < longestTimeout.Seconds() {

@@ -1,0 +1,187 @@
+package collector
+
+import (
+	"context"
+	"net/netip"
+	"slices"
+	"strings"
+
+	dto "github.com/prometheus/client_model/go"
+
+	"github.com/port-exporter/port_exporter/internal/ownhost"
+	"github.com/port-exporter/port_exporter/internal/probe"
+	"github.com/port-exporter/port_exporter/internal/socket"
+)
+
+// The families of probes. Beside their own labels, those of the configured
+// targets have the labels of targetLabels and the target's own. The first two
+// are blackbox_exporter's.
+var (
+	probeSuccess = gauge("probe_success",
+		"Whether the outcome is the one that the module expects (1) or not (0). Absent when the target was not tried "+
+			"(local_error, denied, not_run): that says nothing of it.")
+	probeDuration = gauge("probe_duration_seconds",
+		"How long the probe took, in seconds. Absent when there was none.")
+	probeOutcomeCode = gauge("probe_outcome_code",
+		"What became of the probe: 0 open, 1 refused, 2 timeout, 3 unreachable, 4 prohibited, 5 reset, 6 closed, 7 dns_not_found, "+
+			"8 dns_error, 9 dns_timeout, 10 tls_certificate, 11 tls_handshake, 12 mismatch, 13 status, 14 no_reply, 15 protocol, "+
+			"16 local_error, 17 denied, 18 not_run, 19 unknown.")
+	probeFailureInfo = gauge("probe_failure_info",
+		"1 when the outcome is not the expected one. reason: its name. phase: resolve, connect, tls, exchange. "+
+			"origin: who said so: target, target_firewall, network, local; none is silence.", "reason", "phase", "origin")
+	probeLocalListener = gauge("probe_local_listener",
+		"Only for a target that is an address of this host: whether a listener takes that address and port (1) or not (0). state: "+
+			"not_listening, loopback_only, other_address, queue_full, listening. scope: that of the listener, as in port_listener_info.",
+		"scope", "state")
+	probeAge = gauge("probe_age_seconds",
+		"Age of the result of a target that is probed in the background (interval), in seconds. Absent before the first.")
+	probeResults = counter("probe_results_total",
+		"Scheduled probes of the target by what became of them, since the exporter knows it; reasons that came.", "reason")
+)
+
+// targetLabels are the labels of every series of a configured target, sorted.
+var targetLabels = []string{"module", "target", "target_name"}
+
+// ProbeResults probes the configured targets, or tells of those that are probed
+// in the background, in their order. It ends before ctx does.
+type ProbeResults func(ctx context.Context) ([]probe.Report, error)
+
+// probes tells of the configured targets.
+type probes struct {
+	results   ProbeResults
+	addresses func() (map[netip.Addr]string, error)
+	memory    *Memory // for the time
+}
+
+func (probes) Name() string { return "probes" }
+
+func (probes) Families() []*Family {
+	families := []*Family{probeSuccess, probeDuration, probeOutcomeCode, probeFailureInfo, probeLocalListener, probeAge, probeResults}
+	for _, m := range probe.Metrics() {
+		families = append(families, gauge(m.Name, m.Help, m.Labels...))
+	}
+	return families
+}
+
+// tells reports whether a metric may be one of ours: those of the embedded probers
+// are not all known beforehand.
+func (probes) tells(name string) bool { return strings.HasPrefix(name, "probe_") }
+
+func (c probes) Collect(ctx context.Context, host *Snapshot, out *Output) error {
+	reports, err := c.results(ctx)
+	if err != nil {
+		return err
+	}
+	own := ownhost.New(c.addresses, host.Listening)
+	samples := newSampleFamilies()
+	for i := range reports {
+		r := &reports[i]
+		labels := targetSet(out, r.Target)
+		addReport(out, samples, r, labels)
+		if answer, known := own.Answer(r); known {
+			addAnswer(out, answer, labels)
+		}
+		if r.Target.Interval > 0 && !r.At.IsZero() {
+			out.addSet(probeAge, c.memory.history.Now().Sub(r.At).Seconds(), labels)
+		}
+		for _, o := range probe.Outcomes() {
+			if n := r.Tally.Count(o); n > 0 {
+				out.addSet(probeResults, float64(n), out.join(out.set(probeResults, o.String()), labels))
+			}
+		}
+	}
+	return nil
+}
+
+// targetSet returns the labels of a target. A label of its own that has one of
+// our names gives way.
+func targetSet(out *Output, t *probe.Target) labelSet {
+	set := make(labelSet, 0, len(targetLabels))
+	for i, value := range []string{t.Module.Name, t.Address, t.Name} {
+		set = append(set, out.pair(targetLabels[i], value))
+	}
+	own := make(labelSet, 0, len(t.Labels))
+	for _, l := range t.Labels {
+		own = append(own, out.pair(l.Name, l.Value))
+	}
+	return out.join(set, own)
+}
+
+// addReport adds what one probe found.
+func addReport(out *Output, samples sampleFamilies, r *probe.Report, labels labelSet) {
+	success, known := r.Target.Module.Success(r.Result)
+	if known {
+		out.addSet(probeSuccess, truth(success), labels)
+	}
+	out.addSet(probeOutcomeCode, float64(r.Result.Outcome), labels)
+	if r.Result.Outcome != probe.NotRun {
+		out.addSet(probeDuration, r.Result.Duration.Seconds(), labels)
+	}
+	if !success {
+		reason := out.set(probeFailureInfo, r.Result.Outcome.String(), r.Result.Phase.String(), r.Result.Origin.String())
+		out.addSet(probeFailureInfo, 1, out.join(reason, labels))
+	}
+	for i := range r.Result.Samples {
+		s := &r.Result.Samples[i]
+		f := samples.of(s.Metric)
+		out.addSet(f.of, s.Value, out.join(out.set(f.labels, s.Labels...), labels))
+	}
+}
+
+func addAnswer(out *Output, a socket.Answer, labels labelSet) {
+	own := out.set(probeLocalListener, a.Scope(), a.Standing.String())
+	out.addSet(probeLocalListener, truth(a.Taken()), out.join(own, labels))
+}
+
+// sampleFamilies are the families of the probers' own metrics, made as they come
+// up: an embedded prober declares some anew for each probe.
+type sampleFamilies struct {
+	byMetric map[*probe.Metric]sampleFamily
+	byName   map[string]*Family
+}
+
+// sampleFamily is where the samples of a metric go, and the labels they have:
+// metrics with the same name may differ in these.
+type sampleFamily struct{ of, labels *Family }
+
+func newSampleFamilies() sampleFamilies {
+	return sampleFamilies{map[*probe.Metric]sampleFamily{}, map[string]*Family{}}
+}
+
+func (s sampleFamilies) of(m *probe.Metric) sampleFamily {
+	if f, ok := s.byMetric[m]; ok {
+		return f
+	}
+	of, ok := s.byName[m.Name]
+	f := sampleFamily{of, of}
+	if !ok || !slices.Equal(of.Labels, m.Labels) {
+		f.labels = gauge(m.Name, m.Help, m.Labels...)
+	}
+	if !ok {
+		f.of, s.byName[m.Name] = f.labels, f.labels
+	}
+	s.byMetric[m] = f
+	return f
+}
+
+// Exposition returns the metrics of one probe on request, without labels of a
+// target, as blackbox_exporter tells them. The answer is that of this host's
+// listeners, if there is one.
+func Exposition(r *probe.Report, answer *socket.Answer) []*dto.MetricFamily {
+	var out Output
+	addReport(&out, newSampleFamilies(), r, nil)
+	if answer != nil {
+		addAnswer(&out, *answer, nil)
+	}
+	return out.sorted()
+}
+
+// ReservedLabels returns the names that a label of a target's own cannot have.
+func ReservedLabels() []string {
+	names := slices.Clone(targetLabels)
+	for _, f := range (probes{}).Families() {
+		names = append(names, f.Labels...)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}

@@ -1,0 +1,102 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"net"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/port-exporter/port_exporter/internal/ownhost"
+	"github.com/port-exporter/port_exporter/internal/probe"
+	"github.com/port-exporter/port_exporter/internal/socket"
+)
+
+// ConnectModule is the module of check that there is without a configuration: it
+// connects over TCP and sends nothing.
+const ConnectModule = "tcp_connect"
+
+// Check reaches a target once and says what came of it. A timeout of zero is the
+// module's own. The error has status 1 when the outcome is not the one that the
+// module expects, and 2 when the target could not be tried.
+func Check(ctx context.Context, h *Host, address, module string, timeout time.Duration) error {
+	m, err := h.module(module)
+	if err != nil {
+		return Failure(err)
+	}
+	if err := checkAddress(ctx, m.Kind, address); err != nil {
+		return Failure(err)
+	}
+	if timeout > 0 {
+		changed := *m
+		changed.Timeout = timeout
+		m = &changed
+	}
+	target := &probe.Target{Address: address, Module: m}
+	result := m.Probe(ctx, probe.Request{Address: address})
+	h.sayResult(ctx, &probe.Report{Target: target, Result: result})
+	success, known := m.Success(result)
+	switch {
+	case !known:
+		return &ExitError{Code: statusFailure}
+	case !success:
+		return &ExitError{Code: statusFinding}
+	default:
+		return nil
+	}
+}
+
+func (h *Host) module(name string) (*probe.Module, error) {
+	if m, ok := h.Config.Modules[name]; ok {
+		return m, nil
+	}
+	if name == ConnectModule {
+		return &probe.Module{Name: name, Kind: probe.KindTCP, Prober: &probe.TCP{}}, nil
+	}
+	names := append(slices.Collect(maps.Keys(h.Config.Modules)), ConnectModule)
+	slices.Sort(names)
+	return nil, fmt.Errorf("--module=%s: there is no such module\nhint: there are: %s", name, strings.Join(slices.Compact(names), ", "))
+}
+
+// checkAddress refuses an address that the kind of prober could not take.
+func checkAddress(ctx context.Context, kind, address string) error {
+	if kind != probe.KindTCP && kind != probe.KindUDP && kind != probe.KindSTUN {
+		return nil
+	}
+	host, port, err := net.SplitHostPort(address)
+	number := 0
+	if err == nil {
+		number, err = net.DefaultResolver.LookupPort(ctx, "ip", port)
+	}
+	if err != nil || host == "" || number == 0 {
+		return fmt.Errorf("%q is not an address\nhint: host:port, 192.0.2.1:80 or [2001:db8::1]:80", address)
+	}
+	return nil
+}
+
+// sayResult writes the outcome in a sentence, who said so, and what the
+// listeners of this host make of it.
+func (h *Host) sayResult(ctx context.Context, r *probe.Report) {
+	fmt.Fprintf(h.Stdout, "%s.\n", printable(r.Result.Sentence(r.Target.Address)))
+	facts := []string{"outcome " + r.Result.Outcome.String()}
+	if r.Result.Phase != probe.PhaseNone {
+		facts = append(facts, "phase "+r.Result.Phase.String(), "origin "+r.Result.Origin.String())
+	}
+	if r.Result.Offender.IsValid() {
+		facts = append(facts, "offender "+r.Result.Offender.String())
+	}
+	if r.Result.Peer.IsValid() {
+		facts = append(facts, "address "+r.Result.Peer.String())
+	}
+	facts = append(facts, fmt.Sprintf("%.1f ms", r.Result.Duration.Seconds()*1000))
+	fmt.Fprintf(h.Stdout, "%s\n", strings.Join(facts, ", "))
+	if r.Result.Err != nil {
+		fmt.Fprintf(h.Stdout, "error: %s\n", printable(strings.ReplaceAll(probe.Redact(r.Result.Err.Error(), r.Target.Address), "\n", "; ")))
+	}
+	own := ownhost.New(h.System.Addresses, func() (*socket.Table, error) { return h.System.Listening(ctx) })
+	if answer, known := own.Answer(r); known {
+		fmt.Fprintf(h.Stdout, "It is an address of this host, where %s.\n", answer)
+	}
+}

@@ -1,0 +1,171 @@
+package probe
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// flight is one run of the probes of a scrape. Scrapes that come while it is
+// under way share it.
+type flight struct {
+	runner *Runner
+	plan   *Plan
+	began  time.Time
+	ctx    context.Context // ends when the probes must
+	cancel context.CancelCauseFunc
+	stop   context.CancelFunc
+	done   chan struct{} // closed when every target has its result
+
+	mu      sync.Mutex
+	waiters int
+	results []Result    // by index of the target
+	ended   []time.Time // zero where the result is still to come
+}
+
+// margin is what the probes end earlier than the scrape, so that all of them can
+// be told: the last half of it is for telling.
+func margin(left time.Duration) time.Duration { return min(500*time.Millisecond, left/5) }
+
+// Results probes the targets of a plan and returns what is known of each, in
+// their order; of those that are probed in the background the latest result.
+// Scrapes at the same time share one run, which lives as long as one of them
+// waits for it. Before ctx reaches its deadline the run ends, and what did not
+// start is not_run. The error is that of a ctx that ends otherwise.
+func (r *Runner) Results(ctx context.Context, p *Plan) ([]Report, error) {
+	f, err := r.join(ctx, p)
+	if err != nil {
+		return nil, err
+	}
+	defer f.leave()
+	answer := ctx
+	if deadline, ok := ctx.Deadline(); ok {
+		var cancel context.CancelFunc
+		answer, cancel = context.WithDeadline(ctx, deadline.Add(-margin(time.Until(deadline))/2))
+		defer cancel()
+	}
+	select {
+	case <-f.done:
+	case <-answer.Done():
+		if err := answer.Err(); !errors.Is(err, context.DeadlineExceeded) {
+			return nil, context.Cause(ctx)
+		}
+	}
+	return f.reports(), nil
+}
+
+// join returns the flight that is under way, if it is for the same plan and has
+// about as much time as ctx, or starts one.
+func (r *Runner) join(ctx context.Context, p *Plan) (*flight, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err := context.Cause(r.ctx); err != nil { // no task may start after Stop
+		return nil, err
+	}
+	if r.flight != nil && r.flight.plan == p && r.flight.take(ctx) {
+		return r.flight, nil
+	}
+	f := &flight{
+		runner: r, plan: p, began: time.Now(), done: make(chan struct{}), waiters: 1,
+		results: make([]Result, len(p.Targets)), ended: make([]time.Time, len(p.Targets)),
+	}
+	f.ctx, f.stop = r.ctx, func() {}
+	if deadline, ok := ctx.Deadline(); ok {
+		f.ctx, f.stop = context.WithDeadline(r.ctx, deadline.Add(-margin(time.Until(deadline))))
+	}
+	f.ctx, f.cancel = context.WithCancelCause(f.ctx)
+	r.flight = f
+	r.tasks.Go(f.run)
+	return f, nil
+}
+
+// take adds a waiter, unless the flight is over or has less than half of the
+// time that the waiter has.
+func (f *flight) take(ctx context.Context) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.waiters == 0 || f.ctx.Err() != nil {
+		return false
+	}
+	ends, bounded := f.ctx.Deadline()
+	if deadline, ok := ctx.Deadline(); bounded && (!ok || time.Until(ends) < time.Until(deadline)/2) {
+		return false
+	}
+	f.waiters++
+	return true
+}
+
+// leave takes a waiter away. Without any the flight ends.
+func (f *flight) leave() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.waiters--
+	if f.waiters == 0 {
+		f.cancel(errAbandoned)
+	}
+}
+
+// run probes every target: as many workers as there can be slots take the next
+// one each.
+func (f *flight) run() {
+	defer f.stop()
+	defer f.cancel(nil)
+	all, heavy := f.runner.slots.capacity(), f.runner.heavy.capacity()
+	var workers sync.WaitGroup
+	f.work(&workers, f.plan.light, all)
+	f.work(&workers, f.plan.heavy, heavy)
+	workers.Wait()
+	close(f.done)
+
+	f.runner.mu.Lock()
+	defer f.runner.mu.Unlock()
+	if f.runner.flight == f {
+		f.runner.flight = nil
+	}
+}
+
+func (f *flight) work(workers *sync.WaitGroup, targets []int, most int) {
+	next := &atomic.Int64{}
+	for range min(most, len(targets)) {
+		workers.Go(func() {
+			for {
+				n := int(next.Add(1)) - 1
+				if n >= len(targets) {
+					return
+				}
+				f.probe(targets[n])
+			}
+		})
+	}
+}
+
+func (f *flight) probe(i int) {
+	t := &f.plan.Targets[i]
+	allow := f.plan.Access.allowConfigured(t.Module, t.Address)
+	result := f.runner.probe(f.ctx, f.began, t, allow, nil)
+	now := time.Now()
+	f.mu.Lock()
+	f.results[i], f.ended[i] = result, now
+	f.mu.Unlock()
+	if errors.Is(context.Cause(f.ctx), context.DeadlineExceeded) || f.ctx.Err() == nil {
+		f.runner.note(Entry{Report: Report{Target: t, Result: result, At: now}}, f.plan.tallies[i])
+	}
+}
+
+// reports returns what is known of each target now.
+func (f *flight) reports() []Report {
+	reports := make([]Report, len(f.plan.Targets))
+	f.mu.Lock()
+	for i := range reports {
+		r := Report{Target: &f.plan.Targets[i], Result: f.results[i], At: f.ended[i], Tally: f.plan.tallies[i]}
+		if r.At.IsZero() {
+			r.Result = notRun(errUnderWay)
+		}
+		reports[i] = r
+	}
+	f.mu.Unlock()
+	f.runner.background.fill(f.plan, reports)
+	return reports
+}

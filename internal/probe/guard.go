@@ -1,0 +1,216 @@
+package probe
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strconv"
+	"sync/atomic"
+)
+
+// DeniedError says why a probe is not allowed. Its hint says how to allow it.
+type DeniedError struct{ Reason, Hint string }
+
+func (e *DeniedError) Error() string {
+	if e.Hint == "" {
+		return e.Reason
+	}
+	return e.Reason + "\nhint: " + e.Hint
+}
+
+// special are the addresses that answer to whoever asks from inside, and give
+// away more than that they are there: link-local ones, which hold the metadata
+// services of most clouds (RFC 3927, RFC 4291 2.5.6), and those of the others.
+var special = []netip.Prefix{
+	netip.MustParsePrefix("169.254.0.0/16"),
+	netip.MustParsePrefix("fe80::/10"),
+	netip.MustParsePrefix("fd00:ec2::/32"),      // Amazon EC2: instance metadata, time, DNS
+	netip.MustParsePrefix("fd20:ce::254/128"),   // Google Compute Engine
+	netip.MustParsePrefix("fd00:42::42/128"),    // Scaleway
+	netip.MustParsePrefix("100.100.100.200/32"), // Alibaba Cloud
+	netip.MustParsePrefix("168.63.129.16/32"),   // Azure's wire server
+	netip.MustParsePrefix("192.0.0.192/32"),     // Oracle Cloud
+}
+
+// nat64 is the well-known prefix of RFC 6052: the IPv4 address in the last four
+// bytes is where such a packet goes.
+var nat64 = netip.MustParsePrefix("64:ff9b::/96")
+
+// plain returns the address that a packet to addr reaches: without a zone, and
+// as IPv4 where it is one in the clothes of IPv6.
+func plain(addr netip.Addr) netip.Addr {
+	addr = addr.WithZone("").Unmap() // a prefix contains no address that has a zone
+	if nat64.Contains(addr) {
+		b := addr.As16()
+		return netip.AddrFrom4([4]byte(b[12:]))
+	}
+	return addr
+}
+
+func isSpecial(addr netip.Addr) bool {
+	return slices.ContainsFunc(special, func(p netip.Prefix) bool { return p.Contains(addr) })
+}
+
+// lists reports whether the rule names special addresses on purpose, addr among
+// them: 0.0.0.0/0 does not.
+func (r *AccessRule) lists(addr netip.Addr) bool {
+	return slices.ContainsFunc(r.Networks, func(n netip.Prefix) bool {
+		within := func(s netip.Prefix) bool { return s.Bits() <= n.Bits() && s.Contains(n.Addr()) }
+		return n.Contains(addr) && slices.ContainsFunc(special, within)
+	})
+}
+
+// allowsModule reports whether the rule is about probes with the module at all.
+func (r *AccessRule) allowsModule(module string) bool {
+	return len(r.Modules) == 0 || slices.Contains(r.Modules, module)
+}
+
+// allows reports whether the rule allows a probe of the address. A probe that
+// has no port (icmp: port 0) is allowed by a rule that names no ports.
+func (r *AccessRule) allows(module string, to netip.AddrPort) bool {
+	if !r.allowsModule(module) {
+		return false
+	}
+	inPort := func(p PortRange) bool { return to.Port() != 0 && p.First <= to.Port() && to.Port() <= p.Last }
+	if len(r.Ports) > 0 && !slices.ContainsFunc(r.Ports, inPort) {
+		return false
+	}
+	if isSpecial(to.Addr()) {
+		return r.lists(to.Addr())
+	}
+	return len(r.Networks) == 0 || slices.ContainsFunc(r.Networks, func(n netip.Prefix) bool { return n.Contains(to.Addr()) })
+}
+
+// ruled reports whether a rule allows a probe with the module of a plain
+// address.
+func (a *Access) ruled(module string, to netip.AddrPort) bool {
+	return slices.ContainsFunc(a.Rules, func(r AccessRule) bool { return r.allows(module, to) })
+}
+
+// check says whether a probe with the module may reach an address that is not
+// of a configured target.
+func (a *Access) check(module string, to netip.AddrPort) error {
+	to = netip.AddrPortFrom(plain(to.Addr()), to.Port())
+	if a.ruled(module, to) {
+		return nil
+	}
+	if isSpecial(to.Addr()) {
+		return &DeniedError{fmt.Sprintf("%s is a link-local address or one of a cloud's metadata service", to.Addr()),
+			"a rule of probes.allow that lists this very network would allow it"}
+	}
+	if a.Any {
+		return nil
+	}
+	return &DeniedError{fmt.Sprintf("no rule allows %s with the module %s", to, module),
+		"add it to targets, or a rule to probes.allow"}
+}
+
+// mayAllow says whether a probe with the module, on request, could be allowed at
+// all, before anything is resolved or sent.
+func (a *Access) mayAllow(m *Module, address string) error {
+	if m.Kind == KindUnix {
+		return &DeniedError{"unix-domain sockets can be probed as configured targets only", "add it to targets"}
+	}
+	of := func(r AccessRule) bool { return r.allowsModule(m.Name) }
+	if !a.Any && !slices.ContainsFunc(a.Rules, of) {
+		return &DeniedError{fmt.Sprintf("%s is not a configured target of the module %s", address, m.Name),
+			"add it to targets, or a rule to probes.allow"}
+	}
+	if to, ok := numericAddress(m.Kind, address); ok {
+		return a.check(m.Name, to)
+	}
+	return nil
+}
+
+// allowRequested returns what is to be asked before each packet of a probe that
+// is not of a configured target.
+func (a *Access) allowRequested(module string) func(netip.AddrPort) error {
+	return func(to netip.AddrPort) error { return a.check(module, to) }
+}
+
+// allowConfigured is allowRequested for a configured target: it may lead to
+// every address but those that are special, unless the target itself is one or a
+// rule lists it; and to loopback only where it does so first, so that a server
+// elsewhere cannot send the probe there.
+func (a *Access) allowConfigured(m *Module, address string) func(netip.AddrPort) error {
+	if m.Kind == KindUnix { // it has no address to ask for
+		return nil
+	}
+	if p, ok := m.Prober.(interface{ Proxied() bool }); ok && p.Proxied() {
+		return nil // the proxy resolves and connects, and this host may have no DNS
+	}
+	own, isLiteral := numericAddress(m.Kind, address)
+	own = netip.AddrPortFrom(plain(own.Addr()), own.Port())
+	var first atomic.Pointer[netip.Addr]
+	return func(to netip.AddrPort) error {
+		addr := plain(to.Addr())
+		first.CompareAndSwap(nil, &addr)
+		inward := isSpecial(addr) || addr.IsLoopback() && !first.Load().IsLoopback()
+		if !inward || isLiteral && addr == own.Addr() || a.ruled(m.Name, netip.AddrPortFrom(addr, to.Port())) {
+			return nil
+		}
+		return &DeniedError{fmt.Sprintf("%s leads to %s, which is a loopback, link-local or metadata address", address, addr),
+			"add a rule to probes.allow that lists it"}
+	}
+}
+
+// numericAddress returns the address of a target that names it as a number; its port
+// is zero when it is not told.
+func numericAddress(kind, address string) (netip.AddrPort, bool) {
+	host, port := address, ""
+	if kind == KindHTTP || kind == KindGRPC {
+		host, port = urlHost(address)
+	} else if h, p, err := net.SplitHostPort(address); err == nil {
+		host, port = h, p
+	}
+	addr, err := netip.ParseAddr(trimBrackets(host))
+	if err != nil {
+		return netip.AddrPort{}, false
+	}
+	number, err := strconv.ParseUint(port, 10, 16)
+	if err != nil {
+		number = defaultPort(kind)
+	}
+	return netip.AddrPortFrom(addr, uint16(number)), true
+}
+
+// defaultPort is the port of probers whose targets need not name one.
+func defaultPort(kind string) uint64 {
+	switch kind {
+	case KindHTTP:
+		return 80
+	case KindDNS:
+		return 53
+	default:
+		return 0
+	}
+}
+
+// urlHost returns host and port of a URL, or of the host that stands for one.
+func urlHost(address string) (host, port string) {
+	u, err := url.Parse(address)
+	if err != nil || u.Host == "" {
+		u, err = url.Parse("http://" + address)
+	}
+	if err != nil {
+		return "", ""
+	}
+	port = u.Port()
+	if port == "" && u.Scheme == "https" {
+		port = "443"
+	}
+	return u.Hostname(), port
+}
+
+func trimBrackets(host string) string {
+	if len(host) > 1 && host[0] == '[' && host[len(host)-1] == ']' {
+		return host[1 : len(host)-1]
+	}
+	return host
+}
+
+// AsDenied returns the denial in an error.
+func AsDenied(err error) (*DeniedError, bool) { return errors.AsType[*DeniedError](err) }

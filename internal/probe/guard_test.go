@@ -1,0 +1,182 @@
+package probe
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+)
+
+func contains(text, part string) bool { return strings.Contains(text, part) }
+
+func rule(networks string, ports []PortRange, modules ...string) AccessRule {
+	r := AccessRule{Ports: ports, Modules: modules}
+	for n := range strings.FieldsSeq(networks) {
+		r.Networks = append(r.Networks, netip.MustParsePrefix(n))
+	}
+	return r
+}
+
+func TestAccessToAddresses(t *testing.T) {
+	none := Access{}
+	any := Access{Any: true}
+	net10 := Access{Rules: []AccessRule{rule("10.0.0.0/8 2001:db8::/32", nil)}}
+	everything := Access{Rules: []AccessRule{rule("0.0.0.0/0 ::/0", nil)}}
+	anyPort80 := Access{Rules: []AccessRule{rule("", []PortRange{{80, 88}})}}
+	metadata := Access{Any: true, Rules: []AccessRule{rule("169.254.169.254/32 fe80::/10", nil)}}
+	module := Access{Rules: []AccessRule{rule("10.0.0.0/8", nil, "other"), rule("10.0.1.0/24", nil, "other", "tcp")}}
+	for _, tt := range []struct {
+		name    string
+		access  Access
+		to      string
+		allowed bool
+	}{
+		{"nothing is configured", none, "192.0.2.1:80", false},
+		{"loopback", none, "127.0.0.1:80", false},
+		{"outside the network", net10, "192.0.2.1:80", false},
+		{"outside the ports", anyPort80, "192.0.2.1:79", false},
+		{"beyond the ports", anyPort80, "192.0.2.1:89", false},
+		{"no port, and ports are named", anyPort80, "192.0.2.1:0", false},
+		{"another module's rule", module, "10.0.0.1:80", false},
+		{"metadata", any, "169.254.169.254:80", false},
+		{"metadata, in the clothes of IPv6", any, "[::ffff:169.254.169.254]:80", false},
+		{"metadata, through NAT64", any, "[64:ff9b::a9fe:a9fe]:80", false},
+		{"metadata of EC2 over IPv6", any, "[fd00:ec2::254]:80", false},
+		{"metadata of Alibaba", any, "100.100.100.200:80", false},
+		{"link-local", any, "[fe80::1]:80", false},
+		{"link-local with a zone", any, "[fe80::1%eth0]:80", false},
+		{"a default route lists no metadata", everything, "169.254.169.254:80", false},
+		{"a default route lists no metadata of IPv6", everything, "[fe80::1%eth0]:80", false},
+		{"a rule without networks lists no metadata", anyPort80, "169.254.169.254:80", false},
+		{"link-local, where another is listed", metadata, "169.254.1.1:80", false},
+
+		{"inside the network", net10, "10.1.2.3:80", true},
+		{"inside the network, mapped", net10, "[::ffff:10.1.2.3]:80", true},
+		{"inside the network of IPv6", net10, "[2001:db8::1]:80", true},
+		{"inside the ports", anyPort80, "192.0.2.1:88", true},
+		{"no port and none named", net10, "10.0.0.1:0", true},
+		{"its module's rule", module, "10.0.1.1:80", true},
+		{"any", any, "192.0.2.1:80", true},
+		{"any, loopback", any, "127.0.0.1:80", true},
+		{"everything", everything, "[2001:db9::1]:80", true},
+		{"metadata that is listed", metadata, "169.254.169.254:80", true},
+		{"metadata that is listed, mapped", metadata, "[::ffff:169.254.169.254]:80", true},
+		{"link-local that is listed, with a zone", metadata, "[fe80::1%eth0]:80", true},
+	} {
+		err := tt.access.allowRequested("tcp")(netip.MustParseAddrPort(tt.to))
+		if (err == nil) != tt.allowed {
+			t.Errorf("%s: %s: %v", tt.name, tt.to, err)
+		}
+		if denied, ok := AsDenied(err); err != nil && (!ok || denied.Hint == "") {
+			t.Errorf("%s: no hint: %v", tt.name, err)
+		}
+	}
+}
+
+func TestKnownBeforehand(t *testing.T) {
+	rules := Access{Rules: []AccessRule{rule("10.0.0.0/8", []PortRange{{80, 80}, {443, 443}}, "web"), rule("10.0.0.0/8", nil, "icmp", "dns")}}
+	for _, tt := range []struct {
+		name, kind, module, address string
+		access                      Access
+		allowed                     bool
+	}{
+		{"nothing is configured", KindTCP, "tcp", "name.example:80", Access{}, false},
+		{"a unix socket", KindUnix, "unix", "/run/docker.sock", Access{Any: true}, false},
+		{"no rule for the module", KindTCP, "tcp", "name.example:80", rules, false},
+		{"literal", KindTCP, "web", "192.0.2.1:80", rules, false},
+		{"literal of IPv6", KindTCP, "web", "[2001:db8::1]:80", rules, false},
+		{"port", KindTCP, "web", "10.0.0.1:81", rules, false},
+		{"URL", KindHTTP, "web", "http://192.0.2.1/x", rules, false},
+		{"port of a URL", KindHTTP, "web", "http://10.0.0.1:8080/x", rules, false},
+		{"literal for icmp", KindICMP, "icmp", "192.0.2.1", rules, false},
+		{"literal of IPv6 for icmp", KindICMP, "icmp", "fe80::1%eth0", Access{Any: true}, false},
+		{"metadata by URL", KindHTTP, "web", "http://169.254.169.254/latest", Access{Any: true}, false},
+		{"metadata by URL without a scheme", KindHTTP, "web", "169.254.169.254/latest", Access{Any: true}, false},
+
+		{"a name is not known yet", KindTCP, "web", "name.example:80", rules, true},
+		{"literal in a rule", KindTCP, "web", "10.0.0.1:80", rules, true},
+		{"URL in a rule", KindHTTP, "web", "http://10.0.0.1/x", rules, true},
+		{"https URL in a rule", KindHTTP, "web", "https://10.0.0.1/x", rules, true},
+		{"URL with a name", KindHTTP, "web", "https://name.example/x", rules, true},
+		{"icmp in a rule", KindICMP, "icmp", "10.0.0.1", rules, true},
+		{"dns in a rule", KindDNS, "dns", "10.0.0.1", rules, true},
+		{"any", KindTCP, "tcp", "name.example:80", Access{Any: true}, true},
+	} {
+		err := tt.access.mayAllow(&Module{Name: tt.module, Kind: tt.kind}, tt.address)
+		if (err == nil) != tt.allowed {
+			t.Errorf("%s: %s: %v", tt.name, tt.address, err)
+		}
+	}
+}
+
+func TestAccessOfConfiguredTargets(t *testing.T) {
+	listed := Access{Rules: []AccessRule{rule("169.254.169.254/32 127.0.0.0/8", nil)}}
+	for _, tt := range []struct {
+		name, kind, address string
+		access              Access
+		first, then         string
+		allowed             bool
+	}{
+		{"redirect to the metadata service", KindHTTP, "http://www.example/", Access{}, "192.0.2.1:80", "169.254.169.254:80", false},
+		{"the same with any", KindHTTP, "http://www.example/", Access{Any: true}, "192.0.2.1:80", "169.254.169.254:80", false},
+		{"redirect to loopback", KindHTTP, "http://www.example/", Access{Any: true}, "192.0.2.1:80", "[::ffff:127.0.0.1]:9090", false},
+		{"redirect to link-local", KindHTTP, "http://192.0.2.1/", Access{}, "192.0.2.1:80", "[fe80::1%eth0]:80", false},
+		{"from one link-local target to another", KindHTTP, "http://169.254.1.1/", Access{}, "169.254.1.1:80", "169.254.169.254:80", false},
+
+		{"its own address", KindTCP, "192.0.2.1:80", Access{}, "192.0.2.1:80", "192.0.2.1:80", true},
+		{"redirect to another host", KindHTTP, "http://www.example/", Access{}, "192.0.2.1:80", "198.51.100.1:443", true},
+		{"metadata, configured", KindHTTP, "http://169.254.169.254/", Access{}, "169.254.169.254:80", "169.254.169.254:80", true},
+		{"link-local, configured with a zone", KindTCP, "[fe80::1%eth0]:80", Access{}, "[fe80::1%eth0]:80", "[fe80::1%eth0]:80", true},
+		{"loopback by name", KindTCP, "localhost:80", Access{}, "[::1]:80", "127.0.0.1:80", true},
+		{"metadata by name, listed", KindHTTP, "http://metadata/", listed, "169.254.169.254:80", "169.254.169.254:80", true},
+		{"redirect to loopback, listed", KindHTTP, "http://www.example/", listed, "192.0.2.1:80", "127.0.0.1:80", true},
+	} {
+		allow := tt.access.allowConfigured(&Module{Name: "m", Kind: tt.kind}, tt.address)
+		if err := allow(netip.MustParseAddrPort(tt.first)); err != nil {
+			t.Errorf("%s: first: %v", tt.name, err)
+		}
+		if err := allow(netip.MustParseAddrPort(tt.then)); (err == nil) != tt.allowed {
+			t.Errorf("%s: then: %v", tt.name, err)
+		}
+	}
+}
+
+type proxied struct{ proberFunc }
+
+func (proxied) Proxied() bool { return true }
+
+// TestConfiguredWithoutAddress has targets that no address of this host's view
+// can be asked for.
+func TestConfiguredWithoutAddress(t *testing.T) {
+	access := Access{}
+	for _, m := range []*Module{{Kind: KindUnix}, {Kind: KindHTTP, Prober: proxied{}}} {
+		if access.allowConfigured(m, "http://name.example/") != nil {
+			t.Errorf("%s: an address is asked for", m.Kind)
+		}
+	}
+	if access.allowConfigured(&Module{Kind: KindHTTP, Prober: proberFunc(nil)}, "http://name.example/") == nil {
+		t.Error("a target without a proxy may lead everywhere")
+	}
+}
+
+// FuzzTarget asks for whatever a client may write: nothing may panic, and no
+// number of a special address may pass.
+func FuzzTarget(f *testing.F) {
+	for _, target := range []string{
+		"192.0.2.1:80", "[fe80::1%25eth0]:80", "http://169.254.169.254/", "http://[::ffff:169.254.169.254]:80/", "169.254.169.254", "//169.254.169.254", "http://a:b@169.254.169.254:99999/",
+	} {
+		f.Add(KindHTTP, target)
+		f.Add(KindTCP, target)
+	}
+	any := Access{Any: true}
+	f.Fuzz(func(t *testing.T, kind, target string) {
+		err := any.mayAllow(&Module{Name: "m", Kind: kind}, target)
+		addr, ok := numericAddress(kind, target)
+		if ok && !addr.Addr().IsValid() {
+			t.Errorf("%q is no address", target)
+		}
+		if ok && isSpecial(plain(addr.Addr())) && err == nil {
+			t.Errorf("%q may be probed", target)
+		}
+		_ = (&Result{Outcome: Timeout}).Sentence(target)
+	})
+}

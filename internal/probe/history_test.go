@@ -1,0 +1,90 @@
+package probe
+
+import (
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestHistoryKeepsFailures(t *testing.T) {
+	h := newHistory(10)
+	m := &Module{Name: "tcp", Kind: KindTCP}
+	add := func(o Outcome) uint64 {
+		return h.add(Entry{Report: Report{Target: &Target{Address: "a:1", Module: m}, Result: Result{Outcome: o}, At: time.Now()}})
+	}
+	failed := add(Refused)
+	passed := add(Open)
+	for range 25 {
+		add(Open)
+	}
+	if e, ok := h.Entry(failed); !ok || e.Result.Outcome != Refused {
+		t.Errorf("the failure was forgotten: %v", e)
+	}
+	if _, ok := h.Entry(passed); ok {
+		t.Error("an old success is still there")
+	}
+	entries := h.Entries()
+	if len(entries) != 11 || entries[0].ID != 27 || entries[10].ID != failed {
+		t.Errorf("%d entries, the first %d", len(entries), entries[0].ID)
+	}
+	for range 100 {
+		add(Timeout)
+	}
+	if n := len(h.Entries()); n != 20 {
+		t.Errorf("%d entries, want 20", n)
+	}
+	if _, ok := h.Entry(0); ok {
+		t.Error("there is an entry 0")
+	}
+}
+
+func TestDue(t *testing.T) {
+	target := Target{Address: "a:1", Module: &Module{Name: "tcp"}, Interval: 30 * time.Second}
+	now := time.Unix(1_800_000_000, 12345)
+	due := target.due(now)
+	if wait := due.Sub(now); wait <= 0 || wait > target.Interval {
+		t.Errorf("due in %v", wait)
+	}
+	if next := target.due(due); next.Sub(due) != target.Interval {
+		t.Errorf("then %v later", next.Sub(due))
+	}
+	if again := target.due(due.Add(-time.Nanosecond)); !again.Equal(due) {
+		t.Errorf("just before it is due at %v, not %v", again, due)
+	}
+	if old := time.Unix(-5, 0); target.due(old).Sub(old) > target.Interval {
+		t.Errorf("before the epoch: %v", target.due(old))
+	}
+}
+
+func TestLogbookIsBounded(t *testing.T) {
+	var log logbook
+	logger := log.logger()
+	for range 10_000 {
+		logger.Debug("again and again")
+	}
+	if text := log.text("a:1"); len(text) > logbookSize+100 || !strings.Contains(text, "left out") {
+		t.Errorf("%d bytes", len(text))
+	}
+}
+
+// TestEverySentence makes sure that each outcome has words of its own, that no
+// password is in them, and that an outcome beyond the last has some too.
+func TestEverySentence(t *testing.T) {
+	seen := map[string]bool{}
+	for _, o := range Outcomes() {
+		r := Result{Outcome: o, Phase: PhaseConnect}
+		text := r.Sentence("http://me:secret@a.example/")
+		if seen[text] || strings.Contains(text, "secret") || strings.HasSuffix(text, ".") {
+			t.Errorf("%s: %s", o, text)
+		}
+		seen[text] = true
+	}
+	for origin := range numOrigins {
+		r := Result{Outcome: Refused, Origin: origin}
+		text := r.Sentence("a:1")
+		if seen[text] && origin != OriginTarget {
+			t.Errorf("%s: %s", origin, text)
+		}
+		seen[text] = true
+	}
+}

@@ -1,0 +1,34 @@
+package probe
+
+import "slices"
+
+// The kinds of probers: the values of [Module.Kind], of the key prober and of
+// the label prober.
+const (
+	KindTCP  = "tcp"
+	KindUDP  = "udp"
+	KindSTUN = "stun"
+	KindUnix = "unix"
+	KindGRPC = "grpc"
+	KindHTTP = "http"
+	KindDNS  = "dns"
+	KindICMP = "icmp"
+)
+
+// costly is a prober that may be heavy, as tcp is with TLS.
+type costly interface{ Heavy() bool }
+
+// heavy reports whether a probe takes milliseconds of CPU: a TLS handshake does.
+// Such probes have a smaller pool of their own, so that they do not hold up the
+// others.
+func (m *Module) heavy() bool {
+	if p, ok := m.Prober.(costly); ok {
+		return p.Heavy()
+	}
+	return m.Kind == KindHTTP || m.Kind == KindGRPC
+}
+
+// Heavy reports whether the conversation has a TLS handshake in it.
+func (c *Conversation) Heavy() bool {
+	return c.TLS || slices.ContainsFunc(c.Exchange, func(s Step) bool { return s.StartTLS })
+}

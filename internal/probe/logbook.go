@@ -1,0 +1,61 @@
+package probe
+
+import (
+	"log/slog"
+	"net/url"
+	"strings"
+	"sync"
+)
+
+// logbookSize bounds what is kept of the log of one probe, in bytes.
+const logbookSize = 32 << 10
+
+// logbook takes the log of one probe on request. It is bounded and safe for
+// concurrent use.
+type logbook struct {
+	mu  sync.Mutex
+	b   strings.Builder
+	cut bool
+}
+
+// Write implements io.Writer.
+func (l *logbook) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.b.Len()+len(p) > logbookSize {
+		l.cut = true
+	} else {
+		l.b.Write(p)
+	}
+	return len(p), nil
+}
+
+func (l *logbook) logger() *slog.Logger {
+	return slog.New(slog.NewTextHandler(l, &slog.HandlerOptions{Level: slog.LevelDebug}))
+}
+
+// text returns the log of a probe of the address, without its password.
+func (l *logbook) text(address string) string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	text := l.b.String()
+	if l.cut {
+		text += "… and more, which is left out\n"
+	}
+	return Redact(text, address)
+}
+
+// Redact returns a text about a probe of the address without the password that
+// the address may hold.
+func Redact(text, address string) string {
+	u, err := url.Parse(address)
+	if err != nil {
+		return text
+	}
+	password, ok := u.User.Password()
+	if !ok || password == "" {
+		return text
+	}
+	_, written, _ := strings.Cut(u.User.String(), ":") // as it stands in a URL
+	return strings.NewReplacer(written, "xxxxx", password, "xxxxx").Replace(text)
+}

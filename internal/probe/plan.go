@@ -1,0 +1,119 @@
+package probe
+
+import (
+	"errors"
+	"hash/fnv"
+	"strings"
+	"sync/atomic"
+	"time"
+)
+
+// Plan is what one configuration wants probed, and lets be probed. It is not
+// changed once a [Runner] uses it.
+type Plan struct {
+	Targets []Target
+	Modules map[string]*Module
+	Access  Access
+	// MaxProbes is how many probes may be in flight in the whole process; zero is
+	// [DefaultMaxProbes].
+	MaxProbes int
+
+	keys    []string
+	tallies []*Tally
+	// The targets of each scrape, as indices into Targets: heavy probes and the
+	// others.
+	heavy, light []int
+	configured   map[[2]string]int // address and module: index of the first target, from 1
+}
+
+// DefaultMaxProbes is how many probes may be in flight: with 50 a loopback target
+// is answered in 3 ms, with 1000 in half a second, and with 10,000 healthy
+// targets seem to time out.
+const DefaultMaxProbes = 128
+
+// heavyShare is the part of the slots that probes with TLS may take.
+const heavyShare = 4
+
+// prepare fills in what follows from the targets.
+func (p *Plan) prepare() {
+	p.keys = make([]string, len(p.Targets))
+	p.configured = make(map[[2]string]int, len(p.Targets))
+	for i := range p.Targets {
+		t := &p.Targets[i]
+		p.keys[i] = t.key()
+		if id := [2]string{t.Address, t.Module.Name}; p.configured[id] == 0 {
+			p.configured[id] = i + 1
+		}
+		switch {
+		case t.Interval > 0:
+		case t.Module.heavy():
+			p.heavy = append(p.heavy, i)
+		default:
+			p.light = append(p.light, i)
+		}
+	}
+}
+
+// key is the identity of a target: what its series have for labels.
+func (t *Target) key() string {
+	parts := []string{t.Address, t.Module.Name, t.Name}
+	for _, l := range t.Labels {
+		parts = append(parts, l.Name, l.Value)
+	}
+	return strings.Join(parts, "\xff") // in no UTF-8 text
+}
+
+// phase is how far into its interval a target is probed: targets with the same
+// interval are spread over it, and a target is at the same place after a
+// restart.
+func (t *Target) phase() time.Duration {
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(t.key()))
+	return time.Duration(h.Sum64() % uint64(t.Interval))
+}
+
+// due returns when a target is to be probed next.
+func (t *Target) due(now time.Time) time.Time {
+	into := (time.Duration(now.UnixNano()) - t.phase()) % t.Interval
+	if into < 0 {
+		into += t.Interval
+	}
+	return now.Add(t.Interval - into)
+}
+
+// Tally counts the outcomes of the probes of one target, or of one kind. It is
+// safe for concurrent use.
+type Tally struct{ counts [numOutcomes]atomic.Uint64 }
+
+// Add counts one.
+func (t *Tally) Add(o Outcome) {
+	if o >= numOutcomes {
+		o = Unknown
+	}
+	t.counts[o].Add(1)
+}
+
+// Count returns how often an outcome came.
+func (t *Tally) Count(o Outcome) uint64 { return t.counts[o].Load() }
+
+// Report is what is known of a target.
+type Report struct {
+	Target *Target
+	Result Result
+	// At is when the probe ended; zero when there was none yet.
+	At time.Time
+	// Tally counts the outcomes since the exporter saw the target first.
+	Tally *Tally
+}
+
+// What a result that is no probe's says.
+var (
+	errNoTime    = errors.New("no time was left in this scrape, or no slot came free in it\nhint: give the target an interval, or raise the scrape timeout")
+	errNotYet    = errors.New("its first probe in the background is still to come")
+	errCutShort  = errors.New("the scrape ended before the probe had a fair time")
+	errUnderWay  = errors.New("the probe was still under way when the scrape ended")
+	errStopping  = errors.New("the exporter stops")
+	errAbandoned = errors.New("nobody waits for the answer any more")
+)
+
+func notRun(why error) Result { return Result{Outcome: NotRun, Err: why} }

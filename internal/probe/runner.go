@@ -1,0 +1,192 @@
+package probe
+
+import (
+	"cmp"
+	"context"
+	"log/slog"
+	"maps"
+	"net/netip"
+	"sync"
+	"time"
+)
+
+// A Runner probes: the targets of a scrape, those that have an interval in the
+// background, and others on request. It lives as long as the process and bounds
+// the probes in flight over all of it. It is safe for concurrent use.
+type Runner struct {
+	ctx    context.Context // ends when the runner stops
+	cancel context.CancelCauseFunc
+	tasks  sync.WaitGroup
+
+	slots pool // every probe has one of these
+	heavy pool // a heavy probe takes one of these first
+	most  int  // slots that there may be whatever a plan says; zero is no bound
+
+	history    *History
+	background *background
+
+	mu      sync.Mutex
+	plan    *Plan
+	flight  *flight
+	tallies map[string]*Tally // by key of target
+	kinds   map[string]*Tally // by kind of module
+}
+
+// NewRunner returns a runner that stops when ctx ends. Most bounds the probes in
+// flight, whatever a plan says, where descriptors are few; zero does not.
+func NewRunner(ctx context.Context, most int) *Runner {
+	r := &Runner{most: most, history: newHistory(historyLimit), tallies: map[string]*Tally{}, kinds: map[string]*Tally{}}
+	r.ctx, r.cancel = context.WithCancelCause(ctx)
+	r.slots.size, r.heavy.size = r.sizes(DefaultMaxProbes)
+	r.background = newBackground(r)
+	return r
+}
+
+func (r *Runner) sizes(n int) (all, heavy int) {
+	if r.most > 0 {
+		n = min(n, r.most)
+	}
+	return max(n, 1), max(n/heavyShare, 1)
+}
+
+// Stop ends every probe and returns when all are done.
+func (r *Runner) Stop() {
+	r.cancel(errStopping)
+	r.tasks.Wait()
+}
+
+// Slots returns how many probes may be in flight.
+func (r *Runner) Slots() int { return r.slots.capacity() }
+
+// InFlight returns how many probes are in flight.
+func (r *Runner) InFlight() int { return r.slots.inUse() }
+
+// Kinds returns what the probes of each kind of prober came to.
+func (r *Runner) Kinds() map[string]*Tally {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return maps.Clone(r.kinds)
+}
+
+// History returns the recent probes.
+func (r *Runner) History() *History { return r.history }
+
+// Use puts a plan in force, at start and on a reload. Targets that were in the
+// one before keep their counters, their latest result and their place in the
+// interval; of those that are not in it any more nothing is kept. Scrapes that
+// run go on with the plan they began with.
+func (r *Runner) Use(p *Plan) {
+	p.prepare()
+	all, heavy := r.sizes(cmp.Or(p.MaxProbes, DefaultMaxProbes))
+	r.slots.resize(all)
+	r.heavy.resize(heavy)
+
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	kept := make(map[string]*Tally, len(p.Targets))
+	p.tallies = make([]*Tally, len(p.Targets))
+	for i, key := range p.keys {
+		if kept[key] = r.tallies[key]; kept[key] == nil {
+			kept[key] = &Tally{}
+		}
+		p.tallies[i] = kept[key]
+	}
+	r.tallies, r.plan = kept, p
+	r.background.use(p)
+}
+
+// Ask is a probe that somebody asked for.
+type Ask struct {
+	Target   string
+	Module   *Module
+	Hostname string // if not empty, instead of the configured one
+}
+
+// Once probes one target on request: a configured one, or another if the plan's
+// access allows it. What the prober logs is in the entry, which is in the history
+// too. A [DeniedError] says that the access does not allow it, and nothing was
+// sent.
+func (r *Runner) Once(ctx context.Context, p *Plan, ask Ask) (Entry, error) {
+	t := &Target{Address: ask.Target, Module: ask.Module, Hostname: ask.Hostname}
+	allow := p.Access.allowRequested(ask.Module.Name)
+	if i := p.configured[[2]string{ask.Target, ask.Module.Name}]; i > 0 {
+		configured := p.Targets[i-1]
+		configured.Hostname = cmp.Or(ask.Hostname, configured.Hostname)
+		t, allow = &configured, p.Access.allowConfigured(ask.Module, ask.Target)
+	} else if err := p.Access.mayAllow(ask.Module, ask.Target); err != nil {
+		return Entry{}, err
+	}
+	var log logbook
+	result := r.probe(ctx, time.Now(), t, allow, log.logger())
+	entry := Entry{Report: Report{Target: t, Result: result, At: time.Now()}, Log: log.text(t.Address)}
+	if ctx.Err() == nil || result.Outcome != NotRun { // not when the client has gone before its turn
+		entry.ID = r.note(entry, nil)
+	}
+	return entry, nil
+}
+
+// probe waits for a slot and probes. The module's time begins with the slot.
+// What the end of ctx cuts off before it had a fair part of the time since began
+// is not_run: the silence says nothing of the target.
+func (r *Runner) probe(ctx context.Context, began time.Time, t *Target, allow func(netip.AddrPort) error, log *slog.Logger) Result {
+	leave, err := r.enter(ctx, t.Module)
+	if err != nil {
+		return notRun(errNoTime)
+	}
+	defer leave()
+	fair := true
+	if deadline, ok := ctx.Deadline(); ok {
+		fair = time.Until(deadline) >= min(t.Module.limit(), deadline.Sub(began)/fairShare)
+	}
+	result := t.Module.Probe(ctx, Request{Address: t.Address, Hostname: t.Hostname, Allow: allow, Log: log})
+	if !fair && silent(result.Outcome) { // the dialer may be up before ctx is
+		return notRun(errCutShort)
+	}
+	return result
+}
+
+// fairShare is the part of a scrape that a probe must have had for its silence
+// to count. A third of Prometheus' ten seconds is just above the three that a
+// dead neighbour takes to be told.
+const fairShare = 3
+
+// silent reports whether an outcome may be owed to the end of the time alone.
+func silent(o Outcome) bool {
+	return o == Timeout || o == DNSTimeout || o == NoReply || o == Unknown
+}
+
+// enter takes the slots of a probe. A heavy one takes that of the small pool
+// first, so that it holds none of the others while it waits.
+func (r *Runner) enter(ctx context.Context, m *Module) (leave func(), err error) {
+	if !m.heavy() {
+		return r.slots.leave, r.slots.enter(ctx)
+	}
+	if err := r.heavy.enter(ctx); err != nil {
+		return nil, err
+	}
+	if err := r.slots.enter(ctx); err != nil {
+		r.heavy.leave()
+		return nil, err
+	}
+	return func() { r.slots.leave(); r.heavy.leave() }, nil
+}
+
+// note remembers a probe and returns its ID in the history, if it got one. The
+// tally is nil for what is not a scheduled probe of a configured target.
+func (r *Runner) note(e Entry, tally *Tally) (id uint64) {
+	if tally != nil {
+		tally.Add(e.Result.Outcome)
+	}
+	kind := e.Target.Module.Kind
+	r.mu.Lock()
+	if r.kinds[kind] == nil {
+		r.kinds[kind] = &Tally{}
+	}
+	of := r.kinds[kind]
+	r.mu.Unlock()
+	of.Add(e.Result.Outcome)
+	if e.Result.Outcome == NotRun {
+		return 0
+	}
+	return r.history.add(e)
+}

@@ -1,0 +1,474 @@
+package probe
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// proberFunc is a prober that a test writes where it needs it.
+type proberFunc func(context.Context, Request) Result
+
+func (f proberFunc) Probe(ctx context.Context, r Request) Result { return f(ctx, r) }
+
+// takes is a prober whose target answers after a time, with an outcome; what is
+// cut off before is a timeout.
+func takes(d time.Duration, o Outcome) proberFunc {
+	return func(ctx context.Context, _ Request) Result {
+		select {
+		case <-time.After(d):
+			return Result{Outcome: o}
+		case <-ctx.Done():
+			return Result{Outcome: Timeout, Phase: PhaseConnect, Err: ctx.Err()}
+		}
+	}
+}
+
+// silence is a prober whose targets never answer.
+func silence() proberFunc { return takes(time.Hour, Open) }
+
+// counted counts the probes that are in flight.
+type counted struct {
+	Prober
+	now, most, all atomic.Int64
+}
+
+func (c *counted) Probe(ctx context.Context, r Request) Result {
+	c.all.Add(1)
+	n := c.now.Add(1)
+	defer c.now.Add(-1)
+	for most := c.most.Load(); n > most && !c.most.CompareAndSwap(most, n); most = c.most.Load() {
+	}
+	return c.Prober.Probe(ctx, r)
+}
+
+func targets(n int, m *Module, change ...func(*Target)) []Target {
+	all := make([]Target, n)
+	for i := range all {
+		all[i] = Target{Address: fmt.Sprintf("192.0.2.1:%d", i+1), Module: m}
+		for _, c := range change {
+			c(&all[i])
+		}
+	}
+	return all
+}
+
+// started returns a runner with a plan in force; it has stopped when the test
+// ends.
+func started(t *testing.T, p *Plan) *Runner {
+	t.Helper()
+	r := NewRunner(t.Context(), 0)
+	t.Cleanup(r.Stop)
+	r.Use(p)
+	return r
+}
+
+func outcomes(reports []Report) map[string]int {
+	counts := map[string]int{}
+	for _, r := range reports {
+		counts[r.Result.Outcome.String()]++
+	}
+	return counts
+}
+
+// scrape is one scrape with that much time.
+func scrape(t *testing.T, r *Runner, p *Plan, timeout time.Duration) []Report {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), timeout)
+	defer cancel()
+	reports, err := r.Results(ctx, p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if ctx.Err() != nil {
+		t.Error("the scrape has no time left to tell its results")
+	}
+	return reports
+}
+
+func TestProbesInFlightAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		all := &counted{Prober: takes(time.Second, Open)}
+		heavy := &counted{Prober: all}
+		p := &Plan{Targets: append(targets(1000, &Module{Name: "tcp", Kind: KindTCP, Prober: all}),
+			targets(200, &Module{Name: "http", Kind: KindHTTP, Prober: heavy})...), MaxProbes: 100}
+		r := started(t, p)
+		began := time.Now()
+		if diff := cmp.Diff(map[string]int{"open": 1200}, outcomes(scrape(t, r, p, time.Minute))); diff != "" {
+			t.Errorf("-want +got:\n%s", diff)
+		}
+		if all.most.Load() != 100 || heavy.most.Load() > 25 {
+			t.Errorf("%d probes were in flight, %d of them heavy", all.most.Load(), heavy.most.Load())
+		}
+		if took := time.Since(began); took < 12*time.Second || took > 14*time.Second {
+			t.Errorf("1200 probes of a second each, 100 at once, took %v", took)
+		}
+		if n := r.InFlight(); n != 0 {
+			t.Errorf("%d are in flight afterwards", n)
+		}
+	})
+}
+
+// TestPoolBoundsTheProcess lets two plans' scrapes, probes on request and the
+// background compete.
+func TestPoolBoundsTheProcess(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		prober := &counted{Prober: takes(time.Second, Open)}
+		m := &Module{Name: "tcp", Kind: KindTCP, Prober: prober}
+		old := &Plan{Targets: targets(50, m), MaxProbes: 10}
+		p := &Plan{Targets: append(targets(50, m), targets(50, m, func(t *Target) { t.Name, t.Interval = "b", 10*time.Second })...), MaxProbes: 10, Access: Access{Any: true}}
+		r := started(t, old)
+		r.Use(p)
+		var all sync.WaitGroup
+		for _, plan := range []*Plan{old, p} {
+			all.Go(func() { scrape(t, r, plan, 100*time.Second) })
+		}
+		for range 50 {
+			all.Go(func() {
+				if _, err := r.Once(t.Context(), p, Ask{Target: "198.51.100.1:1", Module: m}); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		all.Wait()
+		if prober.most.Load() != 10 {
+			t.Errorf("%d probes were in flight, want 10", prober.most.Load())
+		}
+	})
+}
+
+func TestHeavyProbesDoNotStarveTheOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &Plan{Targets: append(targets(1000, &Module{Name: "http", Kind: KindHTTP, Prober: silence()}),
+			targets(1000, &Module{Name: "tcp", Kind: KindTCP, Prober: takes(time.Millisecond, Open)})...)}
+		r := started(t, p)
+		if got := outcomes(scrape(t, r, p, 10*time.Second)); got["open"] != 1000 {
+			t.Errorf("%v", got)
+		}
+	})
+}
+
+func TestDeadline(t *testing.T) {
+	silent := func(timeout time.Duration) *Module {
+		return &Module{Name: "tcp", Kind: KindTCP, Prober: silence(), Timeout: timeout}
+	}
+	for _, tt := range []struct {
+		name    string
+		targets []Target
+		scrape  time.Duration
+		want    map[string]int
+	}{
+		// 9.5 s, of which the first wave takes 5: what is left for the second, 4.5 s,
+		// is more than a third. Nothing is said of the others.
+		{"10,000 silent targets", targets(10_000, silent(5*time.Second)), 10 * time.Second, map[string]int{"timeout": 256, "not_run": 9744}},
+		// The third wave would have half a second: its silence says nothing.
+		{"short timeouts", targets(10_000, silent(3*time.Second)), 10 * time.Second, map[string]int{"timeout": 384, "not_run": 9616}},
+		{"a last wave cut short", targets(500, silent(4*time.Second)), 10 * time.Second, map[string]int{"timeout": 256, "not_run": 244}},
+		// Whoever has all the time that there is, is told as silent.
+		{"scrape shorter than the module", targets(3, silent(5*time.Second)), 2 * time.Second, map[string]int{"timeout": 3}},
+		{"default timeout", targets(3, silent(0)), 10 * time.Second, map[string]int{"timeout": 3}},
+		{"healthy and many", targets(100_000, &Module{Name: "tcp", Kind: KindTCP, Prober: takes(4*time.Millisecond, Open)}), 10 * time.Second, map[string]int{"open": 100_000}},
+		{"no targets", nil, 10 * time.Second, map[string]int{}},
+		{"hardly any time", targets(1, silent(0)), 10 * time.Millisecond, map[string]int{"timeout": 1}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := &Plan{Targets: tt.targets}
+				r := started(t, p)
+				reports := scrape(t, r, p, tt.scrape)
+				if diff := cmp.Diff(tt.want, outcomes(reports)); diff != "" {
+					t.Errorf("-want +got:\n%s", diff)
+				}
+				counts := map[string]int{}
+				for _, report := range reports {
+					for _, o := range Outcomes() {
+						if n := report.Tally.Count(o); n > 0 {
+							counts[o.String()] += int(n)
+						}
+					}
+					if report.Result.Outcome == NotRun && (report.Result.Err == nil || report.Result.Duration != 0) {
+						t.Fatalf("not run, without a reason or with a duration: %+v", report.Result)
+					}
+				}
+				if diff := cmp.Diff(tt.want, counts); diff != "" {
+					t.Errorf("counters (-want +got):\n%s", diff)
+				}
+			})
+		})
+	}
+}
+
+// TestDeafProberHoldsUpNothing has a prober that does not heed its context.
+func TestDeafProberHoldsUpNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		deaf := proberFunc(func(context.Context, Request) Result { time.Sleep(time.Minute); return Result{} })
+		p := &Plan{Targets: append(targets(1, &Module{Name: "deaf", Kind: KindTCP, Prober: deaf}), targets(5, &Module{Name: "tcp", Kind: KindTCP, Prober: takes(0, Open)})...)}
+		r := started(t, p)
+		if diff := cmp.Diff(map[string]int{"not_run": 1, "open": 5}, outcomes(scrape(t, r, p, 10*time.Second))); diff != "" {
+			t.Errorf("-want +got:\n%s", diff)
+		}
+		if r.InFlight() != 1 {
+			t.Errorf("%d probes are in flight", r.InFlight())
+		}
+	})
+}
+
+func TestScrapesShareARun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		prober := &counted{Prober: takes(time.Second, Open)}
+		p := &Plan{Targets: targets(100, &Module{Name: "tcp", Kind: KindTCP, Prober: prober}), MaxProbes: 50}
+		r := started(t, p)
+
+		gone, goAway := context.WithCancel(t.Context())
+		var all sync.WaitGroup
+		all.Go(func() {
+			if _, err := r.Results(gone, p); !errors.Is(err, context.Canceled) {
+				t.Errorf("who went away has %v", err)
+			}
+		})
+		synctest.Wait()
+		for range 3 {
+			all.Go(func() {
+				if got := outcomes(scrape(t, r, p, 10*time.Second)); got["open"] != 100 {
+					t.Errorf("%v", got)
+				}
+			})
+		}
+		time.Sleep(500 * time.Millisecond)
+		goAway()
+		all.Wait()
+		if n := prober.all.Load(); n != 100 {
+			t.Errorf("%d probes for 100 targets", n)
+		}
+		scrape(t, r, p, 10*time.Second)
+		if n := prober.all.Load(); n != 200 {
+			t.Errorf("%d probes after a scrape that came later, want 200", n)
+		}
+	})
+}
+
+// TestScrapesOfUnlikeLength keeps a hurried scrape from cutting short one that
+// has time, and from waiting for it.
+func TestScrapesOfUnlikeLength(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &Plan{Targets: targets(1, &Module{Name: "tcp", Kind: KindTCP, Prober: takes(4*time.Second, Open)})}
+		r := started(t, p)
+		var all sync.WaitGroup
+		for _, first := range []time.Duration{time.Second, 10 * time.Second} {
+			second := 11*time.Second - first
+			for _, timeout := range []time.Duration{first, second} {
+				all.Go(func() {
+					got := outcomes(scrape(t, r, p, timeout))
+					if (timeout == time.Second) != (got["open"] == 0) {
+						t.Errorf("a scrape of %v, the first of which has %v: %v", timeout, first, got)
+					}
+				})
+				synctest.Wait()
+			}
+			all.Wait()
+		}
+	})
+}
+
+func TestAbandonedRunLeavesNoTrace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		prober := &counted{Prober: silence()}
+		p := &Plan{Targets: targets(1000, &Module{Name: "tcp", Kind: KindTCP, Prober: prober})}
+		r := started(t, p)
+		ctx, cancel := context.WithCancel(t.Context())
+		go func() { _, _ = r.Results(ctx, p) }()
+		synctest.Wait()
+		cancel()
+		synctest.Wait()
+		if r.InFlight() != 0 || prober.all.Load() != DefaultMaxProbes {
+			t.Errorf("%d in flight, %d were started", r.InFlight(), prober.all.Load())
+		}
+		if n := len(r.Kinds()) + len(r.History().Entries()); n != 0 {
+			t.Errorf("%d traces of probes that nobody waited for", n)
+		}
+	})
+}
+
+func every(d time.Duration) func(*Target) { return func(t *Target) { t.Interval = d } }
+
+func TestIntervals(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		prober := &counted{Prober: takes(10*time.Millisecond, Open)}
+		p := &Plan{Targets: append(targets(600, &Module{Name: "tcp", Kind: KindTCP, Prober: prober}, every(time.Minute)),
+			targets(2, &Module{Name: "http", Kind: KindHTTP, Prober: prober}, every(20*time.Second))...)}
+		r := started(t, p)
+		for _, report := range scrape(t, r, p, time.Second) {
+			if report.Result.Outcome != NotRun || !report.At.IsZero() {
+				t.Fatalf("before the first probe: %+v", report)
+			}
+		}
+		for second := range 60 {
+			before := prober.all.Load()
+			time.Sleep(time.Second)
+			if n := prober.all.Load() - before; n > 40 {
+				t.Errorf("%d of 600 probes of a minute in second %d", n, second)
+			}
+		}
+		synctest.Wait()
+		if n := prober.all.Load(); n != 606 {
+			t.Errorf("%d probes in a minute, want 606", n)
+		}
+		for _, report := range scrape(t, r, p, time.Second) {
+			if age := time.Since(report.At); report.Result.Outcome != Open || age > report.Target.Interval || report.Tally.Count(Open) == 0 {
+				t.Fatalf("age %v: %+v", age, report.Result)
+			}
+		}
+		r.Stop()
+		time.Sleep(10 * time.Minute)
+		if n := prober.all.Load(); n > 607 {
+			t.Errorf("%d probes after the runner stopped", n-606)
+		}
+	})
+}
+
+// TestReload swaps plans: what stays keeps its time, result and counters, what
+// changed is probed in the new way, and what went is gone.
+func TestReload(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var when []time.Time
+		m := &Module{Name: "tcp", Kind: KindTCP, Prober: proberFunc(func(context.Context, Request) Result {
+			when = append(when, time.Now())
+			return Result{Outcome: Open}
+		})}
+		other := &Module{Name: "tcp", Kind: KindHTTP, Prober: takes(0, Refused)} // heavy now
+		kept, dropped, direct := targets(1, m, every(time.Minute)), targets(1, m, every(time.Minute), func(t *Target) { t.Name = "dropped" }), targets(1, m, func(t *Target) { t.Name = "direct" })
+		first := &Plan{Targets: append(append(kept, dropped...), direct...)}
+		r := started(t, first)
+		time.Sleep(61 * time.Second)
+		scrape(t, r, first, time.Second)
+
+		second := &Plan{Targets: append(targets(1, m, every(time.Minute)), direct...)}
+		r.Use(second)
+		reports := scrape(t, r, second, time.Second)
+		if len(reports) != 2 || reports[0].At.IsZero() || reports[0].Tally.Count(Open) < 1 || reports[1].Tally.Count(Open) != 2 {
+			t.Errorf("after the reload: %+v", reports)
+		}
+		when = nil
+		for range 60 { // a reload a second must not keep it from being probed
+			time.Sleep(time.Second)
+			second = &Plan{Targets: second.Targets}
+			r.Use(second)
+		}
+		if len(when) != 1 {
+			t.Errorf("%d probes in a minute of reloads, want 1 of the target that stayed", len(when))
+		}
+
+		third := &Plan{Targets: targets(1, other, every(time.Minute))}
+		r.Use(third)
+		time.Sleep(time.Minute)
+		if reports := scrape(t, r, third, time.Second); reports[0].Result.Outcome != Refused || reports[0].Tally.Count(Refused) != 1 {
+			t.Errorf("with another module: %+v", reports[0].Result)
+		}
+		r.Use(&Plan{})
+		when = nil
+		time.Sleep(5 * time.Minute)
+		if len(when) != 0 || len(r.tallies) != 0 || len(r.background.items) != 0 {
+			t.Errorf("of what went are left: %d probes, %d tallies, %d items", len(when), len(r.tallies), len(r.background.items))
+		}
+	})
+}
+
+// TestReloadDuringAProbe drops a target and takes it back while it is probed.
+func TestReloadDuringAProbe(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := &Module{Name: "tcp", Kind: KindTCP, Prober: takes(4*time.Second, Open), Timeout: 5 * time.Second}
+		plan := func() *Plan { return &Plan{Targets: targets(1, m, every(10*time.Second))} }
+		p := plan()
+		r := started(t, p)
+		time.Sleep(time.Until(p.Targets[0].due(time.Now())) + time.Second)
+		if r.InFlight() != 1 {
+			t.Fatal("no probe is under way")
+		}
+		r.Use(&Plan{})
+		p = plan()
+		r.Use(p)
+		time.Sleep(4 * time.Second)
+		if reports := scrape(t, r, p, time.Second); !reports[0].At.IsZero() {
+			t.Errorf("the result of the target that was dropped came back: %+v", reports[0])
+		}
+		time.Sleep(10 * time.Second)
+		if reports := scrape(t, r, p, time.Second); reports[0].At.IsZero() || reports[0].Tally.Count(Open) != 1 {
+			t.Errorf("the target that was taken back: %+v", reports[0])
+		}
+	})
+}
+
+func TestOnce(t *testing.T) {
+	asked := make(chan Request, 10)
+	m := &Module{Name: "tcp", Kind: KindTCP, Prober: proberFunc(func(_ context.Context, q Request) Result {
+		asked <- q
+		q.Log.Info("connecting", "url", q.Address)
+		if err := q.Allow(netip.MustParseAddrPort("203.0.113.9:80")); err != nil {
+			return Result{Outcome: Denied, Err: err}
+		}
+		return Result{Outcome: Open}
+	})}
+	p := &Plan{Targets: []Target{{Address: "db.example:5432", Module: m, Hostname: "db", Name: "database"}},
+		Access: Access{Rules: []AccessRule{{Networks: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}}}}}
+	r := started(t, p)
+
+	e, err := r.Once(t.Context(), p, Ask{Target: "db.example:5432", Module: m})
+	if q := <-asked; err != nil || e.Result.Outcome != Open || q.Hostname != "db" || e.Target.Name != "database" {
+		t.Errorf("a configured target: %+v, %v, asked %+v", e, err, q)
+	}
+	if kept, ok := r.History().Entry(e.ID); !ok || kept.Log == "" {
+		t.Errorf("it is not in the history with its log: %+v", kept)
+	}
+	if _, err := r.Once(t.Context(), p, Ask{Target: "db.example:5432", Module: m, Hostname: "other"}); err != nil {
+		t.Error(err)
+	}
+	if q := <-asked; q.Hostname != "other" {
+		t.Errorf("the hostname that was asked for is not used: %+v", q)
+	}
+	e, err = r.Once(t.Context(), p, Ask{Target: "http://me:p%40ss@name.example/", Module: m})
+	if err != nil || e.Result.Outcome != Denied {
+		t.Errorf("a name that leads elsewhere: %+v, %v", e, err)
+	}
+	if want := "xxxxx"; !contains(e.Log, want) || contains(e.Log, "p%40ss") || contains(e.Log, "p@ss") {
+		t.Errorf("the log has the password: %s", e.Log)
+	}
+	<-asked
+	if _, err := r.Once(t.Context(), p, Ask{Target: "198.51.100.1:80", Module: m}); err == nil {
+		t.Error("an address that no rule allows was probed")
+	} else if _, ok := AsDenied(err); !ok {
+		t.Error(err)
+	}
+	if len(asked) != 0 {
+		t.Error("the prober was asked though it is known that it must not")
+	}
+}
+
+func TestFewDescriptors(t *testing.T) {
+	r := NewRunner(t.Context(), 20)
+	defer r.Stop()
+	for _, tt := range []struct{ plan, want int }{{0, 20}, {500, 20}, {10, 10}} {
+		r.Use(&Plan{MaxProbes: tt.plan})
+		if r.Slots() != tt.want {
+			t.Errorf("a plan of %d has %d slots, want %d", tt.plan, r.Slots(), tt.want)
+		}
+	}
+}
+
+func TestStopped(t *testing.T) {
+	p := &Plan{Targets: targets(1, &Module{Name: "tcp", Kind: KindTCP, Prober: takes(0, Open)})}
+	r := NewRunner(t.Context(), 0)
+	r.Use(p)
+	r.Stop()
+	if _, err := r.Results(t.Context(), p); err == nil {
+		t.Error("a runner that has stopped runs")
+	}
+	r.Use(&Plan{Targets: targets(1, p.Targets[0].Module, every(time.Second))})
+}

@@ -1,0 +1,180 @@
+// Package probeweb serves probes over HTTP as blackbox_exporter does: one on
+// request, the configured targets for service discovery, and the recent ones.
+package probeweb
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	dto "github.com/prometheus/client_model/go"
+
+	"github.com/port-exporter/port_exporter/collector"
+	"github.com/port-exporter/port_exporter/internal/ownhost"
+	"github.com/port-exporter/port_exporter/internal/probe"
+	"github.com/port-exporter/port_exporter/internal/socket"
+	"github.com/port-exporter/port_exporter/internal/web"
+)
+
+// Options say what is served.
+type Options struct {
+	Runner *probe.Runner
+	// Plan returns the plan in force.
+	Plan func() *probe.Plan
+	// OwnHost returns this host as it is now.
+	OwnHost func(ctx context.Context) *ownhost.Host
+	// TimeoutOffset is what a probe ends earlier than Prometheus would.
+	TimeoutOffset time.Duration
+	// RoutePrefix is where all of it is served.
+	RoutePrefix string
+}
+
+// Server serves probes.
+type Server struct {
+	Options
+	// slots are for the requests that probe or wait to: they have nothing to do
+	// with the scrapes of /metrics, and do not hold them up.
+	slots chan struct{}
+}
+
+// maxRequests is how many requests may probe or wait for a slot at once.
+const maxRequests = 512
+
+// New returns a server.
+func New(o Options) *Server { return &Server{Options: o, slots: make(chan struct{}, maxRequests)} }
+
+// The defaults of blackbox_exporter: of the parameter module, and of how long a
+// probe may take when neither Prometheus nor the module says.
+const (
+	defaultModule  = "http_2xx"
+	defaultTimeout = 120 * time.Second
+)
+
+// Probe serves one probe: /probe?target=…&module=…&hostname=…&debug=true.
+func (s *Server) Probe(w http.ResponseWriter, r *http.Request) {
+	plan := s.Plan()
+	ask, timeout, err := s.parse(plan, r)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	debug := r.URL.Query().Get("debug") == "true"
+	if debug && !mayDebug(plan, r) {
+		http.Error(w, debugDenied, http.StatusForbidden)
+		return
+	}
+	select {
+	case s.slots <- struct{}{}:
+	default:
+		w.Header().Set("Retry-After", "1")
+		http.Error(w, fmt.Sprintf("%d probes run or wait already", maxRequests), http.StatusServiceUnavailable)
+		return
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), timeout)
+	entry, err := s.Runner.Once(ctx, plan, ask)
+	cancel()
+	<-s.slots
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusForbidden)
+		return
+	}
+	answer := s.answer(r.Context(), &entry.Report)
+	if debug {
+		writeText(w, text(&entry, answer))
+		return
+	}
+	found := prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) { return collector.Exposition(&entry.Report, answer), nil })
+	promhttp.HandlerFor(found, promhttp.HandlerOpts{}).ServeHTTP(w, r)
+}
+
+// parse reads the parameters of a probe. Its errors are the client's.
+func (s *Server) parse(plan *probe.Plan, r *http.Request) (ask probe.Ask, timeout time.Duration, err error) {
+	query := r.URL.Query()
+	name := cmp.Or(query.Get("module"), defaultModule)
+	module, ok := plan.Modules[name]
+	if !ok {
+		return ask, 0, fmt.Errorf("unknown module %q\nhint: the modules are those of the configuration, which /config shows", name)
+	}
+	if query.Get("target") == "" {
+		return ask, 0, fmt.Errorf("the parameter target is missing\nhint: /probe?target=host:port&module=%s", name)
+	}
+	if p, ok := module.Prober.(interface{ CheckHostname(string) error }); ok {
+		if err := p.CheckHostname(query.Get("hostname")); err != nil {
+			return ask, 0, err
+		}
+	}
+	timeout, err = web.Timeout(r.Header.Get(web.TimeoutHeader), defaultTimeout, s.TimeoutOffset)
+	return probe.Ask{Target: query.Get("target"), Module: module, Hostname: query.Get("hostname")}, timeout, err
+}
+
+// answer returns what this host's listeners make of the target, if it is an
+// address of this host.
+func (s *Server) answer(ctx context.Context, r *probe.Report) *socket.Answer {
+	if answer, known := s.OwnHost(ctx).Answer(r); known {
+		return &answer
+	}
+	return nil
+}
+
+const debugDenied = "the details of a probe are for clients on this host\n" +
+	"hint: ask from localhost and not through a proxy, or set probes.debug_from_anywhere"
+
+// mayDebug reports whether a client may see the details of probes: the log, the
+// addresses, the certificates. One behind a proxy on this host is not on this
+// host.
+func mayDebug(plan *probe.Plan, r *http.Request) bool {
+	if plan.Access.DebugAnywhere {
+		return true
+	}
+	for _, header := range []string{"Forwarded", "X-Forwarded-For", "X-Real-Ip", "Via"} {
+		if r.Header.Get(header) != "" {
+			return false
+		}
+	}
+	client, err := netip.ParseAddrPort(r.RemoteAddr)
+	return err == nil && client.Addr().Unmap().IsLoopback()
+}
+
+// targetGroup is one element of what Prometheus' http_sd_config reads.
+type targetGroup struct {
+	Targets []string          `json:"targets"`
+	Labels  map[string]string `json:"labels"`
+}
+
+// Targets serves the configured targets in the format of HTTP service
+// discovery, one group each. The address is that of the target, so that the
+// relabelling which Prometheus' manual has for blackbox_exporter works on it;
+// module, hostname and path are set already.
+func (s *Server) Targets(w http.ResponseWriter, _ *http.Request) {
+	targets := s.Plan().Targets
+	groups := make([]targetGroup, len(targets)) // an empty list is [], not null
+	for i := range targets {
+		t := &targets[i]
+		labels := map[string]string{}
+		for _, l := range t.Labels {
+			labels[l.Name] = l.Value
+		}
+		labels["__metrics_path__"] = s.path("/probe")
+		labels["__param_module"], labels["__param_target"] = t.Module.Name, t.Address
+		if t.Hostname != "" {
+			labels["__param_hostname"] = t.Hostname
+		}
+		labels["module"], labels["target"], labels["target_name"] = t.Module.Name, t.Address, t.Name
+		groups[i] = targetGroup{Targets: []string{t.Address}, Labels: labels}
+	}
+	w.Header().Set("Content-Type", "application/json; charset=utf-8")
+	_ = json.NewEncoder(w).Encode(groups)
+}
+
+func (s *Server) path(path string) string {
+	if s.RoutePrefix == "/" {
+		return path
+	}
+	return s.RoutePrefix + path
+}

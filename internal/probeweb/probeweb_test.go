@@ -1,0 +1,270 @@
+package probeweb
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/port-exporter/port_exporter/internal/ownhost"
+	"github.com/port-exporter/port_exporter/internal/porttest"
+	"github.com/port-exporter/port_exporter/internal/probe"
+	"github.com/port-exporter/port_exporter/internal/socket"
+)
+
+// listen returns the address of a listener that accepts and hangs up.
+func listen(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			c.Close()
+		}
+	}()
+	return l.Addr().String()
+}
+
+// hang takes its time until the probe is cut off.
+type hang struct{}
+
+func (hang) Probe(ctx context.Context, _ probe.Request) probe.Result {
+	deadline, _ := ctx.Deadline()
+	left := time.Until(deadline)
+	<-ctx.Done()
+	return probe.Result{Outcome: probe.Timeout, Phase: probe.PhaseConnect, Err: errors.New("cut off with " + left.Round(100*time.Millisecond).String())}
+}
+
+// named is a prober whose module has a name for the target already.
+type named struct{ probe.TCP }
+
+func (*named) CheckHostname(name string) error {
+	if name != "" && name != "mine" {
+		return errors.New("the module says mine")
+	}
+	return nil
+}
+
+func server(t *testing.T, plan *probe.Plan) *Server {
+	t.Helper()
+	r := probe.NewRunner(t.Context(), 0)
+	t.Cleanup(r.Stop)
+	r.Use(plan)
+	return New(Options{
+		Runner: r, Plan: func() *probe.Plan { return plan }, RoutePrefix: "/", TimeoutOffset: 500 * time.Millisecond,
+		OwnHost: func(ctx context.Context) *ownhost.Host {
+			addresses := func() (map[netip.Addr]string, error) {
+				return map[netip.Addr]string{netip.MustParseAddr("127.0.0.1"): "lo"}, nil
+			}
+			return ownhost.New(addresses, func() (*socket.Table, error) {
+				return socket.ReadListening(porttest.Sockets{}.Sockets(ctx, socket.Listening), socket.Host{})
+			})
+		},
+	})
+}
+
+func tcpPlan(targets ...string) *probe.Plan {
+	tcp := &probe.Module{Name: "tcp_connect", Kind: probe.KindTCP, Prober: &probe.TCP{}}
+	slow := &probe.Module{Name: "slow", Kind: probe.KindTCP, Prober: hang{}, Timeout: time.Second}
+	p := &probe.Plan{Modules: map[string]*probe.Module{"tcp_connect": tcp, "http_2xx": {Name: "http_2xx", Kind: probe.KindHTTP, Prober: &probe.TCP{}}, "slow": slow,
+		"named": {Name: "named", Kind: probe.KindHTTP, Prober: &named{}}}}
+	for _, t := range targets {
+		p.Targets = append(p.Targets, probe.Target{Address: t, Module: tcp})
+	}
+	return p
+}
+
+func get(handler http.HandlerFunc, target, from string, header ...string) (int, string) {
+	r := httptest.NewRequest(http.MethodGet, target, nil)
+	r.RemoteAddr = from
+	for i := 0; i < len(header); i += 2 {
+		r.Header.Set(header[i], header[i+1])
+	}
+	w := httptest.NewRecorder()
+	handler(w, r)
+	body, _ := io.ReadAll(w.Result().Body)
+	return w.Code, string(body)
+}
+
+const (
+	here  = "127.0.0.1:1234"
+	there = "192.0.2.7:1234"
+)
+
+func TestProbe(t *testing.T) {
+	open := listen(t)
+	plan := tcpPlan(open, "127.0.0.1:1", "slow:1")
+	plan.Targets[2].Module = plan.Modules["slow"]
+	s := server(t, plan)
+	for _, tt := range []struct {
+		name, target, from string
+		header             []string
+		status             int
+		want               string
+	}{
+		{"no target", "/probe", there, nil, 400, "target is missing"},
+		{"unknown module", "/probe?target=a:1&module=nope", there, nil, 400, `unknown module "nope"`},
+		{"bad timeout", "/probe?target=a:1", there, []string{"X-Prometheus-Scrape-Timeout-Seconds", "soon"}, 400, "soon"},
+		{"not configured", "/probe?target=192.0.2.1:80&module=tcp_connect", there, nil, 403, "hint: add it to targets"},
+		{"not configured, from here", "/probe?target=192.0.2.1:80&module=tcp_connect", here, nil, 403, "hint: add it to targets"},
+		{"configured with another module", "/probe?target=" + open, there, nil, 403, "hint"},
+		{"hostname against the module", "/probe?target=a:1&module=named&hostname=other", there, nil, 400, "the module says mine"},
+		{"debug from elsewhere", "/probe?module=tcp_connect&debug=true&target=" + open, there, nil, 403, "debug_from_anywhere"},
+		{"debug through a proxy", "/probe?module=tcp_connect&debug=true&target=" + open, here, []string{"X-Forwarded-For", "192.0.2.7"}, 403, "debug_from_anywhere"},
+
+		{"open", "/probe?module=tcp_connect&target=" + open, there, nil, 200, "\nprobe_success 1\n"},
+		{"outcome", "/probe?module=tcp_connect&target=" + open, there, nil, 200, "\nprobe_outcome_code 0\n"},
+		{"refused", "/probe?module=tcp_connect&target=127.0.0.1:1", there, nil, 200, "\nprobe_failure_info{origin=\"target\",phase=\"connect\",reason=\"refused\"} 1\n"},
+		{"refused, success", "/probe?module=tcp_connect&target=127.0.0.1:1", there, nil, 200, "\nprobe_success 0\n"},
+		{"own host", "/probe?module=tcp_connect&target=127.0.0.1:1", there, nil, 200, "\nprobe_local_listener{scope=\"\",state=\"not_listening\"} 0\n"},
+		{"debug", "/probe?module=tcp_connect&debug=true&target=127.0.0.1:1", here, nil, 200, "127.0.0.1:1 refuses: the host is up and nothing listens there"},
+		{"debug, own host", "/probe?module=tcp_connect&debug=true&target=127.0.0.1:1", here, nil, 200, "where now nothing listens on tcp port 1 of this host.\n"},
+		{"debug, log", "/probe?module=tcp_connect&debug=true&target=" + open, here, nil, 200, "msg=resolved"},
+		{"the module's timeout", "/probe?module=slow&debug=true&target=slow:1", here, nil, 200, "cut off with 1s"},
+		{"Prometheus' timeout", "/probe?module=slow&debug=true&target=slow:1", here, []string{"X-Prometheus-Scrape-Timeout-Seconds", "0.9"}, 200, "cut off with 400ms"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			status, body := get(s.Probe, tt.target, tt.from, tt.header...)
+			if status != tt.status || !strings.Contains("\n"+body, tt.want) {
+				t.Errorf("status %d, want %d with %q\n%s", status, tt.status, tt.want, body)
+			}
+		})
+	}
+}
+
+// TestDeniedByAddress has a name that is allowed until it is resolved.
+func TestDeniedByAddress(t *testing.T) {
+	plan := tcpPlan()
+	plan.Access = probe.Access{DebugAnywhere: true, Rules: []probe.AccessRule{{Networks: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}}}}
+	s := server(t, plan)
+	status, body := get(s.Probe, "/probe?module=tcp_connect&target=localhost:1", there)
+	if status != 200 || !strings.Contains(body, "probe_outcome_code 17\n") || strings.Contains(body, "probe_success") {
+		t.Errorf("status %d\n%s", status, body)
+	}
+	if status, body := get(s.Probe, "/probe?module=tcp_connect&target=127.0.0.1:1", there); status != 403 {
+		t.Errorf("a number that is not allowed: status %d\n%s", status, body)
+	}
+	if _, body := get(s.Probe, "/probe?module=tcp_connect&target=localhost:1&debug=true", there); !strings.Contains(body, "not known: the target was not tried") {
+		t.Errorf("debug anywhere:\n%s", body)
+	}
+}
+
+// TestOnlyOursBesideBlackbox holds the names of what is told of a plain probe.
+func TestOnlyOursBesideBlackbox(t *testing.T) {
+	open := listen(t)
+	_, body := get(server(t, tcpPlan(open)).Probe, "/probe?module=tcp_connect&target="+open, there)
+	got := map[string]bool{}
+	for _, m := range regexp.MustCompile(`(?m)^(\w+)(\{[^}]*\})? `).FindAllStringSubmatch(body, -1) {
+		got[m[1]+m[2]] = true
+	}
+	for _, blackbox := range []string{
+		"probe_success", "probe_duration_seconds", "probe_dns_lookup_time_seconds", "probe_failed_due_to_regex", "probe_ip_addr_hash", "probe_ip_protocol",
+	} {
+		if !got[blackbox] {
+			t.Errorf("lacks %s, without labels:\n%s", blackbox, body)
+		}
+	}
+	if strings.Contains(body, "target=") || strings.Contains(body, "probe_results_total") || strings.Contains(body, "probe_age") {
+		t.Errorf("has what only /metrics has:\n%s", body)
+	}
+}
+
+func TestTooManyRequests(t *testing.T) {
+	s := server(t, tcpPlan("127.0.0.1:1"))
+	for range maxRequests {
+		s.slots <- struct{}{}
+	}
+	if status, body := get(s.Probe, "/probe?module=tcp_connect&target=127.0.0.1:1", there); status != 503 {
+		t.Errorf("status %d: %s", status, body)
+	}
+}
+
+func TestTargets(t *testing.T) {
+	plan := tcpPlan("db.example:5432", "http://a.example/")
+	plan.Targets[0].Name, plan.Targets[0].Hostname, plan.Targets[0].Interval = "database", "db", time.Minute
+	plan.Targets[0].Labels = []probe.Label{{Name: "team", Value: "x"}}
+	s := server(t, plan)
+	s.RoutePrefix = "/ports"
+	_, body := get(s.Targets, "/sd/probes", there)
+	var got []targetGroup
+	if err := json.Unmarshal([]byte(body), &got); err != nil {
+		t.Fatal(err)
+	}
+	want := []targetGroup{
+		{[]string{"db.example:5432"}, map[string]string{"__metrics_path__": "/ports/probe", "__param_module": "tcp_connect", "__param_target": "db.example:5432",
+			"__param_hostname": "db", "module": "tcp_connect", "target": "db.example:5432", "target_name": "database", "team": "x"}},
+		{[]string{"http://a.example/"}, map[string]string{"__metrics_path__": "/ports/probe", "__param_module": "tcp_connect", "__param_target": "http://a.example/",
+			"module": "tcp_connect", "target": "http://a.example/", "target_name": ""}},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+	if _, body := get(server(t, &probe.Plan{}).Targets, "/sd/probes", there); strings.TrimSpace(body) != "[]" {
+		t.Errorf("no targets: %s", body)
+	}
+}
+
+func TestHistory(t *testing.T) {
+	plan := tcpPlan("127.0.0.1:1")
+	plan.Access.Any = true
+	plan.Modules["<b>"] = &probe.Module{Name: "<b>", Kind: probe.KindHTTP, Prober: &probe.TCP{}}
+	s := server(t, plan)
+	if page := s.Recent(); !strings.Contains(page, "None yet") {
+		t.Error(page)
+	}
+	get(s.Probe, "/probe?module=tcp_connect&target=127.0.0.1:1", there)
+	get(s.Probe, "/probe?module=%3Cb%3E&target=http://me:s3cret@%3Cscript%3E.invalid:1/", there)
+	page := s.Recent()
+	if strings.Contains(page, "<script>") || strings.Contains(page, "<b>") || strings.Contains(page, "s3cret") {
+		t.Errorf("not escaped, or a secret:\n%s", page)
+	}
+	id := regexp.MustCompile(`logs\?id=(\d+)`).FindAllStringSubmatch(page, -1)
+	if len(id) != 2 {
+		t.Fatalf("%d probes on the page:\n%s", len(id), page)
+	}
+	for _, m := range id {
+		status, body := get(s.Log, "/logs?id="+m[1], here)
+		if status != 200 || !strings.Contains(body, "probe_outcome_code") || strings.Contains(body, "s3cret") {
+			t.Errorf("status %d:\n%s", status, body)
+		}
+	}
+	for target, want := range map[string]int{"/logs?id=999": 404, "/logs?id=x": 400, "/logs": 400} {
+		if status, _ := get(s.Log, target, here); status != want {
+			t.Errorf("%s: status %d, want %d", target, status, want)
+		}
+	}
+	if status, _ := get(s.Log, "/logs?id="+id[0][1], there); status != 403 {
+		t.Errorf("details for a client elsewhere: status %d", status)
+	}
+}
+
+func TestStatusPageIsBounded(t *testing.T) {
+	open := listen(t)
+	plan := tcpPlan(open, "127.0.0.1:1")
+	s := server(t, plan)
+	get(s.Probe, "/probe?module=tcp_connect&target=127.0.0.1:1", there)
+	for range 90 {
+		get(s.Probe, "/probe?module=tcp_connect&target="+open, there)
+	}
+	page := s.Recent()
+	if n := strings.Count(page, "<tr><td>"); n != shown+1 || !strings.Contains(page, "refused") {
+		t.Errorf("%d probes on the page, want %d and the failure before them", n, shown)
+	}
+}

@@ -1,0 +1,183 @@
+package socket
+
+import (
+	"fmt"
+	"net/netip"
+	"sort"
+)
+
+// Standing is what a table of listeners says of one address and port of its
+// host.
+type Standing uint8
+
+// The standings.
+const (
+	NotListening Standing = iota // nothing listens on the port
+	LoopbackOnly                 // what listens on the port can be reached from this host only
+	OtherAddress                 // what listens on the port takes other addresses
+	QueueFull                    // a listener takes the address, and its accept queue has no room
+	Listens                      // a listener takes the address
+)
+
+// String returns the standing as it stands in the label state.
+func (s Standing) String() string {
+	switch s {
+	case NotListening:
+		return "not_listening"
+	case LoopbackOnly:
+		return "loopback_only"
+	case OtherAddress:
+		return "other_address"
+	case QueueFull:
+		return "queue_full"
+	case Listens:
+		return "listening"
+	default:
+		return "unknown"
+	}
+}
+
+// Standings returns every standing.
+func Standings() []Standing {
+	return []Standing{NotListening, LoopbackOnly, OtherAddress, QueueFull, Listens}
+}
+
+// Answer is what a table says of an address and port.
+type Answer struct {
+	Standing Standing
+	Protocol Protocol
+	To       netip.AddrPort
+	// Listener is the one that takes the address, or else the most exposed of
+	// those on the port; nil when there is none.
+	Listener *Listener
+}
+
+// Taken reports whether a listener takes what is sent to the address.
+func (a Answer) Taken() bool { return a.Standing == Listens || a.Standing == QueueFull }
+
+// Scope returns the scope of the listener as it stands in labels; it is empty
+// when there is none.
+func (a Answer) Scope() string {
+	if a.Listener == nil {
+		return ""
+	}
+	return a.Listener.Scope.String()
+}
+
+// String returns the answer as a sentence without its full stop.
+func (a Answer) String() string {
+	switch a.Standing {
+	case Listens:
+		return fmt.Sprintf("%s listens on %s %s (scope %s)", a.place(), a.Protocol, a.To, a.Listener.Scope)
+	case QueueFull:
+		return fmt.Sprintf("the accept queue of %s, which takes %s %s, is full (%d of %d): the service does not accept",
+			a.place(), a.Protocol, a.To, a.Listener.AcceptQueue, a.Listener.AcceptQueueLimit)
+	case LoopbackOnly:
+		return fmt.Sprintf("nothing listens on %s %s; a listener on %s is loopback only", a.Protocol, a.To, a.place())
+	case OtherAddress:
+		return fmt.Sprintf("nothing listens on %s %s; a listener on %s has another address", a.Protocol, a.To, a.place())
+	default:
+		return fmt.Sprintf("nothing listens on %s port %d of this host", a.Protocol, a.To.Port())
+	}
+}
+
+func (a Answer) place() string {
+	place := netip.AddrPortFrom(a.Listener.Address, a.Listener.Port).String()
+	if a.Listener.Interface != "" {
+		place += " (device " + a.Listener.Interface + ")"
+	}
+	return place
+}
+
+// Answer says what becomes of what this host sends to one of its own
+// addresses. Device is the interface that has the address: a listener that is
+// bound to it gets what is sent there from within, too, and one that is bound to
+// another does not. It is not known where a listener on the port may have been
+// folded.
+func (t *Table) Answer(p Protocol, to netip.AddrPort, device string) (answer Answer, known bool) {
+	to = netip.AddrPortFrom(to.Addr().Unmap().WithZone(""), to.Port())
+	answer = Answer{Protocol: p, To: to}
+	on := t.on(p, to.Port())
+	answer.Listener = taker(on, &Socket{Protocol: p, Local: to, Interface: device})
+	if answer.Listener != nil {
+		answer.Standing = answer.Listener.standing()
+		return answer, true
+	}
+	if t.Folded > 0 && (p != TCP || t.foldedPorts[to.Port()]) {
+		return answer, false
+	}
+	answer.Standing, answer.Listener = elsewhere(on)
+	return answer, true
+}
+
+// taker returns which of the listeners on one port takes what arrives, as
+// [Table.Acceptor] chooses.
+func taker(on []Listener, arriving *Socket) *Listener {
+	var best, wildcard *Listener
+	for i := range on {
+		l := &on[i]
+		switch {
+		case l.Address == arriving.Local.Addr():
+			best = better(best, l, arriving)
+		case l.Scope == ScopeAny:
+			wildcard = better(wildcard, l, arriving)
+		}
+	}
+	if best == nil {
+		return wildcard
+	}
+	return best
+}
+
+func better(than, l *Listener, arriving *Socket) *Listener {
+	score := l.score(arriving)
+	if score < 0 || than != nil && than.score(arriving) >= score {
+		return than
+	}
+	return l
+}
+
+// on returns the listeners on a port. They stand together, because the table is
+// sorted by namespace, protocol and port, and has one namespace.
+func (t *Table) on(p Protocol, port uint16) []Listener {
+	before := func(i int) bool {
+		l := &t.Listeners[i]
+		return l.Protocol > p || l.Protocol == p && l.Port >= port
+	}
+	first := sort.Search(len(t.Listeners), before)
+	last := first
+	for last < len(t.Listeners) && t.Listeners[last].Protocol == p && t.Listeners[last].Port == port {
+		last++
+	}
+	return t.Listeners[first:last]
+}
+
+// standing returns what a listener says of what it takes. The kernel lets each
+// queue hold one more than its limit (sk_acceptq_is_full in
+// include/net/sock.h).
+func (l *Listener) standing() Standing {
+	limited := l.Protocol == TCP && l.Known.Has(KnowsQueues|KnowsAcceptQueueLimit)
+	if limited && l.AcceptQueue >= l.AcceptQueueLimit+uint64(l.Sockets) {
+		return QueueFull
+	}
+	return Listens
+}
+
+// elsewhere returns the standing where listeners on the port do not take the
+// address, and the most exposed of them.
+func elsewhere(on []Listener) (Standing, *Listener) {
+	var nearest *Listener
+	for i := range on {
+		if nearest == nil || on[i].Scope < nearest.Scope {
+			nearest = &on[i]
+		}
+	}
+	switch {
+	case nearest == nil:
+		return NotListening, nil
+	case nearest.Scope == ScopeLoopback:
+		return LoopbackOnly, nearest
+	default:
+		return OtherAddress, nearest
+	}
+}

@@ -1,0 +1,109 @@
+package main
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/port-exporter/port_exporter/collector"
+	"github.com/port-exporter/port_exporter/config"
+	"github.com/port-exporter/port_exporter/internal/ownhost"
+	"github.com/port-exporter/port_exporter/internal/probe"
+	"github.com/port-exporter/port_exporter/internal/probeweb"
+	"github.com/port-exporter/port_exporter/internal/socket"
+	"github.com/port-exporter/port_exporter/internal/web"
+)
+
+// newPlan returns what a configuration wants probed.
+func newPlan(c *config.Config) *probe.Plan {
+	return &probe.Plan{Targets: c.Targets, Modules: c.Modules, Access: c.Access, MaxProbes: c.MaxProbes}
+}
+
+// What probes leave to the rest of the exporter, and what one of them takes: its
+// socket, a second descriptor of it that keeps the error queue, and one to ask a
+// name server. An http probe takes seven, for it has a relay in between, but no
+// more than a quarter of the probes are heavy.
+const (
+	reservedDescriptors = 64
+	probeDescriptors    = 4
+)
+
+// mostProbes returns how many probes may be in flight with so many descriptors:
+// without one left the sockets of the host could not be read, nor a scrape be
+// accepted. Zero descriptors are no bound.
+func mostProbes(descriptors uint64) int {
+	if descriptors == 0 {
+		return 0
+	}
+	spare := max(descriptors, reservedDescriptors) - reservedDescriptors
+	return max(1, int(min(spare/probeDescriptors, 1<<20)))
+}
+
+// use puts a plan in force.
+func (d *daemon) use(p *probe.Plan) {
+	d.runner.Use(p)
+	if wanted := max(p.MaxProbes, 1); d.runner.Slots() < wanted {
+		d.logger.Warn("fewer probes than configured can be in flight, for want of file descriptors",
+			"probes", d.runner.Slots(), "configured", wanted, "descriptors", d.system.Descriptors())
+	}
+}
+
+// results returns what the collector of probes calls: nil without targets.
+func (d *daemon) results(p *probe.Plan) collector.ProbeResults {
+	if len(p.Targets) == 0 {
+		return nil
+	}
+	return func(ctx context.Context) ([]probe.Report, error) { return d.runner.Results(ctx, p) }
+}
+
+// serveProbes adds what is served of probes.
+func (d *daemon) serveProbes(o *web.Options) {
+	s := probeweb.New(probeweb.Options{
+		Runner:        d.runner,
+		Plan:          func() *probe.Plan { return d.current.Load().plan },
+		OwnHost:       d.ownHost,
+		TimeoutOffset: d.flags.timeoutOffset,
+		RoutePrefix:   o.RoutePrefix,
+	})
+	o.Probe, o.ProbeTargets, o.ProbeLog = http.HandlerFunc(s.Probe), http.HandlerFunc(s.Targets), http.HandlerFunc(s.Log)
+	o.RecentProbes = s.Recent
+}
+
+// ownHost returns this host as it is when it is asked.
+func (d *daemon) ownHost(ctx context.Context) *ownhost.Host {
+	return ownhost.New(d.system.Addresses, func() (*socket.Table, error) { return d.system.Listening(ctx) })
+}
+
+// activity tells what the exporter itself does by way of probes.
+type activity struct {
+	runner          *probe.Runner
+	total, inFlight *prometheus.Desc
+}
+
+func newActivity(r *probe.Runner) activity {
+	return activity{
+		runner: r,
+		total: prometheus.NewDesc("port_exporter_probes_total",
+			"Probes by kind of prober and by what became of them, on request and scheduled; reasons that came.", []string{"prober", "reason"}, nil),
+		inFlight: prometheus.NewDesc("port_exporter_probes_in_flight", "Probes that are in flight.", nil, nil),
+	}
+}
+
+// Describe implements prometheus.Collector.
+func (a activity) Describe(ch chan<- *prometheus.Desc) {
+	ch <- a.total
+	ch <- a.inFlight
+}
+
+// Collect implements prometheus.Collector.
+func (a activity) Collect(ch chan<- prometheus.Metric) {
+	ch <- prometheus.MustNewConstMetric(a.inFlight, prometheus.GaugeValue, float64(a.runner.InFlight()))
+	for kind, tally := range a.runner.Kinds() {
+		for _, o := range probe.Outcomes() {
+			if n := tally.Count(o); n > 0 {
+				ch <- prometheus.MustNewConstMetric(a.total, prometheus.CounterValue, float64(n), kind, o.String())
+			}
+		}
+	}
+}

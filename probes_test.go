@@ -1,0 +1,81 @@
+package main
+
+import (
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/port-exporter/port_exporter/collector"
+	"github.com/port-exporter/port_exporter/config"
+)
+
+func TestMostProbes(t *testing.T) {
+	for descriptors, want := range map[uint64]int{0: 0, 1: 1, 64: 1, 67: 1, 256: 48, 1024: 240, 1 << 40: 1 << 20} {
+		if got := mostProbes(descriptors); got != want {
+			t.Errorf("%d descriptors: %d probes, want %d", descriptors, got, want)
+		}
+	}
+}
+
+func TestProbeIsDeniedByDefault(t *testing.T) {
+	base, _ := startDaemon(t)
+	for path, want := range map[string]int{
+		"/probe": 400, "/probe?target=127.0.0.1:1&module=nope": 400,
+		"/probe?target=127.0.0.1:1&module=tcp_connect": 403, "/probe?target=name.invalid:1&module=tcp_connect&debug=true": 403,
+		"/sd/probes": 200, "/logs?id=1": 404,
+	} {
+		if status, body := get(t, base+path); status != want {
+			t.Errorf("%s: status %d, want %d: %s", path, status, want, body)
+		}
+	}
+	if _, body := get(t, base+"/metrics"); !strings.Contains(body, "\nport_exporter_probes_in_flight 0\n") || strings.Contains(body, "port_exporter_probes_total{") {
+		t.Error("something was probed")
+	}
+}
+
+// TestReloadKeepsCounters replaces the configuration: the targets that stay keep
+// their counters, and those that go take theirs along.
+func TestReloadKeepsCounters(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "c.yml")
+	configure := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const stays, goes = `{address: "127.0.0.1:1", name: stays}`, `{address: "127.0.0.1:1", name: goes, hostname: a}`
+	configure("targets: [" + stays + ", " + goes + "]\n")
+	base, _ := startDaemon(t, "--config.file="+file, "--web.enable-lifecycle")
+	get(t, base+"/metrics")
+	get(t, base+"/metrics?collect[]=probes")
+	configure("limits: {outbound_ports: 5}\ntargets: [" + stays + "]\n")
+	if status, body := request(t, http.MethodPost, base+"/-/reload"); status != 200 {
+		t.Fatalf("%d %s", status, body)
+	}
+	_, body := get(t, base+"/metrics")
+	const counter = `probe_results_total{module="tcp_connect",reason="refused",target="127.0.0.1:1",target_name=`
+	if !strings.Contains(body, counter+`"stays"} 3`) || strings.Contains(body, `"goes"`) {
+		t.Errorf("after the reload:\n%s", body)
+	}
+	if !strings.Contains(body, `port_exporter_probes_total{prober="tcp",reason="refused"} 4`) { // told before the scrape runs
+		t.Error("the exporter's own counter began anew")
+	}
+	configure("targets: []\n")
+	request(t, http.MethodPost, base+"/-/reload")
+	if _, body := get(t, base+"/metrics"); strings.Contains(body, "probe_results_total{") || strings.Contains(body, `collector="probes"`) {
+		t.Error("without targets something is told of them")
+	}
+}
+
+// TestLabelsOfMetricsAreReserved keeps a target from having a label that a metric
+// of probes has.
+func TestLabelsOfMetricsAreReserved(t *testing.T) {
+	for _, name := range collector.ReservedLabels() {
+		_, err := config.Parse([]byte(`targets: [{address: "127.0.0.1:1", labels: {` + name + `: x}}]`))
+		if err == nil {
+			t.Errorf("a target may have the label %s", name)
+		}
+	}
+}
