@@ -70,6 +70,7 @@ func newSnapshot(ctx context.Context, e *Exporter) *Snapshot {
 				old := o.Memory.longLived.Has(s) // it must see every socket
 				return old || e.named(s)
 			},
+			Own:     o.Own,
 			Watched: s.watched().Destinations,
 		}
 		table, err := readTwice(o, func() (*socket.Table, error) {

@@ -64,7 +64,7 @@ func (p *Prober) probeHTTP(ctx context.Context, r probe.Request) probe.Result {
 	case m.HTTP.UseHTTP3:
 		w.allow = r.Allow
 	case !usesProxy(&m.HTTP):
-		relay, err := newRelay(ctx, w, r.Allow)
+		relay, err := newRelay(ctx, w, r)
 		if err != nil {
 			outcome, origin := classify(err)
 			return probe.Result{Outcome: outcome, Origin: origin, Err: err}

@@ -29,6 +29,7 @@ type relay struct {
 	watch    *watch
 	allow    func(netip.AddrPort) error
 	listener net.Listener
+	closed   func() // the listener is no service of this host's
 	password string
 	cancel   context.CancelFunc
 	serving  sync.WaitGroup
@@ -37,12 +38,12 @@ type relay struct {
 // maxAddresses is how many addresses of a name are tried.
 const maxAddresses = 4
 
-func newRelay(ctx context.Context, w *watch, allow func(netip.AddrPort) error) (*relay, error) {
+func newRelay(ctx context.Context, w *watch, request probe.Request) (*relay, error) {
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
 		return nil, fmt.Errorf("blackbox: listen on loopback for the prober: %w", err)
 	}
-	r := &relay{watch: w, allow: allow, listener: l, password: rand.Text()}
+	r := &relay{watch: w, allow: request.Allow, listener: l, closed: request.Own.Add(l), password: rand.Text()}
 	// The connections stay until the prober is done: to it, one that ends at the
 	// deadline could be the end of an answer.
 	var life context.Context
@@ -60,6 +61,7 @@ func (r *relay) proxy() *url.URL {
 func (r *relay) close() {
 	r.cancel()
 	_ = r.listener.Close()
+	r.closed()
 	r.serving.Wait()
 }
 

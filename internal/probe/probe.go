@@ -38,6 +38,8 @@ type Request struct {
 	// name was resolved, so that a name cannot lead elsewhere between check and
 	// use. Its error makes the outcome Denied. Nil allows everything.
 	Allow func(netip.AddrPort) error
+	// Own is told of what the prober itself listens on meanwhile; it may be nil.
+	Own *OwnListeners
 	// Log takes what a person would want to read of this probe (debug=true). It
 	// is nil when nobody does.
 	Log *slog.Logger

@@ -23,6 +23,7 @@ type Runner struct {
 	most  int  // slots that there may be whatever a plan says; zero is no bound
 
 	history    *History
+	own        OwnListeners
 	background *background
 
 	mu      sync.Mutex
@@ -67,6 +68,9 @@ func (r *Runner) Kinds() map[string]*Tally {
 	defer r.mu.Unlock()
 	return maps.Clone(r.kinds)
 }
+
+// Own returns what probers listen on while they probe.
+func (r *Runner) Own() *OwnListeners { return &r.own }
 
 // History returns the recent probes.
 func (r *Runner) History() *History { return r.history }
@@ -138,7 +142,7 @@ func (r *Runner) probe(ctx context.Context, began time.Time, t *Target, allow fu
 	if deadline, ok := ctx.Deadline(); ok {
 		fair = time.Until(deadline) >= min(t.Module.limit(), deadline.Sub(began)/fairShare)
 	}
-	result := t.Module.Probe(ctx, Request{Address: t.Address, Hostname: t.Hostname, Allow: allow, Log: log})
+	result := t.Module.Probe(ctx, Request{Address: t.Address, Hostname: t.Hostname, Allow: allow, Own: &r.own, Log: log})
 	if !fair && silent(result.Outcome) { // the dialer may be up before ctx is
 		return notRun(errCutShort)
 	}

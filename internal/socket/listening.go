@@ -21,6 +21,10 @@ type Host struct {
 	// LongLived reports whether an unconnected UDP socket on an ephemeral port
 	// has lived long enough to be a listener. Nil means never.
 	LongLived func(*Socket) bool
+	// Own reports whether a listening socket is one that the exporter itself has
+	// for a moment, and no service. It is counted, and no listener. Nil means that
+	// none is.
+	Own func(*Socket) bool
 	// Watched are the destinations to count exactly.
 	Watched []Watched
 }
@@ -145,7 +149,7 @@ func each(sockets iter.Seq2[*Socket, error], malformed *int, add func(*Socket)) 
 // or it is a UDP socket without a peer that is more than a client's passing one.
 func (t *Table) isListener(s *Socket) bool {
 	if s.State == Listen {
-		return true
+		return t.host.Own == nil || !t.host.Own(s)
 	}
 	if s.State != Unconnected || s.Local.Port() == 0 {
 		return false
