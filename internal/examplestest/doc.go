@@ -1,5 +1,5 @@
 // Package examplestest tests what users copy: the example configuration, the
-// rules, the dashboard, the systemd units and the Dockerfile. It has no code of
+// rules, the dashboards, the systemd units and the Dockerfile. It has no code of
 // its own.
 //
 // Two tools do the judging, and where one is missing its tests are skipped with
