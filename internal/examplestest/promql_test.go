@@ -99,7 +99,7 @@ func (r *reader) word(word string) {
 		r.calls = append(r.calls, call{function: word})
 	case next == '{':
 		r.selectors = append(r.selectors, selector{word, r.until('}')})
-	case slices.ContainsFunc([]string{"sum", "avg", "min", "max", "count", "topk", "bottomk"}, func(a string) bool { return a == word }):
+	case slices.ContainsFunc([]string{"sum", "avg", "min", "max", "count", "topk", "bottomk", "quantile", "group"}, func(a string) bool { return a == word }):
 		// sum by (job) (...)
 	default:
 		r.selectors = append(r.selectors, selector{metric: word})
@@ -263,7 +263,7 @@ func TestDashboardVocabulary(t *testing.T) {
 	for _, d := range readDashboards(t) {
 		for _, p := range d.panels() {
 			for _, target := range p.Targets {
-				expr := strings.ReplaceAll(target.Expr, "$__rate_interval", "5m")
+				expr := allChosen("5m").Replace(target.Expr)
 				for _, problem := range all.check(expr) {
 					t.Errorf("%s: %s: %s", d.Title, p.Title, problem)
 				}

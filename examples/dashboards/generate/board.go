@@ -24,6 +24,7 @@ type panel struct {
 	about   string // what the figure says and what to do about it
 	kind    kind
 	width   int
+	tall    int      // if not 0; else as its kind is
 	unit    string   // Grafana's name of the unit
 	stack   bool     // time series only
 	warn    float64  // turns red from here on, if not 0
@@ -49,7 +50,7 @@ const (
 )
 
 func boards() []board {
-	return []board{connectionsBoard(), listenersBoard(), limitsBoard()}
+	return []board{connectionsBoard(), listenersBoard(), limitsBoard(), probesBoard()}
 }
 
 // file is the name of the board's file: its title in lower case, with dashes.

@@ -219,7 +219,9 @@ func (b board) layOut() []panelJSON {
 		}
 		y += tallest
 		if s.collapsed {
-			row.Panels, inside, y = &inside, nil, row.GridPos.Y+1
+			row.Panels, y = &inside, row.GridPos.Y+1
+			out = append(out, row)
+			continue
 		}
 		out = append(append(out, row), inside...)
 	}
@@ -231,14 +233,11 @@ func rowJSON(id int, s section, at gridPos) panelJSON {
 }
 
 func (p panel) height() int {
-	switch p.kind {
-	case stat:
+	switch {
+	case p.tall != 0:
+		return p.tall
+	case p.kind == stat:
 		return 4
-	case table:
-		if p.width == 24 {
-			return 12
-		}
-		return 8
 	default:
 		return 8
 	}

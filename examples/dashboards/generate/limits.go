@@ -91,7 +91,7 @@ func ephemeral() []panel {
 		{
 			title: "Ports that may be missing in the count",
 			about: "By how much the count may be too low for a destination that is not watched: 0 up to 16384 destinations.",
-			kind:  stat, width: 6, unit: "short",
+			kind:  stat, width: 6, tall: 8, unit: "short",
 			query: []query{{`max(port_ephemeral_destination_undercount_ports{HOST})`, ""}},
 		},
 	}
@@ -127,7 +127,7 @@ func kernelLimits() []panel {
 		{
 			title: "Settings",
 			about: "The limits in force, by the name of the setting.",
-			kind:  table, width: 24, unit: "none", value: "limit", columns: []string{"instance", "netns", "setting"},
+			kind:  table, width: 24, tall: 12, unit: "none", value: "limit", columns: []string{"instance", "netns", "setting"},
 			query: []query{{settings(), ""}},
 		},
 	}

@@ -64,7 +64,7 @@ func listeners() []panel {
 		{
 			title: "Listeners",
 			about: "Everything that others can send to, and from where it can be reached: scope any means on every address.",
-			kind:  table, width: 24, unit: "short",
+			kind:  table, width: 24, tall: 14, unit: "short",
 			columns: []string{
 				"instance", "netns", "protocol", "address", "port", "interface", "scope", "dual_stack",
 				"process", "user", "unit", "container", "ephemeral",
@@ -121,9 +121,9 @@ func policy() []panel {
 		},
 		{
 			title: "Stale rules",
-			about: "Rules that expect nothing that is there: they excuse whatever turns up next.",
+			about: "Rules that expect nothing that is there, required ones apart: they excuse whatever turns up next.",
 			kind:  table, width: 6, unit: "short", columns: []string{"instance", "rule"},
-			query: []query{{`port_policy_rule_listeners{HOST} == 0`, ""}},
+			query: []query{{`port_policy_rule_listeners{HOST} == 0 unless port_policy_missing_listener{HOST}`, ""}},
 		},
 	}
 }
