@@ -2,6 +2,7 @@ package examplestest
 
 import (
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strconv"
@@ -169,9 +170,7 @@ type vocabulary map[string][]string
 func readVocabulary(t *testing.T) vocabulary {
 	t.Helper()
 	all := vocabulary{"up": nil}
-	for name, labels := range readFamilies(t) {
-		all[name] = labels
-	}
+	maps.Copy(all, readFamilies(t))
 	for _, r := range readRules(t) {
 		if r.kind != "record" {
 			continue

@@ -33,7 +33,7 @@ func (p panel) draw(all []series, err error) string {
 }
 
 func (p panel) stat(all []series) string {
-	body := "<div class=stat>"
+	var body strings.Builder
 	for _, s := range all {
 		v, class := number(s.Value[1]), ""
 		for _, step := range p.FieldConfig.Defaults.Thresholds.Steps {
@@ -41,9 +41,9 @@ func (p panel) stat(all []series) string {
 				class = step.Color
 			}
 		}
-		body += fmt.Sprintf("<div>%s<br><b class=%s>%s</b></div>", html.EscapeString(s.Name), class, p.format(v))
+		fmt.Fprintf(&body, "<div>%s<br><b class=%s>%s</b></div>", html.EscapeString(s.Name), class, p.format(v))
 	}
-	return body + "</div>"
+	return "<div class=stat>" + body.String() + "</div>"
 }
 
 func (p panel) table(all []series) string {
@@ -55,20 +55,20 @@ func (p panel) table(all []series) string {
 	}
 	maps.DeleteFunc(present, func(name string, _ bool) bool { return o.ExcludeByName[name] })
 	columns := slices.SortedFunc(maps.Keys(present), func(a, b string) int { return cmp.Compare(o.IndexByName[a], o.IndexByName[b]) })
-	body := "<table class=full><tr>"
+	var body strings.Builder
 	for _, c := range columns {
-		body += "<th>" + html.EscapeString(cmp.Or(o.RenameByName[c], c))
+		body.WriteString("<th>" + html.EscapeString(cmp.Or(o.RenameByName[c], c)))
 	}
 	for _, s := range all {
-		body += "<tr>"
+		body.WriteString("<tr>")
 		for _, c := range columns {
 			if s.Metric["Value"] = ""; c == "Value" {
 				s.Metric[c] = p.format(number(s.Value[1]))
 			}
-			body += "<td>" + html.EscapeString(s.Metric[c])
+			body.WriteString("<td>" + html.EscapeString(s.Metric[c]))
 		}
 	}
-	return body + "</table>"
+	return "<table class=full><tr>" + body.String() + "</table>"
 }
 
 type point struct{ t, v, base float64 }
