@@ -320,14 +320,18 @@ func (l load) datagrams() {
 	}
 	defer service.Close()
 	_ = service.SetReadBuffer(4096)
-	client, err := net.ListenUDP("udp4", nil)
-	if err != nil {
-		return
+	var clients []*net.UDPConn // connected, or one would be taken for a listener after a while
+	for _, port := range []int{5140, 5999} {
+		client, err := net.DialUDP("udp4", nil, &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: port})
+		if err != nil {
+			return
+		}
+		defer client.Close()
+		clients = append(clients, client)
 	}
-	defer client.Close()
 	l.every(constant(20), func(int) {
-		for _, port := range []int{5140, 5999} {
-			_, _ = client.WriteToUDP(make([]byte, 500), &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: port})
+		for _, client := range clients {
+			_, _ = client.Write(make([]byte, 500))
 		}
 	})
 }

@@ -35,8 +35,8 @@ var exporters = map[string]string{
 	"down":   "127.0.0.1:10069",
 }
 
-// withoutSamples are the rules and panels that show nothing under the load, and
-// why.
+// withoutSamples are the rules that have nothing to say of the load, and why.
+// Every panel shows something.
 var withoutSamples = map[string]string{
 	"PortExporterAbsent":         "there are exporters",
 	"PortServiceTimeWaitGrowing": needsHistory,
@@ -78,6 +78,30 @@ func TestMonitoringInNamespace(t *testing.T) {
 	checkAnnotations(t)
 	checkPreview(t, dir)
 	t.Logf("%d queries, %d of them with samples, after %s", total, total-len(open), time.Since(began).Round(time.Second))
+}
+
+// TestQuietHostInNamespace lets the rules look at a host where nothing happens:
+// none may have anything to say.
+func TestQuietHostInNamespace(t *testing.T) {
+	prometheus, dir := need(t, "SKIP-PROMETHEUS", "prometheus"), openDir(t)
+	output(t, "go", "build", "-o", dir, "../..")
+	porttest.Namespace(t)
+	address := exporters["web"]
+	start(t, exec.Command(filepath.Join(dir, "port_exporter"), "--web.listen-address="+address))
+	awaitPage(t, address, "/metrics")
+	startPrometheus(t, prometheus, dir, map[string]string{"quiet": address})
+	scraped := check{name: "scrapes", expr: `count_over_time(up[1m]) >= 5`}
+	for range 30 {
+		if time.Sleep(time.Second); scraped.holds(t) {
+			break
+		}
+	}
+	if !scraped.holds(t) {
+		t.Fatal("Prometheus does not scrape")
+	}
+	if alerts := ask(t, check{name: "alerts", expr: `ALERTS`}); len(alerts) > 0 {
+		t.Errorf("a quiet host has alerts: %v", alerts)
+	}
 }
 
 // check is a query that must have samples at some time of the load.
@@ -197,7 +221,13 @@ var named = []string{
 func ruleChecks(t *testing.T) []check {
 	t.Helper()
 	var out []check
-	for _, r := range readRules(t) {
+	all := readRules(t)
+	for name := range withoutSamples {
+		if !slices.ContainsFunc(all, func(r rule) bool { return r.name == name }) {
+			t.Errorf("withoutSamples has %s, which is no rule", name)
+		}
+	}
+	for _, r := range all {
 		c := check{name: r.name, expr: r.expr}
 		if withoutSamples[r.name] != "" {
 			ask(t, c)
@@ -223,7 +253,7 @@ func panelChecks(t *testing.T) []check {
 		for _, p := range d.panels() {
 			for _, q := range p.Targets {
 				c := check{name: d.Title + ": " + p.Title, expr: allChosen("15s").Replace(q.Expr), legend: legendLabels(q.LegendFormat)}
-				if withoutSamples[p.Title] != "" || d.unmerged() {
+				if d.unmerged() {
 					ask(t, c)
 					continue
 				}
@@ -256,7 +286,7 @@ func startMonitoring(t *testing.T, dir string, slower float64) {
 	startNginx(t, nginx, dir)
 	startLoad(t, dir, slower)
 	startExporters(t, dir)
-	startPrometheus(t, prometheus, dir)
+	startPrometheus(t, prometheus, dir, exporters)
 }
 
 func startNginx(t *testing.T, nginx, dir string) {
@@ -371,7 +401,7 @@ func startOutside(t *testing.T, program string) {
 	<-done
 }
 
-func startPrometheus(t *testing.T, prometheus, dir string) {
+func startPrometheus(t *testing.T, prometheus, dir string, exporters map[string]string) {
 	t.Helper()
 	pattern, err := filepath.Abs(rules)
 	if err != nil {

@@ -105,15 +105,15 @@ func probeDurations() []panel {
 	return []panel{
 		{
 			title: "Duration by target",
-			about: "How long the whole probe took.",
-			width: 12, unit: "s",
+			about: "How long the whole probe took. A target that does not answer takes as long as its module lets it.",
+			width: 24, unit: "s",
 			query: []query{{`probe_duration_seconds{HOST}`, probeLegend}},
 		},
 		{
 			title: "TCP: phases",
-			about: "The mean of all targets. resolve is the name server's share, connect the network's, tls and exchange the service's.",
+			about: "The mean of the targets that are open. resolve is the name server's share, connect the network's, tls and exchange the service's.",
 			width: 12, unit: "s", stack: true,
-			query: []query{{`avg by (phase) (probe_tcp_duration_seconds{HOST})`, "{{phase}}"}},
+			query: []query{{`avg by (phase) (probe_tcp_duration_seconds{HOST} and on (job, instance, module, target, target_name) probe_outcome_code{HOST} == 0)`, "{{phase}}"}},
 		},
 		{
 			title: "TCP: round-trip time by target",
@@ -128,15 +128,15 @@ func probeDurations() []panel {
 			query: []query{{`probe_tcp_syn_retransmits{HOST} > 0`, probeLegend}},
 		},
 		{
-			title: "UDP: phases",
-			about: "The mean of all targets.",
-			width: 12, unit: "s", stack: true,
-			query: []query{{`avg by (phase) (probe_udp_duration_seconds{HOST})`, "{{phase}}"}},
+			title: "UDP: exchange by target",
+			about: "From the first datagram to the reply, or to the end of the time where there is none.",
+			width: 12, unit: "s",
+			query: []query{{`probe_udp_duration_seconds{HOST, phase="exchange"}`, probeLegend}},
 		},
 		{
 			title: "Look-ups of names by target",
 			about: "How long the name server took.",
-			width: 12, unit: "s",
+			width: 24, unit: "s",
 			query: []query{{`probe_dns_lookup_time_seconds{HOST}`, probeLegend}},
 		},
 	}

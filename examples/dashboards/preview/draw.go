@@ -102,7 +102,7 @@ func (p panel) chart(all []series) string {
 		first, last, top = min(first, pt.t), max(last, pt.t), max(top, pt.v)
 	}
 	step := tick(top)
-	width, height, top := float64(36*p.GridPos.W), float64(38*p.GridPos.H-45), math.Ceil(top/step)*step
+	width, height, top := float64(36*p.GridPos.W), float64(38*p.GridPos.H-45), math.Ceil(max(top/step, 0.1)*1.05)*step
 	x := func(t float64) float64 { return 60 + (t-first)/max(1, last-first)*(width-60) }
 	y := func(v float64) float64 { return height - 22 - v/top*(height-32) }
 	svg, legend := "", ""
@@ -119,14 +119,14 @@ func (p panel) chart(all []series) string {
 		}
 	}
 	for i, line := range lines {
-		hue := i * 137 % 360 // far from the one before
+		hue := (120 + i*137) % 360 // far from the one before
 		svg += fmt.Sprintf("<path style='stroke:hsl(%d 60%% 45%%)' d='%s'/>", hue, trace(line, x, y))
 		if p.stacked() {
 			svg += fmt.Sprintf("<path style='fill:hsl(%d 60%% 45%%/.3)' d='%s'/>", hue, outline(line, x, y))
 		}
 		highest := slices.MaxFunc(line, func(a, b point) int { return cmp.Compare(a.v-a.base, b.v-b.base) })
 		end := line[len(line)-1]
-		legend += fmt.Sprintf("<tr><td><i style='background:hsl(%d 60%% 45%%)'></i>%s<td>%s<td>%s", hue, html.EscapeString(all[i].Name), p.format(end.v-end.base), p.format(highest.v-highest.base))
+		legend += fmt.Sprintf("<tr><td style='max-width:%dpx'><i style='background:hsl(%d 60%% 45%%)'></i>%s<td>%s<td>%s", 15*p.GridPos.W, hue, html.EscapeString(all[i].Name), p.format(end.v-end.base), p.format(highest.v-highest.base))
 	}
 	return fmt.Sprintf("<div class=chart><svg width=%g height=%g>%s</svg><table><tr><th><th>Last<th>Max%s</table></div>", width, height, svg, legend)
 }
@@ -165,7 +165,10 @@ func number(v any) float64 {
 
 // tick is the distance of round numbers that divide an axis into about four.
 func tick(top float64) float64 {
-	size := math.Pow(10, math.Floor(math.Log10(max(top, 1e-6)/4)))
+	if top == 0 {
+		return 1
+	}
+	size := math.Pow(10, math.Floor(math.Log10(top/4)))
 	for _, times := range []float64{1, 2, 5} {
 		if top/(size*times) <= 5 {
 			return size * times
@@ -177,18 +180,24 @@ func tick(top float64) float64 {
 // format writes a value in one of Grafana's units.
 func (p panel) format(v float64) string {
 	short := func(v float64) string { return strconv.FormatFloat(v, 'g', 3, 64) }
-	switch unit := p.FieldConfig.Defaults.Unit; {
+	unit := p.FieldConfig.Defaults.Unit
+	suffix := map[string]string{"cps": "/s", "pps": "/s", "bytes": "B"}[unit]
+	switch {
 	case unit == "percentunit":
 		return short(v*100) + "%"
 	case unit == "bool_yes_no":
 		return map[bool]string{true: "Yes", false: "No"}[v != 0]
-	case unit == "none" || unit != "s" && math.Abs(v) < 1000:
-		return strconv.FormatFloat(math.Round(v*100)/100, 'f', -1, 64)
+	case unit == "s" && math.Abs(v) >= 2*86400:
+		return fmt.Sprintf("%.0f days", v/86400)
+	case unit == "s" && math.Abs(v) >= 1:
+		return short(v) + " s"
 	case unit == "s":
-		return time.Duration(v * float64(time.Second)).Round(time.Duration(max(1, math.Abs(v)) * 1e6)).String()
+		return short(v*1000) + " ms"
+	case unit == "none" || math.Abs(v) < 1000:
+		return strconv.FormatFloat(math.Round(v*100)/100, 'f', -1, 64) + suffix
 	case math.Abs(v) < 1e6:
-		return short(v/1e3) + " k"
+		return short(v/1e3) + " k" + suffix
 	default:
-		return short(v/1e6) + " M"
+		return short(v/1e6) + " M" + suffix
 	}
 }
