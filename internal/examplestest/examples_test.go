@@ -11,14 +11,16 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"go.yaml.in/yaml/v3"
 
 	"github.com/port-exporter/port_exporter/internal/porttest"
 )
 
 const (
-	examples  = "../../examples"
-	rules     = examples + "/rules/*.yml"
-	ruleTests = examples + "/rules/tests/*.yml"
+	examples   = "../../examples"
+	rules      = examples + "/rules/*.yml"
+	ruleTests  = examples + "/rules/tests/*.yml"
+	dashboards = examples + "/dashboards/*.json"
 )
 
 func TestPromtool(t *testing.T) {
@@ -86,10 +88,10 @@ func TestRuleFilesLeaveTheTestsOut(t *testing.T) {
 func TestMetricsExist(t *testing.T) {
 	families := readFamilies(t)
 	embedded := regexp.MustCompile(`^probe_(http|dns|icmp)_`) // those of blackbox_exporter's probers
-	files := slices.Concat(glob(t, examples+"/*.yml"), glob(t, rules), glob(t, ruleTests), glob(t, examples+"/dashboards/*.json"))
+	files := slices.Concat(glob(t, examples+"/*.yml"), glob(t, rules), glob(t, ruleTests), glob(t, dashboards))
 	for _, file := range files {
 		for _, name := range metricNames(read(t, file)) {
-			if !families[name] && !embedded.MatchString(name) {
+			if _, ok := families[name]; !ok && !embedded.MatchString(name) {
 				t.Errorf("%s: no metric %s in docs/metrics.md", file, name)
 			}
 		}
@@ -115,58 +117,125 @@ func TestMetricNames(t *testing.T) {
 	}
 }
 
-func TestDashboardIsGenerated(t *testing.T) {
+func TestDashboardsAreGenerated(t *testing.T) {
 	for _, file := range glob(t, examples+"/dashboards/generate/*.go") {
 		read(t, file) // go test would not notice a change, and answer from its cache
 	}
-	generated := output(t, "go", "run", examples+"/dashboards/generate")
-	if diff := cmp.Diff(generated, read(t, examples+"/dashboards/ports-and-sockets.json")); diff != "" {
-		t.Errorf("run go generate ./examples/...: the dashboard differs from its generator (-generator +file):\n%s", diff)
+	dir := t.TempDir()
+	output(t, "go", "run", examples+"/dashboards/generate", dir)
+	texts := func(pattern string) map[string]string {
+		out := map[string]string{}
+		for _, file := range glob(t, pattern) {
+			out[filepath.Base(file)] = read(t, file)
+		}
+		return out
+	}
+	if diff := cmp.Diff(texts(dir+"/*"), texts(dashboards)); diff != "" {
+		t.Errorf("run go generate ./examples/...: the dashboards differ from their generator (-generator +files):\n%s", diff)
+	}
+}
+
+func TestDashboardLinks(t *testing.T) {
+	seen := map[string]bool{}
+	for _, d := range readDashboards(t) {
+		if d.UID == "" || seen[d.UID] {
+			t.Errorf("%s: the uid %q is empty or another one's too", d.Title, d.UID)
+		}
+		seen[d.UID] = true
+		if len(d.Links) != 1 || !slices.Equal(d.Links[0].Tags, d.Tags) || d.Links[0].Type != "dashboards" || len(d.Tags) == 0 {
+			t.Errorf("%s: the links %+v do not lead to the dashboards of its tags %v", d.Title, d.Links, d.Tags)
+		}
 	}
 }
 
 func TestDashboardPanels(t *testing.T) {
-	for _, p := range readPanels(t) {
-		t.Run(p.Title, func(t *testing.T) {
-			if p.Description == "" {
-				t.Error("no description")
-			}
-			if p.FieldConfig.Defaults.Unit == "" {
-				t.Error("no unit")
-			}
-			if p.Datasource.UID != "${datasource}" {
-				t.Errorf("datasource %q is not the variable", p.Datasource.UID)
-			}
-			if len(p.Targets) == 0 {
-				t.Error("no query")
-			}
-			for _, q := range p.Targets {
-				if q.Expr == "" || q.Datasource.UID != "${datasource}" {
-					t.Errorf("query %+v: want an expression and the datasource variable", q)
+	for _, d := range readDashboards(t) {
+		for _, p := range d.panels() {
+			t.Run(d.Title+"/"+p.Title, func(t *testing.T) {
+				if p.Description == "" {
+					t.Error("no description")
+				}
+				if p.FieldConfig.Defaults.Unit == "" {
+					t.Error("no unit")
+				}
+				if p.Datasource.UID != "${datasource}" {
+					t.Errorf("datasource %q is not the variable", p.Datasource.UID)
+				}
+				if len(p.Targets) == 0 {
+					t.Error("no query")
+				}
+				for _, q := range p.Targets {
+					if q.Expr == "" || q.Datasource.UID != "${datasource}" {
+						t.Errorf("query %+v: want an expression and the datasource variable", q)
+					}
+				}
+			})
+		}
+	}
+}
+
+// Panels that overlap push each other about when the page is loaded.
+func TestDashboardGrid(t *testing.T) {
+	for _, d := range readDashboards(t) {
+		taken := map[[2]int]string{}
+		for _, p := range d.Panels {
+			for x := range p.GridPos.W {
+				for y := range p.GridPos.H {
+					at := [2]int{p.GridPos.X + x, p.GridPos.Y + y}
+					if other, ok := taken[at]; ok || at[0] >= 24 {
+						t.Fatalf("%s: %q is beyond the width, or on top of %q", d.Title, p.Title, other)
+					}
+					taken[at] = p.Title
 				}
 			}
-		})
+		}
 	}
 }
 
 func TestDashboardQueries(t *testing.T) {
 	var queries []string
-	for _, p := range readPanels(t) {
-		for _, q := range p.Targets {
-			queries = append(queries, strings.ReplaceAll(q.Expr, "$__rate_interval", "5m"))
+	for _, d := range readDashboards(t) {
+		for _, p := range d.panels() {
+			for _, q := range p.Targets {
+				queries = append(queries, allChosen("5m").Replace(q.Expr))
+			}
 		}
 	}
 	porttest.CheckQueries(t, queries)
 }
 
-type rule struct{ kind, name string }
+// allChosen replaces the variables of dashboards: everything is chosen, and the
+// windows of queries are this long.
+func allChosen(window string) *strings.Replacer {
+	return strings.NewReplacer("$__rate_interval", window, "$__range", window, "$job", ".+", "$instance", ".+", "$target", ".*", "$module", ".*")
+}
+
+// rule is an alert or a recording rule. text is what it says to people.
+type rule struct{ kind, name, expr, text string }
 
 func readRules(t *testing.T) []rule {
 	t.Helper()
 	var out []rule
 	for _, file := range glob(t, rules) {
-		for _, m := range regexp.MustCompile(`(?m)^ +- (alert|record): (\S+)$`).FindAllStringSubmatch(read(t, file), -1) {
-			out = append(out, rule{m[1], m[2]})
+		var text struct {
+			Groups []struct {
+				Rules []struct {
+					Alert, Record, Expr string
+					Annotations         map[string]string
+				}
+			}
+		}
+		if err := yaml.Unmarshal([]byte(read(t, file)), &text); err != nil {
+			t.Fatalf("%s: %v", file, err)
+		}
+		for _, group := range text.Groups {
+			for _, r := range group.Rules {
+				if r.Alert != "" {
+					out = append(out, rule{"alert", r.Alert, r.Expr, r.Annotations["summary"] + r.Annotations["description"]})
+				} else {
+					out = append(out, rule{kind: "record", name: r.Record, expr: r.Expr})
+				}
+			}
 		}
 	}
 	if len(out) == 0 {
@@ -179,41 +248,59 @@ func readRules(t *testing.T) []rule {
 // that expects nothing.
 type cases struct{ met, unmet bool }
 
-// readRuleTests depends on the order of the keys, as all our tests have it:
-// promtool reads any, but a parser for YAML is no dependency of this package.
 func readRuleTests(t *testing.T) map[string]cases {
 	t.Helper()
 	out := map[string]cases{}
-	for _, pattern := range []*regexp.Regexp{
-		regexp.MustCompile(`alertname: (\w+)\n +exp_alerts:( \[\])?\n`),
-		regexp.MustCompile(`- expr: ([\w:]+)(?:{.*})?\n +eval_time: \w+\n +exp_samples:( \[\])?\n`),
-	} {
-		for _, file := range glob(t, ruleTests) {
-			for _, m := range pattern.FindAllStringSubmatch(read(t, file), -1) {
-				c := out[m[1]]
-				c.met, c.unmet = c.met || m[2] == "", c.unmet || m[2] != ""
-				out[m[1]] = c
+	add := func(name string, expected []any) {
+		c := out[name]
+		c.met, c.unmet = c.met || len(expected) > 0, c.unmet || len(expected) == 0
+		out[name] = c
+	}
+	for _, file := range glob(t, ruleTests) {
+		var text struct {
+			Tests []struct {
+				Alerts []struct {
+					Name     string `yaml:"alertname"`
+					Expected []any  `yaml:"exp_alerts"`
+				} `yaml:"alert_rule_test"`
+				Queries []struct {
+					Expr     string
+					Expected []any `yaml:"exp_samples"`
+				} `yaml:"promql_expr_test"`
+			}
+		}
+		if err := yaml.Unmarshal([]byte(read(t, file)), &text); err != nil {
+			t.Fatalf("%s: %v", file, err)
+		}
+		for _, test := range text.Tests {
+			for _, a := range test.Alerts {
+				add(a.Name, a.Expected)
+			}
+			for _, q := range test.Queries {
+				name, _, _ := strings.Cut(q.Expr, "{")
+				add(name, q.Expected)
 			}
 		}
 	}
 	return out
 }
 
-// readFamilies reads the names in the first column of the tables.
-func readFamilies(t *testing.T) map[string]bool {
+// readFamilies reads the tables of docs/metrics.md: the labels by name. Those of
+// probes have the labels of their target beside them.
+func readFamilies(t *testing.T) map[string][]string {
 	t.Helper()
-	text, err := os.ReadFile("../../docs/metrics.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	out := map[string]bool{}
-	for _, row := range regexp.MustCompile("(?m)^\\|([^|]*`(?:port|probe)_[^|]*)\\|").FindAllStringSubmatch(string(text), -1) {
-		for _, name := range regexp.MustCompile("`((?:port|probe)_[a-z0-9_]+)").FindAllStringSubmatch(row[1], -1) {
-			out[name[1]] = true
-		}
-	}
-	if len(out) == 0 {
+	out := map[string][]string{}
+	rows := regexp.MustCompile("(?m)^\\| `((?:port|probe)_[a-z0-9_]+)` \\|[^|]*\\|([^|]*)\\|").FindAllStringSubmatch(read(t, "../../docs/metrics.md"), -1)
+	if len(rows) == 0 {
 		t.Fatal("docs/metrics.md has no table of metrics")
+	}
+	for _, row := range rows {
+		out[row[1]] = strings.FieldsFunc(row[2], func(r rune) bool { return r == ' ' || r == ',' })
+	}
+	for name, labels := range out {
+		if strings.HasPrefix(name, "probe_") {
+			out[name] = append(slices.Clip(labels), "module", "target", "target_name")
+		}
 	}
 	return out
 }
@@ -228,30 +315,57 @@ func metricNames(text string) []string {
 	return slices.Compact(names)
 }
 
+type dashboard struct {
+	name       string // of its file
+	Title, UID string
+	Tags       []string
+	Links      []struct {
+		Type string
+		Tags []string
+	}
+	Panels []panel
+}
+
 type panel struct {
 	Type, Title, Description string
 	Datasource               datasource
 	FieldConfig              struct{ Defaults struct{ Unit string } }
+	GridPos                  struct{ X, Y, W, H int }
 	Targets                  []struct {
-		Expr       string
-		Datasource datasource
+		Expr, LegendFormat string
+		Datasource         datasource
 	}
+	Panels []panel // of a collapsed row
 }
 
 type datasource struct{ UID string }
 
-// readPanels returns the panels that show something: all but the rows.
-func readPanels(t *testing.T) []panel {
+func readDashboards(t *testing.T) []dashboard {
 	t.Helper()
-	var dashboard struct{ Panels []panel }
-	if err := json.Unmarshal([]byte(read(t, examples+"/dashboards/ports-and-sockets.json")), &dashboard); err != nil {
-		t.Fatal(err)
+	var out []dashboard
+	for _, file := range glob(t, dashboards) {
+		d := dashboard{name: strings.TrimSuffix(filepath.Base(file), ".json")}
+		if err := json.Unmarshal([]byte(read(t, file)), &d); err != nil {
+			t.Fatalf("%s: %v", file, err)
+		}
+		if len(d.panels()) == 0 {
+			t.Fatalf("%s has no panels", file)
+		}
+		out = append(out, d)
 	}
-	panels := slices.DeleteFunc(dashboard.Panels, func(p panel) bool { return p.Type == "row" })
-	if len(panels) == 0 {
-		t.Fatal("the dashboard has no panels")
+	return out
+}
+
+// panels returns the panels that show something: all but the rows.
+func (d dashboard) panels() []panel {
+	var out []panel
+	for _, p := range d.Panels {
+		if p.Type != "row" {
+			out = append(out, p)
+		}
+		out = append(out, p.Panels...)
 	}
-	return panels
+	return out
 }
 
 // output runs a command that must succeed and returns its standard output.

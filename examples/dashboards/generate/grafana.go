@@ -4,11 +4,8 @@ import (
 	"strings"
 )
 
-// This file is the part of Grafana's dashboard format that panels.go needs.
+// This file is the part of Grafana's dashboard format that the boards need.
 // What is left out here, Grafana fills with its defaults.
-
-// HOST in a query becomes these matchers.
-const hostMatchers = `job=~"$job", instance=~"$instance"`
 
 // schemaVersion 39 is read by Grafana 10.3 and newer.
 const schemaVersion = 39
@@ -18,7 +15,7 @@ type dashboard struct {
 	Description   string      `json:"description"`
 	Editable      bool        `json:"editable"`
 	GraphTooltip  int         `json:"graphTooltip"`
-	Links         []struct{}  `json:"links"`
+	Links         []link      `json:"links"`
 	Panels        []panelJSON `json:"panels"`
 	Refresh       string      `json:"refresh"`
 	SchemaVersion int         `json:"schemaVersion"`
@@ -28,6 +25,16 @@ type dashboard struct {
 	Timezone      string      `json:"timezone"`
 	Title         string      `json:"title"`
 	UID           string      `json:"uid"`
+}
+
+// link leads to every dashboard with the tags.
+type link struct {
+	Type        string   `json:"type"`
+	Title       string   `json:"title"`
+	Tags        []string `json:"tags"`
+	AsDropdown  bool     `json:"asDropdown"`
+	IncludeVars bool     `json:"includeVars"`
+	KeepTime    bool     `json:"keepTime"`
 }
 
 type annotations struct {
@@ -111,6 +118,7 @@ type fieldDefaults struct {
 	Unit       string     `json:"unit"`
 	Min        *float64   `json:"min,omitempty"`
 	Max        *float64   `json:"max,omitempty"`
+	NoValue    string     `json:"noValue,omitempty"`
 	Color      colorMode  `json:"color"`
 	Thresholds thresholds `json:"thresholds"`
 	Custom     any        `json:"custom,omitempty"`
@@ -143,39 +151,39 @@ type organizeOptions struct {
 
 func prometheus() datasource { return datasource{Type: "prometheus", UID: "${datasource}"} }
 
-func newDashboard(sections []section) dashboard {
+// tag is what the dashboards know each other by.
+const tag = "port_exporter"
+
+func (b board) json() dashboard {
 	return dashboard{
 		Annotations:   annotations{List: []struct{}{}},
-		Description:   "What listens, who is connected, which queue fills: port_exporter.",
+		Description:   b.about,
 		Editable:      true,
 		GraphTooltip:  1,
-		Links:         []struct{}{},
-		Panels:        layOut(sections),
+		Links:         []link{{Type: "dashboards", Title: "Ports and sockets", Tags: []string{tag}, IncludeVars: true, KeepTime: true}},
+		Panels:        b.layOut(),
 		Refresh:       "1m",
 		SchemaVersion: schemaVersion,
-		Tags:          []string{"port_exporter"},
-		Templating:    templating{List: variables()},
+		Tags:          []string{tag},
+		Templating:    templating{List: append([]variable{sourceVariable()}, b.variables...)},
 		Time:          timeRange{From: "now-3h", To: "now"},
 		Timezone:      "browser",
-		Title:         "Ports and sockets",
-		UID:           "port-exporter-sockets",
+		Title:         b.title,
+		UID:           b.uid,
 	}
 }
 
-func variables() []variable {
-	return []variable{
-		{
-			Name: "datasource", Label: "Data source", Type: "datasource",
-			Query: "prometheus", Refresh: 1, Current: struct{}{},
-		},
-		labelVariable("job", "Job", `label_values(port_exporter_build_info, job)`),
-		labelVariable("instance", "Instance", `label_values(port_exporter_build_info{job=~"$job"}, instance)`),
+func sourceVariable() variable {
+	return variable{
+		Name: "datasource", Label: "Data source", Type: "datasource",
+		Query: "prometheus", Refresh: 1, Current: struct{}{},
 	}
 }
 
 // labelVariable lists the values of a label anew whenever the time range
-// changes, since hosts come and go.
-func labelVariable(name, label, query string) variable {
+// changes, since hosts come and go. All of them is what the expression all
+// matches.
+func labelVariable(name, label, all, query string) variable {
 	const byLabelValues, onTimeRange, alphabetical = 1, 2, 1
 	source := prometheus()
 	return variable{
@@ -183,74 +191,83 @@ func labelVariable(name, label, query string) variable {
 		Definition: query,
 		Query:      variableQuery{QueryType: byLabelValues, Query: query, RefID: "PrometheusVariableQueryEditor-VariableQuery"},
 		Refresh:    onTimeRange, Sort: alphabetical,
-		Multi: true, IncludeAll: true, AllValue: ".+",
+		Multi: true, IncludeAll: true, AllValue: all,
 		Current: map[string]any{"text": []string{"All"}, "value": []string{"$__all"}},
 	}
 }
 
 // layOut gives every panel its number and place: from left to right, and on to
-// the next line when the width is used up.
-func layOut(sections []section) []panelJSON {
+// the next line when the width is used up. The panels of a collapsed row are
+// inside it, at the place that they take when it is opened.
+func (b board) layOut() []panelJSON {
 	const fullWidth = 24
 	var out []panelJSON
-	y := 0
-	for _, s := range sections {
-		out = append(out, rowJSON(len(out)+1, s.title, gridPos{H: 1, W: fullWidth, Y: y}))
+	id, y := 0, 0
+	for _, s := range b.sections {
+		id++
+		row, inside := rowJSON(id, s, gridPos{H: 1, W: fullWidth, Y: y}), []panelJSON{}
 		y++
 		x, tallest := 0, 0
 		for _, p := range s.panels {
 			if x+p.width > fullWidth {
 				x, y, tallest = 0, y+tallest, 0
 			}
+			id++
 			at := gridPos{H: p.height(), W: p.width, X: x, Y: y}
-			out = append(out, p.json(len(out)+1, at))
+			inside = append(inside, p.json(id, at, b.host))
 			x, tallest = x+p.width, max(tallest, at.H)
 		}
 		y += tallest
+		if s.collapsed {
+			row.Panels, y = &inside, row.GridPos.Y+1
+			out = append(out, row)
+			continue
+		}
+		out = append(append(out, row), inside...)
 	}
 	return out
 }
 
-func rowJSON(id int, title string, at gridPos) panelJSON {
-	return panelJSON{ID: id, Type: "row", Title: title, GridPos: at, Collapsed: new(bool), Panels: &[]panelJSON{}}
+func rowJSON(id int, s section, at gridPos) panelJSON {
+	return panelJSON{ID: id, Type: "row", Title: s.title, GridPos: at, Collapsed: &s.collapsed, Panels: &[]panelJSON{}}
 }
 
 func (p panel) height() int {
-	switch p.kind {
-	case stat:
+	switch {
+	case p.tall != 0:
+		return p.tall
+	case p.kind == stat:
 		return 4
-	case table:
-		return 12
 	default:
 		return 8
 	}
 }
 
-func (p panel) json(id int, at gridPos) panelJSON {
+func (p panel) json(id int, at gridPos, host string) panelJSON {
 	source := prometheus()
 	out := panelJSON{
 		ID: id, Title: p.title, Description: p.about, Datasource: &source, GridPos: at,
 		FieldConfig: &fieldConfig{Defaults: p.fields(), Overrides: []struct{}{}},
-		Targets:     p.targets(),
+		Targets:     p.targets(host),
 	}
 	switch p.kind {
 	case stat:
 		out.Type, out.Options = "stat", statOptions()
 	case table:
 		out.Type, out.Options = "table", map[string]any{"showHeader": true, "cellHeight": "sm"}
-		out.Transformations = []transformation{listenerColumns()}
+		out.Transformations = []transformation{p.organized()}
 	case timeSeries:
 		out.Type, out.Options = "timeseries", timeSeriesOptions()
 	}
 	return out
 }
 
-func (p panel) targets() []target {
+func (p panel) targets(host string) []target {
 	var out []target
 	for i, q := range p.query {
 		t := target{
 			RefID: string(rune('A' + i)), Datasource: prometheus(), EditorMode: "code",
-			Expr: strings.ReplaceAll(q.expr, "HOST", hostMatchers), LegendFormat: q.legend,
+			Expr: strings.ReplaceAll(q.expr, "HOST", host), LegendFormat: q.legend,
 		}
 		switch p.kind {
 		case table:
@@ -272,6 +289,7 @@ func (p panel) fields() fieldDefaults {
 		Color:      colorMode{Mode: "thresholds"},
 		Thresholds: thresholds{Mode: "absolute", Steps: p.steps()},
 	}
+	f.NoValue = p.none
 	if p.max != 0 {
 		f.Max = &p.max
 	}
@@ -331,20 +349,24 @@ func timeSeriesOptions() map[string]any {
 	}
 }
 
-// listenerColumns puts the columns of the listener table in an order that
-// reads well, and leaves out what is the same in every row.
-func listenerColumns() transformation {
-	columns := []string{
-		"instance", "netns", "protocol", "address", "port", "interface", "scope", "dual_stack",
-		"process", "user", "unit", "container", "ephemeral",
-	}
+// organized puts the columns of a table in an order that reads well, and leaves
+// out what is the same in every row.
+func (p panel) organized() transformation {
 	options := organizeOptions{
-		ExcludeByName: map[string]bool{"Time": true, "Value": true, "__name__": true, "job": true},
+		ExcludeByName: map[string]bool{"Time": true, "__name__": true, "job": true},
 		IndexByName:   map[string]int{},
-		RenameByName:  map[string]string{"netns": "namespace", "dual_stack": "dual stack"},
+		RenameByName:  map[string]string{},
 	}
-	for i, name := range columns {
+	for i, name := range p.columns {
 		options.IndexByName[name] = i
+		if words := strings.ReplaceAll(name, "_", " "); words != name {
+			options.RenameByName[name] = words
+		}
+	}
+	if p.value == "" {
+		options.ExcludeByName["Value"] = true
+	} else {
+		options.IndexByName["Value"], options.RenameByName["Value"] = len(p.columns), p.value
 	}
 	return transformation{ID: "organize", Options: options}
 }

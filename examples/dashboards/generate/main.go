@@ -1,41 +1,51 @@
-// Command generate writes the Grafana dashboard "Ports and sockets".
+// Command generate writes the Grafana dashboards.
 //
-// The dashboard is panels.go; grafana.go turns it into Grafana's JSON, the same
-// bytes on every run. It goes to the file named as the only argument, else to
-// standard output:
+// Each dashboard is a file here that is named after it; board.go says what
+// they are made of, and grafana.go turns them into Grafana's JSON, the same
+// bytes on every run. They go to the directory that is the only argument, each
+// to a file that is named after its title:
 //
-//	go run ./examples/dashboards/generate examples/dashboards/ports-and-sockets.json
+//	go run ./examples/dashboards/generate examples/dashboards
 package main
 
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
-	"io"
 	"os"
+	"path/filepath"
 )
 
-//go:generate go run . ../ports-and-sockets.json
+//go:generate go run . ..
 
 func main() {
-	if err := run(os.Args[1:], os.Stdout); err != nil {
+	if err := run(os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, "generate:", err)
 		os.Exit(1)
 	}
 }
 
-// run renders everything before it opens the file, so that a mistake does not
-// leave half a dashboard behind.
-func run(args []string, stdout io.Writer) error {
-	text, err := render(newDashboard(sections()))
-	if err != nil {
-		return err
+// run renders everything before it opens a file, so that a mistake does not
+// leave half of the dashboards behind.
+func run(args []string) error {
+	if len(args) != 1 {
+		return errors.New("want one argument, the directory to write to")
 	}
-	if len(args) == 0 {
-		_, err = stdout.Write(text)
-		return err
+	files := map[string][]byte{}
+	for _, b := range boards() {
+		text, err := render(b.json())
+		if err != nil {
+			return fmt.Errorf("%s: %w", b.title, err)
+		}
+		files[b.file()] = text
 	}
-	return os.WriteFile(args[0], text, 0o644)
+	for name, text := range files {
+		if err := os.WriteFile(filepath.Join(args[0], name), text, 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // render leaves < and > as they are: PromQL is full of them.
@@ -45,7 +55,7 @@ func render(d dashboard) ([]byte, error) {
 	enc.SetEscapeHTML(false)
 	enc.SetIndent("", "  ")
 	if err := enc.Encode(d); err != nil {
-		return nil, fmt.Errorf("encode dashboard: %w", err)
+		return nil, err
 	}
 	return buf.Bytes(), nil
 }

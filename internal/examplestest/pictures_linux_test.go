@@ -1,0 +1,47 @@
+package examplestest
+
+import (
+	"flag"
+	"fmt"
+	"path/filepath"
+	"strconv"
+	"testing"
+	"time"
+)
+
+var (
+	pictures = flag.String("pictures", "", "a directory that the test of pictures writes to; without it there are none")
+	hold     = flag.Duration("hold", 10*time.Minute, "how long the load of the pictures lasts")
+)
+
+// TestPicturesInNamespace lets the load grow slowly and takes a picture of each
+// dashboard, drawn by examples/dashboards/preview.
+func TestPicturesInNamespace(t *testing.T) {
+	if *pictures == "" {
+		t.Skip("SKIP-PICTURES: takes pictures only when asked to, with -pictures")
+	}
+	chromium, dir := need(t, "SKIP-CHROMIUM", "chromium", "chromium-browser", "google-chrome"), openDir(t)
+	startMonitoring(t, dir, hold.Minutes()/3)
+	startPreview(t, dir)
+	time.Sleep(*hold)
+	for _, d := range readDashboards(t) {
+		instance := "web"
+		if d.UID == "port-exporter-limits" {
+			instance = "web|host" // which has the limits of the whole machine
+		}
+		page := fmt.Sprintf("http://%s/%s?range=%s&instance=%s", previewAddress, d.name, *hold, instance)
+		output(t, chromium, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+			"--disable-background-networking", "--disable-component-update", "--disable-sync", "--hide-scrollbars",
+			"--user-data-dir="+t.TempDir(), "--window-size=1456,"+strconv.Itoa(60+38*d.rows()),
+			"--screenshot="+filepath.Join(*pictures, d.name+".png"), page)
+	}
+}
+
+// rows is how high a dashboard is, with its collapsed rows open.
+func (d dashboard) rows() int {
+	end := 0
+	for _, p := range append(d.panels(), d.Panels...) {
+		end = max(end, p.GridPos.Y+p.GridPos.H)
+	}
+	return end
+}

@@ -1,0 +1,497 @@
+package examplestest
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/port-exporter/port_exporter/internal/porttest"
+)
+
+const prometheusAddress = "127.0.0.1:9090"
+
+// exporters are the targets of the test's Prometheus: one on a host with a
+// policy, one without privileges, policy and room, one that cannot read all of
+// /proc, and one for the host that the test runs on: some limits are those of
+// the whole machine, and its first namespace has them. Nothing listens on the
+// address of the last.
+var exporters = map[string]string{
+	"web":    "127.0.0.1:10065",
+	"plain":  "127.0.0.1:10066",
+	"broken": "127.0.0.1:10067",
+	"host":   "127.0.0.1:10068",
+	"down":   "127.0.0.1:10069",
+}
+
+// withoutSamples are the rules that have nothing to say of the load, and why.
+// Every panel shows something.
+var withoutSamples = map[string]string{
+	"PortExporterAbsent":         "there are exporters",
+	"PortServiceTimeWaitGrowing": needsHistory,
+	"PortProbeNATChanged":        needsHistory,
+	"PortProbeNATPortChanged":    needsHistory,
+	"PortListenerNew":            needsHistory,
+	"PortOrphansNearLimit":       wholeMachine,
+	"PortTCPMemoryPressure":      wholeMachine,
+	"PortTCPMemoryNearLimit":     wholeMachine,
+	"PortTCPAbortOnMemory":       wholeMachine,
+	"PortConntrackNearLimit":     wholeMachine,
+
+	"listener:port_inbound_connections_time_wait:avg1d": needsHistory,
+}
+
+const (
+	needsHistory = "compares with what was a quarter of an hour ago, or an hour"
+	wholeMachine = "only the whole machine can reach its limit"
+)
+
+// TestMonitoringInNamespace runs every query of the rules and dashboards in a
+// Prometheus that scrapes real exporters beside a real load. Each must be
+// answered, and have samples unless withoutSamples says why not; each alert must
+// have been pending.
+func TestMonitoringInNamespace(t *testing.T) {
+	began := time.Now()
+	dir := openDir(t)
+	startMonitoring(t, dir, 1)
+
+	open := append(ruleChecks(t), panelChecks(t)...)
+	total := len(open)
+	for second := 0; len(open) > 0 && time.Since(began) < 90*time.Second; second++ {
+		// With cookies and without.
+		porttest.Sysctl(t, "net/ipv4/tcp_syncookies", strconv.Itoa(second/3%2))
+		time.Sleep(time.Second)
+		open = slices.DeleteFunc(open, func(c check) bool { return c.holds(t) })
+	}
+	for _, c := range open {
+		t.Errorf("%s: no samples: %s", c.name, c.expr)
+	}
+	checkAnnotations(t)
+	checkPreview(t, dir)
+	t.Logf("%d queries, %d of them with samples, after %s", total, total-len(open), time.Since(began).Round(time.Second))
+}
+
+// TestQuietHostInNamespace lets the rules look at a host where nothing happens:
+// none may have anything to say.
+func TestQuietHostInNamespace(t *testing.T) {
+	prometheus, dir := need(t, "SKIP-PROMETHEUS", "prometheus"), openDir(t)
+	output(t, "go", "build", "-o", dir, "../..")
+	porttest.Namespace(t)
+	address := exporters["web"]
+	start(t, exec.Command(filepath.Join(dir, "port_exporter"), "--web.listen-address="+address))
+	awaitPage(t, address, "/metrics")
+	startPrometheus(t, prometheus, dir, map[string]string{"quiet": address})
+	scraped := check{name: "scrapes", expr: `count_over_time(up[1m]) >= 5`}
+	for range 30 {
+		if time.Sleep(time.Second); scraped.holds(t) {
+			break
+		}
+	}
+	if !scraped.holds(t) {
+		t.Fatal("Prometheus does not scrape")
+	}
+	if alerts := ask(t, check{name: "alerts", expr: `ALERTS`}); len(alerts) > 0 {
+		t.Errorf("a quiet host has alerts: %v", alerts)
+	}
+}
+
+// check is a query that must have samples at some time of the load.
+type check struct {
+	name, expr string
+	legend     []string // labels that some of the samples must have
+}
+
+// holds runs the query. One that is not answered ends the test.
+func (c check) holds(t *testing.T) bool {
+	t.Helper()
+	samples := ask(t, c)
+	if len(samples) == 0 {
+		return false
+	}
+	for _, l := range c.legend {
+		if !slices.ContainsFunc(samples, func(s map[string]string) bool { return s[l] != "" }) {
+			return false
+		}
+	}
+	return true
+}
+
+// ask returns the labels of the samples of a query.
+func ask(t *testing.T, c check) []map[string]string {
+	t.Helper()
+	_, body := porttest.Get(t, prometheusAddress, "/api/v1/query?query="+url.QueryEscape(c.expr))
+	var answer struct {
+		Status, Error string
+		Warnings      []string
+		Data          struct {
+			ResultType string
+			Result     []struct{ Metric map[string]string }
+		}
+	}
+	if err := json.Unmarshal([]byte(body), &answer); err != nil || answer.Status != "success" || len(answer.Warnings) > 0 {
+		t.Fatalf("%s: %v %s\n%s", c.name, err, body, c.expr)
+	}
+	var out []map[string]string
+	for _, r := range answer.Data.Result {
+		out = append(out, r.Metric)
+	}
+	return out
+}
+
+// checkAnnotations looks for those that Prometheus could not make.
+func checkAnnotations(t *testing.T) {
+	t.Helper()
+	_, body := porttest.Get(t, prometheusAddress, "/api/v1/alerts")
+	var answer struct {
+		Data struct {
+			Alerts []struct{ Labels, Annotations map[string]string }
+		}
+	}
+	if err := json.Unmarshal([]byte(body), &answer); err != nil || len(answer.Data.Alerts) == 0 {
+		t.Fatalf("alerts: %v %s", err, body)
+	}
+	for _, a := range answer.Data.Alerts {
+		for name, text := range a.Annotations {
+			if text == "" || strings.Contains(text, "error expanding template") || strings.Contains(text, "no value") {
+				t.Errorf("%s: the %s is %q", a.Labels["alertname"], name, text)
+			}
+		}
+		t.Logf("%s %s: %s", a.Labels["alertname"], a.Annotations["summary"], a.Annotations["description"])
+	}
+}
+
+const previewAddress = "127.0.0.1:3300"
+
+func startPreview(t *testing.T, dir string) {
+	t.Helper()
+	start(t, exec.Command(filepath.Join(dir, "preview"), "-prometheus=http://"+prometheusAddress, "-listen="+previewAddress,
+		"-dashboards="+examples+"/dashboards", "-interval=1s"))
+	awaitPage(t, previewAddress, "/")
+}
+
+// checkPreview looks for every panel in what is drawn without a Grafana.
+func checkPreview(t *testing.T, dir string) {
+	t.Helper()
+	startPreview(t, dir)
+	for _, d := range readDashboards(t) {
+		_, page := porttest.Get(t, previewAddress, "/"+d.name+"?range=1m")
+		if drawn, want := strings.Count(page, "<section "), len(d.panels()); drawn != want {
+			t.Errorf("%s: %d panels are drawn, want %d", d.Title, drawn, want)
+		}
+		if empty := strings.Count(page, "No data"); empty > 0 {
+			t.Errorf("%s: %d panels are empty", d.Title, empty)
+		}
+		for _, part := range []string{"<path style='stroke:", "<td>", "<b class="} {
+			if !strings.Contains(page, part) {
+				t.Errorf("%s: nothing that is drawn by %s", d.Title, part)
+			}
+		}
+	}
+}
+
+// named are alerts that must say what the load did.
+var named = []string{
+	`PortListenOverflow", address="0.0.0.0", port="8443`,
+	`PortEphemeralPortsHigh", remote_address="127.0.0.1", remote_port="6000`,
+	`PortEphemeralPortsRunningOut", remote_address="127.0.0.1", remote_port="6000`,
+	`PortRemoteNotAnswering", remote_port="5432`,
+	`PortServiceCloseWaitGrowing", address="127.0.0.1", port="9000`,
+	`PortOutboundCloseWaitGrowing", remote_port="9001`,
+	`PortUnexpectedPublicListener", port="4444", process="load`,
+	`PortUnexpectedPrivateListener", port="4445", process="load`,
+	`PortUnexpectedLoopbackListener", port="4446", process="load`,
+	`PortRequiredListenerMissing", rule="ssh`,
+	`PortPolicyRuleStale", rule="ftp`,
+	`PortListenerConflict", port="` + conflictPort,
+}
+
+// ruleChecks has the expression of each rule, and the alert that it makes.
+func ruleChecks(t *testing.T) []check {
+	t.Helper()
+	var out []check
+	all := readRules(t)
+	for name := range withoutSamples {
+		if !slices.ContainsFunc(all, func(r rule) bool { return r.name == name }) {
+			t.Errorf("withoutSamples has %s, which is no rule", name)
+		}
+	}
+	for _, r := range all {
+		c := check{name: r.name, expr: r.expr}
+		if withoutSamples[r.name] != "" {
+			ask(t, c)
+			continue
+		}
+		out = append(out, c)
+		if r.kind == "alert" {
+			out = append(out, check{name: r.name + " pending", expr: fmt.Sprintf(`max_over_time(ALERTS{alertname=%q}[5m])`, r.name)})
+		}
+	}
+	for _, matchers := range named {
+		expr := `max_over_time(ALERTS{alertname="` + matchers + `"}[5m])`
+		out = append(out, check{name: "alert", expr: expr})
+	}
+	return out
+}
+
+// panelChecks has every query of every panel, with all hosts chosen.
+func panelChecks(t *testing.T) []check {
+	t.Helper()
+	var out []check
+	for _, d := range readDashboards(t) {
+		for _, p := range d.panels() {
+			for _, q := range p.Targets {
+				c := check{name: d.Title + ": " + p.Title, expr: allChosen("15s").Replace(q.Expr), legend: legendLabels(q.LegendFormat)}
+				out = append(out, c)
+			}
+		}
+	}
+	return out
+}
+
+// startMonitoring makes a namespace with the load, the exporters and a
+// Prometheus that has our rules.
+func startMonitoring(t *testing.T, dir string, slower float64) {
+	t.Helper()
+	prometheus := need(t, "SKIP-PROMETHEUS", "prometheus")
+	nginx, nft := need(t, "SKIP-SERVERS", "nginx", "/usr/sbin/nginx"), need(t, "SKIP-NFTABLES", "nft", "/usr/sbin/nft")
+	output(t, "go", "build", "-o", dir, "../..", examples+"/dashboards/preview")
+	porttest.Namespace(t)
+	porttest.AddVeth(t, "eth7", "192.0.2.1/24", privateAddress+"/24")
+	porttest.SilentNeighbour(t, "eth7", silentAddress)
+	for name, value := range map[string]string{
+		"net/ipv4/ip_local_port_range": ephemeralRange,
+		"net/ipv4/tcp_tw_reuse":        "0", // else a port in TIME_WAIT is taken although others are free
+		"net/ipv4/tcp_max_tw_buckets":  "1500",
+		"net/core/somaxconn":           "16",
+	} {
+		porttest.Sysctl(t, name, value)
+	}
+	output(t, nft, `add table inet load; add chain inet load input { type filter hook input priority 0; };
+		add rule inet load input ct state established accept;
+		add rule inet load input tcp dport 9998 reject with icmpx admin-prohibited;
+		add rule inet load input ip daddr 127.0.0.9 tcp flags & (syn|ack) == syn numgen inc mod 2 0 drop`)
+	startNginx(t, nginx, dir)
+	startLoad(t, dir, slower)
+	startExporters(t, dir)
+	startPrometheus(t, prometheus, dir, exporters)
+}
+
+func startNginx(t *testing.T, nginx, dir string) {
+	t.Helper()
+	conf := write(t, dir, "nginx.conf", fmt.Sprintf("daemon off; user www-data; worker_processes 2; pid %[1]s/pid; error_log stderr;\n"+
+		"events {}\nhttp { access_log off; server { listen 0.0.0.0:8080; listen 0.0.0.0:%[2]s reuseport; listen unix:%[1]s/nginx.sock; return 204; } }\n", dir, conflictPort))
+	start(t, exec.Command(nginx, "-c", conf, "-p", dir))
+	awaitPage(t, nginxAddress, "/")
+}
+
+// startLoad starts this program from another place, under another name, and
+// removes it there, so that its listeners are those of a program that is gone.
+func startLoad(t *testing.T, dir string, slower float64) {
+	t.Helper()
+	self, err := os.ReadFile("/proc/self/exe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	program := write(t, dir, "load", string(self))
+	if err := os.Chmod(program, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(program)
+	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%g", loadVariable, slower))
+	start(t, cmd)
+	if err := os.Remove(program); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func startExporters(t *testing.T, dir string) {
+	t.Helper()
+	program := filepath.Join(dir, "port_exporter")
+	exporter := func(name string, args ...string) *exec.Cmd {
+		return exec.Command(program, append(args, "--web.listen-address="+exporters[name])...)
+	}
+	start(t, exporter("web", "--config.file="+write(t, dir, "web.yml", webConfig+webTargets)))
+
+	file := write(t, dir, "plain.yml", "limits: {outbound_ports: 1}\n")
+	plain := exporter("plain", "--config.file="+file)
+	plain.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	start(t, plain)
+
+	if err := os.MkdirAll(filepath.Join(dir, "proc/sys/net/core"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	write(t, dir, "proc/sys/net/core/somaxconn", "many")
+	start(t, exporter("broken", "--path.procfs="+filepath.Join(dir, "proc")))
+	startOutside(t, program)
+
+	for name, address := range exporters {
+		if name != "down" {
+			awaitPage(t, address, "/metrics")
+		}
+	}
+	write(t, dir, "plain.yml", "limits: {outbound_ports: none}\n")
+	if err := plain.Process.Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// webConfig expects nginx and some of the load. It names a server that is not
+// there, a port that nobody uses, and a host that has no address.
+const webConfig = `
+destinations:
+  watch:
+    - address: nowhere.invalid
+policy:
+  rules:
+    - {name: web, process: nginx, required: true}
+    - {name: ssh, ports: 22, required: true}
+    - {name: ftp, ports: 21}
+    - {name: load, process: load, ports: [3478, 5140, 6000-9200]}
+    - {name: monitoring, scope: loopback, ports: [3300, 9090, 10065-10069]}
+`
+
+// webTargets are parts of the load, and something that is not there. They are
+// probed in the background, since the scrapes are too short for the silent one.
+const webTargets = `
+modules:
+  must_be_closed: {prober: tcp, expect_outcome: refused}
+  greets: {prober: tcp, timeout: 1s, tcp: {query_response: [{expect: hello}]}}
+targets:
+    - {name: rejected, address: "127.0.0.1:9998", interval: 2s}
+    - {name: no route, address: "198.51.100.1:80", interval: 2s}
+    - {name: no name, address: "nowhere.invalid:80", interval: 6s}
+    - {name: mute, address: "127.0.0.1:8080", module: greets, interval: 2s}
+    - {name: open, address: "127.0.0.1:8080", module: must_be_closed, interval: 2s}
+    - {name: lossy, address: "127.0.0.9:8080", interval: 2s}
+    - {name: web, address: "127.0.0.1:8080", interval: 2s}
+    - {name: page, address: "http://localhost:8080/", interval: 2s}
+    - {name: closed, address: "127.0.0.1:9999", interval: 2s}
+    - {name: silent, address: "` + silentAddress + `:5432", interval: 6s}
+    - {name: full, address: "127.0.0.1:8443", interval: 6s}
+    - {name: tls, address: "127.0.0.1:8445", module: tls_connect, interval: 2s}
+    - {name: sink, address: "127.0.0.1:5140", module: udp_ntp, interval: 6s}
+    - {name: nat, address: "127.0.0.1:3478", module: stun, interval: 2s}
+`
+
+// startOutside starts an exporter that stays in the namespace of the host, with
+// a socket of the test's: systemd's way of handing it over (sd_listen_fds(3)).
+func startOutside(t *testing.T, program string) {
+	t.Helper()
+	fd, err := unix.Dup(porttest.Listen(t, exporters["host"], 16))
+	if err != nil {
+		t.Fatal(err)
+	}
+	socket := os.NewFile(uintptr(fd), "listener")
+	defer socket.Close()
+	cmd := exec.Command("sh", "-c", `LISTEN_PID=$$ LISTEN_FDS=1 exec "$@" --web.systemd-socket`, "sh", program)
+	cmd.ExtraFiles = []*os.File{socket}
+	done := make(chan struct{})
+	go func() { // on another thread, which has not left
+		defer close(done)
+		start(t, cmd)
+	}()
+	<-done
+}
+
+func startPrometheus(t *testing.T, prometheus, dir string, exporters map[string]string) {
+	t.Helper()
+	pattern, err := filepath.Abs(rules)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var targets strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(exporters)) {
+		fmt.Fprintf(&targets, "      - {targets: ['%s'], labels: {instance: %s}}\n", exporters[name], name)
+	}
+	config := write(t, dir, "prometheus.yml", "global: {scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}\n"+
+		"rule_files: ["+pattern+"]\nscrape_configs:\n  - job_name: port_exporter\n    static_configs:\n"+targets.String())
+	start(t, exec.Command(prometheus, "--config.file="+config, "--storage.tsdb.path="+filepath.Join(dir, "data"),
+		"--web.listen-address="+prometheusAddress, "--log.level=warn"))
+	awaitPage(t, prometheusAddress, "/-/ready")
+}
+
+// need returns the path of a program, or skips the test with a reason.
+func need(t *testing.T, reason string, names ...string) string {
+	t.Helper()
+	for _, name := range names {
+		if path, err := exec.LookPath(name); err == nil {
+			return path
+		}
+	}
+	t.Skipf("%s: none of %v is installed", reason, names)
+	return ""
+}
+
+// start starts a command that ends with the test. What it writes is shown when
+// the test fails.
+func start(t *testing.T, cmd *exec.Cmd) {
+	t.Helper()
+	log, err := os.CreateTemp(t.TempDir(), "log")
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	cmd.Stdout, cmd.Stderr = log, log
+	if err := cmd.Start(); err != nil {
+		t.Error(err)
+		return
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		err := cmd.Wait()
+		if t.Failed() {
+			text, _ := os.ReadFile(log.Name())
+			t.Logf("%v: %v\n%s", cmd.Args, err, text[max(0, len(text)-2000):])
+		}
+		_ = log.Close()
+	})
+}
+
+// awaitPage asks until a server answers.
+func awaitPage(t *testing.T, address, path string) {
+	t.Helper()
+	var err error
+	for range 100 {
+		var status int
+		if status, _, err = porttest.TryGet(address, path); err == nil && status < 500 {
+			return
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	t.Fatalf("%s%s: %v", address, path, err)
+}
+
+// openDir makes a directory that every user can read.
+func openDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "port_exporter") //nolint:usetesting // t.TempDir is closed to other users
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// write writes a file that every user can read, and returns its path.
+func write(t *testing.T, dir, name, text string) string {
+	t.Helper()
+	file := filepath.Join(dir, name)
+	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
