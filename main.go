@@ -91,9 +91,15 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	return serve(ctx, &http.Server{
 		Handler:           handler,
 		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       idleTimeout,
 		ErrorLog:          slog.NewLogLogger(d.logger.Handler(), slog.LevelWarn),
 	}, d)
 }
+
+// idleTimeout is how long a connection may wait for its next request: longer
+// than scrapes are usually apart, and not for ever, since each holds a
+// descriptor.
+const idleTimeout = 2 * time.Minute
 
 // collectLessOften lets the heap grow threefold between two collections unless
 // GOGC says otherwise: at Go's default they are a third of the CPU of a small
@@ -129,8 +135,8 @@ func (f *flags) look(ctx context.Context, stdout, stderr io.Writer) error {
 // windowsAddressInUse is WSAEADDRINUSE, which Windows has for EADDRINUSE.
 const windowsAddressInUse = syscall.Errno(10048)
 
-// serve runs the server until ctx ends, and then lets the scrapes that run
-// finish.
+// serve runs the server until ctx ends. Then it ends the probes, and lets the
+// scrapes that run finish, for a while.
 func serve(ctx context.Context, server *http.Server, d *daemon) error {
 	failed := make(chan error, 1)
 	go func() { failed <- toolkit.ListenAndServe(server, d.flags.web, d.logger) }()
@@ -143,7 +149,12 @@ func serve(ctx context.Context, server *http.Server, d *daemon) error {
 	case <-ctx.Done():
 	}
 	d.logger.Info("shutting down")
+	d.runner.Stop()
 	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
-	return server.Shutdown(grace)
+	if err := server.Shutdown(grace); !errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	d.logger.Warn("ending the requests that are still under way")
+	return server.Close()
 }
