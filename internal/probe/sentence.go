@@ -97,7 +97,7 @@ func isPath(address string) bool {
 func (r *Result) socket() string {
 	switch r.Outcome {
 	case Refused:
-		return "nothing listens behind this path"
+		return "nothing listens there"
 	case Unreachable:
 		return "there is no such path"
 	case Prohibited:

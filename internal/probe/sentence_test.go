@@ -69,7 +69,7 @@ func TestSentenceOfSilence(t *testing.T) {
 		{"192.0.2.1:1", at(Timeout, PhaseExchange), "accepts connections", "filtered"},
 		{"192.0.2.1:1", at(Timeout, PhaseTLS), "accepts connections", "filtered"},
 		{"192.0.2.1:1", at(Unreachable, PhaseConnect), "or a firewall that says so", "path"},
-		{"/run/a.sock", at(Refused, PhaseConnect), "nothing listens behind this path", "host"},
+		{"/run/a.sock", at(Refused, PhaseConnect), "nothing listens there", "host"},
 		{"/run/a.sock", at(Unreachable, PhaseConnect), "no such path", "host"},
 		{"/run/a.sock", at(Prohibited, PhaseConnect), "permissions", "firewall"},
 		{"@a", at(Protocol, PhaseConnect), "another type", "rules of its protocol"},
