@@ -214,6 +214,10 @@ var named = []string{
 	`PortRequiredListenerMissing", rule="ssh`,
 	`PortPolicyRuleStale", rule="ftp`,
 	`PortListenerConflict", port="` + conflictPort,
+	`PortProbeFiltered", module="silent_ping", target="` + silentAddress,
+	`PortProbeSocket", target_name="socket", reason="unreachable`,
+	`PortProbeCertificateExpired", target_name="expired`,
+	`PortProbeRequestFailed", instance="` + notAllowed,
 }
 
 // ruleChecks has the expression of each rule, and the alert that it makes.
@@ -397,6 +401,7 @@ probes:
     rules:
       - {networks: 127.0.0.0/8}
 modules:
+  silent_ping: {prober: icmp, timeout: 1s}
   unverified: {prober: tcp, tcp: {tls: true, tls_config: {insecure_skip_verify: true}}}
   must_be_closed: {prober: tcp, expect_outcome: refused}
   greets: {prober: tcp, timeout: 1s, tcp: {query_response: [{expect: hello}]}}
@@ -411,6 +416,7 @@ targets:
     - {name: page, address: "http://localhost:8080/", interval: 2s}
     - {name: closed, address: "127.0.0.1:9999", interval: 2s}
     - {name: silent, address: "` + silentAddress + `:5432", interval: 6s}
+    - {name: ping, address: ` + silentAddress + `, module: silent_ping, interval: 2s}
     - {name: full, address: "127.0.0.1:8443", interval: 6s}
     - {name: tls, address: "127.0.0.1:8445", module: tls_connect, interval: 2s}
     - {name: expired, address: "127.0.0.1:8446", module: unverified, interval: 2s}
