@@ -51,3 +51,7 @@ ENTRYPOINT ["/port_exporter"]
 #   --user 0:0 --cap-add SYS_PTRACE --cap-add DAC_READ_SEARCH
 #
 # and --security-opt apparmor=unconfined where Docker's AppArmor profile is on.
+#
+# To ping targets (prober: icmp), as root:
+#
+#   --user 0:0 --cap-add NET_RAW

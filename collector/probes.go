@@ -15,13 +15,13 @@ import (
 
 // The families of probes. Beside their own labels, those of the configured
 // targets have the labels of targetLabels and the target's own. The first two
-// are blackbox_exporter's.
+// are blackbox_exporter's, help included: a success is the outcome that the module
+// expects, and both are absent where there is nothing to tell.
 var (
 	probeSuccess = gauge("probe_success",
-		"Whether the outcome is the one that the module expects (1) or not (0). Absent when the target was not tried "+
-			"(local_error, denied, not_run): that says nothing of it.")
+		"Displays whether or not the probe was a success")
 	probeDuration = gauge("probe_duration_seconds",
-		"How long the probe took, in seconds. Absent when there was none.")
+		"Returns how long the probe took to complete in seconds")
 	probeOutcomeCode = gauge("probe_outcome_code",
 		"What became of the probe: 0 open, 1 refused, 2 timeout, 3 unreachable, 4 prohibited, 5 reset, 6 closed, 7 dns_not_found, "+
 			"8 dns_error, 9 dns_timeout, 10 tls_certificate, 11 tls_handshake, 12 mismatch, 13 status, 14 no_reply, 15 protocol, "+

@@ -34,7 +34,9 @@ func (p *Prober) probeICMP(ctx context.Context, r probe.Request) probe.Result {
 	return result
 }
 
-// resultOfICMP says what became of an echo request, ICMP errors apart.
+// resultOfICMP says what became of an echo request, ICMP errors apart. There is
+// no connection that an exchange could follow: whether the target is reached is
+// all that a ping asks, so what fails is the phase connect.
 func resultOfICMP(ctx context.Context, f findings) probe.Result {
 	err := f.log.last()
 	switch {
@@ -47,7 +49,7 @@ func resultOfICMP(ctx context.Context, f findings) probe.Result {
 	case err == nil:
 		return probe.Result{Outcome: probe.LocalError, Origin: probe.OriginLocal, Err: errors.New("the module cannot be used as it is")}
 	}
-	r := probe.Result{Phase: probe.PhaseExchange, Err: err}
+	r := probe.Result{Phase: probe.PhaseConnect, Err: err}
 	r.Outcome, r.Origin = classify(err)
 	var op *net.OpError
 	switch {

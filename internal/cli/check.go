@@ -80,7 +80,8 @@ func checkAddress(ctx context.Context, kind, address string) error {
 // listeners of this host make of it.
 func (h *Host) sayResult(ctx context.Context, r *probe.Report) {
 	fmt.Fprintf(h.Stdout, "%s.\n", printable(r.Result.Sentence(r.Target.Address)))
-	facts := []string{"outcome " + r.Result.Outcome.String()}
+	success, known := r.Target.Module.Success(r.Result)
+	facts := []string{"outcome " + r.Result.Outcome.String() + expectation(r.Target.Module, success)}
 	if r.Result.Phase != probe.PhaseNone {
 		facts = append(facts, "phase "+r.Result.Phase.String(), "origin "+r.Result.Origin.String())
 	}
@@ -93,10 +94,27 @@ func (h *Host) sayResult(ctx context.Context, r *probe.Report) {
 	facts = append(facts, fmt.Sprintf("%.1f ms", r.Result.Duration.Seconds()*1000))
 	fmt.Fprintf(h.Stdout, "%s\n", strings.Join(facts, ", "))
 	if r.Result.Err != nil {
-		fmt.Fprintf(h.Stdout, "error: %s\n", printable(strings.ReplaceAll(probe.Redact(r.Result.Err.Error(), r.Target.Address), "\n", "; ")))
+		what := "error"
+		if known && success {
+			what = "detail"
+		}
+		fmt.Fprintf(h.Stdout, "%s: %s\n", what, printable(strings.ReplaceAll(probe.Redact(r.Result.Err.Error(), r.Target.Address), "\n", "; ")))
 	}
 	own := ownhost.New(h.System.Addresses, func() (*socket.Table, error) { return h.System.Listening(ctx) })
 	if answer, known := own.Answer(r); known {
 		fmt.Fprintf(h.Stdout, "It is an address of this host, where %s.\n", answer)
+	}
+}
+
+// expectation says whether an outcome is the one that a module asks for, where
+// that is another than open.
+func expectation(m *probe.Module, success bool) string {
+	switch {
+	case m.Expect == probe.Open:
+		return ""
+	case success:
+		return " as expected"
+	default:
+		return " and not " + m.Expect.String() + " as expected"
 	}
 }

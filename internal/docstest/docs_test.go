@@ -31,6 +31,8 @@ const (
 	root   = "../.."
 	readme = root + "/README.md"
 	module = "github.com/port-exporter/port_exporter/"
+	// migrating is the document for those who have a blackbox_exporter.
+	migrating = "migrating-from-blackbox_exporter.md"
 )
 
 func TestFlags(t *testing.T) {
@@ -45,10 +47,12 @@ func TestFlags(t *testing.T) {
 		t.Errorf("flags and their defaults (-code +README):\n%s", diff)
 	}
 
-	// Every document, the flags of other programs left out: ours have a dot.
+	// Every document, the flags of other programs left out: ours have a dot. Those
+	// of blackbox_exporter that are none of ours stand in one document.
+	theirs := []string{"history.limit", "log.prober", "config.enable-auto-reload", "config.auto-reload-interval"}
 	for _, file := range documents(t) {
 		for _, name := range regexp.MustCompile(`--(?:no-)?([a-z]+(?:\.[a-z-]+)+)`).FindAllStringSubmatch(read(t, file), -1) {
-			if _, ok := flags[name[1]]; !ok {
+			if _, ok := flags[name[1]]; !ok && (filepath.Base(file) != migrating || !slices.Contains(theirs, name[1])) {
 				t.Errorf("%s: there is no flag --%s", file, name[1])
 			}
 		}
@@ -360,6 +364,23 @@ func TestProbesYAML(t *testing.T) {
 			t.Errorf("docs/probes.md lacks the module %s", name)
 		}
 	}
+}
+
+// TestMigratingYAML reads the blocks of YAML in the document for those who have a
+// blackbox_exporter: one for us, one for Prometheus.
+func TestMigratingYAML(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "blackbox.yml"), []byte("modules: {http_basic: {prober: http}}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	blocks := fences(read(t, root+"/docs/"+migrating), "yaml")
+	if len(blocks) != 2 {
+		t.Fatalf("%d blocks of YAML, want 2", len(blocks))
+	}
+	if c, err := config.ParseIn(dir, []byte(blocks[0])); err != nil || c.Warnings != nil || c.Modules["http_basic"] == nil {
+		t.Errorf("%v, warnings %q\n%s", err, c.Warnings, blocks[0])
+	}
+	porttest.Promtool(t, blocks[1], "check", "config", "--syntax-only")
 }
 
 // fences returns the code blocks of a language.

@@ -64,7 +64,7 @@ func runLoad(ctx context.Context, slower float64) {
 	var wg sync.WaitGroup
 	for _, part := range []func(){
 		l.timeWait, l.closeWaitOfService, l.closeWaitOfClient, l.synSent, l.acceptQueue, l.synQueue, l.ephemeralPorts,
-		l.timeWaitOfClient, l.orphaned, l.orphans, l.unread, l.datagrams, l.churn, l.steady, l.resets, l.selfSigned, l.stun,
+		l.timeWaitOfClient, l.orphaned, l.orphans, l.unread, l.datagrams, l.churn, l.steady, l.resets, l.selfSigned, l.expired, l.stun,
 	} {
 		wg.Go(part)
 	}
@@ -381,19 +381,25 @@ func (l load) resets() {
 
 // selfSigned is a TLS server whose certificate nobody trusts, and that has a week
 // to go.
-func (l load) selfSigned() {
+func (l load) selfSigned() { l.underTLS("127.0.0.1:8445", time.Now().Add(7*24*time.Hour)) }
+
+// expired is one whose certificate expired an hour ago.
+func (l load) expired() { l.underTLS("127.0.0.1:8446", time.Now().Add(-time.Hour)) }
+
+// underTLS serves with a certificate of its own that is good until a time.
+func (l load) underTLS(address string, until time.Time) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return
 	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(7 * 24 * time.Hour)}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-24 * time.Hour), NotAfter: until}
 	certificate, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
 		return
 	}
 	server := httptest.NewUnstartedServer(http.NotFoundHandler())
 	_ = server.Listener.Close()
-	server.Listener = l.listen("127.0.0.1:8445")
+	server.Listener = l.listen(address)
 	server.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
 	server.TLS = &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{certificate}, PrivateKey: key}}}
 	server.StartTLS()

@@ -20,16 +20,18 @@ const (
 
 func TestSystemdUnits(t *testing.T) {
 	tests := []struct {
-		name       string
-		activation bool // with the drop-in for socket activation
+		name    string
+		dropIns []string
 	}{
-		{"plain", false},
-		{"socket activation", true},
+		{"plain", nil},
+		{"socket activation", []string{"socket-activation.conf"}},
+		{"pings", []string{"pings.conf"}},
+		{"both", []string{"socket-activation.conf", "pings.conf"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			analyze := systemdAnalyze(t)
-			dir := copyUnits(t, tt.activation)
+			dir := copyUnits(t, tt.dropIns)
 			service, socket := filepath.Join(dir, "port_exporter.service"), filepath.Join(dir, "port_exporter.socket")
 			// verify reports some mistakes and succeeds all the same.
 			cmd := exec.CommandContext(t.Context(), analyze, "verify", "--man=no", service, socket)
@@ -65,6 +67,17 @@ func TestServiceSettings(t *testing.T) {
 	for _, tt := range tests {
 		if got := setting(service, tt.key); got != tt.want {
 			t.Errorf("%s=%s, want %q", tt.key, got, tt.want)
+		}
+	}
+}
+
+// A drop-in adds to a list, and an empty value would take away what is in it.
+func TestPingSettings(t *testing.T) {
+	text := read(t, units+"/port_exporter.service.d/pings.conf")
+	for _, key := range []string{"CapabilityBoundingSet", "AmbientCapabilities"} {
+		lines := regexp.MustCompile(`(?m)^`+key+`=.*$`).FindAllString(text, -1)
+		if want := []string{key + "=CAP_NET_RAW"}; !slices.Equal(lines, want) {
+			t.Errorf("%q, want %q", lines, want)
 		}
 	}
 }
@@ -174,15 +187,15 @@ func TestDockerignoreKeepsTheSource(t *testing.T) {
 }
 
 // copyUnits copies the units to a directory where what they start exists.
-func copyUnits(t *testing.T, activation bool) string {
+func copyUnits(t *testing.T, dropIns []string) string {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
 	names := []string{"port_exporter.service", "port_exporter.socket"}
-	if activation {
-		names = append(names, "port_exporter.service.d/socket-activation.conf")
+	for _, name := range dropIns {
+		names = append(names, "port_exporter.service.d/"+name)
 	}
 	dir := t.TempDir()
 	for _, name := range names {

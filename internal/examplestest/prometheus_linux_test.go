@@ -66,7 +66,7 @@ func TestMonitoringInNamespace(t *testing.T) {
 	dir := openDir(t)
 	startMonitoring(t, dir, 1)
 
-	open := append(ruleChecks(t), panelChecks(t)...)
+	open := slices.Concat(ruleChecks(t), panelChecks(t), relabelChecks())
 	total := len(open)
 	for second := 0; len(open) > 0 && time.Since(began) < 90*time.Second; second++ {
 		// With cookies and without.
@@ -214,6 +214,10 @@ var named = []string{
 	`PortRequiredListenerMissing", rule="ssh`,
 	`PortPolicyRuleStale", rule="ftp`,
 	`PortListenerConflict", port="` + conflictPort,
+	`PortProbeFiltered", module="silent_ping", target="` + silentAddress,
+	`PortProbeSocket", target_name="socket", reason="unreachable`,
+	`PortProbeCertificateExpired", target_name="expired`,
+	`PortProbeRequestFailed", instance="` + notAllowed,
 }
 
 // ruleChecks has the expression of each rule, and the alert that it makes.
@@ -259,6 +263,31 @@ func panelChecks(t *testing.T) []check {
 	return out
 }
 
+// relabelChecks are for what the relabelling of the documents makes of targets.
+func relabelChecks() []check {
+	return []check{
+		{name: "/probe", expr: `probe_success{job="probes", instance="` + nginxAddress + `"} == 1`},
+		{name: "/probe, not allowed", expr: `up{job="probes", instance="` + notAllowed + `"} == 0`},
+		{name: "for old dashboards", expr: `probe_success{job="` + migrated + `", instance="127.0.0.1:9999", exporter="localhost:10065", target_name="closed"} == 0`},
+		{name: "for old dashboards, not of probes", expr: `port_exporter_probes_in_flight{job="` + migrated + `", instance="localhost:10065", exporter=""}`},
+	}
+}
+
+// migrated is the name of the job that [migrationJob] returns.
+const migrated = "migrated"
+
+// migrationJob returns the job of docs/migrating-from-blackbox_exporter.md, under
+// another name and for the probes only, so that nothing else is told twice.
+func migrationJob(t *testing.T) string {
+	t.Helper()
+	_, block, ok := strings.Cut(read(t, "../../docs/migrating-from-blackbox_exporter.md"), "```yaml\nscrape_configs:\n  - job_name: port_exporter\n")
+	if !ok {
+		t.Fatal("the document has no job for old dashboards")
+	}
+	block, _, _ = strings.Cut(block, "```")
+	return "  - job_name: " + migrated + "\n    params: {'collect[]': [probes]}\n" + block
+}
+
 // startMonitoring makes a namespace with the load, the exporters and a
 // Prometheus that has our rules.
 func startMonitoring(t *testing.T, dir string, slower float64) {
@@ -284,8 +313,11 @@ func startMonitoring(t *testing.T, dir string, slower float64) {
 	startNginx(t, nginx, dir)
 	startLoad(t, dir, slower)
 	startExporters(t, dir)
-	startPrometheus(t, prometheus, dir, exporters)
+	startPrometheus(t, prometheus, dir, exporters, nginxAddress, notAllowed)
 }
+
+// notAllowed is a target that /probe refuses.
+const notAllowed = "203.0.113.1:80"
 
 func startNginx(t *testing.T, nginx, dir string) {
 	t.Helper()
@@ -364,7 +396,13 @@ policy:
 // webTargets are parts of the load, and something that is not there. They are
 // probed in the background, since the scrapes are too short for the silent one.
 const webTargets = `
+probes:
+  allow:
+    rules:
+      - {networks: 127.0.0.0/8}
 modules:
+  silent_ping: {prober: icmp, timeout: 1s}
+  unverified: {prober: tcp, tcp: {tls: true, tls_config: {insecure_skip_verify: true}}}
   must_be_closed: {prober: tcp, expect_outcome: refused}
   greets: {prober: tcp, timeout: 1s, tcp: {query_response: [{expect: hello}]}}
 targets:
@@ -378,8 +416,11 @@ targets:
     - {name: page, address: "http://localhost:8080/", interval: 2s}
     - {name: closed, address: "127.0.0.1:9999", interval: 2s}
     - {name: silent, address: "` + silentAddress + `:5432", interval: 6s}
+    - {name: ping, address: ` + silentAddress + `, module: silent_ping, interval: 2s}
     - {name: full, address: "127.0.0.1:8443", interval: 6s}
     - {name: tls, address: "127.0.0.1:8445", module: tls_connect, interval: 2s}
+    - {name: expired, address: "127.0.0.1:8446", module: unverified, interval: 2s}
+    - {name: socket, address: "/run/port_exporter_test/nowhere.sock", interval: 2s}
     - {name: sink, address: "127.0.0.1:5140", module: udp_ntp, interval: 6s}
     - {name: nat, address: "127.0.0.1:3478", module: stun, interval: 2s}
 `
@@ -404,7 +445,11 @@ func startOutside(t *testing.T, program string) {
 	<-done
 }
 
-func startPrometheus(t *testing.T, prometheus, dir string, exporters map[string]string) {
+// startPrometheus starts a Prometheus with the example of a configuration, with
+// shorter times and other targets. It has /probe asked for the probed ones, and
+// for the job that docs/migrating-from-blackbox_exporter.md has for old
+// dashboards.
+func startPrometheus(t *testing.T, prometheus, dir string, exporters map[string]string, probed ...string) {
 	t.Helper()
 	pattern, err := filepath.Abs(rules)
 	if err != nil {
@@ -412,10 +457,23 @@ func startPrometheus(t *testing.T, prometheus, dir string, exporters map[string]
 	}
 	var targets strings.Builder
 	for _, name := range slices.Sorted(maps.Keys(exporters)) {
-		fmt.Fprintf(&targets, "      - {targets: ['%s'], labels: {instance: %s}}\n", exporters[name], name)
+		fmt.Fprintf(&targets, "{targets: ['%s'], labels: {instance: %s}}, ", exporters[name], name)
 	}
-	config := write(t, dir, "prometheus.yml", "global: {scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}\n"+
-		"rule_files: ["+pattern+"]\nscrape_configs:\n  - job_name: port_exporter\n    static_configs:\n"+targets.String())
+	text := read(t, examples+"/prometheus.yml")
+	for _, change := range [][2]string{
+		{"scrape_interval: 15s", "scrape_interval: 1s\n  scrape_timeout: 1s"},
+		{"evaluation_interval: 1m", "evaluation_interval: 1s"},
+		{"scrape_timeout: 10s", "scrape_timeout: 1s"},
+		{"- rules/*.yml", "- " + pattern},
+		{"static_configs:\n      - targets: [\"localhost:10065\"]", "static_configs: [" + targets.String() + "]"},
+		{`"db.example.com:5432"`, strings.Join(probed, ", ")},
+	} {
+		if strings.Count(text, change[0]) != 1 {
+			t.Fatalf("%q is not once in prometheus.yml", change[0])
+		}
+		text = strings.Replace(text, change[0], change[1], 1)
+	}
+	config := write(t, dir, "prometheus.yml", text+migrationJob(t))
 	start(t, exec.Command(prometheus, "--config.file="+config, "--storage.tsdb.path="+filepath.Join(dir, "data"),
 		"--web.listen-address="+prometheusAddress, "--log.level=warn"))
 	awaitPage(t, prometheusAddress, "/-/ready")

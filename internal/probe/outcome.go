@@ -22,7 +22,7 @@ const (
 	Status                        // an HTTP, gRPC or DNS status that is not expected
 	NoReply                       // UDP: sent and not answered; open or filtered
 	Protocol                      // an answer that the protocol does not allow
-	LocalError                    // this host lacks descriptors, ports or memory to try
+	LocalError                    // something on this host kept the probe from trying: a shortage, a file, a right
 	Denied                        // the exporter is not allowed to probe this address
 	NotRun                        // no time or no slot was left to try
 	Unknown                       // none of the above

@@ -1,14 +1,26 @@
 package probe
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
 	"strings"
+	"syscall"
 )
 
 // Sentence says in words what a result means, for people: what was found, who
 // said so, and what that hints at. It ends without a full stop.
 func (r *Result) Sentence(address string) string {
+	unix := isPath(address)
 	address = Redact(address, address)
+	if unix && r.Phase == PhaseConnect {
+		if what := r.socket(); what != "" {
+			return fmt.Sprintf("%s cannot be reached: %s", address, what)
+		}
+	}
 	switch r.Outcome {
 	case Open:
 		return address + " is open"
@@ -17,7 +29,7 @@ func (r *Result) Sentence(address string) string {
 	case Timeout:
 		return fmt.Sprintf("%s does not answer in time (%s): %s", address, r.Phase, r.silence())
 	case Unreachable:
-		return fmt.Sprintf("%s cannot be reached: %s", address, r.sayer("no route, or a host that is down"))
+		return fmt.Sprintf("%s cannot be reached: %s", address, r.sayer("no route, a host that is down, or a firewall that says so"))
 	case Prohibited:
 		return fmt.Sprintf("%s is prohibited by a rule: %s", address, r.sayer("a firewall or an access list"))
 	case Reset:
@@ -43,7 +55,7 @@ func (r *Result) Sentence(address string) string {
 	case Protocol:
 		return fmt.Sprintf("%s answers against the rules of its protocol", address)
 	case LocalError:
-		return fmt.Sprintf("%s was not tried: this host lacks descriptors, ports or memory", address)
+		return fmt.Sprintf("%s was not tried: %s", address, r.obstacle())
 	case Denied:
 		return fmt.Sprintf("%s was not tried: port_exporter is not allowed to", address)
 	case NotRun:
@@ -62,17 +74,64 @@ func (r *Result) refusal() string {
 	case OriginLocal:
 		return "a firewall on this host rejects it"
 	case OriginTarget, OriginNone:
-		return "the host is up and nothing listens there (or a firewall answers with a reset)"
+		return "the host is up and nothing listens there (or a firewall answers in its place)"
 	default:
 		return "by " + r.Origin.String()
 	}
 }
 
 func (r *Result) silence() string {
-	if r.Phase == PhaseConnect || r.Phase == PhaseNone {
-		return "filtered, or the accept queue is full, or the way back is broken"
+	if r.Phase == PhaseTLS || r.Phase == PhaseExchange {
+		return "it accepts connections, so the service hangs or the path loses large packets"
 	}
-	return "it accepts connections, so the service hangs or the path loses large packets"
+	return "filtered, or down, or the way back is broken; or, of a TCP service, its accept queue is full"
+}
+
+// isPath reports whether an address is that of a unix-domain socket.
+func isPath(address string) bool {
+	return strings.HasPrefix(address, "@") || filepath.IsAbs(address)
+}
+
+// socket says what keeps the exporter from connecting to a unix-domain socket,
+// which is the doing of no network; empty if it is nothing of its own.
+func (r *Result) socket() string {
+	switch r.Outcome {
+	case Refused:
+		return "nothing listens there"
+	case Unreachable:
+		return "there is no such path"
+	case Prohibited:
+		return "its permissions keep port_exporter out"
+	case Protocol:
+		return "it is a socket of another type"
+	case Timeout:
+		return "its accept queue is full"
+	default:
+		return ""
+	}
+}
+
+// obstacle says what on this host kept the probe from trying.
+func (r *Result) obstacle() string {
+	call, isCall := errors.AsType[*os.SyscallError](r.Err)
+	errno, isErrno := errors.AsType[syscall.Errno](r.Err)
+	_, isFile := errors.AsType[*fs.PathError](r.Err)
+	_, isVersion := errors.AsType[*net.AddrError](r.Err)
+	_, isConfig := errors.AsType[*configError](r.Err)
+	switch {
+	case isVersion, isCall && call.Syscall == "bind":
+		return "the source address of its module cannot be used here"
+	case isErrno && isShortage(errno):
+		return "this host lacks descriptors, ports, memory or an address family"
+	case isFile:
+		return "a file that its module names cannot be read"
+	case isConfig:
+		return "the TLS settings of its module cannot be used"
+	case errors.Is(r.Err, fs.ErrPermission):
+		return "port_exporter has no right to make such a socket; a ping may take CAP_NET_RAW"
+	default:
+		return "this host or its module is not fit for it"
+	}
 }
 
 // sayer says who said it, else what it may have been.

@@ -99,7 +99,7 @@ func (s *Server) parse(plan *probe.Plan, r *http.Request) (ask probe.Ask, timeou
 	name := cmp.Or(query.Get("module"), defaultModule)
 	module, ok := plan.Modules[name]
 	if !ok {
-		return ask, 0, fmt.Errorf("unknown module %q\nhint: the modules are those of the configuration, which /config shows", name)
+		return ask, 0, fmt.Errorf("unknown module %q\nhint: there are those of the configuration, which /config shows, and the built-in ones of docs/probes.md", name)
 	}
 	if query.Get("target") == "" {
 		return ask, 0, fmt.Errorf("the parameter target is missing\nhint: /probe?target=host:port&module=%s", name)
