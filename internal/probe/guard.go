@@ -35,6 +35,17 @@ var special = []netip.Prefix{
 	netip.MustParsePrefix("192.0.0.192/32"),     // Oracle Cloud
 }
 
+// nobodys are addresses that no single host has. To the kernel the unspecified
+// ones are loopback: connect(2) to 0.0.0.0 reaches 127.0.0.1, and a filter of DNS
+// that answers with it would have this host probed in place of another.
+var nobodys = []netip.Prefix{
+	netip.MustParsePrefix("0.0.0.0/32"),
+	netip.MustParsePrefix("::/128"),
+	netip.MustParsePrefix("224.0.0.0/4"), // multicast
+	netip.MustParsePrefix("ff00::/8"),    // multicast
+	netip.MustParsePrefix("240.0.0.0/4"), // class E, and the broadcast address in it
+}
+
 // nat64 is the well-known prefix of RFC 6052: the IPv4 address in the last four
 // bytes is where such a packet goes.
 var nat64 = netip.MustParsePrefix("64:ff9b::/96")
@@ -50,16 +61,71 @@ func plain(addr netip.Addr) netip.Addr {
 	return addr
 }
 
+// Networks of IPv6 in which an address may stand for one of IPv4, which depends
+// on the tunnels and translators on the way.
+var (
+	ownNAT64   = netip.MustParsePrefix("64:ff9b:1::/48")  // RFC 8215
+	sixToFour  = netip.MustParsePrefix("2002::/16")       // RFC 3056
+	compatible = netip.MustParsePrefix("::/96")           // RFC 4291 2.5.5.1
+	translated = netip.MustParsePrefix("::ffff:0:0:0/96") // RFC 2765 2.1
+)
+
+// guises returns the IPv4 addresses that a plain address may stand for. Where
+// one is in a prefix of [ownNAT64] depends on how long that is: RFC 6052 2.2.
+func guises(addr netip.Addr) []netip.Addr {
+	b := addr.As16()
+	of := func(i, j, k, l int) netip.Addr { return netip.AddrFrom4([4]byte{b[i], b[j], b[k], b[l]}) }
+	switch {
+	case ownNAT64.Contains(addr):
+		return []netip.Addr{of(6, 7, 9, 10), of(7, 9, 10, 11), of(9, 10, 11, 12), of(12, 13, 14, 15)}
+	case sixToFour.Contains(addr):
+		return []netip.Addr{of(2, 3, 4, 5)}
+	case compatible.Contains(addr), translated.Contains(addr):
+		return []netip.Addr{of(12, 13, 14, 15)}
+	default:
+		return nil
+	}
+}
+
+func within(networks []netip.Prefix, addr netip.Addr) bool {
+	return slices.ContainsFunc(networks, func(n netip.Prefix) bool { return n.Contains(addr) })
+}
+
+// isDisguised reports whether a plain address may stand for a special one.
+func isDisguised(addr netip.Addr) bool {
+	return slices.ContainsFunc(guises(addr), func(a netip.Addr) bool { return within(special, a) })
+}
+
+// isSpecial reports whether a plain address takes a rule that lists it.
 func isSpecial(addr netip.Addr) bool {
-	return slices.ContainsFunc(special, func(p netip.Prefix) bool { return p.Contains(addr) })
+	return within(special, addr) || within(nobodys, addr) || isDisguised(addr)
+}
+
+// isLoopback reports whether a plain address is loopback, or may stand for it.
+func isLoopback(addr netip.Addr) bool {
+	return addr.IsLoopback() || slices.ContainsFunc(guises(addr), netip.Addr.IsLoopback)
+}
+
+// denySpecial says why a special address is denied.
+func denySpecial(addr netip.Addr) *DeniedError {
+	const hint = "a rule of probes.allow that lists this very network would allow it"
+	switch {
+	case within(nobodys, addr):
+		return &DeniedError{fmt.Sprintf("%s is the address of no single host: unspecified, multicast or reserved", addr), hint}
+	case isDisguised(addr):
+		return &DeniedError{fmt.Sprintf("%s may stand for an IPv4 address that is link-local or of a cloud's metadata service", addr),
+			"probe the IPv4 address itself, with a rule of probes.allow that lists it"}
+	default:
+		return &DeniedError{fmt.Sprintf("%s is a link-local address or one of a cloud's metadata service", addr), hint}
+	}
 }
 
 // lists reports whether the rule names special addresses on purpose, addr among
 // them: 0.0.0.0/0 does not.
 func (r *AccessRule) lists(addr netip.Addr) bool {
 	return slices.ContainsFunc(r.Networks, func(n netip.Prefix) bool {
-		within := func(s netip.Prefix) bool { return s.Bits() <= n.Bits() && s.Contains(n.Addr()) }
-		return n.Contains(addr) && slices.ContainsFunc(special, within)
+		holds := func(s netip.Prefix) bool { return s.Bits() <= n.Bits() && s.Contains(n.Addr()) }
+		return n.Contains(addr) && (slices.ContainsFunc(special, holds) || slices.ContainsFunc(nobodys, holds))
 	})
 }
 
@@ -81,7 +147,7 @@ func (r *AccessRule) allows(module string, to netip.AddrPort) bool {
 	if isSpecial(to.Addr()) {
 		return r.lists(to.Addr())
 	}
-	return len(r.Networks) == 0 || slices.ContainsFunc(r.Networks, func(n netip.Prefix) bool { return n.Contains(to.Addr()) })
+	return len(r.Networks) == 0 || within(r.Networks, to.Addr())
 }
 
 // ruled reports whether a rule allows a probe with the module of a plain
@@ -98,8 +164,7 @@ func (a *Access) check(module string, to netip.AddrPort) error {
 		return nil
 	}
 	if isSpecial(to.Addr()) {
-		return &DeniedError{fmt.Sprintf("%s is a link-local address or one of a cloud's metadata service", to.Addr()),
-			"a rule of probes.allow that lists this very network would allow it"}
+		return denySpecial(to.Addr())
 	}
 	if a.Any {
 		return nil
@@ -148,11 +213,11 @@ func (a *Access) allowConfigured(m *Module, address string) func(netip.AddrPort)
 	return func(to netip.AddrPort) error {
 		addr := plain(to.Addr())
 		first.CompareAndSwap(nil, &addr)
-		inward := isSpecial(addr) || addr.IsLoopback() && !first.Load().IsLoopback()
+		inward := isSpecial(addr) || isLoopback(addr) && !first.Load().IsLoopback()
 		if !inward || isLiteral && addr == own.Addr() || a.ruled(m.Name, netip.AddrPortFrom(addr, to.Port())) {
 			return nil
 		}
-		return &DeniedError{fmt.Sprintf("%s leads to %s, which is a loopback, link-local or metadata address", address, addr),
+		return &DeniedError{fmt.Sprintf("%s leads to %s, which is a loopback, link-local or metadata address, or no host's", address, addr),
 			"add a rule to probes.allow that lists it"}
 	}
 }

@@ -136,7 +136,7 @@ func (d *datagrams) connect(ctx context.Context) error {
 		if err := allowed(d.allow, address); err != nil {
 			return err
 		}
-		return keepErrorsOf(c, d.target.Addr())
+		return prepareDatagrams(c, d.target.Addr().Is6())
 	}}
 	if d.source.IsValid() {
 		dialer.LocalAddr = net.UDPAddrFromAddrPort(netip.AddrPortFrom(d.source, 0))
@@ -149,10 +149,10 @@ func (d *datagrams) connect(ctx context.Context) error {
 	return nil
 }
 
-// keepErrorsOf is [keepErrors] for a socket that package net is making.
-func keepErrorsOf(c syscall.RawConn, target netip.Addr) error {
+// prepareDatagrams prepares a socket that package net is making.
+func prepareDatagrams(c syscall.RawConn, v6 bool) error {
 	var err error
-	controlErr := c.Control(func(fd uintptr) { err = keepErrors(fd, target.Is6()) })
+	controlErr := c.Control(func(fd uintptr) { err = errors.Join(keepErrors(fd, v6), forbidBroadcast(fd)) })
 	return errors.Join(controlErr, err)
 }
 
