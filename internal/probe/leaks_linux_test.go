@@ -110,13 +110,6 @@ func TestLeaksOfDatagramsAndGRPC(t *testing.T) {
 	}
 }
 
-func heapInUse() int64 {
-	runtime.GC()
-	var stats runtime.MemStats
-	runtime.ReadMemStats(&stats)
-	return int64(stats.HeapInuse)
-}
-
 // awaitNothingLeft waits until servers have ended their sides.
 func awaitNothingLeft(t *testing.T, goroutines, descriptors int) {
 	t.Helper()

@@ -39,8 +39,11 @@ func Redact(text, address string) string {
 // the address is no URL, with a scheme or without as http takes it, all that may
 // be one is.
 func passwordIn(address string) string {
-	_, rest, hasScheme := strings.Cut(address, "://")
-	if !hasScheme {
+	if !strings.Contains(address, "@") {
+		return ""
+	}
+	scheme, rest, hasScheme := strings.Cut(address, "://")
+	if !hasScheme || strings.ContainsAny(scheme, ":@") {
 		rest = address
 	}
 	authority := rest
@@ -52,10 +55,7 @@ func passwordIn(address string) string {
 		if _, err := url.Parse("http://" + rest); err == nil {
 			return ""
 		}
-		if at = strings.LastIndexByte(rest, '@'); at < 0 {
-			return ""
-		}
-		if !strings.Contains(rest[:at], ":") {
+		if at = strings.LastIndexByte(rest, '@'); !strings.Contains(rest[:at], ":") {
 			return rest[:at]
 		}
 	}

@@ -27,6 +27,9 @@ func TestRedact(t *testing.T) {
 		{"HTTPS://u:s3cret@host/", "HTTPS://u:xxxxx@host/"},
 		{"u:s3cret@host", "u:xxxxx@host"},
 
+		{"u:s3cret@h/://x y", "u:xxxxx@h/://x y"},
+		{"u@h://x y", "u@h://x y"},
+
 		{"http://user@host/", "http://user@host/"},
 		{"http://user:@host/", "http://user:@host/"},
 		{"http://host:80/a@b?c=d@e", "http://host:80/a@b?c=d@e"},
@@ -67,7 +70,9 @@ func TestRedactFormsOfAPassword(t *testing.T) {
 func FuzzRedact(f *testing.F) {
 	f.Add("http://u", "a", "host/")
 	f.Add("", "%zz", "host:80")
+	f.Add("", "", "u@h://x y")
 	f.Fuzz(func(t *testing.T, before, password, after string) {
+		_ = Redact(before, after) // whatever it is
 		address := "http://u:" + password + "@" + after
 		if strings.ContainsAny(after, "@") || len(password) < 3 || strings.ContainsAny(password, "/?#") || strings.Contains("xxxxx", password) {
 			return
