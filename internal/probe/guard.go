@@ -130,14 +130,16 @@ func (r *AccessRule) lists(addr netip.Addr) bool {
 }
 
 // allowsModule reports whether the rule is about probes with the module at all.
-func (r *AccessRule) allowsModule(module string) bool {
-	return len(r.Modules) == 0 || slices.Contains(r.Modules, module)
+// One that holds credentials has to be named: they go to whoever the client
+// chooses.
+func (r *AccessRule) allowsModule(m *Module) bool {
+	return len(r.Modules) == 0 && !m.Credentials || slices.Contains(r.Modules, m.Name)
 }
 
 // allows reports whether the rule allows a probe of the address. A probe that
 // has no port (icmp: port 0) is allowed by a rule that names no ports.
-func (r *AccessRule) allows(module string, to netip.AddrPort) bool {
-	if !r.allowsModule(module) {
+func (r *AccessRule) allows(m *Module, to netip.AddrPort) bool {
+	if !r.allowsModule(m) {
 		return false
 	}
 	inPort := func(p PortRange) bool { return to.Port() != 0 && p.First <= to.Port() && to.Port() <= p.Last }
@@ -152,25 +154,24 @@ func (r *AccessRule) allows(module string, to netip.AddrPort) bool {
 
 // ruled reports whether a rule allows a probe with the module of a plain
 // address.
-func (a *Access) ruled(module string, to netip.AddrPort) bool {
-	return slices.ContainsFunc(a.Rules, func(r AccessRule) bool { return r.allows(module, to) })
+func (a *Access) ruled(m *Module, to netip.AddrPort) bool {
+	return slices.ContainsFunc(a.Rules, func(r AccessRule) bool { return r.allows(m, to) })
 }
 
 // check says whether a probe with the module may reach an address that is not
 // of a configured target.
-func (a *Access) check(module string, to netip.AddrPort) error {
+func (a *Access) check(m *Module, to netip.AddrPort) error {
 	to = netip.AddrPortFrom(plain(to.Addr()), to.Port())
-	if a.ruled(module, to) {
+	if a.ruled(m, to) {
 		return nil
 	}
 	if isSpecial(to.Addr()) {
 		return denySpecial(to.Addr())
 	}
-	if a.Any {
+	if a.Any && !m.Credentials {
 		return nil
 	}
-	return &DeniedError{fmt.Sprintf("no rule allows %s with the module %s", to, module),
-		"add it to targets, or a rule to probes.allow"}
+	return &DeniedError{fmt.Sprintf("no rule allows %s with the module %s", to, m.Name), a.hint(m)}
 }
 
 // mayAllow says whether a probe with the module, on request, could be allowed at
@@ -179,21 +180,33 @@ func (a *Access) mayAllow(m *Module, address string) error {
 	if m.Kind == KindUnix {
 		return &DeniedError{"unix-domain sockets can be probed as configured targets only", "add it to targets"}
 	}
-	of := func(r AccessRule) bool { return r.allowsModule(m.Name) }
-	if !a.Any && !slices.ContainsFunc(a.Rules, of) {
-		return &DeniedError{fmt.Sprintf("%s is not a configured target of the module %s", address, m.Name),
-			"add it to targets, or a rule to probes.allow"}
+	of := func(r AccessRule) bool { return r.allowsModule(m) }
+	if (!a.Any || m.Credentials) && !slices.ContainsFunc(a.Rules, of) {
+		return &DeniedError{fmt.Sprintf("%s is not a configured target of the module %s", Redact(address, address), m.Name), a.hint(m)}
 	}
 	if to, ok := numericAddress(m.Kind, address); ok {
-		return a.check(m.Name, to)
+		return a.check(m, to)
 	}
 	return nil
 }
 
+// hint says how a probe with the module could be allowed.
+func (a *Access) hint(m *Module) string {
+	unnamed := slices.IndexFunc(a.Rules, func(r AccessRule) bool { return len(r.Modules) == 0 })
+	switch {
+	case !m.Credentials:
+		return "add it to targets, or a rule to probes.allow"
+	case unnamed >= 0:
+		return fmt.Sprintf("add it to targets; the module %s holds credentials, and probes.allow.rules[%d] names no module: name it there, or in a rule of its own", m.Name, unnamed)
+	default:
+		return fmt.Sprintf("add it to targets, or name the module %s in a rule of probes.allow: it holds credentials", m.Name)
+	}
+}
+
 // allowRequested returns what is to be asked before each packet of a probe that
 // is not of a configured target.
-func (a *Access) allowRequested(module string) func(netip.AddrPort) error {
-	return func(to netip.AddrPort) error { return a.check(module, to) }
+func (a *Access) allowRequested(m *Module) func(netip.AddrPort) error {
+	return func(to netip.AddrPort) error { return a.check(m, to) }
 }
 
 // allowConfigured is allowRequested for a configured target: it may lead to
@@ -214,7 +227,7 @@ func (a *Access) allowConfigured(m *Module, address string) func(netip.AddrPort)
 		addr := plain(to.Addr())
 		first.CompareAndSwap(nil, &addr)
 		inward := isSpecial(addr) || isLoopback(addr) && !first.Load().IsLoopback()
-		if !inward || isLiteral && addr == own.Addr() || a.ruled(m.Name, netip.AddrPortFrom(addr, to.Port())) {
+		if !inward || isLiteral && addr == own.Addr() || a.ruled(m, netip.AddrPortFrom(addr, to.Port())) {
 			return nil
 		}
 		return &DeniedError{fmt.Sprintf("%s leads to %s, which is a loopback, link-local or metadata address, or no host's", address, addr),

@@ -84,7 +84,7 @@ func TestAccessToAddresses(t *testing.T) {
 		{"multicast that is listed", Access{Rules: []AccessRule{rule("239.1.2.3/32", nil)}}, "239.1.2.3:80", true},
 		{"link-local that is listed, with a zone", metadata, "[fe80::1%eth0]:80", true},
 	} {
-		err := tt.access.allowRequested("tcp")(netip.MustParseAddrPort(tt.to))
+		err := tt.access.allowRequested(&Module{Name: "tcp", Kind: KindTCP})(netip.MustParseAddrPort(tt.to))
 		if (err == nil) != tt.allowed {
 			t.Errorf("%s: %s: %v", tt.name, tt.to, err)
 		}
@@ -127,6 +127,44 @@ func TestKnownBeforehand(t *testing.T) {
 		if (err == nil) != tt.allowed {
 			t.Errorf("%s: %s: %v", tt.name, tt.address, err)
 		}
+	}
+}
+
+// TestAccessWithCredentials keeps a module's credentials from a server of a
+// client's choice: who lets a client choose has to name the module.
+func TestAccessWithCredentials(t *testing.T) {
+	networks := AccessRule{Networks: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}}
+	named := AccessRule{Networks: networks.Networks, Modules: []string{"tok"}}
+	for _, tt := range []struct {
+		name    string
+		access  Access
+		allowed bool
+		hint    string
+	}{
+		{"any", Access{Any: true}, false, "name the module tok in a rule of probes.allow"},
+		{"a rule that names no module", Access{Rules: []AccessRule{networks}}, false, "probes.allow.rules[0] names no module"},
+		{"the second rule names none", Access{Rules: []AccessRule{rule("", nil, "other"), networks}}, false, "probes.allow.rules[1] names no module"},
+		{"nothing is configured", Access{}, false, "add it to targets"},
+		{"a rule that names it", Access{Rules: []AccessRule{networks, named}}, true, ""},
+		{"any, and a rule that names it", Access{Any: true, Rules: []AccessRule{named}}, true, ""},
+	} {
+		m := &Module{Name: "tok", Kind: KindHTTP, Credentials: true}
+		for _, address := range []string{"http://10.0.0.1/", "http://name.example/"} {
+			err := tt.access.mayAllow(m, address)
+			if denied, _ := AsDenied(err); (err == nil) != tt.allowed || err != nil && !strings.Contains(denied.Hint, tt.hint) {
+				t.Errorf("%s: %s: %v", tt.name, address, err)
+			}
+		}
+		if err := tt.access.allowRequested(m)(netip.MustParseAddrPort("10.0.0.1:80")); (err == nil) != tt.allowed {
+			t.Errorf("%s: %v", tt.name, err)
+		}
+		if err := tt.access.mayAllow(&Module{Name: "other", Kind: KindHTTP}, "http://10.0.0.1/"); (tt.name != "nothing is configured") != (err == nil) {
+			t.Errorf("%s: a module without: %v", tt.name, err)
+		}
+	}
+	access := Access{Any: true, Rules: []AccessRule{named}}
+	if err := access.allowRequested(&Module{Name: "tok", Credentials: true})(netip.MustParseAddrPort("192.0.2.1:80")); err == nil {
+		t.Error("any allows what the rule that names the module does not")
 	}
 }
 

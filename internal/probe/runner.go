@@ -112,7 +112,7 @@ type Ask struct {
 // sent.
 func (r *Runner) Once(ctx context.Context, p *Plan, ask Ask) (Entry, error) {
 	t := &Target{Address: ask.Target, Module: ask.Module, Hostname: ask.Hostname}
-	allow := p.Access.allowRequested(ask.Module.Name)
+	allow := p.Access.allowRequested(ask.Module)
 	if i := p.configured[[2]string{ask.Target, ask.Module.Name}]; i > 0 {
 		configured := p.Targets[i-1]
 		configured.Hostname = cmp.Or(ask.Hostname, configured.Hostname)
