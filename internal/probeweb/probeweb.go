@@ -88,12 +88,17 @@ func (s *Server) Probe(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, fmt.Sprintf("%d probes run or wait already", maxRequests), http.StatusServiceUnavailable)
 		return
 	}
+	ask.Alone = debug
 	ctx, cancel := context.WithTimeout(r.Context(), timeout)
 	entry, err := s.Runner.Once(ctx, plan, ask)
 	cancel()
 	<-s.slots
 	if err != nil {
-		http.Error(w, err.Error(), http.StatusForbidden)
+		status := http.StatusServiceUnavailable
+		if _, denied := probe.AsDenied(err); denied {
+			status = http.StatusForbidden
+		}
+		http.Error(w, err.Error(), status)
 		return
 	}
 	answer := s.answer(r.Context(), &entry.Report)
