@@ -51,6 +51,7 @@ type flags struct {
 	noSelfMetrics bool
 	lifecycle     bool
 	externalURL   *url.URL
+	proxied       bool // an external URL was given
 	routePrefix   string
 	collectors    map[string]*bool
 	procfs        string
@@ -129,7 +130,7 @@ func (f *flags) check() error {
 	if f.timeoutOffset < 0 {
 		return fmt.Errorf("--timeout-offset=%v: it must not be negative", f.timeoutOffset)
 	}
-	if f.externalURL == nil {
+	if f.proxied = f.externalURL != nil; !f.proxied {
 		f.externalURL = &url.URL{Path: f.routePrefix}
 	}
 	if f.routePrefix == "" {

@@ -64,6 +64,7 @@ func (d *daemon) serveProbes(o *web.Options) {
 		Plan:          func() *probe.Plan { return d.current.Load().plan },
 		OwnHost:       d.ownHost,
 		TimeoutOffset: d.flags.timeoutOffset,
+		Proxied:       d.flags.proxied,
 		RoutePrefix:   o.RoutePrefix,
 	})
 	o.Probe, o.ProbeTargets, o.ProbeLog = http.HandlerFunc(s.Probe), http.HandlerFunc(s.Targets), http.HandlerFunc(s.Log)

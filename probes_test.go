@@ -35,6 +35,14 @@ func TestProbeIsDeniedByDefault(t *testing.T) {
 	}
 }
 
+// TestExternalURLMeansAProxy: then nobody is known to be on this host.
+func TestExternalURLMeansAProxy(t *testing.T) {
+	base, _ := startDaemon(t, "--web.external-url=https://ports.example/")
+	if status, body := get(t, base+"/logs?id=1"); status != 403 || !strings.Contains(body, "--web.external-url") {
+		t.Errorf("status %d: %s", status, body)
+	}
+}
+
 // TestReloadKeepsCounters replaces the configuration: the targets that stay keep
 // their counters, and those that go take theirs along.
 func TestReloadKeepsCounters(t *testing.T) {

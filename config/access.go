@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"go.yaml.in/yaml/v3"
 
@@ -117,5 +118,31 @@ func (p *rawProbes) access(all, configured map[string]*probe.Module) (access pro
 			Modules:  stringsOf(r.Modules),
 		})
 	}
-	return access, odd, nil
+	return access, append(odd, p.unnamed(configured)...), nil
+}
+
+// unnamed tells of the modules that hold credentials and that no rule names: what
+// is allowed for every module does not hold for them.
+func (p *rawProbes) unnamed(configured map[string]*probe.Module) []string {
+	unnamed := func(r rawAllowRule) bool { return len(r.Modules) == 0 }
+	first := slices.IndexFunc(p.Allow.rules, unnamed)
+	if !p.Allow.any && first < 0 {
+		return nil
+	}
+	place := "probes.allow: any"
+	if first >= 0 {
+		place = fmt.Sprintf("line %d: probes.allow.rules[%d]", p.Allow.rules[first].line, first)
+	}
+	var names []string
+	for _, name := range sortedKeys(configured) {
+		isNamed := func(r rawAllowRule) bool { return slices.Contains(r.Modules, plainText(name)) }
+		if configured[name].Credentials && !slices.ContainsFunc(p.Allow.rules, isNamed) {
+			names = append(names, name)
+		}
+	}
+	if names == nil {
+		return nil
+	}
+	return []string{fmt.Sprintf("%s: modules that hold credentials are not allowed by what names none: %s; hint: modules: [%s] in a rule whose networks are trusted with them",
+		place, strings.Join(names, ", "), names[0])}
 }

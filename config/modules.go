@@ -217,6 +217,7 @@ func (m *module) build() (*probe.Module, error) {
 	}
 	return &probe.Module{
 		Name: m.name, Kind: m.settings.Prober, Prober: prober, Timeout: m.settings.Timeout, Expect: m.own.ExpectOutcome.Outcome,
+		Credentials: holdsCredentials(&m.settings),
 	}, nil
 }
 

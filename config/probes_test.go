@@ -249,6 +249,9 @@ func TestProbeWarnings(t *testing.T) {
 		{"every address", "probes:\n  allow:\n    rules:\n      - ports: 80\n", []string{"line 4: probes.allow.rules[0]: it allows every address"}},
 		{"0.0.0.0/0", "probes: {allow: {rules: [{networks: 0.0.0.0/0}]}}", []string{"it allows every address"}},
 		{"a network", "probes: {allow: {rules: [{networks: 10.0.0.0/8}]}}", nil},
+		{"credentials named by a rule", "modules: {tok: {prober: http, http: {bearer_token: a}}}\nprobes: {allow: {rules: [{networks: 10.0.0.0/8}, {networks: 10.1.0.0/16, modules: tok}]}}", nil},
+		{"credentials and a rule that names no module", "modules: {tok: {prober: http, http: {bearer_token: a}}, b: {prober: tcp}}\nprobes:\n  allow:\n    rules:\n      - networks: 10.0.0.0/8\n",
+			[]string{"line 5: probes.allow.rules[0]: modules that hold credentials", "names none: tok;", "hint: modules: [tok]"}},
 		{"unix by a rule", "probes: {allow: {rules: [{networks: 10.0.0.0/8, modules: unix_connect}]}}", []string{"configured targets only"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -461,6 +464,56 @@ func TestSecretsAreHidden(t *testing.T) {
 	}
 	if reread, err := Parse(bytesWithoutLiteral(text)); err != nil || len(reread.Modules) != len(c.Modules) {
 		t.Errorf("what is shown cannot be read: %v\n%s", err, text)
+	}
+}
+
+// TestCredentials says which modules prove to a target who we are.
+func TestCredentials(t *testing.T) {
+	const key = "tls_config: {cert_file: a, key_file: b}"
+	for settings, want := range map[string]bool{
+		"prober: http": false,
+		"prober: http, http: {headers: {Host: a, accept: b, User-Agent: c}}":                                  false,
+		"prober: http, http: {http_headers: {Accept: {values: [a]}}}":                                         false,
+		"prober: http, http: {proxy_url: 'http://a:b@c:1', proxy_connect_header: {Proxy-Authorization: [d]}}": false,
+		"prober: http, http: {tls_config: {ca_file: a, insecure_skip_verify: true}}":                          false,
+		"prober: http, http: {method: POST, body: '{}'}":                                                      false,
+		"prober: tcp, tcp: {query_response: [{send: QUIT}]}":                                                  false,
+		"prober: tcp, tcp: {tls: true, tls_config: {server_name: a}}":                                         false,
+		"prober: grpc":                      false,
+		"prober: icmp":                      false,
+		"prober: udp":                       false,
+		"prober: stun":                      false,
+		"prober: dns, dns: {query_name: a}": false,
+
+		"prober: http, http: {basic_auth: {username: a, password_file: b}}":                           true,
+		"prober: http, http: {authorization: {credentials: a}}":                                       true,
+		"prober: http, http: {authorization: {credentials_file: a}}":                                  true,
+		"prober: http, http: {bearer_token: a}":                                                       true,
+		"prober: http, http: {bearer_token_file: a}":                                                  true,
+		"prober: http, http: {oauth2: {client_id: a, client_secret: b, token_url: 'http://c/'}}":      true,
+		"prober: http, http: {headers: {x-api-key: a}}":                                               true,
+		"prober: http, http: {headers: {Cookie: a}}":                                                  true,
+		"prober: http, http: {http_headers: {X-Token: {values: [a]}}}":                                true,
+		"prober: http, http: {http_headers: {Accept: {secrets: [a]}}}":                                true,
+		"prober: http, http: {http_headers: {Accept: {files: [a]}}}":                                  true,
+		"prober: http, http: {" + key + "}":                                                           true,
+		"prober: tcp, tcp: {tls: true, " + key + "}":                                                  true,
+		"prober: unix, unix: {tls: true, " + key + "}":                                                true,
+		"prober: grpc, grpc: {metadata: {authorization: [a]}}":                                        true,
+		"prober: grpc, grpc: {" + key + "}":                                                           true,
+		"prober: dns, dns: {query_name: a, dns_over_tls: true, transport_protocol: tcp, " + key + "}": true,
+	} {
+		c, err := Parse([]byte("modules: {m: {" + settings + "}}\n"))
+		if err != nil {
+			t.Errorf("%s: %v", settings, err)
+		} else if got := c.Modules["m"].Credentials; got != want {
+			t.Errorf("%s: %t", settings, got)
+		}
+	}
+	for name, m := range Default().Modules {
+		if m.Credentials {
+			t.Errorf("the built-in module %s", name)
+		}
 	}
 }
 

@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/port-exporter/port_exporter/internal/blackbox"
 )
 
 // hidden stands for what is not shown, as in the configurations of Prometheus.
@@ -82,6 +84,51 @@ func hideHeader(name string, header *yaml.Node) {
 		hideAll(header)
 	}
 }
+
+// holdsCredentials reports whether a module proves to its target who we are: by
+// what the library has for that, by a header that is not known to be plain, by
+// metadata, or by a client certificate. What the proxy gets does not count, since
+// no client chooses the proxy. Neither do the texts of send and body: they are a
+// greeting or {} far more often than a login, which nothing tells from them.
+func holdsCredentials(m *blackbox.Module) bool {
+	switch m.Prober {
+	case blackbox.HTTP:
+		return authenticates(&m.HTTP)
+	case proberTCP:
+		return hasKey(&m.TCP.TLSConfig)
+	case proberUnix:
+		return hasKey(&m.Unix.TLSConfig)
+	case proberGRPC:
+		return len(m.GRPC.Metadata) > 0 || hasKey(&m.GRPC.TLSConfig)
+	case blackbox.DNS:
+		return hasKey(&m.DNS.TLSConfig)
+	default:
+		return false
+	}
+}
+
+func authenticates(h *blackbox.HTTPSettings) bool {
+	c := &h.HTTPClientConfig
+	if c.BasicAuth != nil || c.Authorization != nil || c.OAuth2 != nil || c.BearerToken != "" || c.BearerTokenFile != "" || hasKey(&c.TLSConfig) {
+		return true
+	}
+	for name := range h.Headers {
+		if !isPlainHeader(name) {
+			return true
+		}
+	}
+	if c.HTTPHeaders != nil {
+		for name, header := range c.HTTPHeaders.Headers {
+			if !isPlainHeader(name) || len(header.Secrets)+len(header.Files) > 0 {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// hasKey reports whether there is a key, and so a certificate to show.
+func hasKey(t *blackbox.TLS) bool { return t.Key != "" || t.KeyFile != "" || t.KeyRef != "" }
 
 func hideAll(node *yaml.Node) {
 	if node.Kind == yaml.ScalarNode && node.Value != "" {

@@ -13,6 +13,8 @@ import (
 type (
 	// Step is an entry of query_response.
 	Step = config.QueryResponse
+	// HTTPSettings are what the http prober reads.
+	HTTPSettings = config.HTTPProbe
 	// TLS is a tls_config.
 	TLS = pconfig.TLSConfig
 	// Secret is a text that is never written.

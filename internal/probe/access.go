@@ -6,7 +6,7 @@ import "net/netip"
 // Its zero value is nothing.
 type Access struct {
 	// Any allows every target that is neither link-local nor of a cloud's
-	// metadata service.
+	// metadata service, with modules that hold no credentials.
 	Any bool
 	// Rules allow what one of them matches.
 	Rules []AccessRule
@@ -15,7 +15,8 @@ type Access struct {
 }
 
 // AccessRule matches an address, after the name was resolved, with a module.
-// An empty list matches everything.
+// An empty list matches everything, but that of modules not those that hold
+// credentials.
 type AccessRule struct {
 	Networks []netip.Prefix
 	Ports    []PortRange

@@ -141,7 +141,7 @@ func (b *background) next(l *lane) (*item, time.Duration) {
 // that there are as many goroutines as slots at most.
 func (b *background) probe(ctx context.Context, it *item) {
 	target, _, _ := b.now(it)
-	leave, err := b.runner.enter(ctx, target.Module)
+	leave, err := b.runner.enter(ctx, target.Module, scheduled)
 	if err != nil {
 		return // the runner stops
 	}

@@ -130,3 +130,10 @@ func closeDescriptor(fd int) { _ = unix.Close(fd) }
 func bindLate(fd uintptr) error {
 	return unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1)
 }
+
+// forbidBroadcast takes from a socket that it may send to the broadcast address
+// of a network of this host, which package net gives it: SO_BROADCAST of
+// socket(7). Which addresses those are only the kernel knows; it answers EACCES.
+func forbidBroadcast(fd uintptr) error {
+	return unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_BROADCAST, 0)
+}

@@ -12,6 +12,8 @@ func ignoreErrors(uintptr, bool) error { return nil }
 
 func bindLate(uintptr) error { return nil }
 
+func forbidBroadcast(uintptr) error { return nil }
+
 func readError(uintptr) (icmpError, bool) { return icmpError{}, false }
 
 func readHandshake(uintptr) (handshake, bool) { return handshake{}, false }

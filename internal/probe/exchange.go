@@ -165,7 +165,7 @@ func (s *session) talk(step *Step) error {
 
 func (s *session) send(b []byte) error {
 	if s.log != nil {
-		s.log.Debug("send", "bytes", string(b))
+		s.log.Debug("send", "bytes", len(b)) // how many: a step may be a login
 	}
 	_, err := s.conn.Write(b)
 	return err

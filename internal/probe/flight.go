@@ -3,6 +3,7 @@ package probe
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -11,9 +12,10 @@ import (
 // flight is one run of the probes of a scrape. Scrapes that come while it is
 // under way share it.
 type flight struct {
+	span   // of the scrape that began it
 	runner *Runner
 	plan   *Plan
-	began  time.Time
+	turns  turns           // where it begins
 	ctx    context.Context // ends when the probes must
 	cancel context.CancelCauseFunc
 	stop   context.CancelFunc
@@ -64,33 +66,32 @@ func (r *Runner) join(ctx context.Context, p *Plan) (*flight, error) {
 	if err := context.Cause(r.ctx); err != nil { // no task may start after Stop
 		return nil, err
 	}
-	if r.flight != nil && r.flight.plan == p && r.flight.take(ctx) {
-		return r.flight, nil
+	wanted := spanOf(ctx)
+	for _, f := range r.flights {
+		if f.plan == p && f.serves(wanted) && f.take() {
+			return f, nil
+		}
 	}
 	f := &flight{
-		runner: r, plan: p, began: time.Now(), done: make(chan struct{}), waiters: 1,
+		runner: r, plan: p, span: wanted, turns: r.turns, done: make(chan struct{}), waiters: 1,
 		results: make([]Result, len(p.Targets)), ended: make([]time.Time, len(p.Targets)),
 	}
-	f.ctx, f.stop = r.ctx, func() {}
-	if deadline, ok := ctx.Deadline(); ok {
-		f.ctx, f.stop = context.WithDeadline(r.ctx, deadline.Add(-margin(time.Until(deadline))))
+	probing := wanted
+	if !wanted.ends.IsZero() {
+		probing.ends = wanted.ends.Add(-margin(time.Until(wanted.ends)))
 	}
+	f.ctx, f.stop = probing.bound(r.ctx)
 	f.ctx, f.cancel = context.WithCancelCause(f.ctx)
-	r.flight = f
+	r.flights = append(r.flights, f)
 	r.tasks.Go(f.run)
 	return f, nil
 }
 
-// take adds a waiter, unless the flight is over or has less than half of the
-// time that the waiter has.
-func (f *flight) take(ctx context.Context) bool {
+// take adds a waiter, unless the flight is over.
+func (f *flight) take() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.waiters == 0 || f.ctx.Err() != nil {
-		return false
-	}
-	ends, bounded := f.ctx.Deadline()
-	if deadline, ok := ctx.Deadline(); bounded && (!ok || time.Until(ends) < time.Until(deadline)/2) {
 		return false
 	}
 	f.waiters++
@@ -107,6 +108,11 @@ func (f *flight) leave() {
 	}
 }
 
+// turns are where in the targets of a plan a flight begins: where the one before
+// ran out of time, so that each of more targets than a scrape can probe has its
+// turn in one of the next.
+type turns struct{ light, heavy int }
+
 // run probes every target: as many workers as there can be slots take the next
 // one each.
 func (f *flight) run() {
@@ -114,19 +120,22 @@ func (f *flight) run() {
 	defer f.cancel(nil)
 	all, heavy := f.runner.slots.capacity(), f.runner.heavy.capacity()
 	var workers sync.WaitGroup
-	f.work(&workers, f.plan.light, all)
-	f.work(&workers, f.plan.heavy, heavy)
+	f.work(&workers, f.plan.light, f.turns.light, all)
+	f.work(&workers, f.plan.heavy, f.turns.heavy, heavy)
 	workers.Wait()
 	close(f.done)
 
 	f.runner.mu.Lock()
 	defer f.runner.mu.Unlock()
-	if f.runner.flight == f {
-		f.runner.flight = nil
+	f.runner.flights = slices.DeleteFunc(f.runner.flights, func(other *flight) bool { return other == f })
+	if f.hasCounted() {
+		f.runner.turns = turns{f.leftOut(f.plan.light, f.turns.light), f.leftOut(f.plan.heavy, f.turns.heavy)}
 	}
 }
 
-func (f *flight) work(workers *sync.WaitGroup, targets []int, most int) {
+// work starts workers for the targets, which are indices into those of the plan,
+// from the one whose turn it is.
+func (f *flight) work(workers *sync.WaitGroup, targets []int, turn, most int) {
 	next := &atomic.Int64{}
 	for range min(most, len(targets)) {
 		workers.Go(func() {
@@ -135,21 +144,38 @@ func (f *flight) work(workers *sync.WaitGroup, targets []int, most int) {
 				if n >= len(targets) {
 					return
 				}
-				f.probe(targets[n])
+				f.probe(targets[(turn+n)%len(targets)])
 			}
 		})
 	}
 }
 
+// leftOut returns whose turn is next: that of the first target that was not
+// tried. All have their results.
+func (f *flight) leftOut(targets []int, turn int) int {
+	for n := range targets {
+		if at := (turn + n) % len(targets); f.results[targets[at]].Outcome == NotRun {
+			return at
+		}
+	}
+	return turn
+}
+
+// hasCounted reports whether the flight ended by itself or by its deadline, and
+// not since nobody waits for it.
+func (f *flight) hasCounted() bool {
+	return f.ctx.Err() == nil || errors.Is(context.Cause(f.ctx), context.DeadlineExceeded)
+}
+
 func (f *flight) probe(i int) {
 	t := &f.plan.Targets[i]
 	allow := f.plan.Access.allowConfigured(t.Module, t.Address)
-	result := f.runner.probe(f.ctx, f.began, t, allow, nil)
+	result := f.runner.probe(f.ctx, f.began, t, allow, scheduled, nil)
 	now := time.Now()
 	f.mu.Lock()
 	f.results[i], f.ended[i] = result, now
 	f.mu.Unlock()
-	if errors.Is(context.Cause(f.ctx), context.DeadlineExceeded) || f.ctx.Err() == nil {
+	if f.hasCounted() {
 		f.runner.note(Entry{Report: Report{Target: t, Result: result, At: now}}, f.plan.tallies[i])
 	}
 }

@@ -48,6 +48,23 @@ func TestAccessToAddresses(t *testing.T) {
 		{"a default route lists no metadata of IPv6", everything, "[fe80::1%eth0]:80", false},
 		{"a rule without networks lists no metadata", anyPort80, "169.254.169.254:80", false},
 		{"link-local, where another is listed", metadata, "169.254.1.1:80", false},
+		{"unspecified, which is loopback to the kernel", any, "0.0.0.0:80", false},
+		{"unspecified, mapped", any, "[::ffff:0.0.0.0]:80", false},
+		{"unspecified, through NAT64", any, "[64:ff9b::]:80", false},
+		{"unspecified of IPv6", any, "[::]:80", false},
+		{"a default route lists nothing unspecified", everything, "0.0.0.0:80", false},
+		{"broadcast", any, "255.255.255.255:9", false},
+		{"class E", any, "240.0.0.1:80", false},
+		{"multicast", any, "224.0.0.1:1900", false},
+		{"multicast of IPv6", any, "[ff02::1]:80", false},
+		{"metadata, through a NAT64 of ones own, /48", any, "[64:ff9b:1:a9fe:a9:fe00::]:80", false},
+		{"metadata, through a NAT64 of ones own, /56", any, "[64:ff9b:1:a9:fe:a9fe::]:80", false},
+		{"metadata, through a NAT64 of ones own, /64", any, "[64:ff9b:1:0:a9:fea9:fe00:0]:80", false},
+		{"metadata, through a NAT64 of ones own, /96", any, "[64:ff9b:1::a9fe:a9fe]:80", false},
+		{"metadata, through 6to4", any, "[2002:a9fe:a9fe::1]:80", false},
+		{"metadata, compatible", any, "[::169.254.169.254]:80", false},
+		{"metadata, translated", any, "[::ffff:0:169.254.169.254]:80", false},
+		{"a rule for IPv4 is none for what may lead elsewhere", net10, "[2002:a01:203::1]:80", false},
 
 		{"inside the network", net10, "10.1.2.3:80", true},
 		{"inside the network, mapped", net10, "[::ffff:10.1.2.3]:80", true},
@@ -56,13 +73,18 @@ func TestAccessToAddresses(t *testing.T) {
 		{"no port and none named", net10, "10.0.0.1:0", true},
 		{"its module's rule", module, "10.0.1.1:80", true},
 		{"any", any, "192.0.2.1:80", true},
+		{"any, through a NAT64 of ones own", any, "[64:ff9b:1::c000:201]:80", true},
+		{"any, through 6to4", any, "[2002:c000:201::1]:80", true},
+		{"any, loopback of IPv6", any, "[::1]:80", true},
+		{"inside the network, through NAT64", net10, "[64:ff9b::a01:203]:80", true},
 		{"any, loopback", any, "127.0.0.1:80", true},
 		{"everything", everything, "[2001:db9::1]:80", true},
 		{"metadata that is listed", metadata, "169.254.169.254:80", true},
 		{"metadata that is listed, mapped", metadata, "[::ffff:169.254.169.254]:80", true},
+		{"multicast that is listed", Access{Rules: []AccessRule{rule("239.1.2.3/32", nil)}}, "239.1.2.3:80", true},
 		{"link-local that is listed, with a zone", metadata, "[fe80::1%eth0]:80", true},
 	} {
-		err := tt.access.allowRequested("tcp")(netip.MustParseAddrPort(tt.to))
+		err := tt.access.allowRequested(&Module{Name: "tcp", Kind: KindTCP})(netip.MustParseAddrPort(tt.to))
 		if (err == nil) != tt.allowed {
 			t.Errorf("%s: %s: %v", tt.name, tt.to, err)
 		}
@@ -108,6 +130,44 @@ func TestKnownBeforehand(t *testing.T) {
 	}
 }
 
+// TestAccessWithCredentials keeps a module's credentials from a server of a
+// client's choice: who lets a client choose has to name the module.
+func TestAccessWithCredentials(t *testing.T) {
+	networks := AccessRule{Networks: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}}
+	named := AccessRule{Networks: networks.Networks, Modules: []string{"tok"}}
+	for _, tt := range []struct {
+		name    string
+		access  Access
+		allowed bool
+		hint    string
+	}{
+		{"any", Access{Any: true}, false, "name the module tok in a rule of probes.allow"},
+		{"a rule that names no module", Access{Rules: []AccessRule{networks}}, false, "probes.allow.rules[0] names no module"},
+		{"the second rule names none", Access{Rules: []AccessRule{rule("", nil, "other"), networks}}, false, "probes.allow.rules[1] names no module"},
+		{"nothing is configured", Access{}, false, "add it to targets"},
+		{"a rule that names it", Access{Rules: []AccessRule{networks, named}}, true, ""},
+		{"any, and a rule that names it", Access{Any: true, Rules: []AccessRule{named}}, true, ""},
+	} {
+		m := &Module{Name: "tok", Kind: KindHTTP, Credentials: true}
+		for _, address := range []string{"http://10.0.0.1/", "http://name.example/"} {
+			err := tt.access.mayAllow(m, address)
+			if denied, _ := AsDenied(err); (err == nil) != tt.allowed || err != nil && !strings.Contains(denied.Hint, tt.hint) {
+				t.Errorf("%s: %s: %v", tt.name, address, err)
+			}
+		}
+		if err := tt.access.allowRequested(m)(netip.MustParseAddrPort("10.0.0.1:80")); (err == nil) != tt.allowed {
+			t.Errorf("%s: %v", tt.name, err)
+		}
+		if err := tt.access.mayAllow(&Module{Name: "other", Kind: KindHTTP}, "http://10.0.0.1/"); (tt.name != "nothing is configured") != (err == nil) {
+			t.Errorf("%s: a module without: %v", tt.name, err)
+		}
+	}
+	access := Access{Any: true, Rules: []AccessRule{named}}
+	if err := access.allowRequested(&Module{Name: "tok", Credentials: true})(netip.MustParseAddrPort("192.0.2.1:80")); err == nil {
+		t.Error("any allows what the rule that names the module does not")
+	}
+}
+
 func TestAccessOfConfiguredTargets(t *testing.T) {
 	listed := Access{Rules: []AccessRule{rule("169.254.169.254/32 127.0.0.0/8", nil)}}
 	for _, tt := range []struct {
@@ -119,6 +179,11 @@ func TestAccessOfConfiguredTargets(t *testing.T) {
 		{"redirect to the metadata service", KindHTTP, "http://www.example/", Access{}, "192.0.2.1:80", "169.254.169.254:80", false},
 		{"the same with any", KindHTTP, "http://www.example/", Access{Any: true}, "192.0.2.1:80", "169.254.169.254:80", false},
 		{"redirect to loopback", KindHTTP, "http://www.example/", Access{Any: true}, "192.0.2.1:80", "[::ffff:127.0.0.1]:9090", false},
+		{"redirect to the unspecified address", KindHTTP, "http://192.0.2.1/", Access{Any: true}, "192.0.2.1:80", "0.0.0.0:9999", false},
+		{"the same, mapped", KindHTTP, "http://192.0.2.1/", Access{}, "192.0.2.1:80", "[::ffff:0.0.0.0]:9999", false},
+		{"the same of IPv6", KindHTTP, "http://192.0.2.1/", Access{}, "192.0.2.1:80", "[::]:9999", false},
+		{"redirect to loopback, compatible", KindHTTP, "http://192.0.2.1/", Access{}, "192.0.2.1:80", "[::127.0.0.1]:9999", false},
+		{"redirect to loopback, through a NAT64 of ones own", KindHTTP, "http://192.0.2.1/", Access{}, "192.0.2.1:80", "[64:ff9b:1::7f00:1]:9999", false},
 		{"redirect to link-local", KindHTTP, "http://192.0.2.1/", Access{}, "192.0.2.1:80", "[fe80::1%eth0]:80", false},
 		{"from one link-local target to another", KindHTTP, "http://169.254.1.1/", Access{}, "169.254.1.1:80", "169.254.169.254:80", false},
 
@@ -126,6 +191,7 @@ func TestAccessOfConfiguredTargets(t *testing.T) {
 		{"redirect to another host", KindHTTP, "http://www.example/", Access{}, "192.0.2.1:80", "198.51.100.1:443", true},
 		{"metadata, configured", KindHTTP, "http://169.254.169.254/", Access{}, "169.254.169.254:80", "169.254.169.254:80", true},
 		{"link-local, configured with a zone", KindTCP, "[fe80::1%eth0]:80", Access{}, "[fe80::1%eth0]:80", "[fe80::1%eth0]:80", true},
+		{"a name behind a NAT64 of ones own", KindTCP, "name.example:80", Access{}, "[64:ff9b:1::c000:201]:80", "[64:ff9b:1::c000:201]:80", true},
 		{"loopback by name", KindTCP, "localhost:80", Access{}, "[::1]:80", "127.0.0.1:80", true},
 		{"metadata by name, listed", KindHTTP, "http://metadata/", listed, "169.254.169.254:80", "169.254.169.254:80", true},
 		{"redirect to loopback, listed", KindHTTP, "http://www.example/", listed, "192.0.2.1:80", "127.0.0.1:80", true},
@@ -136,6 +202,17 @@ func TestAccessOfConfiguredTargets(t *testing.T) {
 		}
 		if err := allow(netip.MustParseAddrPort(tt.then)); (err == nil) != tt.allowed {
 			t.Errorf("%s: then: %v", tt.name, err)
+		}
+	}
+}
+
+// TestNameOfNobody has a configured name that a filter of DNS answers with
+// 0.0.0.0: to probe it is to probe this host.
+func TestNameOfNobody(t *testing.T) {
+	access := Access{}
+	for _, to := range []string{"0.0.0.0:80", "[::]:80", "224.0.0.1:80", "255.255.255.255:80"} {
+		if access.allowConfigured(&Module{Kind: KindTCP}, "name.example:80")(netip.MustParseAddrPort(to)) == nil {
+			t.Errorf("%s may be probed", to)
 		}
 	}
 }

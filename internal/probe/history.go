@@ -1,7 +1,9 @@
 package probe
 
 import (
+	"errors"
 	"slices"
+	"strings"
 	"sync"
 )
 
@@ -38,8 +40,45 @@ func newHistory(limit int) *History {
 	return &History{limit: limit, recent: ring{size: limit}, failures: ring{size: limit}}
 }
 
+// maxKept is what is kept of an error and of each label of a measurement, in
+// bytes.
+const maxKept = 2 << 10
+
+// compact returns an entry that holds no more than it shows: an error may hold a
+// certificate, a text the line of a request, and a target the plan it is of.
+func compact(e Entry) Entry {
+	target := *e.Target
+	target.Address, target.Hostname = strings.Clone(target.Address), strings.Clone(target.Hostname)
+	e.Target = &target
+	e.Log = strings.Clone(e.Log)
+	if e.Result.Err != nil {
+		e.Result.Err = errors.New(clip(Redact(e.Result.Err.Error(), target.Address))) // first: a half is not recognized
+	}
+	tooLong := func(text string) bool { return len(text) > maxKept }
+	if slices.ContainsFunc(e.Result.Samples, func(s Sample) bool { return slices.ContainsFunc(s.Labels, tooLong) }) {
+		e.Result.Samples = slices.Clone(e.Result.Samples)
+		for i := range e.Result.Samples {
+			s := &e.Result.Samples[i]
+			s.Labels = slices.Clone(s.Labels)
+			for j := range s.Labels {
+				s.Labels[j] = clip(s.Labels[j])
+			}
+		}
+	}
+	return e
+}
+
+// clip returns a text of its own, cut where it is longer than [maxKept].
+func clip(text string) string {
+	if len(text) <= maxKept {
+		return strings.Clone(text)
+	}
+	return strings.ToValidUTF8(text[:maxKept], "") + "…"
+}
+
 // add adds a probe and gives it its ID, the first of which is 1.
 func (h *History) add(e Entry) (id uint64) {
+	e = compact(e)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.last++

@@ -1,9 +1,12 @@
 package probe
 
 import (
+	"errors"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 )
 
 func TestHistoryKeepsFailures(t *testing.T) {
@@ -36,6 +39,43 @@ func TestHistoryKeepsFailures(t *testing.T) {
 	if _, ok := h.Entry(0); ok {
 		t.Error("there is an entry 0")
 	}
+}
+
+// TestHistoryKeepsNoMoreThanItShows has probes whose texts and errors come with
+// much behind them: a request's line, a certificate, a page of a server.
+func TestHistoryKeepsNoMoreThanItShows(t *testing.T) {
+	h := newHistory(historyLimit)
+	m := &Module{Name: "tcp", Kind: KindTCP}
+	const size = 1 << 20
+	before := heapInUse()
+	for i := range historyLimit {
+		whole := strings.Repeat(string(rune('a'+i%26)), size)
+		h.add(Entry{Log: whole[:9], Report: Report{
+			Target: &Target{Address: whole[:10], Hostname: whole[:11], Module: m},
+			Result: Result{Outcome: Refused, Err: errors.New(whole), Samples: []Sample{{Metric: expectInfo, Labels: []string{whole}}}},
+		}})
+	}
+	if grown := heapInUse() - before; grown > historyLimit*size/10 {
+		t.Errorf("%d probes take %d MB", historyLimit, grown>>20)
+	}
+	e, _ := h.Entry(1)
+	if text := e.Result.Err.Error(); len(text) > maxKept+10 || !strings.HasPrefix(text, "aaaa") || !strings.HasSuffix(text, "…") {
+		t.Errorf("the error has %d bytes", len(text))
+	}
+	if value := e.Result.Samples[0].Labels[0]; e.Target.Address != "aaaaaaaaaa" || e.Target.Hostname != "aaaaaaaaaaa" || e.Log != "aaaaaaaaa" || !strings.HasPrefix(value, "aaaa") {
+		t.Errorf("%+v", e.Target)
+	}
+	h.add(Entry{Report: Report{Target: &Target{Module: m}, Result: Result{Err: errors.New(strings.Repeat("é", maxKept))}}})
+	if e := h.Entries()[0]; !utf8.ValidString(e.Result.Err.Error()) {
+		t.Error("a character is cut in two")
+	}
+}
+
+func heapInUse() int64 {
+	runtime.GC()
+	var stats runtime.MemStats
+	runtime.ReadMemStats(&stats)
+	return int64(stats.HeapInuse)
 }
 
 func TestDue(t *testing.T) {

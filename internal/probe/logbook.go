@@ -2,7 +2,6 @@ package probe
 
 import (
 	"log/slog"
-	"net/url"
 	"strings"
 	"sync"
 )
@@ -43,19 +42,4 @@ func (l *logbook) text(address string) string {
 		text += "… and more, which is left out\n"
 	}
 	return Redact(text, address)
-}
-
-// Redact returns a text about a probe of the address without the password that
-// the address may hold.
-func Redact(text, address string) string {
-	u, err := url.Parse(address)
-	if err != nil {
-		return text
-	}
-	password, ok := u.User.Password()
-	if !ok || password == "" {
-		return text
-	}
-	_, written, _ := strings.Cut(u.User.String(), ":") // as it stands in a URL
-	return strings.NewReplacer(written, "xxxxx", password, "xxxxx").Replace(text)
 }

@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -68,25 +69,64 @@ func (n *natTests) run(ctx context.Context) (mapping, filtering Behaviour) {
 }
 
 // plausible reports whether the other address, which is the server's word only,
-// is one that such a server can have: of the same family and reach, and with
-// another address and another port.
+// is one that such a server can have: another address of the same family and
+// reach, and another port of the same kind, so that no server sends us to
+// services that are not its own.
 func (n *natTests) plausible() bool {
 	other, server := n.other.Addr(), n.server.Addr()
 	switch {
-	case !other.IsValid(), other.IsUnspecified(), other.IsMulticast(), n.other.Port() == 0:
+	case !other.IsValid(), n.other.Port() == 0:
 		return false
 	case other.Is4() != server.Is4(), sameHost(other, server), n.other.Port() == n.server.Port():
 		return false
-	case other.IsLoopback() != server.IsLoopback(), other.IsPrivate() != server.IsPrivate():
-		return false
-	case other.IsLinkLocalUnicast() != server.IsLinkLocalUnicast():
+	case isSystemPort(n.other.Port()) != isSystemPort(n.server.Port()):
 		return false
 	}
-	return true
+	reach := reachOf(other)
+	return reach != reachNone && reach == reachOf(server)
+}
+
+// isSystemPort reports whether a port is one of the system ports: RFC 6335
+// section 6.
+func isSystemPort(port uint16) bool { return port < 1024 }
+
+// reach is from where an address is reached.
+type reach uint8
+
+const (
+	reachNone     reach = iota // by nobody, or inside only: special ones, and what may stand for another address
+	reachLoopback              // this host
+	reachPrivate               // a site: RFC 1918, RFC 4193
+	reachShared                // a provider's network: RFC 6598
+	reachPublic
+)
+
+// shared are the addresses between a provider's NAT and its customers.
+var shared = netip.MustParsePrefix("100.64.0.0/10")
+
+func reachOf(addr netip.Addr) reach {
+	addr = plain(addr)
+	switch {
+	case isSpecial(addr), addr.Is6() && !addr.IsLoopback() && guises(addr) != nil:
+		return reachNone
+	case addr.IsLoopback():
+		return reachLoopback
+	case addr.IsPrivate():
+		return reachPrivate
+	case shared.Contains(addr):
+		return reachShared
+	default:
+		return reachPublic
+	}
 }
 
 func (n *natTests) listen() (*net.UDPConn, error) {
-	return net.ListenUDP(networkOf("udp", n.local), net.UDPAddrFromAddrPort(netip.AddrPortFrom(n.local, 0)))
+	config := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error { return prepare(c, forbidBroadcast) }}
+	conn, err := config.ListenPacket(context.Background(), networkOf("udp", n.local), netip.AddrPortFrom(n.local, 0).String())
+	if err != nil {
+		return nil, err
+	}
+	return conn.(*net.UDPConn), nil
 }
 
 // mapping compares how the server's addresses see one port of ours.

@@ -84,6 +84,10 @@ type Module struct {
 	// Expect is the outcome that is a success. Its zero value is Open; Refused
 	// watches a port that must be closed.
 	Expect Outcome
+	// Credentials says that what proves who we are goes to the target: a password,
+	// a token, a client certificate. On request such a module probes only what a
+	// rule allows that names it.
+	Credentials bool
 }
 
 // Success reports whether a result is what the module expects. It is not known

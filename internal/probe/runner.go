@@ -28,7 +28,9 @@ type Runner struct {
 
 	mu      sync.Mutex
 	plan    *Plan
-	flight  *flight
+	flights []*flight         // under way
+	turns   turns             // where the next one begins
+	calls   map[ask]*call     // under way, by what they ask
 	tallies map[string]*Tally // by key of target
 	kinds   map[string]*Tally // by kind of module
 }
@@ -36,7 +38,7 @@ type Runner struct {
 // NewRunner returns a runner that stops when ctx ends. Most bounds the probes in
 // flight, whatever a plan says, where descriptors are few; zero does not.
 func NewRunner(ctx context.Context, most int) *Runner {
-	r := &Runner{most: most, history: newHistory(historyLimit), tallies: map[string]*Tally{}, kinds: map[string]*Tally{}}
+	r := &Runner{most: most, history: newHistory(historyLimit), tallies: map[string]*Tally{}, kinds: map[string]*Tally{}, calls: map[ask]*call{}}
 	r.ctx, r.cancel = context.WithCancelCause(ctx)
 	r.slots.size, r.heavy.size = r.sizes(DefaultMaxProbes)
 	r.background = newBackground(r)
@@ -52,7 +54,9 @@ func (r *Runner) sizes(n int) (all, heavy int) {
 
 // Stop ends every probe and returns when all are done.
 func (r *Runner) Stop() {
+	r.mu.Lock() // whoever starts a task looks whether it has stopped under it
 	r.cancel(errStopping)
+	r.mu.Unlock()
 	r.tasks.Wait()
 }
 
@@ -99,41 +103,11 @@ func (r *Runner) Use(p *Plan) {
 	r.background.use(p)
 }
 
-// Ask is a probe that somebody asked for.
-type Ask struct {
-	Target   string
-	Module   *Module
-	Hostname string // if not empty, instead of the configured one
-}
-
-// Once probes one target on request: a configured one, or another if the plan's
-// access allows it. What the prober logs is in the entry, which is in the history
-// too. A [DeniedError] says that the access does not allow it, and nothing was
-// sent.
-func (r *Runner) Once(ctx context.Context, p *Plan, ask Ask) (Entry, error) {
-	t := &Target{Address: ask.Target, Module: ask.Module, Hostname: ask.Hostname}
-	allow := p.Access.allowRequested(ask.Module.Name)
-	if i := p.configured[[2]string{ask.Target, ask.Module.Name}]; i > 0 {
-		configured := p.Targets[i-1]
-		configured.Hostname = cmp.Or(ask.Hostname, configured.Hostname)
-		t, allow = &configured, p.Access.allowConfigured(ask.Module, ask.Target)
-	} else if err := p.Access.mayAllow(ask.Module, ask.Target); err != nil {
-		return Entry{}, err
-	}
-	var log logbook
-	result := r.probe(ctx, time.Now(), t, allow, log.logger())
-	entry := Entry{Report: Report{Target: t, Result: result, At: time.Now()}, Log: log.text(t.Address)}
-	if ctx.Err() == nil || result.Outcome != NotRun { // not when the client has gone before its turn
-		entry.ID = r.note(entry, nil)
-	}
-	return entry, nil
-}
-
 // probe waits for a slot and probes. The module's time begins with the slot.
 // What the end of ctx cuts off before it had a fair part of the time since began
 // is not_run: the silence says nothing of the target.
-func (r *Runner) probe(ctx context.Context, began time.Time, t *Target, allow func(netip.AddrPort) error, log *slog.Logger) Result {
-	leave, err := r.enter(ctx, t.Module)
+func (r *Runner) probe(ctx context.Context, began time.Time, t *Target, allow func(netip.AddrPort) error, c class, log *slog.Logger) Result {
+	leave, err := r.enter(ctx, t.Module, c)
 	if err != nil {
 		return notRun(errNoTime)
 	}
@@ -161,18 +135,18 @@ func silent(o Outcome) bool {
 
 // enter takes the slots of a probe. A heavy one takes that of the small pool
 // first, so that it holds none of the others while it waits.
-func (r *Runner) enter(ctx context.Context, m *Module) (leave func(), err error) {
+func (r *Runner) enter(ctx context.Context, m *Module, c class) (leave func(), err error) {
 	if !m.heavy() {
-		return r.slots.leave, r.slots.enter(ctx)
+		return func() { r.slots.leave(c) }, r.slots.enter(ctx, c)
 	}
-	if err := r.heavy.enter(ctx); err != nil {
+	if err := r.heavy.enter(ctx, c); err != nil {
 		return nil, err
 	}
-	if err := r.slots.enter(ctx); err != nil {
-		r.heavy.leave()
+	if err := r.slots.enter(ctx, c); err != nil {
+		r.heavy.leave(c)
 		return nil, err
 	}
-	return func() { r.slots.leave(); r.heavy.leave() }, nil
+	return func() { r.slots.leave(c); r.heavy.leave(c) }, nil
 }
 
 // note remembers a probe and returns its ID in the history, if it got one. The

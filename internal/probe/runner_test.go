@@ -131,9 +131,9 @@ func TestPoolBoundsTheProcess(t *testing.T) {
 		for _, plan := range []*Plan{old, p} {
 			all.Go(func() { scrape(t, r, plan, 100*time.Second) })
 		}
-		for range 50 {
+		for i := range 50 {
 			all.Go(func() {
-				if _, err := r.Once(t.Context(), p, Ask{Target: "198.51.100.1:1", Module: m}); err != nil {
+				if _, err := r.Once(t.Context(), p, Ask{Target: fmt.Sprintf("198.51.100.1:%d", i+1), Module: m}); err != nil {
 					t.Error(err)
 				}
 			})
@@ -227,7 +227,7 @@ func TestScrapesShareARun(t *testing.T) {
 		p := &Plan{Targets: targets(100, &Module{Name: "tcp", Kind: KindTCP, Prober: prober}), MaxProbes: 50}
 		r := started(t, p)
 
-		gone, goAway := context.WithCancel(t.Context())
+		gone, goAway := context.WithTimeout(t.Context(), 10*time.Second)
 		var all sync.WaitGroup
 		all.Go(func() {
 			if _, err := r.Results(gone, p); !errors.Is(err, context.Canceled) {
@@ -274,6 +274,84 @@ func TestScrapesOfUnlikeLength(t *testing.T) {
 				synctest.Wait()
 			}
 			all.Wait()
+		}
+	})
+}
+
+// TestLongScrapeMakesNoStaleResults has somebody ask for a scrape of ten minutes
+// of targets that take as long, which scrapes of ten seconds must not share.
+func TestLongScrapeMakesNoStaleResults(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &Plan{Targets: targets(10_000, &Module{Name: "tcp", Kind: KindTCP, Prober: silence(), Timeout: 5 * time.Second})}
+		r := started(t, p)
+		long, stop := context.WithTimeout(t.Context(), 600*time.Second)
+		go func() { _, _ = r.Results(long, p) }()
+		for range 3 {
+			time.Sleep(15 * time.Second)
+			began := time.Now()
+			for _, report := range scrape(t, r, p, 10*time.Second) {
+				if report.Result.Outcome != NotRun && report.At.Before(began) {
+					t.Fatalf("a result that is %v older than its scrape", began.Sub(report.At))
+				}
+			}
+		}
+		stop()
+	})
+}
+
+// TestSpansThatServe says when a run may be shared.
+func TestSpansThatServe(t *testing.T) {
+	now := time.Unix(1_800_000_000, 0)
+	at := func(began, ends time.Duration) span { return span{now.Add(began), now.Add(ends)} }
+	const s = time.Second
+	for _, tt := range []struct {
+		name        string
+		have, wants span
+		serves      bool
+	}{
+		{"one that ends much later", at(0, 600*s), at(s, 11*s), false},
+		{"one that ends later", at(0, 11*s), at(0, 10*s), false},
+		{"a long one that is about to end", at(0, 600*s), at(591*s, 601*s), false},
+		{"one that ends soon", at(0, 10*s), at(7*s, 17*s), false},
+		{"a short one", at(0, s), at(0, 10*s), false},
+		{"one without an end", span{began: now}, at(0, 10*s), false},
+		{"one with an end for who has none", at(0, 10*s), span{began: now}, false},
+		{"one at the same time", at(0, 10*s), at(0, 10*s), true},
+		{"one that is two seconds ahead", at(0, 10*s), at(2*s, 12*s), true},
+		{"without an end, both", span{began: now}, span{began: now}, true},
+	} {
+		if got := tt.have.serves(tt.wants); got != tt.serves {
+			t.Errorf("%s: %t", tt.name, got)
+		}
+	}
+}
+
+// TestTurns has more silent targets than a scrape can probe: each has its turn in
+// one of the next scrapes, whoever gives up one in between.
+func TestTurns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := &Module{Name: "tcp", Kind: KindTCP, Prober: silence(), Timeout: 5 * time.Second}
+		web := &Module{Name: "http", Kind: KindHTTP, Prober: silence(), Timeout: 5 * time.Second}
+		p := &Plan{Targets: append(targets(10_000, m), targets(1000, web)...)}
+		r := started(t, p)
+		// 256 in 10 s, of which 64 at most are heavy.
+		for range 55 {
+			scrape(t, r, p, 10*time.Second)
+			gone, goAway := context.WithTimeout(t.Context(), 10*time.Second)
+			time.AfterFunc(4*time.Second, goAway)
+			_, _ = r.Results(gone, p)
+			time.Sleep(5 * time.Second)
+			p = &Plan{Targets: p.Targets} // nor does a reload begin anew
+			r.Use(p)
+		}
+		never := 0
+		for _, report := range scrape(t, r, p, 10*time.Second) {
+			if report.Tally.Count(Timeout) == 0 {
+				never++
+			}
+		}
+		if never > 0 {
+			t.Errorf("%d of %d targets were never probed", never, len(p.Targets))
 		}
 	})
 }
@@ -449,6 +527,118 @@ func TestOnce(t *testing.T) {
 	if len(asked) != 0 {
 		t.Error("the prober was asked though it is known that it must not")
 	}
+}
+
+// TestRequestsDoNotBlindScrapes floods the runner with requests of targets that
+// do not answer, the same one or others, while it scrapes.
+func TestRequestsDoNotBlindScrapes(t *testing.T) {
+	for _, flood := range []struct {
+		name   string
+		target func(i int) string
+	}{
+		{"one target", func(int) string { return "http://192.0.2.9/" }},
+		{"many", func(i int) string { return fmt.Sprintf("http://192.0.2.9/%d", i) }},
+	} {
+		t.Run(flood.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				asked := &counted{Prober: silence()}
+				web := &Module{Name: "http", Kind: KindHTTP, Prober: silence()}
+				onRequest := &Module{Name: "asked", Kind: KindHTTP, Prober: asked}
+				p := &Plan{Targets: append(targets(11, web), targets(20, web, every(30*time.Second), func(t *Target) { t.Name = "b" })...), Access: Access{Any: true}}
+				r := started(t, p)
+				ctx, stop := context.WithCancel(t.Context())
+				var clients sync.WaitGroup
+				for i := range 400 {
+					clients.Go(func() {
+						for ctx.Err() == nil {
+							ask, cancel := context.WithTimeout(ctx, 9500*time.Millisecond)
+							_, _ = r.Once(ask, p, Ask{Target: flood.target(i), Module: onRequest})
+							cancel()
+						}
+					})
+				}
+				time.Sleep(60 * time.Second)
+				for range 3 {
+					got := outcomes(scrape(t, r, p, 10*time.Second))
+					if diff := cmp.Diff(map[string]int{"timeout": 31}, got); diff != "" {
+						t.Errorf("-want +got:\n%s", diff)
+					}
+					time.Sleep(5 * time.Second)
+				}
+				stop()
+				clients.Wait()
+				if share := int64(DefaultMaxProbes / heavyShare / requestShare); asked.most.Load() > share || asked.most.Load() == 0 {
+					t.Errorf("%d requests were in flight, want %d at most", asked.most.Load(), share)
+				}
+				synctest.Wait()
+				if len(r.calls) != 0 {
+					t.Errorf("%d calls are left", len(r.calls))
+				}
+			})
+		})
+	}
+}
+
+// TestEqualAsksShareAProbe, unless somebody wants to read its log.
+func TestEqualAsksShareAProbe(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		prober := &counted{Prober: takes(2*time.Second, Open)}
+		m := &Module{Name: "tcp", Kind: KindTCP, Prober: prober}
+		p := &Plan{Access: Access{Any: true}}
+		r := started(t, p)
+		ids := map[uint64]int{}
+		var lock sync.Mutex
+		var clients sync.WaitGroup
+		once := func(timeout time.Duration, a Ask) {
+			clients.Go(func() {
+				ctx, cancel := context.WithTimeout(t.Context(), timeout)
+				defer cancel()
+				e, err := r.Once(ctx, p, a)
+				if err != nil || e.Result.Outcome != Open {
+					t.Errorf("%+v: %v, %v", a, e.Result.Outcome, err)
+				}
+				lock.Lock()
+				defer lock.Unlock()
+				ids[e.ID]++
+			})
+			synctest.Wait()
+		}
+		plain := Ask{Target: "192.0.2.1:1", Module: m}
+		gone, goAway := context.WithTimeout(t.Context(), 10*time.Second)
+		clients.Go(func() {
+			if _, err := r.Once(gone, p, plain); !errors.Is(err, context.Canceled) {
+				t.Errorf("who went away has %v", err)
+			}
+		})
+		synctest.Wait()
+		for range 100 {
+			once(10*time.Second, plain)
+		}
+		goAway() // the first one: the others still wait
+		once(10*time.Second, Ask{Target: "192.0.2.1:1", Module: m, Hostname: "other"})
+		once(10*time.Second, Ask{Target: "192.0.2.1:1", Module: m, Alone: true})
+		once(3*time.Second, plain)  // it must know sooner
+		once(60*time.Second, plain) // it has time for more
+		clients.Wait()
+		if n := prober.all.Load(); n != 5 || len(ids) != 5 {
+			t.Errorf("%d probes and %d entries, want 5: %v", n, len(ids), ids)
+		}
+
+		gone, goAway = context.WithCancel(t.Context())
+		for range 3 {
+			clients.Go(func() { _, _ = r.Once(gone, p, plain) })
+		}
+		synctest.Wait()
+		goAway()
+		synctest.Wait()
+		if r.InFlight() != 0 || len(r.calls) != 0 {
+			t.Errorf("nobody waits any more, and %d are in flight", r.InFlight())
+		}
+		r.Stop()
+		if _, err := r.Once(t.Context(), p, plain); err == nil {
+			t.Error("a runner that has stopped probes")
+		}
+	})
 }
 
 func TestFewDescriptors(t *testing.T) {

@@ -254,3 +254,48 @@ func TestSTUNRetransmits(t *testing.T) {
 		t.Errorf("requests after %s, want %s", got, want)
 	}
 }
+
+// TestOtherAddress has what a server may say of itself, and send us to.
+func TestOtherAddress(t *testing.T) {
+	for _, c := range []struct {
+		name, server, other string
+		plausible           bool
+	}{
+		{"private for a public one", "203.0.113.1:3478", "10.9.0.9:3479", false},
+		{"of the provider for a public one", "203.0.113.1:3478", "100.64.0.1:3479", false},
+		{"unique local for a public one", "[2001:db8::1]:3478", "[fd00::1]:3479", false},
+		{"public for a private one", "10.0.0.1:3478", "203.0.113.1:3479", false},
+		{"private for one of the provider", "100.64.0.1:3478", "10.0.0.1:3479", false},
+		{"loopback for a public one", "203.0.113.1:3478", "127.0.0.1:3479", false},
+		{"loopback in disguise", "[2001:db8::1]:3478", "[2002:7f00:1::]:3479", false},
+		{"private in disguise", "[2001:db8::1]:3478", "[64:ff9b::10.9.0.9]:3479", false},
+		{"private in a disguise of many", "[2001:db8::1]:3478", "[64:ff9b:1::10.9.0.9]:3479", false},
+		{"metadata for a private one", "10.0.0.1:3478", "169.254.169.254:3479", false},
+		{"metadata for a public one", "203.0.113.1:3478", "168.63.129.16:3479", false},
+		{"metadata for one that is link-local", "169.254.1.1:3478", "169.254.169.254:3479", false},
+		{"broadcast", "203.0.113.1:3478", "255.255.255.255:3479", false},
+		{"class E", "203.0.113.1:3478", "240.0.0.1:3479", false},
+		{"multicast", "203.0.113.1:3478", "224.0.0.1:3479", false},
+		{"unspecified", "127.0.0.1:3478", "0.0.0.0:3479", false},
+		{"another family", "203.0.113.1:3478", "[2001:db8::1]:3479", false},
+		{"the same address", "203.0.113.1:3478", "203.0.113.1:3479", false},
+		{"the same port", "203.0.113.1:3478", "203.0.113.2:3478", false},
+		{"no port", "203.0.113.1:3478", "203.0.113.2:0", false},
+		{"a port of the system", "10.9.0.1:3478", "10.9.0.9:161", false},
+		{"none", "203.0.113.1:3478", "", false},
+
+		{"public", "203.0.113.1:3478", "198.51.100.1:3479", true},
+		{"public of IPv6", "[2001:db8::1]:3478", "[2001:db8:2::1]:3479", true},
+		{"private", "10.0.0.1:3478", "10.0.0.2:3479", true},
+		{"loopback", "127.0.0.1:3478", "127.0.0.2:3479", true},
+		{"ports of the system", "203.0.113.1:443", "203.0.113.2:80", true},
+	} {
+		n := natTests{server: netip.MustParseAddrPort(c.server)}
+		if c.other != "" {
+			n.other = netip.MustParseAddrPort(c.other)
+		}
+		if got := n.plausible(); got != c.plausible {
+			t.Errorf("%s: %s of %s: %t", c.name, c.other, c.server, got)
+		}
+	}
+}

@@ -193,6 +193,20 @@ func TestSent(t *testing.T) {
 	}
 }
 
+// TestSentIsNotLogged has a login among the steps: /config hides it, and so must
+// what debug=true and /logs show.
+func TestSentIsNotLogged(t *testing.T) {
+	address := startServer(t, "tcp", "127.0.0.1:0", says("220 here\n"))
+	p := &TCP{Conversation: Conversation{Exchange: []Step{{Expect: regexp.MustCompile("^220"), Send: "PASS hunter2"}, {SendBytes: []byte("hunter2")}}}}
+	var log logbook
+	if got := p.Probe(t.Context(), Request{Address: address, Log: log.logger()}); got.Outcome != Open {
+		t.Fatalf("%s: %v", got.Outcome, got.Err)
+	}
+	if text := log.text(address); strings.Contains(text, "hunter2") || !strings.Contains(text, "msg=send bytes=13") {
+		t.Errorf("the log has what was sent, or not how much:\n%s", text)
+	}
+}
+
 func TestExpectInfo(t *testing.T) {
 	address := startServer(t, "tcp", "127.0.0.1:0", says("SSH-2.0-OpenSSH_6.9p1 Debian-2\r\n"))
 	p := &TCP{Conversation: Conversation{Exchange: []Step{{

@@ -136,7 +136,9 @@ func (d *datagrams) connect(ctx context.Context) error {
 		if err := allowed(d.allow, address); err != nil {
 			return err
 		}
-		return keepErrorsOf(c, d.target.Addr())
+		return prepare(c, func(fd uintptr) error {
+			return errors.Join(keepErrors(fd, d.target.Addr().Is6()), forbidBroadcast(fd))
+		})
 	}}
 	if d.source.IsValid() {
 		dialer.LocalAddr = net.UDPAddrFromAddrPort(netip.AddrPortFrom(d.source, 0))
@@ -149,10 +151,10 @@ func (d *datagrams) connect(ctx context.Context) error {
 	return nil
 }
 
-// keepErrorsOf is [keepErrors] for a socket that package net is making.
-func keepErrorsOf(c syscall.RawConn, target netip.Addr) error {
+// prepare does something with a socket that package net is making.
+func prepare(c syscall.RawConn, do func(fd uintptr) error) error {
 	var err error
-	controlErr := c.Control(func(fd uintptr) { err = keepErrors(fd, target.Is6()) })
+	controlErr := c.Control(func(fd uintptr) { err = do(fd) })
 	return errors.Join(controlErr, err)
 }
 

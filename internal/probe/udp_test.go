@@ -245,3 +245,18 @@ func BenchmarkUDP(b *testing.B) {
 		}
 	}
 }
+
+// TestUDPBroadcast has the broadcast address of a network of this host, which a
+// socket of Go may send to unless that is taken from it.
+func TestUDPBroadcast(t *testing.T) {
+	if !namesOffenders {
+		t.Skip("it is taken from sockets on Linux only")
+	}
+	t.Parallel()
+	for _, prober := range []Prober{&UDP{}, &STUN{}} {
+		result := probeFor(t, prober, 300*time.Millisecond, Request{Address: "127.255.255.255:9"})
+		if result.Outcome != Prohibited || result.Origin != OriginLocal {
+			t.Errorf("%T: %s, said by %s: %v", prober, result.Outcome, result.Origin, result.Err)
+		}
+	}
+}

@@ -17,7 +17,7 @@ import (
 
 // Log serves what is remembered of one probe: /logs?id=….
 func (s *Server) Log(w http.ResponseWriter, r *http.Request) {
-	if !mayDebug(s.Plan(), r) {
+	if !s.mayDebug(s.Plan(), r) {
 		http.Error(w, debugDenied, http.StatusForbidden)
 		return
 	}

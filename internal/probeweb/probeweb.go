@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
+	"net/url"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -31,6 +33,9 @@ type Options struct {
 	OwnHost func(ctx context.Context) *ownhost.Host
 	// TimeoutOffset is what a probe ends earlier than Prometheus would.
 	TimeoutOffset time.Duration
+	// Proxied says that clients come through a proxy, so that none is known to be
+	// on this host.
+	Proxied bool
 	// RoutePrefix is where all of it is served.
 	RoutePrefix string
 }
@@ -56,6 +61,13 @@ const (
 	defaultTimeout = 120 * time.Second
 )
 
+// What a client may write, in bytes: the history keeps it. A name has no more
+// than RFC 1035 2.3.4 lets it have.
+const (
+	maxTarget   = 2048
+	maxHostname = 253
+)
+
 // Probe serves one probe: /probe?target=…&module=…&hostname=…&debug=true.
 func (s *Server) Probe(w http.ResponseWriter, r *http.Request) {
 	plan := s.Plan()
@@ -65,7 +77,7 @@ func (s *Server) Probe(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	debug := r.URL.Query().Get("debug") == "true"
-	if debug && !mayDebug(plan, r) {
+	if debug && !s.mayDebug(plan, r) {
 		http.Error(w, debugDenied, http.StatusForbidden)
 		return
 	}
@@ -76,12 +88,17 @@ func (s *Server) Probe(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, fmt.Sprintf("%d probes run or wait already", maxRequests), http.StatusServiceUnavailable)
 		return
 	}
+	ask.Alone = debug
 	ctx, cancel := context.WithTimeout(r.Context(), timeout)
 	entry, err := s.Runner.Once(ctx, plan, ask)
 	cancel()
 	<-s.slots
 	if err != nil {
-		http.Error(w, err.Error(), http.StatusForbidden)
+		status := http.StatusServiceUnavailable
+		if _, denied := probe.AsDenied(err); denied {
+			status = http.StatusForbidden
+		}
+		http.Error(w, err.Error(), status)
 		return
 	}
 	answer := s.answer(r.Context(), &entry.Report)
@@ -96,6 +113,11 @@ func (s *Server) Probe(w http.ResponseWriter, r *http.Request) {
 // parse reads the parameters of a probe. Its errors are the client's.
 func (s *Server) parse(plan *probe.Plan, r *http.Request) (ask probe.Ask, timeout time.Duration, err error) {
 	query := r.URL.Query()
+	for parameter, most := range map[string]int{"target": maxTarget, "hostname": maxHostname} {
+		if n := len(query.Get(parameter)); n > most {
+			return ask, 0, fmt.Errorf("the parameter %s has %d bytes\nhint: it may have %d", parameter, n, most)
+		}
+	}
 	name := cmp.Or(query.Get("module"), defaultModule)
 	module, ok := plan.Modules[name]
 	if !ok {
@@ -123,22 +145,46 @@ func (s *Server) answer(ctx context.Context, r *probe.Report) *socket.Answer {
 }
 
 const debugDenied = "the details of a probe are for clients on this host\n" +
-	"hint: ask from localhost and not through a proxy, or set probes.debug_from_anywhere"
+	"hint: ask http://localhost, not through a proxy and without --web.external-url, or set probes.debug_from_anywhere"
 
 // mayDebug reports whether a client may see the details of probes: the log, the
 // addresses, the certificates. One behind a proxy on this host is not on this
-// host.
-func mayDebug(plan *probe.Plan, r *http.Request) bool {
+// host, nor is a site that a browser on this host was led to by its name.
+func (s *Server) mayDebug(plan *probe.Plan, r *http.Request) bool {
 	if plan.Access.DebugAnywhere {
 		return true
 	}
-	for _, header := range []string{"Forwarded", "X-Forwarded-For", "X-Real-Ip", "Via"} {
-		if r.Header.Get(header) != "" {
-			return false
+	client, err := netip.ParseAddrPort(r.RemoteAddr)
+	return err == nil && client.Addr().Unmap().IsLoopback() && isLoopback(r.Host) && !s.Proxied && !isForwarded(r)
+}
+
+// isLoopback reports whether the host of a request, with a port or without, is
+// this host to everybody who writes it.
+func isLoopback(host string) bool {
+	u := url.URL{Host: host}
+	name := u.Hostname()
+	addr, err := netip.ParseAddr(name)
+	return err == nil && addr.Unmap().IsLoopback() || strings.EqualFold(name, "localhost")
+}
+
+// isForwarded reports whether a request shows signs of a proxy. nginx adds none
+// of the headers unless it is told to, but speaks HTTP/1.0 then.
+func isForwarded(r *http.Request) bool {
+	if !r.ProtoAtLeast(1, 1) {
+		return true
+	}
+	for name := range r.Header {
+		switch name = http.CanonicalHeaderKey(name); name {
+		case "Forwarded", "Via", "X-Real-Ip", "True-Client-Ip", "X-Client-Ip", "X-Cluster-Client-Ip", "Fastly-Client-Ip", "Cdn-Loop":
+			return true
+		}
+		for _, prefix := range []string{"X-Forwarded", "X-Envoy-", "X-Original-", "Cf-"} {
+			if strings.HasPrefix(name, prefix) {
+				return true
+			}
 		}
 	}
-	client, err := netip.ParseAddrPort(r.RemoteAddr)
-	return err == nil && client.Addr().Unmap().IsLoopback()
+	return false
 }
 
 // targetGroup is one element of what Prometheus' http_sd_config reads.

@@ -93,7 +93,7 @@ func tcpPlan(targets ...string) *probe.Plan {
 
 func get(handler http.HandlerFunc, target, from string, header ...string) (int, string) {
 	r := httptest.NewRequest(http.MethodGet, target, nil)
-	r.RemoteAddr = from
+	r.RemoteAddr, r.Host = from, "localhost:10065"
 	for i := 0; i < len(header); i += 2 {
 		r.Header.Set(header[i], header[i+1])
 	}
@@ -126,6 +126,8 @@ func TestProbe(t *testing.T) {
 		{"not configured, from here", "/probe?target=192.0.2.1:80&module=tcp_connect", here, nil, 403, "hint: add it to targets"},
 		{"configured with another module", "/probe?target=" + open, there, nil, 403, "hint"},
 		{"hostname against the module", "/probe?target=a:1&module=named&hostname=other", there, nil, 400, "the module says mine"},
+		{"a target without end", "/probe?module=tcp_connect&target=" + strings.Repeat("a", maxTarget+1), there, nil, 400, "target has 2049 bytes"},
+		{"a hostname without end", "/probe?module=tcp_connect&target=" + open + "&hostname=" + strings.Repeat("a", maxHostname+1), there, nil, 400, "hostname has 254 bytes"},
 		{"debug from elsewhere", "/probe?module=tcp_connect&debug=true&target=" + open, there, nil, 403, "debug_from_anywhere"},
 		{"debug through a proxy", "/probe?module=tcp_connect&debug=true&target=" + open, here, []string{"X-Forwarded-For", "192.0.2.7"}, 403, "debug_from_anywhere"},
 
@@ -146,6 +148,54 @@ func TestProbe(t *testing.T) {
 				t.Errorf("status %d, want %d with %q\n%s", status, tt.status, tt.want, body)
 			}
 		})
+	}
+}
+
+// TestMayDebug has clients that seem to be on this host and are not, by what a
+// proxy or a browser adds.
+func TestMayDebug(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		change  func(*http.Request)
+		proxied bool
+		may     bool
+	}{
+		{"from elsewhere", func(r *http.Request) { r.RemoteAddr = there }, false, false},
+		{"no address", func(r *http.Request) { r.RemoteAddr = "@" }, false, false},
+		{"a site that resolves to loopback", func(r *http.Request) { r.Host = "evil.example:10065" }, false, false},
+		{"a site that starts like one", func(r *http.Request) { r.Host = "localhost.evil.example" }, false, false},
+		{"an address of another host", func(r *http.Request) { r.Host = "192.0.2.1:10065" }, false, false},
+		{"no host", func(r *http.Request) { r.Host = "" }, false, false},
+		{"nginx as it comes", func(r *http.Request) { r.Proto, r.ProtoMajor, r.ProtoMinor = "HTTP/1.0", 1, 0 }, false, false},
+		{"Forwarded", func(r *http.Request) { r.Header.Set("Forwarded", "for=192.0.2.7") }, false, false},
+		{"X-Forwarded-For", func(r *http.Request) { r.Header.Set("X-Forwarded-For", "192.0.2.7") }, false, false},
+		{"X-Forwarded-For, empty", func(r *http.Request) { r.Header.Set("X-Forwarded-For", "") }, false, false},
+		{"X-Forwarded-Host", func(r *http.Request) { r.Header.Set("X-Forwarded-Host", "a.example") }, false, false},
+		{"X-Forwarded-Proto", func(r *http.Request) { r.Header.Set("X-Forwarded-Proto", "https") }, false, false},
+		{"X-Real-IP", func(r *http.Request) { r.Header.Set("X-Real-IP", "192.0.2.7") }, false, false},
+		{"Via", func(r *http.Request) { r.Header.Set("Via", "1.1 varnish") }, false, false},
+		{"Cloudflare", func(r *http.Request) { r.Header.Set("CF-Connecting-IP", "192.0.2.7") }, false, false},
+		{"Envoy", func(r *http.Request) { r.Header.Set("X-Envoy-External-Address", "192.0.2.7") }, false, false},
+		{"Akamai", func(r *http.Request) { r.Header.Set("True-Client-IP", "192.0.2.7") }, false, false},
+		{"a CDN", func(r *http.Request) { r.Header.Set("CDN-Loop", "a.example") }, false, false},
+		{"--web.external-url", func(*http.Request) {}, true, false},
+
+		{"localhost", func(*http.Request) {}, false, true},
+		{"localhost without a port", func(r *http.Request) { r.Host = "LocalHost" }, false, true},
+		{"loopback", func(r *http.Request) { r.Host = "127.0.0.2:10065" }, false, true},
+		{"loopback of IPv6", func(r *http.Request) { r.Host, r.RemoteAddr = "[::1]:10065", "[::1]:1" }, false, true},
+		{"loopback of IPv6 without a port", func(r *http.Request) { r.Host = "[::1]" }, false, true},
+	} {
+		r := httptest.NewRequest(http.MethodGet, "/logs?id=1", nil)
+		r.RemoteAddr, r.Host = here, "localhost:10065"
+		tt.change(r)
+		s := New(Options{Plan: func() *probe.Plan { return &probe.Plan{} }, Proxied: tt.proxied})
+		if got := s.mayDebug(&probe.Plan{}, r); got != tt.may {
+			t.Errorf("%s: %t", tt.name, got)
+		}
+		if !s.mayDebug(&probe.Plan{Access: probe.Access{DebugAnywhere: true}}, r) {
+			t.Errorf("%s: not even where everybody may", tt.name)
+		}
 	}
 }
 
