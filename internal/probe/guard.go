@@ -93,6 +93,10 @@ func (a *Access) ruled(module string, to netip.AddrPort) bool {
 // check says whether a probe with the module may reach an address that is not
 // of a configured target.
 func (a *Access) check(module string, to netip.AddrPort) error {
+	if !to.IsValid() {
+		return &DeniedError{"the proxy of the module would look the name up itself, so that nobody can tell where that leads",
+			"add it to targets, or ask for https, which a proxy passes on to the address that was checked"}
+	}
 	to = netip.AddrPortFrom(plain(to.Addr()), to.Port())
 	if a.ruled(module, to) {
 		return nil
@@ -138,9 +142,6 @@ func (a *Access) allowRequested(module string) func(netip.AddrPort) error {
 func (a *Access) allowConfigured(m *Module, address string) func(netip.AddrPort) error {
 	if m.Kind == KindUnix { // it has no address to ask for
 		return nil
-	}
-	if p, ok := m.Prober.(interface{ Proxied() bool }); ok && p.Proxied() {
-		return nil // the proxy resolves and connects, and this host may have no DNS
 	}
 	own, isLiteral := numericAddress(m.Kind, address)
 	own = netip.AddrPortFrom(plain(own.Addr()), own.Port())
