@@ -114,6 +114,9 @@ func TestEndlessBody(t *testing.T) {
 	if n := byName(r)["probe_http_uncompressed_body_length"]; n != 256<<20 {
 		t.Errorf("it read %v bytes", n)
 	}
+	if !strings.Contains(r.Err.Error(), "hint: body_size_limit") {
+		t.Errorf("no hint: %v", r.Err)
+	}
 	target = accept(t, answering(raw("200 OK", "Connection: close"), flooding))
 	r = probeWith(t, parseModule(t, blackbox.HTTP, "{body_size_limit: 10MB}"), probe.Request{Address: target})
 	if n := byName(r)["probe_http_uncompressed_body_length"]; n != 10<<20 {

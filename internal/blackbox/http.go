@@ -192,7 +192,11 @@ func (w *watch) unexpected(m *Module, f findings) (probe.Outcome, probe.Origin, 
 	if outcome != probe.Unknown {
 		return outcome, origin, err
 	}
-	return classifyBody(err), probe.OriginTarget, err
+	outcome = classifyBody(err)
+	if large, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		err = fmt.Errorf("the body is larger than %d bytes: %w\nhint: body_size_limit of the module says how much is read", large.Limit, err)
+	}
+	return outcome, probe.OriginTarget, err
 }
 
 // classifyBody says what an error is that came of a body: of its length, of

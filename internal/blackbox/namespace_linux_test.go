@@ -65,6 +65,8 @@ var namespaceFailures = []failure{
 	{name: "http: redirect to no such name", target: serving(redirecting("http://nx.test/")), want: "dns_not_found resolve none"},
 	{name: "http: redirect to a name that is denied", target: serving(redirecting("http://meta.test/")), deny: "169.254.", want: "denied connect local"},
 	{name: "http: redirect to a name that is allowed once", target: rebinding, deny: "169.254.", want: "denied connect local"},
+	{name: "http: a proxy whose name does not exist", module: "{proxy_url: 'http://nx.test:80'}", target: at("http://127.0.0.1/"), want: "dns_not_found connect none"},
+	{name: "http: a proxy that is filtered", module: "{proxy_url: 'http://192.0.2.2/'}", target: at("https://127.0.0.1/"), want: "timeout connect none"},
 	{name: "http: redirect to a filtered host", target: serving(redirecting("http://" + silentHost + "/")), want: "timeout connect none"},
 
 	{name: "dns: filtered, UDP", module: ask, target: at(silentHost), want: "no_reply exchange none"},
