@@ -107,7 +107,9 @@ func TestJSONTakesLittleMemory(t *testing.T) {
 // TestEndlessBody has a body of 10 GB be given up in time.
 func TestEndlessBody(t *testing.T) {
 	target := accept(t, answering(raw("200 OK", "Connection: close"), flooding))
-	r := probeWith(t, parseModule(t, blackbox.HTTP, ""), probe.Request{Address: target})
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	r := newProber(t, parseModule(t, blackbox.HTTP, "")).Probe(ctx, probe.Request{Address: target})
 	if got := described(r); got != "mismatch exchange target" {
 		t.Errorf("%s: %v", got, r.Err)
 	}

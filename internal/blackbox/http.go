@@ -251,6 +251,9 @@ func (w *watch) unanswered(ctx context.Context, f findings) (probe.Outcome, prob
 	if w.wantsToken && outcome != probe.NotRun { // nothing was asked of the target
 		return probe.LocalError, probe.OriginLocal, fmt.Errorf("there is no token for the target: %w", err)
 	}
+	if w.relayed && w.phase == probe.PhaseConnect && w.connectErr == nil && outcome != probe.NotRun {
+		return probe.LocalError, probe.OriginLocal, fmt.Errorf("blackbox: the relay did not hear of the connection: %w", err)
+	}
 	if outcome == probe.Unknown {
 		outcome, origin = w.byPhase()
 	}

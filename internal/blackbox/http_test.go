@@ -111,7 +111,7 @@ var httpFailures = []failure{
 	{name: "closed before it is asked", target: listening("", func(*net.TCPConn) {}), want: "closed exchange target"},
 	{name: "drips its header", target: listening("", func(c *net.TCPConn) { request(c); io.WriteString(c, "HTTP/1.1 200 OK\r\nX: "); dripping(c) }), want: "timeout exchange none"},
 	{name: "drips its body", target: listening("", answering(raw("200 OK", "Connection: close"), dripping)), want: "timeout exchange none"},
-	{name: "sends 10 GB", target: listening("", answering(raw("200 OK", "Connection: close"), flooding)), want: "mismatch exchange target"},
+	{name: "sends 10 GB", timeout: 20 * time.Second, target: listening("", answering(raw("200 OK", "Connection: close"), flooding)), want: "mismatch exchange target"},
 	{name: "sends 10 GB to match", module: "{fail_if_body_matches_regexp: [y]}", target: listening("", answering(raw("200 OK", "Connection: close"), flooding)), want: "mismatch exchange target"},
 	{name: "sends 10 GB of header", target: listening("", answering("HTTP/1.1 200 OK\r\nX: ", flooding)), want: "protocol exchange target"},
 	{name: "closed in the header", target: listening("", answering("HTTP/1.1 200 OK\r\nX: ", nil)), want: "closed exchange target"},

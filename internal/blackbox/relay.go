@@ -49,7 +49,7 @@ const (
 	// as many to a token server.
 	maxKnown = 2 * maxConnections
 	// maxStrangers is how many connections may be about to show the password.
-	maxStrangers = 32
+	maxStrangers = 64
 	// greeting is how long a connection has for that. net/http takes no time.
 	greeting = 2 * time.Second
 )
@@ -61,6 +61,7 @@ func newRelay(ctx context.Context, w *watch, request probe.Request, m *Module) (
 		return nil, fmt.Errorf("blackbox: listen on loopback for the prober: %w", err)
 	}
 	r := &relay{watch: w, request: request, listener: l, closed: request.Own.Add(l), password: rand.Text()}
+	w.relayed = true
 	r.attract(m)
 	// The connections stay until the prober is done: to it, one that ends at the
 	// deadline could be the end of an answer.

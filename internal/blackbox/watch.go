@@ -30,6 +30,8 @@ var (
 type watch struct {
 	allow func(netip.AddrPort) error // of HTTP/3 only: else the relay asks, or nobody has to
 
+	relayed bool // the relay connects: what it did not hear of is no fault of a target
+
 	mu          sync.Mutex
 	connections int // asked for
 	phase       probe.Phase
