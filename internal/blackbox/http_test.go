@@ -184,7 +184,7 @@ var httpFailures = []failure{
 func (f *failure) run(t *testing.T, kind string, s *site) probe.Result {
 	t.Helper()
 	module := f.module
-	module = withProxies(t, module, s)
+	module = withProxies(t, module)
 	m := parseModule(t, kind, module)
 	if !strings.Contains(module, "ca_file") {
 		m.HTTP.HTTPClientConfig.TLSConfig.CAFile, m.DNS.TLSConfig.CAFile = s.file, s.file
@@ -210,15 +210,17 @@ func (f *failure) run(t *testing.T, kind string, s *site) probe.Result {
 }
 
 // withProxies starts the proxies that a module names.
-func withProxies(t *testing.T, module string, s *site) string {
+func withProxies(t *testing.T, module string) string {
 	t.Helper()
 	for name, start := range map[string]func() string{
-		"'PROXY'":      func() string { return web(t, withStatus(http.StatusForbidden)) },
-		"'SOCKSPROXY'": func() string { return "socks5://" + accept(t, func(c *net.TCPConn) { c.Read(make([]byte, 4)); io.WriteString(c, raw("400 Bad Request")); silent(c) }) },
-		"'UNTRUSTED'":  func() string { return secureWeb(t, withCertificate((*authority)(nil).issue(t, nil))) },
-		"'TUNNEL'":     func() string { return "http://" + httpProxy(t, accept(t, silent), nil).address },
-		"PORT":         func() string { _, port, _ := net.SplitHostPort(accept(t, silent)); return port },
-		"SILENT":       func() string { return accept(t, silent) },
+		"'PROXY'": func() string { return web(t, withStatus(http.StatusForbidden)) },
+		"'SOCKSPROXY'": func() string {
+			return "socks5://" + accept(t, func(c *net.TCPConn) { c.Read(make([]byte, 4)); io.WriteString(c, raw("400 Bad Request")); silent(c) })
+		},
+		"'UNTRUSTED'": func() string { return secureWeb(t, withCertificate((*authority)(nil).issue(t, nil))) },
+		"'TUNNEL'":    func() string { return "http://" + httpProxy(t, accept(t, silent), nil).address },
+		"PORT":        func() string { _, port, _ := net.SplitHostPort(accept(t, silent)); return port },
+		"SILENT":      func() string { return accept(t, silent) },
 	} {
 		if strings.Contains(module, name) {
 			module = strings.ReplaceAll(module, name, start())
