@@ -40,10 +40,6 @@ func (p *Prober) CheckHostname(hostname string) error {
 	return nil
 }
 
-// Proxied reports whether a proxy of the module connects for the prober, and
-// resolves the names.
-func (p *Prober) Proxied() bool { return p.module.Prober == HTTP && usesProxy(&p.module.HTTP) }
-
 func (p *Prober) probeHTTP(ctx context.Context, r probe.Request) probe.Result {
 	m := p.module
 	if err := p.CheckHostname(r.Hostname); err != nil {
@@ -52,53 +48,46 @@ func (p *Prober) probeHTTP(ctx context.Context, r probe.Request) probe.Result {
 	if r.Hostname != "" {
 		m.HTTP.Headers = withHost(m.HTTP.Headers, r.Hostname)
 	}
-	target := r.Address
-	if r.Allow != nil {
-		var result *probe.Result
-		if target, result = holdToAddress(ctx, &m, r); result != nil {
-			return *result
-		}
-	}
 	w := &watch{}
-	switch {
-	case m.HTTP.UseHTTP3:
-		w.allow = r.Allow
-	case !usesProxy(&m.HTTP):
-		relay, err := newRelay(ctx, w, r)
-		if err != nil {
-			outcome, origin := classify(err)
-			return probe.Result{Outcome: outcome, Origin: origin, Err: err}
+	if m.HTTP.UseHTTP3 {
+		target := r.Address
+		if r.Allow != nil {
+			var result *probe.Result
+			if target, result = holdToAddress(ctx, &m, r); result != nil {
+				return *result
+			}
 		}
-		m.HTTP.HTTPClientConfig.ProxyURL.URL = relay.proxy()
-		m.HTTP.SkipResolvePhaseWithProxy = false
+		w.allow = r.Allow
 		f := p.execute(httptrace.WithClientTrace(ctx, w.trace()), target, &m, r.Log)
-		relay.close()
 		return w.result(ctx, &m, f)
 	}
-	f := p.execute(httptrace.WithClientTrace(ctx, w.trace()), target, &m, r.Log)
+	if !usesProxy(&m.HTTP) { // the relay is none that could have been meant
+		m.HTTP.SkipResolvePhaseWithProxy = false
+	}
+	relay, err := newRelay(ctx, w, r, &m)
+	if err != nil {
+		outcome, origin := classify(err)
+		return probe.Result{Outcome: outcome, Origin: origin, Err: err}
+	}
+	f := p.execute(httptrace.WithClientTrace(ctx, w.trace()), r.Address, &m, r.Log)
+	relay.close()
 	return w.result(ctx, &m, f)
 }
 
-// holdToAddress makes of a target what can be held to what is allowed, where
-// there is no relay: HTTP/3 looks the name up itself, and a proxy of the module
-// connects for us. The proxy's own address is the administrator's.
+// holdToAddress makes of a target what can be held to what is allowed with
+// HTTP/3, which looks names up itself and takes no proxy.
 func holdToAddress(ctx context.Context, m *Module, r probe.Request) (string, *probe.Result) {
-	proxied := usesProxy(&m.HTTP)
-	if !m.HTTP.UseHTTP3 && !proxied {
-		return r.Address, nil
-	}
-	u, err := parseTarget(r.Address, m.HTTP.UseHTTP3)
+	u, err := parseTarget(r.Address)
 	if err != nil {
 		return "", &probe.Result{Outcome: probe.LocalError, Origin: probe.OriginLocal, Err: err}
 	}
-	at, _, failed := locate(ctx, r, m.HTTP.IPProtocol, m.HTTP.IPProtocolFallback, u.Hostname(), portOf(u))
+	port := u.Port()
+	if port == "" {
+		port = "443"
+	}
+	at, _, failed := locate(ctx, r, m.HTTP.IPProtocol, m.HTTP.IPProtocolFallback, u.Hostname(), port)
 	if failed != nil {
 		return "", failed
-	}
-	if proxied {
-		// Where the proxy is sent by a redirect cannot be seen in time.
-		m.HTTP.HTTPClientConfig.FollowRedirects = false
-		return r.Address, nil
 	}
 	if m.HTTP.HTTPClientConfig.TLSConfig.ServerName == "" && r.Hostname == "" {
 		m.HTTP.HTTPClientConfig.TLSConfig.ServerName = serverName(m.HTTP.Headers, u.Hostname())
@@ -110,32 +99,19 @@ func holdToAddress(ctx context.Context, m *Module, r probe.Request) (string, *pr
 
 func usesProxy(h *config.HTTPProbe) bool {
 	c := h.HTTPClientConfig
-	return !h.UseHTTP3 && (c.ProxyURL.URL != nil || c.ProxyFromEnvironment)
+	return c.ProxyURL.URL != nil || c.ProxyFromEnvironment
 }
 
-// parseTarget reads a target as the prober does.
-func parseTarget(target string, http3 bool) (*url.URL, error) {
+// parseTarget reads a target as the prober does for HTTP/3.
+func parseTarget(target string) (*url.URL, error) {
 	u, err := url.Parse(target)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" {
 		if u, err = url.Parse("http://" + target); err != nil {
 			return nil, err
 		}
 	}
-	if http3 {
-		u.Scheme = "https"
-	}
+	u.Scheme = "https"
 	return u, nil
-}
-
-func portOf(u *url.URL) string {
-	switch {
-	case u.Port() != "":
-		return u.Port()
-	case u.Scheme == "https":
-		return "443"
-	default:
-		return "80"
-	}
 }
 
 // serverName is the name that the prober asks TLS for: that of the header Host,
@@ -172,7 +148,7 @@ func (w *watch) result(ctx context.Context, m *Module, f findings) probe.Result 
 		r.Offender = failed.Offender
 	}
 	r.Samples = samplesOf(f.families)
-	addConnectTime(r.Samples, w.hiddenTime)
+	addConnectTime(r.Samples, w.hidden)
 	return withExpiry(r, append([]error{w.tlsErr}, f.log.errs...))
 }
 
@@ -216,7 +192,11 @@ func (w *watch) unexpected(m *Module, f findings) (probe.Outcome, probe.Origin, 
 	if outcome != probe.Unknown {
 		return outcome, origin, err
 	}
-	return classifyBody(err), probe.OriginTarget, err
+	outcome = classifyBody(err)
+	if large, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		err = fmt.Errorf("the body is larger than %d bytes: %w\nhint: body_size_limit of the module says how much is read", large.Limit, err)
+	}
+	return outcome, probe.OriginTarget, err
 }
 
 // classifyBody says what an error is that came of a body: of its length, of
@@ -239,10 +219,17 @@ func isValidStatus(h *config.HTTPProbe, status int) bool {
 	return 200 <= status && status < 300
 }
 
-// matchesBody reports whether a module holds the body in memory.
-func matchesBody(h *config.HTTPProbe) bool {
-	return len(h.FailIfBodyMatchesRegexp)+len(h.FailIfBodyNotMatchesRegexp) > 0 ||
-		h.FailIfBodyJsonMatchesCEL != nil || h.FailIfBodyJsonNotMatchesCEL != nil
+// limitBody sets how much of a body is read where the module does not say.
+func limitBody(h *config.HTTPProbe) {
+	switch {
+	case h.BodySizeLimit > 0:
+	case h.FailIfBodyJsonMatchesCEL != nil || h.FailIfBodyJsonNotMatchesCEL != nil:
+		h.BodySizeLimit = maxParsedBody
+	case len(h.FailIfBodyMatchesRegexp)+len(h.FailIfBodyNotMatchesRegexp) > 0:
+		h.BodySizeLimit = maxMatchedBody
+	default:
+		h.BodySizeLimit = maxBody
+	}
 }
 
 // unanswered says why there was no answer.
@@ -261,6 +248,12 @@ func (w *watch) unanswered(ctx context.Context, f findings) (probe.Outcome, prob
 		err = errors.New("the prober does not say why")
 	}
 	outcome, origin := classify(err)
+	if w.wantsToken && outcome != probe.NotRun { // nothing was asked of the target
+		return probe.LocalError, probe.OriginLocal, fmt.Errorf("there is no token for the target: %w", err)
+	}
+	if w.relayed && w.phase == probe.PhaseConnect && w.connectErr == nil && outcome != probe.NotRun {
+		return probe.LocalError, probe.OriginLocal, fmt.Errorf("blackbox: the relay did not hear of the connection: %w", err)
+	}
 	if outcome == probe.Unknown {
 		outcome, origin = w.byPhase()
 	}
@@ -275,8 +268,6 @@ func (w *watch) byPhase() (probe.Outcome, probe.Origin) {
 		return probe.LocalError, probe.OriginLocal
 	case w.phase == probe.PhaseTLS:
 		return probe.TLSHandshake, probe.OriginTarget
-	case w.phase == probe.PhaseConnect && w.connectErr == nil: // a proxy answered CONNECT with it
-		return probe.Status, probe.OriginNone
 	case w.phase == probe.PhaseExchange && !w.answered:
 		return probe.Closed, probe.OriginTarget
 	case w.phase == probe.PhaseExchange:

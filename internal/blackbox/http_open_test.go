@@ -214,24 +214,6 @@ func TestCancelled(t *testing.T) {
 	}
 }
 
-// TestStuckProbesAreBounded has a token server that never answers, which the
-// prober waits for without end: no more than 16 are left to do so.
-func TestStuckProbesAreBounded(t *testing.T) {
-	tokens := accept(t, silent)
-	m := parseModule(t, blackbox.HTTP, fmt.Sprintf("{oauth2: {client_id: a, client_secret: b, token_url: 'http://%s/'}}", tokens))
-	p := newProber(t, m)
-	target := web(t, withStatus(200))
-	var outcomes []probe.Outcome
-	for range 20 {
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
-		outcomes = append(outcomes, p.Probe(ctx, probe.Request{Address: target}).Outcome)
-		cancel()
-	}
-	if outcomes[0] != probe.Timeout || outcomes[19] != probe.LocalError {
-		t.Errorf("%v", outcomes)
-	}
-}
-
 // TestLog has what the prober logs come to who wants to read it.
 func TestLog(t *testing.T) {
 	var text strings.Builder

@@ -111,7 +111,7 @@ var httpFailures = []failure{
 	{name: "closed before it is asked", target: listening("", func(*net.TCPConn) {}), want: "closed exchange target"},
 	{name: "drips its header", target: listening("", func(c *net.TCPConn) { request(c); io.WriteString(c, "HTTP/1.1 200 OK\r\nX: "); dripping(c) }), want: "timeout exchange none"},
 	{name: "drips its body", target: listening("", answering(raw("200 OK", "Connection: close"), dripping)), want: "timeout exchange none"},
-	{name: "sends 10 GB", target: listening("", answering(raw("200 OK", "Connection: close"), flooding)), want: "timeout exchange none"},
+	{name: "sends 10 GB", timeout: 20 * time.Second, target: listening("", answering(raw("200 OK", "Connection: close"), flooding)), want: "mismatch exchange target"},
 	{name: "sends 10 GB to match", module: "{fail_if_body_matches_regexp: [y]}", target: listening("", answering(raw("200 OK", "Connection: close"), flooding)), want: "mismatch exchange target"},
 	{name: "sends 10 GB of header", target: listening("", answering("HTTP/1.1 200 OK\r\nX: ", flooding)), want: "protocol exchange target"},
 	{name: "closed in the header", target: listening("", answering("HTTP/1.1 200 OK\r\nX: ", nil)), want: "closed exchange target"},
@@ -169,15 +169,22 @@ var httpFailures = []failure{
 	// Proxies.
 	{name: "a proxy that is down", module: "{proxy_url: 'http://127.0.0.1:1'}", target: at("http://127.0.0.1:2/"), want: "refused connect none"},
 	{name: "a proxy that refuses", module: "{proxy_url: 'PROXY'}", target: at("https://127.0.0.1:2/"), want: "status connect none"},
+	{name: "a proxy that is down, and http", module: "{proxy_url: 'socks5://127.0.0.1:1'}", target: at("http://127.0.0.1:2/"), want: "refused connect none"},
+	{name: "a proxy that is silent", module: "{proxy_url: 'http://SILENT'}", target: at("https://127.0.0.1:2/"), want: "timeout connect none"},
+	{name: "a proxy that is silent, SOCKS", module: "{proxy_url: 'socks5://SILENT'}", target: at("http://127.0.0.1:2/"), want: "timeout connect none"},
+	{name: "a proxy that is silent, TLS", module: "{proxy_url: 'https://SILENT'}", target: at("http://127.0.0.1:2/"), want: "timeout connect none"},
+	{name: "a proxy that does not get an answer", module: "{proxy_url: 'http://SILENT'}", target: at("http://127.0.0.1:2/"), want: "timeout exchange none"},
+	{name: "a proxy that is no SOCKS proxy", module: "{proxy_url: 'SOCKSPROXY'}", target: at("http://127.0.0.1:2/"), want: "status connect none"},
+	{name: "a proxy with a certificate that is not to be trusted", module: "{proxy_url: 'UNTRUSTED'}", target: at("http://127.0.0.1:2/"), want: "tls_certificate tls none"},
+	{name: "a proxy of an unknown kind", module: "{proxy_url: 'gopher://127.0.0.1:PORT'}", target: at("http://127.0.0.1:2/"), want: "local_error connect local"},
+	{name: "a target that is silent behind a proxy", module: "{proxy_url: 'TUNNEL'}", target: at("https://127.0.0.1:2/"), want: "timeout tls none"},
 	{name: "a target that is denied behind a proxy", module: "{proxy_url: 'PROXY'}", target: at("http://169.254.169.254/"), deny: "169.254.", want: "denied connect local"},
 }
 
 func (f *failure) run(t *testing.T, kind string, s *site) probe.Result {
 	t.Helper()
 	module := f.module
-	if strings.Contains(module, "PROXY") {
-		module = strings.ReplaceAll(module, "PROXY", web(t, withStatus(http.StatusForbidden)))
-	}
+	module = withProxies(t, module)
 	m := parseModule(t, kind, module)
 	if !strings.Contains(module, "ca_file") {
 		m.HTTP.HTTPClientConfig.TLSConfig.CAFile, m.DNS.TLSConfig.CAFile = s.file, s.file
@@ -200,6 +207,26 @@ func (f *failure) run(t *testing.T, kind string, s *site) probe.Result {
 		t.Errorf("it took %v with a timeout of %v", took, timeout)
 	}
 	return result
+}
+
+// withProxies starts the proxies that a module names.
+func withProxies(t *testing.T, module string) string {
+	t.Helper()
+	for name, start := range map[string]func() string{
+		"'PROXY'": func() string { return web(t, withStatus(http.StatusForbidden)) },
+		"'SOCKSPROXY'": func() string {
+			return "socks5://" + accept(t, func(c *net.TCPConn) { c.Read(make([]byte, 4)); io.WriteString(c, raw("400 Bad Request")); silent(c) })
+		},
+		"'UNTRUSTED'": func() string { return secureWeb(t, withCertificate((*authority)(nil).issue(t, nil))) },
+		"'TUNNEL'":    func() string { return "http://" + httpProxy(t, accept(t, silent), nil).address },
+		"PORT":        func() string { _, port, _ := net.SplitHostPort(accept(t, silent)); return port },
+		"SILENT":      func() string { return accept(t, silent) },
+	} {
+		if strings.Contains(module, name) {
+			module = strings.ReplaceAll(module, name, start())
+		}
+	}
+	return module
 }
 
 var errDenied = errors.New("not on the list")

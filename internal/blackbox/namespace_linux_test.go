@@ -13,6 +13,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -64,6 +65,8 @@ var namespaceFailures = []failure{
 	{name: "http: redirect to no such name", target: serving(redirecting("http://nx.test/")), want: "dns_not_found resolve none"},
 	{name: "http: redirect to a name that is denied", target: serving(redirecting("http://meta.test/")), deny: "169.254.", want: "denied connect local"},
 	{name: "http: redirect to a name that is allowed once", target: rebinding, deny: "169.254.", want: "denied connect local"},
+	{name: "http: a proxy whose name does not exist", module: "{proxy_url: 'http://nx.test:80'}", target: at("http://127.0.0.1/"), want: "dns_not_found connect none"},
+	{name: "http: a proxy that is filtered", module: "{proxy_url: 'http://192.0.2.2/'}", target: at("https://127.0.0.1/"), want: "timeout connect none"},
 	{name: "http: redirect to a filtered host", target: serving(redirecting("http://" + silentHost + "/")), want: "timeout connect none"},
 
 	{name: "dns: filtered, UDP", module: ask, target: at(silentHost), want: "no_reply exchange none"},
@@ -131,6 +134,7 @@ func TestFailuresInNamespace(t *testing.T) {
 			})
 		}
 	})
+	t.Run("proxies", proxiesAreHeld)
 	if visits := metadataVisits.Load(); visits != 0 {
 		t.Errorf("the denied address was connected to %d times", visits)
 	}
@@ -143,7 +147,7 @@ func TestFailuresInNamespace(t *testing.T) {
 func runInside(t *testing.T) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v", "-test.timeout=60s")
-	cmd.Env = append(os.Environ(), inside+"=1", "GODEBUG=netdns=go")
+	cmd.Env = append(os.Environ(), inside+"=1", "GODEBUG=netdns=go", "http_proxy=", "HTTP_PROXY=")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWNS}
 	out, err := cmd.CombinedOutput()
 	switch {
@@ -304,7 +308,7 @@ func serveMetadata(t *testing.T) {
 // resolve makes a name server the one of this process.
 func resolve(t *testing.T) {
 	t.Helper()
-	var asked atomic.Int32
+	var asked sync.Map // by name
 	handler := dns.HandlerFunc(func(w dns.ResponseWriter, q *dns.Msg) {
 		name, address := q.Question[0].Name, ""
 		switch name {
@@ -318,9 +322,9 @@ func resolve(t *testing.T) {
 			return
 		case "meta.test.":
 			address = metadata
-		case "rebind.test.":
+		case "rebind.test.", "rebind-env.test.":
 			address = metadata
-			if q.Question[0].Qtype == dns.TypeA && asked.Add(1) == 1 {
+			if _, again := asked.LoadOrStore(name+dns.TypeToString[q.Question[0].Qtype], true); q.Question[0].Qtype == dns.TypeA && !again {
 				address = "127.0.0.1"
 			}
 		case "web.test.":
@@ -354,6 +358,23 @@ func resolve(t *testing.T) {
 func rebinding(t *testing.T, _ *site) string {
 	url := web(t, redirecting("http://rebind.test/"))
 	return strings.Replace(url, "127.0.0.1", "rebind.test", 1)
+}
+
+// proxiesAreHeld has modules whose proxies are not used for the address lead to
+// the metadata service.
+func proxiesAreHeld(t *testing.T) {
+	for _, settings := range []string{"{proxy_from_environment: true}", "{proxy_url: 'http://127.0.0.1:1', no_proxy: '127.0.0.1,169.254.169.254,meta.test'}"} {
+		m := parseModule(t, blackbox.HTTP, settings)
+		for _, to := range []string{"http://" + metadata + "/", "http://meta.test/"} {
+			if r := configured(t, m, web(t, redirecting(to))); r.Outcome != probe.Denied {
+				t.Errorf("%s to %s: %s: %v", settings, to, described(r), r.Err)
+			}
+		}
+	}
+	m := parseModule(t, blackbox.HTTP, "{proxy_from_environment: true}")
+	if r := asked(t, m, "127.0.0.0/8", "http://rebind-env.test:80/", ""); r.Outcome != probe.Refused { // of 127.0.0.1
+		t.Errorf("a name that is allowed once: %s: %v", described(r), r.Err)
+	}
 }
 
 // icmpOpen reaches both loopback addresses.

@@ -41,9 +41,17 @@ const (
 	// dns prober takes its timeout anew for each of connecting, writing and
 	// reading; a token server of http's oauth2 that hangs is waited for forever.
 	maxStuck = 16
-	// maxMatchedBody is what is read of a body to match it, in bytes, where the
-	// module has no body_size_limit: the prober holds all of it in memory.
+	// maxParsedBody is what is read of a body to read JSON in it, in bytes, where
+	// the module has no body_size_limit: it takes 33 times as much memory, at
+	// worst.
+	maxParsedBody = 1 << 20
+	// maxMatchedBody is the same for regular expressions: the prober holds all of
+	// it in memory.
 	maxMatchedBody = 16 << 20
+	// maxBody is the same for a module that only counts the bytes. Without, one
+	// that has no end is read at full speed for as long as the probe may take. It
+	// is what comes at 430 Mbit/s in the 5 s of a probe.
+	maxBody = 256 << 20
 )
 
 // Prober is a prober of blackbox_exporter with a module for it.
@@ -61,9 +69,7 @@ func New(m Module) (*Prober, error) {
 	switch m.Prober {
 	case HTTP:
 		p.run = prober.ProbeHTTP
-		if h := &p.module.HTTP; h.BodySizeLimit <= 0 && matchesBody(h) {
-			h.BodySizeLimit = maxMatchedBody
-		}
+		limitBody(&p.module.HTTP)
 	case DNS:
 		p.run = prober.ProbeDNS
 	case ICMP:

@@ -54,13 +54,20 @@ func setLookup(samples []probe.Sample, took time.Duration) {
 	}
 }
 
-// addConnectTime adds to the time that connecting took what the prober did not
-// see of it.
-func addConnectTime(samples []probe.Sample, hidden time.Duration) {
+// addConnectTime puts the time that connecting took where it belongs.
+func addConnectTime(samples []probe.Sample, hidden hiddenTime) {
 	for i := range samples {
 		s := &samples[i]
-		if s.Metric.Name == "probe_http_duration_seconds" && s.Labels[0] == "connect" {
-			s.Value += hidden.Seconds()
+		if s.Metric.Name != "probe_http_duration_seconds" {
+			continue
+		}
+		switch s.Labels[0] {
+		case "connect":
+			s.Value += hidden.connect.Seconds()
+		case "tls":
+			s.Value = max(0, s.Value-hidden.tls.Seconds())
+		case "processing":
+			s.Value = max(0, s.Value-hidden.processing.Seconds())
 		}
 	}
 }

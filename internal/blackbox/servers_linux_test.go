@@ -126,6 +126,51 @@ func checkExpiry(t *testing.T, name string, got float64) {
 	}
 }
 
+// TestTinyproxy and TestMicrosocks go through proxies that others wrote.
+func TestTinyproxy(t *testing.T) {
+	address := freePort(t)
+	_, port, _ := net.SplitHostPort(address)
+	conf := filepath.Join(t.TempDir(), "tinyproxy.conf")
+	text := fmt.Sprintf("Port %s\nListen 127.0.0.1\nTimeout 5\nMaxClients 10\nLogLevel Critical\nBasicAuth u p\n", port)
+	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	start(t, address, "tinyproxy", "-d", "-c", conf)
+	throughProxy(t, "http://u:p@"+address, "http://u:wrong@"+address)
+}
+
+func TestMicrosocks(t *testing.T) {
+	address := freePort(t)
+	_, port, _ := net.SplitHostPort(address)
+	start(t, address, "microsocks", "-i", "127.0.0.1", "-p", port, "-u", "u", "-P", "p")
+	throughProxy(t, "socks5://u:p@"+address, "socks5://u:wrong@"+address)
+}
+
+// throughProxy reaches servers through a proxy, and none with a wrong password.
+func throughProxy(t *testing.T, proxy, wrong string) {
+	t.Helper()
+	s := newSite(t)
+	plain, secure := web(t, withBody("ok")), secureWeb(t, withCertificate(s.valid))
+	away := web(t, redirecting(plain))
+	probing := func(proxy, target string) probe.Result {
+		m := parseModule(t, blackbox.HTTP, fmt.Sprintf("{proxy_url: '%s'}", proxy))
+		m.HTTP.HTTPClientConfig.TLSConfig.CAFile = s.file
+		return configured(t, m, target)
+	}
+	for _, target := range []string{plain, secure, away} {
+		if r := probing(proxy, target); r.Outcome != probe.Open {
+			t.Errorf("%s: %s: %v", target, described(r), r.Err)
+		}
+		if r := probing(wrong, target); r.Outcome != probe.Status {
+			t.Errorf("%s with a wrong password: %s: %v", target, described(r), r.Err)
+		}
+	}
+	if r := probing(proxy, "https://"+freePort(t)); r.Outcome != probe.Status || r.Phase != probe.PhaseConnect {
+		t.Errorf("a closed port: %s: %v", described(r), r.Err)
+	}
+	settle(t)
+}
+
 func TestUnbound(t *testing.T) {
 	address := freePort(t)
 	_, port, _ := net.SplitHostPort(address)

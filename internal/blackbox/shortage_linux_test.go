@@ -21,7 +21,7 @@ import (
 // TestNoDescriptors has our own shortage not be held against the target, however
 // many descriptors are left.
 func TestNoDescriptors(t *testing.T) {
-	target, server := otherProcess(t)
+	target, server, _ := otherProcess(t)
 	probers := map[string]*blackbox.Prober{
 		target:      newProber(t, parseModule(t, blackbox.HTTP, "")),
 		server:      newProber(t, parseModule(t, blackbox.DNS, ask)),
@@ -59,12 +59,29 @@ func TestMain(m *testing.M) {
 	}
 	go http.Serve(l, withStatus(200))
 	go (&dns.Server{PacketConn: c, Handler: records(0, address)}).ActivateAndServe()
-	fmt.Println("http://"+l.Addr().String(), c.LocalAddr())
+	hung, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		panic(err)
+	}
+	go serveHung(hung)
+	fmt.Println("http://"+l.Addr().String(), c.LocalAddr(), "http://"+hung.Addr().String())
 	io.Copy(io.Discard, os.Stdin) // until the test ends
 }
 
-// otherProcess starts that process and returns a URL and a name server in it.
-func otherProcess(t *testing.T) (url, server string) {
+// serveHung answers each connection in part.
+func serveHung(l net.Listener) {
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		go dripSome(c)
+	}
+}
+
+// otherProcess starts that process and returns a URL and a name server in it, and
+// a URL that answers in part.
+func otherProcess(t *testing.T) (url, server, hung string) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), serveOthers+"=1")
@@ -83,10 +100,10 @@ func otherProcess(t *testing.T) (url, server string) {
 		in.Close()
 		cmd.Wait()
 	})
-	if _, err := fmt.Fscanln(out, &url, &server); err != nil {
+	if _, err := fmt.Fscanln(out, &url, &server, &hung); err != nil {
 		t.Fatal(err)
 	}
-	return url, server
+	return url, server, hung
 }
 
 func probeWithin(t *testing.T, p *blackbox.Prober, address string) probe.Result {

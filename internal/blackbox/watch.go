@@ -30,6 +30,8 @@ var (
 type watch struct {
 	allow func(netip.AddrPort) error // of HTTP/3 only: else the relay asks, or nobody has to
 
+	relayed bool // the relay connects: what it did not hear of is no fault of a target
+
 	mu          sync.Mutex
 	connections int // asked for
 	phase       probe.Phase
@@ -39,11 +41,16 @@ type watch struct {
 	relayErr    error // why the relay is no more
 	connectErr  error
 	connectTime time.Duration // what the relay took to make the current connection
-	hiddenTime  time.Duration // what of it the prober does not see
+	hidden      hiddenTime
+	wantsToken  bool // the last that was asked for is a connection to a token server
 	tlsErr      error
 	denied      error
 	tooMany     bool
 }
+
+// hiddenTime is what the prober does not see of connecting, and what of that it
+// counts as something else.
+type hiddenTime struct{ connect, tls, processing time.Duration }
 
 // trace returns the hooks. Those of the prober come first.
 func (w *watch) trace() *httptrace.ClientTrace {
@@ -55,7 +62,7 @@ func (w *watch) trace() *httptrace.ClientTrace {
 			w.mu.Lock()
 			defer w.mu.Unlock()
 			w.isTLS = true
-			w.hiddenTime += w.connectTime
+			w.hidden.connect += w.connectTime
 		},
 		TLSHandshakeDone: func(_ tls.ConnectionState, err error) {
 			w.mu.Lock()
@@ -85,6 +92,54 @@ func (w *watch) received(n int64) {
 	w.answered = w.answered || n > 0 && !w.isTLS
 }
 
+// connected takes how the relay made a connection that net/http waits for.
+func (w *watch) connected(took time.Duration, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.connectErr, w.connectTime = err, took
+}
+
+// connectedLate takes how the relay made a connection that net/http has begun to
+// use already, and with which it takes up again where it was.
+func (w *watch) connectedLate(scheme string, took time.Duration, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.connectErr = err; err != nil {
+		return
+	}
+	w.hidden.connect += took
+	if scheme == "https" {
+		w.phase = probe.PhaseTLS
+		w.hidden.tls += took
+		return
+	}
+	w.phase = probe.PhaseExchange
+	w.hidden.processing += took
+}
+
+// wantToken notes that a connection to a token server is asked for.
+func (w *watch) wantToken() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.wantsToken = true
+}
+
+// tried takes how connecting to an address went.
+func (w *watch) tried(to netip.AddrPort, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.peer = to
+	if failed, ok := errors.AsType[*probe.ConnectError](err); ok && failed.Outcome == probe.Denied {
+		w.denied = failed.Err
+	}
+}
+
+func (w *watch) isDenied() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.denied != nil
+}
+
 // connecting is called by the goroutine that is about to want a connection. It
 // panics with a veto to keep it from that.
 func (w *watch) connecting(hostPort string) {
@@ -95,7 +150,7 @@ func (w *watch) connecting(hostPort string) {
 		panic(veto{})
 	}
 	w.phase, w.answered, w.isTLS = probe.PhaseConnect, false, false
-	w.connectErr, w.connectTime, w.tlsErr = nil, 0, nil
+	w.connectErr, w.connectTime, w.tlsErr, w.wantsToken = nil, 0, nil, false
 	if w.allow == nil {
 		return
 	}

@@ -161,6 +161,10 @@ func (a *Access) ruled(m *Module, to netip.AddrPort) bool {
 // check says whether a probe with the module may reach an address that is not
 // of a configured target.
 func (a *Access) check(m *Module, to netip.AddrPort) error {
+	if !to.IsValid() {
+		return &DeniedError{"the proxy of the module would look the name up itself, so that nobody can tell where that leads",
+			"add it to targets, or ask for https, which a proxy passes on to the address that was checked"}
+	}
 	to = netip.AddrPortFrom(plain(to.Addr()), to.Port())
 	if a.ruled(m, to) {
 		return nil
@@ -216,9 +220,6 @@ func (a *Access) allowRequested(m *Module) func(netip.AddrPort) error {
 func (a *Access) allowConfigured(m *Module, address string) func(netip.AddrPort) error {
 	if m.Kind == KindUnix { // it has no address to ask for
 		return nil
-	}
-	if p, ok := m.Prober.(interface{ Proxied() bool }); ok && p.Proxied() {
-		return nil // the proxy resolves and connects, and this host may have no DNS
 	}
 	own, isLiteral := numericAddress(m.Kind, address)
 	own = netip.AddrPortFrom(plain(own.Addr()), own.Port())

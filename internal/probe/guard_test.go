@@ -217,21 +217,38 @@ func TestNameOfNobody(t *testing.T) {
 	}
 }
 
-type proxied struct{ proberFunc }
-
-func (proxied) Proxied() bool { return true }
-
-// TestConfiguredWithoutAddress has targets that no address of this host's view
-// can be asked for.
+// TestConfiguredWithoutAddress has a target of which no address can be asked for.
 func TestConfiguredWithoutAddress(t *testing.T) {
 	access := Access{}
-	for _, m := range []*Module{{Kind: KindUnix}, {Kind: KindHTTP, Prober: proxied{}}} {
-		if access.allowConfigured(m, "http://name.example/") != nil {
-			t.Errorf("%s: an address is asked for", m.Kind)
-		}
+	if access.allowConfigured(&Module{Kind: KindUnix}, "/run/a.sock") != nil {
+		t.Error("an address is asked for")
 	}
 	if access.allowConfigured(&Module{Kind: KindHTTP, Prober: proberFunc(nil)}, "http://name.example/") == nil {
-		t.Error("a target without a proxy may lead everywhere")
+		t.Error("a target with an address may lead everywhere")
+	}
+}
+
+// TestNamesForProxies has a proxy be told a name, of which nobody here knows what
+// it leads to.
+func TestNamesForProxies(t *testing.T) {
+	access := Access{Any: true, Rules: []AccessRule{{}}}
+	if denied, ok := AsDenied(access.allowRequested(&Module{Name: "m"})(netip.AddrPort{})); !ok || denied.Hint == "" {
+		t.Errorf("on request: %v", denied)
+	}
+	access = Access{}
+	allow := access.allowConfigured(&Module{Name: "m", Kind: KindHTTP}, "http://www.example/")
+	for _, tt := range []struct {
+		to      netip.AddrPort
+		allowed bool
+	}{
+		{netip.AddrPort{}, true},
+		{netip.MustParseAddrPort("127.0.0.1:80"), false}, // where a redirect from there leads
+		{netip.MustParseAddrPort("169.254.169.254:80"), false},
+		{netip.MustParseAddrPort("192.0.2.1:80"), true},
+	} {
+		if err := allow(tt.to); (err == nil) != tt.allowed {
+			t.Errorf("configured: %v: %v", tt.to, err)
+		}
 	}
 }
 

@@ -36,7 +36,9 @@ type Request struct {
 	Hostname string
 	// Allow is asked for each address before a packet is sent to it, after the
 	// name was resolved, so that a name cannot lead elsewhere between check and
-	// use. Its error makes the outcome Denied. Nil allows everything.
+	// use. Its error makes the outcome Denied. Nil allows everything. The zero
+	// value stands for an address that nobody here knows: a proxy is to be told a
+	// name, and looks it up itself.
 	Allow func(netip.AddrPort) error
 	// Own is told of what the prober itself listens on meanwhile; it may be nil.
 	Own *OwnListeners
