@@ -1,11 +1,16 @@
 package main
 
 import (
+	"context"
+	"io"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/port-exporter/port_exporter/collector"
 	"github.com/port-exporter/port_exporter/config"
@@ -85,5 +90,55 @@ func TestLabelsOfMetricsAreReserved(t *testing.T) {
 		if err == nil {
 			t.Errorf("a target may have the label %s", name)
 		}
+	}
+}
+
+// TestShutdownEndsProbes stops the program in the middle of a probe that would
+// last half a minute: it ends at once, and without an error.
+func TestShutdownEndsProbes(t *testing.T) {
+	silent, err := net.Listen("tcp", "127.0.0.1:0") // takes connections and says nothing
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	file := filepath.Join(t.TempDir(), "c.yml")
+	text := "modules: {slow: {prober: tcp, timeout: 30s, tcp: {query_response: [{expect: never}]}}}\n" +
+		"targets: [{address: " + silent.Addr().String() + ", module: slow}]\n"
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	log := &syncBuffer{}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	done := make(chan error, 1)
+	go func() {
+		done <- run(ctx, []string{"--web.listen-address=127.0.0.1:0", "--config.file=" + file}, io.Discard, log)
+	}()
+	listening := regexp.MustCompile(`msg="Listening on" address=(\S+)`)
+	await(t, "the daemon to listen", func() bool { return listening.MatchString(log.String()) })
+	base := "http://" + listening.FindStringSubmatch(log.String())[1]
+	answered := make(chan string, 1)
+	go func() {
+		response, err := http.Get(base + "/probe?module=slow&target=" + silent.Addr().String())
+		if err != nil {
+			answered <- err.Error()
+			return
+		}
+		defer response.Body.Close()
+		body, _ := io.ReadAll(response.Body)
+		answered <- string(body)
+	}()
+	conn, err := silent.Accept() // the probe is under way
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	start := time.Now()
+	cancel()
+	if err := <-done; err != nil || time.Since(start) > 5*time.Second {
+		t.Errorf("it ended after %v: %v", time.Since(start), err)
+	}
+	if body := <-answered; !strings.Contains(body, "\nprobe_outcome_code 18\n") || strings.Contains(body, "\nprobe_success ") {
+		t.Errorf("the client was not told not_run:\n%s", body)
 	}
 }
