@@ -232,10 +232,23 @@ func TestProbeWarnings(t *testing.T) {
 	for i := range 10_000 {
 		fmt.Fprintf(&many, "  - address: 10.0.%d.%d:80\n", i/256, i%256)
 	}
+	web := func(n int, module string) string {
+		text := "modules:\n  secure: {prober: tcp, tcp: {query_response: [{starttls: true}]}}\ntargets:\n"
+		for i := range n {
+			text += fmt.Sprintf("  - {address: '10.0.0.%d:443', module: %s}\n", i+1, module)
+		}
+		return text
+	}
 	for _, tt := range []struct {
 		name, text string
 		want       []string // none is no warning
 	}{
+		{"64 targets of http", web(64, "http_2xx"), nil},
+		{"71 targets of http", web(71, "http_2xx"), []string{"the 71 that", "http, grpc or with TLS", "32 in flight", "take 11 s", "interval: 30s"}},
+		{"71 targets of grpc", web(71, "grpc_plain"), []string{"32 in flight", "take 11 s"}},
+		{"71 targets with TLS", web(71, "secure"), []string{"32 in flight", "take 11 s"}},
+		{"71 targets without", web(71, "tcp_connect"), nil},
+		{"three slots", web(3, "http_2xx") + "probes: {max_in_flight: 3}\n", []string{"1 in flight", "take 15 s"}},
 		{"nothing", "", nil},
 		{"fifty targets", "targets: [{address: 'a:1'}]", nil},
 		{"10,000 filtered targets", many.String(), []string{"10000", "5s", "128", "390 s", "10s", "interval: 30s"}},
