@@ -88,7 +88,7 @@ func (c checker) value(node *yaml.Node, t reflect.Type) error {
 		return fault(node, c.place, "%q is not a duration\nhint: write a number with its unit, such as 30s or 5m", node.Value)
 	case t == reflect.TypeFor[blackbox.Regexp]() && node.Kind == yaml.ScalarNode:
 		if _, why := regexp.Compile(node.Value); why != nil {
-			return fault(node, c.place, "%v\nhint: the syntax is that of RE2, without lookaround and backreferences", why)
+			return fault(node, c.place, "%v\nhint: %s", why, hintRegexp)
 		}
 	}
 	var faults []error
@@ -100,6 +100,8 @@ func (c checker) value(node *yaml.Node, t reflect.Type) error {
 	}
 	return errors.Join(faults...)
 }
+
+const hintRegexp = "the syntax is that of RE2, without lookaround and backreferences"
 
 func isText(t reflect.Type) bool {
 	return reflect.PointerTo(t).Implements(reflect.TypeFor[encoding.TextUnmarshaler]())

@@ -161,8 +161,8 @@ func TestIncludedModulesNameTheirFile(t *testing.T) {
 // TestShortTimeoutsAreOneWarning has eleven modules, as the file of a user had.
 func TestShortTimeoutsAreOneWarning(t *testing.T) {
 	text := "modules:\n"
-	for _, name := range strings.Split("abcdefghijk", "") {
-		text += "  " + name + ": {prober: tcp, timeout: 2s}\n"
+	for _, name := range "abcdefghijk" {
+		text += "  " + string(name) + ": {prober: tcp, timeout: 2s}\n"
 	}
 	c, err := Parse([]byte(text))
 	if err != nil {

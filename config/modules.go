@@ -170,7 +170,9 @@ func (m *module) parse(place string) error {
 		return err
 	}
 	if err := m.own.UDP.compile(); err != nil {
-		return fault(m.node, join(place, "udp.expect"), "%v", err)
+		_, section := child(ours, proberUDP)
+		_, expect := child(section, "expect")
+		return fault(expect, join(place, "udp.expect"), "%v\nhint: %s", err, hintRegexp)
 	}
 	return m.parseTheirs(theirs, place)
 }

@@ -70,7 +70,7 @@ func TestProbeErrorsNameTheirPlace(t *testing.T) {
 		{"source of dns", "modules:\n  m: {prober: dns, dns: {query_name: a, source_ip_address: x}}\n", []string{"line 2: modules.m: dns.source_ip_address"}},
 		{"payload", udp + "udp: {payload: dsn}\n", []string{"line 4: modules.m.udp.payload: this is no payload", "hint: it is one of cldap, coap, dns"}},
 		{"payload in hex", udp + "udp: {payload: 'hex:0'}\n", []string{"line 4: modules.m.udp.payload: this is no payload"}},
-		{"expect of udp", udp + "udp: {expect: '('}\n", []string{"modules.m.udp.expect: error parsing regexp"}},
+		{"expect of udp", udp + "udp: {expect: '('}\n", []string{"line 4: modules.m.udp.expect: error parsing regexp", "hint: the syntax"}},
 		{"expect_bytes", udp + "udp: {expect_bytes: ff}\n", []string{"line 4: modules.m.udp.expect_bytes: these are no bytes", "hint: write them as hex:c0ffee"}},
 		{"version of IP", udp + "udp: {preferred_ip_protocol: ipv4}\n", []string{`line 4: modules.m.udp.preferred_ip_protocol: "ipv4" is not known`, `did you mean "ip4"?`}},
 		{"keys of another prober", tcp + "udp: {payload: dns}\n", []string{"line 4: modules.m.udp: only the prober udp reads this", "hint: prober: udp"}},
