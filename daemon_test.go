@@ -186,6 +186,33 @@ func TestReload(t *testing.T) {
 	inForce("outbound_ports: 2\n", "1")
 }
 
+// TestReloadWithoutItsFiles keeps a configuration that works when the new one
+// names a file that a target needs and that is not there.
+func TestReloadWithoutItsFiles(t *testing.T) {
+	dir := t.TempDir()
+	file, ca := filepath.Join(dir, "c.yml"), filepath.Join(dir, "ca.pem")
+	write := func(path, text string) {
+		t.Helper()
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const target = "targets: [{address: '127.0.0.1:1', module: m}]\n"
+	write(file, "modules: {m: {prober: tcp}}\n"+target)
+	base, _ := startDaemon(t, "--config.file="+file, "--web.enable-lifecycle")
+	write(file, "modules:\n  m: {prober: tcp, tcp: {tls: true, tls_config: {ca_file: "+ca+"}}}\n"+target)
+	if status, body := request(t, http.MethodPost, base+"/-/reload"); status != 500 || !strings.Contains(body, file+": line 2: modules.m.tcp.tls_config.ca_file: ") || !strings.Contains(body, "hint: ") {
+		t.Errorf("without the file: %d %s", status, body)
+	}
+	if _, body := get(t, base+"/metrics"); !strings.Contains(body, "port_config_last_reload_successful 0\n") || !strings.Contains(body, "reason=\"refused\"") {
+		t.Errorf("the target is not probed as before:\n%s", body)
+	}
+	write(ca, "")
+	if status, body := request(t, http.MethodPost, base+"/-/reload"); status != 200 {
+		t.Errorf("with the file: %d %s", status, body)
+	}
+}
+
 // selfSigned writes a certificate for 127.0.0.1 and its key to a directory.
 func selfSigned(t *testing.T, dir string) *x509.CertPool {
 	t.Helper()

@@ -115,7 +115,8 @@ func Parse(text []byte) (*Config, error) { return ParseIn("", text) }
 
 // ParseIn reads the text of a file in a directory. All that is wrong with it
 // comes in one error, a line or two for each fault. The only other file that it
-// reads is the one that blackbox_config names.
+// reads is the one that blackbox_config names; of those that modules name it looks
+// whether they can be read.
 func ParseIn(dir string, text []byte) (*Config, error) {
 	decoder := yaml.NewDecoder(bytes.NewReader(text))
 	var doc yaml.Node

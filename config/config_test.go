@@ -114,13 +114,18 @@ func TestReferenceExamples(t *testing.T) {
 	var tcp []ownTCPKeys
 	var udp []rawUDP
 	var stun []rawSTUN
+	var unix []ownDialog
+	var steps []ownStep
 	for _, m := range r.Modules {
+		unix, steps = append(unix, m.own.Unix), append(steps, m.own.TCP.QueryResponse...)
 		own, tcp, udp, stun = append(own, m.own), append(tcp, m.own.TCP), append(udp, m.own.UDP), append(stun, m.own.STUN)
 	}
 	wantAllUsed(t, own)
 	wantAllUsed(t, tcp)
 	wantAllUsed(t, udp)
 	wantAllUsed(t, stun)
+	wantAllUsed(t, unix)
+	wantAllUsed(t, steps)
 
 	rules := bytes.Replace(text, []byte("  allow: configured\n"), nil, 1)
 	rules = regexp.MustCompile(`(?m)^  # (allow:|  )`).ReplaceAll(rules, []byte("  $1"))

@@ -29,11 +29,25 @@ type modules []module
 type module struct {
 	name string
 	line int
+	// file is where it stands, if that is not the file that was given.
+	file string
 	// node is what stands in the file, with aliases written out.
 	node *yaml.Node
 	// settings are those of blackbox_exporter, and own are ours.
 	settings blackbox.Module
 	own      ownKeys
+	files    []namedFile
+}
+
+// at says where the module stands.
+func (m *module) at() string { return fmt.Sprintf("%sline %d: modules.%s", m.origin(), m.line, m.name) }
+
+// origin names the file of the module, if it is not the one that was given.
+func (m *module) origin() string {
+	if m.file == "" {
+		return ""
+	}
+	return fmt.Sprintf("blackbox_config: %s: ", m.file)
 }
 
 // ownKeys are what a module may have besides blackbox_exporter's keys.
@@ -42,13 +56,25 @@ type ownKeys struct {
 	UDP           rawUDP     `yaml:"udp"`
 	STUN          rawSTUN    `yaml:"stun"`
 	TCP           ownTCPKeys `yaml:"tcp"`
+	Unix          ownDialog  `yaml:"unix"`
 }
 
 // ownTCPKeys are those in the section tcp.
 type ownTCPKeys struct {
-	Close         closing  `yaml:"close"`
-	SourceAddress sourceIP `yaml:"source_address"`
-	AllIPs        bool     `yaml:"all_ips"`
+	Close         closing   `yaml:"close"`
+	SourceAddress sourceIP  `yaml:"source_address"`
+	AllIPs        bool      `yaml:"all_ips"`
+	QueryResponse []ownStep `yaml:"query_response"`
+}
+
+// ownDialog are those in the section unix.
+type ownDialog struct {
+	QueryResponse []ownStep `yaml:"query_response"`
+}
+
+// ownStep are those in a step of query_response.
+type ownStep struct {
+	SendBytes hexBytes `yaml:"send_bytes"`
 }
 
 type rawUDP struct {
@@ -138,35 +164,72 @@ func (m *module) parse(place string) error {
 	if err := m.checkSections(theirs, ours, place); err != nil {
 		return err
 	}
-	err = errors.Join(unknownKeys(theirs, reflect.TypeFor[blackbox.Module](), place), decodeValue(ours, settable(&m.own), place))
+	check := checker{place: place, files: &m.files}
+	err = errors.Join(check.node(theirs, reflect.TypeFor[blackbox.Module]()), decodeValue(ours, settable(&m.own), place))
 	if err != nil {
 		return err
 	}
 	if err := m.own.UDP.compile(); err != nil {
-		return fault(m.node, join(place, "udp.expect"), "%v", err)
+		_, section := child(ours, proberUDP)
+		_, expect := child(section, "expect")
+		return fault(expect, join(place, "udp.expect"), "%v\nhint: %s", err, hintRegexp)
 	}
 	return m.parseTheirs(theirs, place)
 }
 
 // takeOwnKeys moves our keys out of a module into a mapping of their own.
 func takeOwnKeys(module *yaml.Node) *yaml.Node {
-	ours := &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map", Line: module.Line}
-	take := func(from, to *yaml.Node, names []string) {
-		for _, name := range names {
-			if key, value := cut(from, name); key != nil {
-				to.Content = append(to.Content, key, value)
-			}
+	ours := mappingAt(module)
+	take(module, ours, "expect_outcome", proberUDP, proberSTUN)
+	for section, names := range map[string][]string{proberTCP: {"close", "source_address", "all_ips"}, proberUnix: nil} {
+		key, theirs := child(module, section)
+		if theirs == nil || theirs.Kind != yaml.MappingNode {
+			continue
 		}
-	}
-	take(module, ours, []string{"expect_outcome", "udp", "stun"})
-	if key, tcp := child(module, "tcp"); tcp != nil && tcp.Kind == yaml.MappingNode {
-		own := &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map", Line: tcp.Line}
-		take(tcp, own, keysOf(reflect.TypeFor[ownTCPKeys]()))
+		own := mappingAt(theirs)
+		take(theirs, own, names...)
+		takeFromSteps(theirs, own)
 		if len(own.Content) > 0 {
 			ours.Content = append(ours.Content, key, own)
 		}
 	}
 	return ours
+}
+
+// takeFromSteps moves our keys out of the steps of query_response. Each step has
+// its place among ours, so that they keep their numbers.
+func takeFromSteps(theirs, ours *yaml.Node) {
+	key, steps := child(theirs, "query_response")
+	if steps == nil || steps.Kind != yaml.SequenceNode {
+		return
+	}
+	own := &yaml.Node{Kind: yaml.SequenceNode, Tag: "!!seq", Line: steps.Line}
+	found := false
+	for _, step := range steps.Content {
+		of := mappingAt(step)
+		if step.Kind == yaml.MappingNode {
+			take(step, of, keysOf(reflect.TypeFor[ownStep]())...)
+		}
+		found = found || len(of.Content) > 0
+		own.Content = append(own.Content, of)
+	}
+	if found {
+		ours.Content = append(ours.Content, key, own)
+	}
+}
+
+// mappingAt returns an empty mapping in the place of a node.
+func mappingAt(node *yaml.Node) *yaml.Node {
+	return &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map", Line: node.Line}
+}
+
+// take moves keys from one mapping to another.
+func take(from, to *yaml.Node, names ...string) {
+	for _, name := range names {
+		if key, value := cut(from, name); key != nil {
+			to.Content = append(to.Content, key, value)
+		}
+	}
 }
 
 // checkSections finds our keys beside a prober that does not read them.
@@ -213,7 +276,7 @@ func (m *module) parseTheirs(theirs *yaml.Node, place string) error {
 func (m *module) build() (*probe.Module, error) {
 	prober, err := m.prober()
 	if err != nil {
-		return nil, fmt.Errorf("line %d: modules.%s: %w", m.line, m.name, err)
+		return nil, fmt.Errorf("%s: %w", m.at(), err)
 	}
 	return &probe.Module{
 		Name: m.name, Kind: m.settings.Prober, Prober: prober, Timeout: m.settings.Timeout, Expect: m.own.ExpectOutcome.Outcome,
@@ -229,7 +292,8 @@ func (m *module) prober() (probe.Prober, error) {
 	case proberTCP:
 		return m.tcp()
 	case proberUnix:
-		return &probe.Unix{Conversation: conversation(m.settings.Unix.TLS, m.settings.Unix.TLSConfig, m.settings.Unix.QueryResponse)}, nil
+		u := m.settings.Unix
+		return &probe.Unix{Conversation: conversation(u.TLS, u.TLSConfig, u.QueryResponse, m.own.Unix.QueryResponse)}, nil
 	case proberGRPC:
 		return m.grpc(), nil
 	case proberUDP:
@@ -271,7 +335,7 @@ func (m *module) tcp() (probe.Prober, error) {
 	}
 	return &probe.TCP{
 		Resolution:    blackbox.Resolution(s.IPProtocol, s.IPProtocolFallback),
-		Conversation:  conversation(s.TLS, s.TLSConfig, s.QueryResponse),
+		Conversation:  conversation(s.TLS, s.TLSConfig, s.QueryResponse, own.QueryResponse),
 		SourceAddress: source,
 		CloseReset:    own.Close.reset,
 		AllIPs:        own.AllIPs,
@@ -279,10 +343,15 @@ func (m *module) tcp() (probe.Prober, error) {
 	}, nil
 }
 
-func conversation(withTLS bool, config blackbox.TLS, steps []blackbox.Step) probe.Conversation {
+// conversation makes one of the steps with blackbox_exporter's keys, and of ours
+// in the same steps if there are any.
+func conversation(withTLS bool, config blackbox.TLS, steps []blackbox.Step, own []ownStep) probe.Conversation {
 	c := probe.Conversation{TLS: withTLS, TLSConfig: blackbox.TLSConfig(config)}
-	for _, s := range steps {
+	for i, s := range steps {
 		step := probe.Step{Expect: s.Expect.Regexp, Send: s.Send, StartTLS: s.StartTLS}
+		if i < len(own) {
+			step.SendBytes = own[i].SendBytes
+		}
 		if s.ExpectBytes != "" {
 			step.ExpectBytes = []byte(s.ExpectBytes)
 		}
@@ -342,17 +411,46 @@ func parseSource(key, text string) (netip.Addr, error) {
 // segment: three requests of ARP, a second apart, and a little.
 const minTimeout = 3100 * time.Millisecond
 
-// oddities are what of a module is valid, but probably not meant.
-func (m *module) oddities() []string {
+// oddities are what of modules is valid, but probably not meant.
+func oddities(list []*module) []string {
 	var odd []string
-	at := fmt.Sprintf("line %d: modules.%s", m.line, m.name)
-	if !m.isKnown() {
-		odd = append(odd, fmt.Sprintf("%s: prober: there is no prober %q, so the module is left out; hint: %s", at, m.settings.Prober, suggest(m.settings.Prober, "probers", probers())))
+	for _, m := range list {
+		if !m.isKnown() {
+			odd = append(odd, fmt.Sprintf("%s: prober: there is no prober %q, so the module is left out; hint: %s", m.at(), m.settings.Prober, suggest(m.settings.Prober, "probers", probers())))
+		}
 	}
-	if t := m.settings.Timeout; t > 0 && t < minTimeout && m.settings.Prober != proberUnix {
-		odd = append(odd, fmt.Sprintf("%s: timeout: in %v a host that is down on the own segment cannot be told from a filter, which takes 3.06 s; hint: %v is the default", at, t, probe.DefaultTimeout))
+	hasty := slices.DeleteFunc(slices.Clone(list), func(m *module) bool { return !m.isHasty() })
+	if len(hasty) == 0 {
+		return odd
 	}
-	return odd
+	first := hasty[0]
+	return append(odd, fmt.Sprintf("%s: timeout: in %v%s a host that is down on the own segment cannot be told from a filter, which takes 3.06 s; hint: %v is the default",
+		first.at(), first.settings.Timeout, andOthers(hasty[1:]), probe.DefaultTimeout))
+}
+
+// isHasty reports whether the module gives a host too little time to be known as
+// down.
+func (m *module) isHasty() bool {
+	t := m.settings.Timeout
+	return t > 0 && t < minTimeout && m.settings.Prober != proberUnix
+}
+
+// maxNamed is how many modules a warning names.
+const maxNamed = 5
+
+// andOthers names the modules of which the same is to be said.
+func andOthers(others []*module) string {
+	if len(others) == 0 {
+		return ""
+	}
+	var names []string
+	for _, m := range others[:min(len(others), maxNamed)] {
+		names = append(names, m.name)
+	}
+	if len(others) > maxNamed {
+		names = append(names, "…")
+	}
+	return fmt.Sprintf(", and in the timeouts below 3.1 s of %d more modules (%s),", len(others), strings.Join(names, ", "))
 }
 
 // parseModules reads a text that has nothing but modules: the built-in ones.

@@ -1,7 +1,6 @@
 package config
 
 import (
-	"encoding"
 	"errors"
 	"fmt"
 	"maps"
@@ -143,43 +142,6 @@ func twice(node *yaml.Node, place string) error {
 		seen[c.Value] = c.Line
 	}
 	return errors.Join(faults...)
-}
-
-// unknownKeys finds keys that a type does not have, at any depth. It is for the
-// types of libraries, which name neither their place nor a key that is meant.
-func unknownKeys(node *yaml.Node, t reflect.Type, place string) error {
-	for t.Kind() == reflect.Pointer {
-		t = t.Elem()
-	}
-	var faults []error
-	switch {
-	case node.Kind == yaml.SequenceNode && t.Kind() == reflect.Slice:
-		for i, item := range node.Content {
-			faults = append(faults, unknownKeys(item, t.Elem(), fmt.Sprintf("%s[%d]", place, i)))
-		}
-	case node.Kind == yaml.MappingNode && t.Kind() == reflect.Map:
-		for key, value := range pairs(node) {
-			faults = append(faults, unknownKeys(value, t.Elem(), join(place, key.Value)))
-		}
-	case node.Kind == yaml.MappingNode && t.Kind() == reflect.Struct && !isText(t):
-		known, rest := fieldTypes(t)
-		for key, value := range pairs(node) {
-			at := join(place, key.Value)
-			switch field := known[key.Value]; {
-			case field != nil:
-				faults = append(faults, unknownKeys(value, field, at))
-			case rest != nil:
-				faults = append(faults, unknownKeys(value, rest, at))
-			default:
-				faults = append(faults, fault(key, at, "unknown key\nhint: %s", suggest(key.Value, "keys here", sortedKeys(known))))
-			}
-		}
-	}
-	return errors.Join(faults...)
-}
-
-func isText(t reflect.Type) bool {
-	return reflect.PointerTo(t).Implements(reflect.TypeFor[encoding.TextUnmarshaler]())
 }
 
 // fieldTypes returns the types of a struct's keys, inlined ones included, and

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"strings"
 
 	"go.yaml.in/yaml/v3"
 
@@ -28,6 +29,9 @@ func (r *raw) include(dir string) error {
 	}
 	if r.included, err = parseBlackbox(text); err != nil {
 		return fmt.Errorf("blackbox_config: %s: %w", file, err)
+	}
+	for i := range r.included {
+		r.included[i].file = file
 	}
 	return nil
 }
@@ -64,9 +68,11 @@ func (r *raw) probes(c *Config) error {
 	all := maps.Clone(builtin)
 	maps.Copy(all, built)
 	err = r.targets(c, all)
+	missing, filesErr := r.checkFiles(c.Targets)
+	odd = append(odd, missing...)
 	access, open, accessErr := r.Probes.access(all, c.Modules)
 	c.Access = access
-	if err = errors.Join(err, accessErr); err == nil && r.Probes.MaxInFlight > 0 {
+	if err = errors.Join(err, filesErr, accessErr); err == nil && r.Probes.MaxInFlight > 0 {
 		c.Warnings = append(append(odd, open...), slowScrape(c.Targets, r.Probes.MaxInFlight)...)
 	}
 	return err
@@ -75,25 +81,65 @@ func (r *raw) probes(c *Config) error {
 // build makes the modules of both places.
 func (r *raw) build() (built map[string]*probe.Module, odd []string, err error) {
 	built = map[string]*probe.Module{}
+	list, err := r.modules()
+	faults := []error{err}
+	for _, m := range list {
+		if !m.isKnown() {
+			continue
+		}
+		one, err := m.build()
+		faults = append(faults, err)
+		built[m.name] = one
+	}
+	return built, oddities(list), errors.Join(faults...)
+}
+
+// modules returns those of both places. A name that is in both is an error.
+func (r *raw) modules() (list []*module, err error) {
 	lines := map[string]int{}
 	var faults []error
-	for _, list := range []modules{r.Modules, r.included} {
-		for _, m := range list {
+	for _, of := range []modules{r.Modules, r.included} {
+		for i := range of {
+			m := &of[i]
 			if line, twice := lines[m.name]; twice {
 				faults = append(faults, fmt.Errorf("line %d: modules.%s: %s has a module of that name\nhint: it is in line %d there; rename one", line, m.name, r.BlackboxConfig, m.line))
 				continue
 			}
 			lines[m.name] = m.line
-			odd = append(odd, m.oddities()...)
-			if !m.isKnown() {
-				continue
-			}
-			one, err := m.build()
-			faults = append(faults, err)
-			built[m.name] = one
+			list = append(list, m)
 		}
 	}
-	return built, odd, errors.Join(faults...)
+	return list, errors.Join(faults...)
+}
+
+// checkFiles looks for the files that modules name. Where a target is probed with
+// the module, one that cannot be read is a fault, on a reload too: all that the
+// new configuration could tell of the target is that it was not tried, and to
+// keep the old one, and say so, breaks nothing that works. Where no target is,
+// it is a warning: nothing that is configured needs the file, and that of a
+// module that waits in blackbox.yml must not keep the rest from starting.
+func (r *raw) checkFiles(targets []probe.Target) (warnings []string, err error) {
+	used := map[string]bool{}
+	for _, t := range targets {
+		if t.Module != nil {
+			used[t.Module.Name] = true
+		}
+	}
+	list, _ := r.modules() // its error is told by build
+	var faults []error
+	for _, m := range list {
+		for _, f := range m.files {
+			err := f.check()
+			switch {
+			case err == nil:
+			case used[m.name]:
+				faults = append(faults, fmt.Errorf("%s%w", m.origin(), err))
+			default:
+				warnings = append(warnings, m.origin()+strings.ReplaceAll(err.Error(), "\n", "; "))
+			}
+		}
+	}
+	return warnings, errors.Join(faults...)
 }
 
 // builtins makes the modules that there are without configuration.

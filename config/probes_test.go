@@ -44,10 +44,22 @@ func TestProbeErrorsNameTheirPlace(t *testing.T) {
 		{"unknown key of ours", udp + "udp:\n      paylaod: dns\n", []string{"line 5: modules.m.udp.paylaod: unknown key", `did you mean "payload"?`}},
 		{"a key twice", tcp + "timeout: 5s\n    timeout: 6s\n", []string{"line 5: modules.m.timeout: stands twice", "in line 4"}},
 		{"a module twice", "modules:\n  m: {prober: tcp}\n  m: {prober: udp}\n", []string{"line 3: modules.m: stands twice"}},
-		{"no duration", tcp + "timeout: soon\n", []string{"line 4: modules.m: cannot unmarshal"}},
+		{"no duration", tcp + "timeout: soon\n", []string{`line 4: modules.m.timeout: "soon" is not a duration`, "hint: write a number with its unit"}},
+		{"timeout without a unit", tcp + "timeout: 5\n", []string{`line 4: modules.m.timeout: "5" is not a duration`, "hint: write a number with its unit"}},
+		{"timeout is 0", tcp + "timeout: 0\n", []string{`line 4: modules.m.timeout: "0" is not a duration`}},
+		{"no bool", tcp + "tcp:\n      tls: maybe\n", []string{"line 5: modules.m.tcp.tls: cannot unmarshal"}},
+		{"no number", http + "valid_status_codes: [200, ok]\n", []string{"line 5: modules.m.http.valid_status_codes[1]: cannot unmarshal"}},
+		{"a value for a section", tcp + "tcp: true\n", []string{"line 4: modules.m.tcp: cannot unmarshal"}},
+		{"no CEL", http + "fail_if_body_json_matches_cel: '('\n", []string{"line 5: modules.m.http.fail_if_body_json_matches_cel: "}},
 		{"negative timeout", tcp + "timeout: -5s\n", []string{"line 2: modules.m: timeout: -5s is negative"}},
 		{"what blackbox refuses", "modules:\n  m:\n    prober: dns\n    dns: {query_type: A}\n", []string{"line 2: modules.m: query name must be set for DNS module"}},
-		{"no regexp", tcp + "tcp: {query_response: [{expect: '('}]}\n", []string{"line 2: modules.m:", `regexp="("`}},
+		{"no regexp", tcp + "tcp: {query_response: [{expect: '('}]}\n", []string{"line 4: modules.m.tcp.query_response[0].expect: error parsing regexp: missing closing )", "hint: the syntax is that of RE2"}},
+		{"no regexp, http", http + "fail_if_body_matches_regexp:\n        - ok\n        - '(?=x)'\n", []string{"line 7: modules.m.http.fail_if_body_matches_regexp[1]: error parsing regexp", "hint: the syntax is that of RE2"}},
+		{"no regexp of a header", http + "fail_if_header_matches: [{header: a, regexp: '['}]\n", []string{"line 5: modules.m.http.fail_if_header_matches[0].regexp: error parsing regexp"}},
+		{"send_bytes", tcp + "tcp:\n      query_response:\n        - send: a\n        - send_bytes: ff\n", []string{"line 7: modules.m.tcp.query_response[1].send_bytes: these are no bytes", "hint: write them as hex:c0ffee"}},
+		{"send_bytes of unix", "modules:\n  m:\n    prober: unix\n    unix: {query_response: [{send_bytes: 'hex:0'}]}\n", []string{"line 4: modules.m.unix.query_response[0].send_bytes: these are no bytes"}},
+		{"send_bytes of another prober", "modules:\n  m: {prober: unix, tcp: {query_response: [{send_bytes: 'hex:00'}]}}\n", []string{"modules.m.tcp: only the prober tcp reads this"}},
+		{"send_bytes twice", tcp + "tcp: {query_response: [{send_bytes: 'hex:00', send_bytes: 'hex:01'}]}\n", []string{"modules.m.tcp.query_response[0].send_bytes: stands twice"}},
 		{"expect_outcome", tcp + "expect_outcome: refuse\n", []string{`line 4: modules.m.expect_outcome: "refuse" is not known`, `did you mean "refused"?`}},
 		{"expect_outcome that is never", tcp + "expect_outcome: not_run\n", []string{"line 4: modules.m.expect_outcome", "not tried"}},
 		{"close", tcp + "tcp: {close: reset}\n", []string{`line 4: modules.m.tcp.close: "reset" is not a way`, "hint: rst leaves no TIME_WAIT"}},
@@ -58,7 +70,7 @@ func TestProbeErrorsNameTheirPlace(t *testing.T) {
 		{"source of dns", "modules:\n  m: {prober: dns, dns: {query_name: a, source_ip_address: x}}\n", []string{"line 2: modules.m: dns.source_ip_address"}},
 		{"payload", udp + "udp: {payload: dsn}\n", []string{"line 4: modules.m.udp.payload: this is no payload", "hint: it is one of cldap, coap, dns"}},
 		{"payload in hex", udp + "udp: {payload: 'hex:0'}\n", []string{"line 4: modules.m.udp.payload: this is no payload"}},
-		{"expect of udp", udp + "udp: {expect: '('}\n", []string{"modules.m.udp.expect: error parsing regexp"}},
+		{"expect of udp", udp + "udp: {expect: '('}\n", []string{"line 4: modules.m.udp.expect: error parsing regexp", "hint: the syntax"}},
 		{"expect_bytes", udp + "udp: {expect_bytes: ff}\n", []string{"line 4: modules.m.udp.expect_bytes: these are no bytes", "hint: write them as hex:c0ffee"}},
 		{"version of IP", udp + "udp: {preferred_ip_protocol: ipv4}\n", []string{`line 4: modules.m.udp.preferred_ip_protocol: "ipv4" is not known`, `did you mean "ip4"?`}},
 		{"keys of another prober", tcp + "udp: {payload: dns}\n", []string{"line 4: modules.m.udp: only the prober udp reads this", "hint: prober: udp"}},
@@ -232,10 +244,23 @@ func TestProbeWarnings(t *testing.T) {
 	for i := range 10_000 {
 		fmt.Fprintf(&many, "  - address: 10.0.%d.%d:80\n", i/256, i%256)
 	}
+	web := func(n int, module string) string {
+		text := "modules:\n  secure: {prober: tcp, tcp: {query_response: [{starttls: true}]}}\ntargets:\n"
+		for i := range n {
+			text += fmt.Sprintf("  - {address: '10.0.0.%d:443', module: %s}\n", i+1, module)
+		}
+		return text
+	}
 	for _, tt := range []struct {
 		name, text string
 		want       []string // none is no warning
 	}{
+		{"64 targets of http", web(64, "http_2xx"), nil},
+		{"71 targets of http", web(71, "http_2xx"), []string{"the 71 that", "http, grpc or with TLS", "32 in flight", "take 11 s", "interval: 30s"}},
+		{"71 targets of grpc", web(71, "grpc_plain"), []string{"32 in flight", "take 11 s"}},
+		{"71 targets with TLS", web(71, "secure"), []string{"32 in flight", "take 11 s"}},
+		{"71 targets without", web(71, "tcp_connect"), nil},
+		{"three slots", web(3, "http_2xx") + "probes: {max_in_flight: 3}\n", []string{"1 in flight", "take 15 s"}},
 		{"nothing", "", nil},
 		{"fifty targets", "targets: [{address: 'a:1'}]", nil},
 		{"10,000 filtered targets", many.String(), []string{"10000", "5s", "128", "390 s", "10s", "interval: 30s"}},
@@ -431,7 +456,7 @@ modules:
       oauth2: {client_id: shown5, client_secret: hidden16, token_url: 'https://shown6.test/?k=hidden17', endpoint_params: {password: hidden18}}
   redis:
     prober: tcp
-    tcp: {query_response: [{send: AUTH hidden19}, {expect: shown7, send: !!binary aGlkZGVuMjA=}]}
+    tcp: {query_response: [{send: AUTH hidden19}, {expect: shown7, send: !!binary aGlkZGVuMjA=}, {send_bytes: 'hex:68696464656e'}]}
   socket:
     prober: unix
     unix: {query_response: [{send: hidden21}]}
@@ -452,7 +477,7 @@ func TestSecretsAreHidden(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, word := range []string{"hidden", "aGlkZGVu"} {
+	for _, word := range []string{"hidden", "aGlkZGVu", "68696464656e"} {
 		if strings.Contains(string(text), word) {
 			t.Errorf("%s is in\n%s", word, text)
 		}
@@ -518,7 +543,7 @@ func TestCredentials(t *testing.T) {
 }
 
 func bytesWithoutLiteral(text []byte) []byte {
-	return []byte(strings.ReplaceAll(string(text), "base64:<secret>", "dns"))
+	return []byte(strings.NewReplacer("base64:<secret>", "dns", "hex:<secret>", "hex:00").Replace(string(text)))
 }
 
 // TestLibrarySecretsAreHidden finds each field that the library calls a secret,

@@ -61,7 +61,7 @@ func hideValue(key string, value *yaml.Node) {
 		}
 	case value.Kind == yaml.ScalarNode && strings.HasSuffix(key, "_url"):
 		value.Value = withoutPassword(value.Value)
-	case value.Kind == yaml.ScalarNode && key == "payload":
+	case value.Kind == yaml.ScalarNode && (key == "payload" || key == "send_bytes"):
 		if kind, _, isLiteral := strings.Cut(value.Value, ":"); isLiteral {
 			value.Value = kind + ":" + hidden
 		}

@@ -309,23 +309,16 @@ const usualScrapeTimeout = 10 * time.Second
 // slowScrape warns when the targets of a scrape take longer than Prometheus
 // waits, should none of them answer.
 func slowScrape(targets []probe.Target, slots int) []string {
-	var sum, longest time.Duration
-	n := 0
-	for _, t := range targets {
-		if t.Module == nil || t.Interval != 0 {
-			continue
-		}
-		timeout := cmp.Or(t.Module.Timeout, probe.DefaultTimeout)
-		n++
-		sum += timeout
-		longest = max(longest, timeout)
+	all, heavy := probe.Crowds(targets, slots)
+	crowd, what := all, "are probed on each scrape"
+	if heavy.Silence > all.Silence {
+		crowd, what = heavy, "are probed on each scrape by http, grpc or with TLS, which have a quarter of probes.max_in_flight"
 	}
-	worst := max(longest, sum/time.Duration(slots))
-	if worst <= usualScrapeTimeout {
+	if crowd.Silence <= usualScrapeTimeout {
 		return nil
 	}
-	return []string{fmt.Sprintf("targets: the %d that are probed on each scrape, with timeouts of up to %v and %d in flight, take %.0f s when none of them answers, and Prometheus waits %v; "+
-		"hint: interval: 30s probes a target in the background", n, longest, slots, math.Floor(worst.Seconds()), usualScrapeTimeout)}
+	return []string{fmt.Sprintf("targets: the %d that %s, with timeouts of up to %v and %d in flight, take %.0f s when none of them answers, and Prometheus waits %v; "+
+		"hint: interval: 30s probes a target in the background", crowd.Targets, what, crowd.Longest, crowd.Slots, math.Floor(crowd.Silence.Seconds()), usualScrapeTimeout)}
 }
 
 // settable returns what a pointer points to.

@@ -32,6 +32,7 @@ func (p *Prober) probeDNS(ctx context.Context, r probe.Request) probe.Result {
 	f := p.execute(ctx, at.String(), &m, r.Log)
 	result := resultOfDNS(ctx, &m, f)
 	result.Peer = at
+	explain(ctx, &m, r, &result)
 	result.Samples = samplesOf(f.families)
 	setLookup(result.Samples, took)
 	return withExpiry(result, f.log.errs)
@@ -73,6 +74,42 @@ func resultOfDNS(ctx context.Context, m *Module, f findings) probe.Result {
 		r.Outcome = probe.NoReply
 	}
 	return r
+}
+
+// explainTime bounds how long [explain] asks again: who refused once does so at
+// once.
+const explainTime = time.Second
+
+// explain asks once more, with a socket of ours, why there is no way to a server,
+// or who refused. The prober makes its own sockets, and one that does not ask for
+// ICMP errors has one errno for a host that is down and for what a firewall
+// forbids, EHOSTUNREACH, and a refusal says not whose it is. What does not fail
+// in such a way again is left as it was.
+func explain(ctx context.Context, m *Module, r probe.Request, result *probe.Result) {
+	if !isRejection(result.Outcome) {
+		return
+	}
+	source, _ := netip.ParseAddr(m.DNS.SourceIPAddress)
+	var again probe.Prober = &probe.TCP{SourceAddress: source, CloseReset: true}
+	if m.DNS.TransportProtocol != "tcp" {
+		query, err := probe.ParsePayload("dns")
+		if err != nil {
+			return
+		}
+		again = &probe.UDP{SourceAddress: source, Payload: query}
+	}
+	ctx, cancel := context.WithTimeout(ctx, explainTime)
+	defer cancel()
+	found := again.Probe(ctx, probe.Request{Address: result.Peer.String(), Allow: r.Allow, Log: r.Log})
+	if isRejection(found.Outcome) {
+		result.Outcome, result.Origin, result.Offender = found.Outcome, found.Origin, found.Offender
+	}
+}
+
+// isRejection reports whether an outcome is that of an ICMP error, or of an RST
+// to a SYN.
+func isRejection(o probe.Outcome) bool {
+	return o == probe.Refused || o == probe.Unreachable || o == probe.Prohibited
 }
 
 // phaseOfDNS says in which phase an error came.

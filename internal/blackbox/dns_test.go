@@ -121,9 +121,9 @@ var (
 	askTCP      = query(", transport_protocol: tcp")
 	askTLS      = query(", transport_protocol: tcp, dns_over_tls: true")
 	dnsFailures = []failure{
-		{name: "nothing listens, UDP", module: ask, target: func(t *testing.T, _ *site) string { return freePort(t) }, want: "refused exchange none"},
-		{name: "nothing listens, TCP", module: askTCP, target: func(t *testing.T, _ *site) string { return freePort(t) }, want: "refused connect none"},
-		{name: "nothing listens, TLS", module: askTLS, target: func(t *testing.T, _ *site) string { return freePort(t) }, want: "refused connect none"},
+		{name: "nothing listens, UDP", module: ask, target: func(t *testing.T, _ *site) string { return freePort(t) }, want: "refused exchange target"},
+		{name: "nothing listens, TCP", module: askTCP, target: func(t *testing.T, _ *site) string { return freePort(t) }, want: "refused connect target"},
+		{name: "nothing listens, TLS", module: askTLS, target: func(t *testing.T, _ *site) string { return freePort(t) }, want: "refused connect target"},
 		{name: "silent, UDP", module: ask, target: silentPort, want: "no_reply exchange none"},
 		{name: "silent, TCP", module: askTCP, target: listening("", silent), want: "timeout exchange none"},
 		{name: "ignores the question, UDP", module: ask, target: naming(ignoring), want: "no_reply exchange none"},

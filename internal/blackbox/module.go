@@ -19,6 +19,10 @@ type (
 	TLS = pconfig.TLSConfig
 	// Secret is a text that is never written.
 	Secret = pconfig.Secret
+	// Regexp is a regular expression in a module.
+	Regexp = config.Regexp
+	// Header is an entry of http_headers.
+	Header = pconfig.Header
 )
 
 // ParseModule reads the YAML of one module as blackbox_exporter does: with its

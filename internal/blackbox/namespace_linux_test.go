@@ -71,8 +71,8 @@ var namespaceFailures = []failure{
 
 	{name: "dns: filtered, UDP", module: ask, target: at(silentHost), want: "no_reply exchange none"},
 	{name: "dns: filtered, TCP", module: askTCP, target: at(silentHost), want: "timeout connect none"},
-	{name: "dns: prohibited by a route", module: ask, target: at(prohibited), want: "prohibited connect none"},
-	{name: "dns: no route", module: ask, target: at(unrouted), want: "unreachable connect none"},
+	{name: "dns: prohibited by a route", module: ask, target: at(prohibited), want: "prohibited connect local"},
+	{name: "dns: no route", module: ask, target: at(unrouted), want: "unreachable connect local"},
 	{name: "dns: no such name", module: ask, target: at("nx.test"), want: "dns_not_found resolve none"},
 
 	{name: "icmp: silent", target: at(silentHost), want: "timeout connect none"},

@@ -45,7 +45,9 @@ func newBackground(r *Runner) *background {
 }
 
 // use puts the targets of a plan in place of those before. One that is kept, with
-// the same interval, is due when it was. The caller holds the runner's mu.
+// the same interval, is due when it was; one that is new soon has its first turn,
+// so that no alert resolves because the exporter was restarted. The caller holds
+// the runner's mu.
 func (b *background) use(p *Plan) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -61,9 +63,12 @@ func (b *background) use(p *Plan) {
 		it := before[p.keys[i]]
 		delete(before, p.keys[i])
 		if it == nil {
-			it = &item{due: t.due(now)}
+			it = &item{due: t.first(now)}
 		} else if it.target.Interval != t.Interval && it.index >= 0 {
 			it.due = t.due(now)
+			if it.ended.IsZero() {
+				it.due = t.first(now)
+			}
 		}
 		it.target, it.access, it.tally = t, &p.Access, p.tallies[i]
 		b.items[p.keys[i]] = it

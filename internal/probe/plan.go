@@ -81,6 +81,49 @@ func (t *Target) due(now time.Time) time.Time {
 	return now.Add(t.Interval - into)
 }
 
+// firstWithin is how long after the start, or after the reload that it came with,
+// a target in the background has its first turn at the latest, if a slot is free.
+// Much less would have them all come at once.
+const firstWithin = 30 * time.Second
+
+// first returns when a target that was never probed is to be.
+func (t *Target) first(now time.Time) time.Time {
+	return now.Add(t.phase() % min(t.Interval, firstWithin))
+}
+
+// Crowd is what of the targets of a scrape waits for the same slots.
+type Crowd struct {
+	Targets, Slots int
+	// Longest is the longest timeout among them, and Silence how long they take
+	// together at least when none of them answers.
+	Longest, Silence time.Duration
+}
+
+// Crowds returns all targets that are probed on each scrape, and those of them
+// whose probes are heavy and have a part of the slots only.
+func Crowds(targets []Target, slots int) (all, heavy Crowd) {
+	all.Slots, heavy.Slots = max(slots, 1), max(slots/heavyShare, 1)
+	for _, t := range targets {
+		if t.Module == nil || t.Interval > 0 {
+			continue
+		}
+		all.add(t.Module)
+		if t.Module.heavy() {
+			heavy.add(t.Module)
+		}
+	}
+	for _, c := range []*Crowd{&all, &heavy} {
+		c.Silence = max(c.Longest, c.Silence/time.Duration(c.Slots))
+	}
+	return all, heavy
+}
+
+func (c *Crowd) add(m *Module) {
+	c.Targets++
+	c.Longest = max(c.Longest, m.limit())
+	c.Silence += m.limit()
+}
+
 // Tally counts the outcomes of the probes of one target, or of one kind. It is
 // safe for concurrent use.
 type Tally struct{ counts [numOutcomes]atomic.Uint64 }

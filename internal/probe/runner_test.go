@@ -388,6 +388,8 @@ func TestIntervals(t *testing.T) {
 				t.Fatalf("before the first probe: %+v", report)
 			}
 		}
+		time.Sleep(firstWithin) // their first turn
+		prober.all.Store(0)
 		for second := range 60 {
 			before := prober.all.Load()
 			time.Sleep(time.Second)
@@ -410,6 +412,86 @@ func TestIntervals(t *testing.T) {
 			t.Errorf("%d probes after the runner stopped", n-606)
 		}
 	})
+}
+
+// TestFirstTurn has targets of an hour, which are all to be heard of soon after
+// the start, and not all at once.
+func TestFirstTurn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		prober := &counted{Prober: takes(10*time.Millisecond, Open)}
+		p := &Plan{Targets: append(targets(300, &Module{Name: "tcp", Kind: KindTCP, Prober: prober}, every(time.Hour)),
+			targets(1, &Module{Name: "soon", Kind: KindTCP, Prober: prober}, every(2*time.Second))...)}
+		r := started(t, p)
+		time.Sleep(2100 * time.Millisecond)
+		if got := scrape(t, r, p, time.Second); got[300].At.IsZero() {
+			t.Error("a target of two seconds was not probed in its first two")
+		}
+		for second := 3; second <= 30; second++ {
+			before := prober.all.Load()
+			time.Sleep(time.Second)
+			if n := prober.all.Load() - before; n > 25 {
+				t.Errorf("%d of 300 first probes in second %d", n, second)
+			}
+		}
+		if got := outcomes(scrape(t, r, p, time.Second)); got["open"] != 301 {
+			t.Errorf("30 s after the start: %v", got)
+		}
+		time.Sleep(time.Hour)
+		for _, report := range scrape(t, r, p, time.Second)[:300] {
+			if n := report.Tally.Count(Open); n != 2 {
+				t.Fatalf("%d probes in the first hour, want the first turn and that of its place in the hour", n)
+			}
+		}
+	})
+}
+
+// TestHeavyProbesDoNotHoldUpTheBackground has more silent targets with TLS than
+// ever get a slot.
+func TestHeavyProbesDoNotHoldUpTheBackground(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		heavy := targets(200, &Module{Name: "http", Kind: KindHTTP, Prober: silence()}, every(10*time.Second))
+		light := targets(50, &Module{Name: "tcp", Kind: KindTCP, Prober: takes(time.Millisecond, Open)}, every(10*time.Second))
+		p := &Plan{Targets: append(heavy, light...)}
+		r := started(t, p)
+		time.Sleep(time.Minute)
+		for _, report := range scrape(t, r, p, time.Second)[200:] {
+			if age := time.Since(report.At); report.Result.Outcome != Open || age > 10*time.Second || report.Tally.Count(Open) < 6 {
+				t.Fatalf("%s %v ago, %d times: it waited for those with TLS", report.Result.Outcome, age, report.Tally.Count(Open))
+			}
+		}
+	})
+}
+
+// TestChangedInterval shortens an interval on a reload, for a target that was
+// probed and for one that was not yet, and lengthens it.
+func TestChangedInterval(t *testing.T) {
+	for _, tt := range []struct {
+		name            string
+		before, after   time.Duration
+		wait            time.Duration // before the reload
+		within          time.Duration // of the reload
+		atLeast, atMost int64         // probes in it
+	}{
+		{"shorter", time.Hour, 10 * time.Second, time.Minute, time.Minute, 6, 6},
+		{"shorter, before the first", time.Hour, 10 * time.Second, 0, time.Minute, 6, 7},
+		{"longer, before the first", 20 * time.Second, time.Hour, 0, 30 * time.Second, 1, 1},
+		{"longer", 10 * time.Second, time.Hour, time.Minute, 10 * time.Minute, 0, 1},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				prober := &counted{Prober: takes(time.Millisecond, Open)}
+				m := &Module{Name: "tcp", Kind: KindTCP, Prober: prober}
+				r := started(t, &Plan{Targets: targets(1, m, every(tt.before))})
+				time.Sleep(tt.wait)
+				r.Use(&Plan{Targets: targets(1, m, every(tt.after))})
+				prober.all.Store(0)
+				time.Sleep(tt.within)
+				if n := prober.all.Load(); n < tt.atLeast || n > tt.atMost {
+					t.Errorf("%d probes in %v, want %d to %d", n, tt.within, tt.atLeast, tt.atMost)
+				}
+			})
+		})
+	}
 }
 
 // TestReload swaps plans: what stays keeps its time, result and counters, what
@@ -466,7 +548,7 @@ func TestReloadDuringAProbe(t *testing.T) {
 		plan := func() *Plan { return &Plan{Targets: targets(1, m, every(10*time.Second))} }
 		p := plan()
 		r := started(t, p)
-		time.Sleep(time.Until(p.Targets[0].due(time.Now())) + time.Second)
+		time.Sleep(time.Until(p.Targets[0].first(time.Now())) + time.Second)
 		if r.InFlight() != 1 {
 			t.Fatal("no probe is under way")
 		}

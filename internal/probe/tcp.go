@@ -20,7 +20,8 @@ type TCP struct {
 	// socket stays in TIME_WAIT on either side.
 	CloseReset bool
 	// AllIPs probes every address of the name. The result is that of the worst:
-	// one that is not as Expect says, before one that was not tried.
+	// one that is open and must not be, before others that are not as Expect says,
+	// before those that were not tried.
 	AllIPs bool
 	// Expect is the outcome that AllIPs is content with: [Module.Expect].
 	Expect Outcome
@@ -80,12 +81,16 @@ func (p *TCP) probeAll(ctx context.Context, r Request, addrs []netip.AddrPort, f
 	return worst
 }
 
+// badness ranks the outcomes of the addresses. Whoever watches ports that must be
+// closed is to hear of an open one, whatever else there is.
 func (p *TCP) badness(o Outcome) int {
 	switch {
 	case o == p.Expect:
 		return 0
 	case !o.Tried():
 		return 1
+	case o == Open:
+		return 3
 	default:
 		return 2
 	}

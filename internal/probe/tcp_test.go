@@ -299,6 +299,8 @@ func TestAllIPs(t *testing.T) {
 	}{
 		{"one of two refuses", []string{"127.0.0.1", "127.0.0.2"}, Open, nil, Refused, "127.0.0.2", 1},
 		{"one of two is open, and must not", []string{"127.0.0.2", "127.0.0.1"}, Refused, nil, Open, "127.0.0.1", 1},
+		{"one refuses, one is open, and neither must", []string{"127.0.0.2", "127.0.0.1"}, Timeout, nil, Open, "127.0.0.1", 1},
+		{"one is open, one refuses, and neither must", []string{"127.0.0.1", "127.0.0.2"}, Timeout, nil, Open, "127.0.0.1", 1},
 		{"one refuses, one is denied", []string{"127.0.0.1", "127.0.0.2"}, Open, denyFirst, Refused, "127.0.0.2", 0},
 		{"one is open, one is denied", []string{"127.0.0.1"}, Open, denyFirst, Denied, "127.0.0.1", 0},
 		{"all open", []string{"127.0.0.1"}, Open, nil, Open, "127.0.0.1", 1},

@@ -1,0 +1,305 @@
+package config
+
+import (
+	"crypto/tls"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"go.yaml.in/yaml/v3"
+
+	"github.com/port-exporter/port_exporter/internal/blackbox"
+	"github.com/port-exporter/port_exporter/internal/probe"
+)
+
+// everyKey has each key of our own probers, with a value that is not its default.
+const everyKey = `
+modules:
+  tcp:
+    prober: tcp
+    timeout: 7s
+    expect_outcome: mismatch
+    tcp:
+      preferred_ip_protocol: ip4
+      ip_protocol_fallback: false
+      source_address: 192.0.2.1
+      close: rst
+      all_ips: true
+      tls: true
+      tls_config: {server_name: tcp.test, insecure_skip_verify: true}
+      query_response:
+        - expect: "^220 (.*)$"
+          labels: [{name: greeting, value: "${1}"}]
+          send: "EHLO ${1}"
+        - expect_bytes: ok
+          send_bytes: "hex:00 ff"
+        - starttls: true
+        - send: QUIT
+  source:
+    prober: tcp
+    tcp: {source_ip_address: 192.0.2.2}
+  unix:
+    prober: unix
+    unix:
+      tls: true
+      tls_config: {server_name: unix.test}
+      query_response:
+        - expect: "^a"
+          labels: [{name: b, value: c}]
+          send: d
+        - {expect_bytes: e, send_bytes: "hex:66"}
+        - starttls: true
+  grpc:
+    prober: grpc
+    grpc:
+      service: orders
+      tls: true
+      tls_config: {server_name: grpc.test}
+      preferred_ip_protocol: ip4
+      ip_protocol_fallback: false
+      metadata: {authorization: [a, b]}
+  udp:
+    prober: udp
+    udp:
+      preferred_ip_protocol: ip4
+      ip_protocol_fallback: false
+      source_address: 192.0.2.3
+      payload: "hex:c0ffee"
+      expect: "^r"
+      expect_bytes: "hex:72"
+  stun:
+    prober: stun
+    stun: {preferred_ip_protocol: ip4, ip_protocol_fallback: false, source_address: 192.0.2.4}
+`
+
+// wantProbers is what everyKey says.
+func wantProbers(t *testing.T) map[string]probe.Prober {
+	t.Helper()
+	payload, err := probe.ParsePayload("hex:c0ffee")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ip4 := probe.Resolution{Prefer: probe.IP4, NoFallback: true}
+	tlsOf := func(name string, insecure bool) blackbox.TLS {
+		return blackbox.TLS{ServerName: name, InsecureSkipVerify: insecure}
+	}
+	return map[string]probe.Prober{
+		"tcp": &probe.TCP{
+			Resolution: ip4, SourceAddress: netip.MustParseAddr("192.0.2.1"), CloseReset: true, AllIPs: true, Expect: probe.Mismatch,
+			Conversation: probe.Conversation{TLS: true, TLSConfig: blackbox.TLSConfig(tlsOf("tcp.test", true)), Exchange: []probe.Step{
+				{Expect: regexp.MustCompile("^220 (.*)$"), Labels: []probe.Label{{Name: "greeting", Value: "${1}"}}, Send: "EHLO ${1}"},
+				{ExpectBytes: []byte("ok"), SendBytes: []byte{0, 0xff}},
+				{StartTLS: true},
+				{Send: "QUIT"},
+			}},
+		},
+		"source": &probe.TCP{SourceAddress: netip.MustParseAddr("192.0.2.2"), Conversation: probe.Conversation{TLSConfig: blackbox.TLSConfig(blackbox.TLS{})}},
+		"unix": &probe.Unix{Conversation: probe.Conversation{TLS: true, TLSConfig: blackbox.TLSConfig(tlsOf("unix.test", false)), Exchange: []probe.Step{
+			{Expect: regexp.MustCompile("^a"), Labels: []probe.Label{{Name: "b", Value: "c"}}, Send: "d"},
+			{ExpectBytes: []byte("e"), SendBytes: []byte("f")},
+			{StartTLS: true},
+		}}},
+		"grpc": &probe.GRPC{
+			Resolution: ip4, Service: "orders", TLS: true, TLSConfig: blackbox.TLSConfig(tlsOf("grpc.test", false)),
+			Metadata: map[string][]string{"authorization": {"a", "b"}},
+		},
+		"udp": &probe.UDP{
+			Resolution: ip4, SourceAddress: netip.MustParseAddr("192.0.2.3"), Payload: payload,
+			Expect: regexp.MustCompile("^r"), ExpectBytes: []byte("r"),
+		},
+		"stun": &probe.STUN{Resolution: ip4, SourceAddress: netip.MustParseAddr("192.0.2.4")},
+	}
+}
+
+// asSaid compares probers: functions by the TLS that they come to, expressions by
+// their text.
+func asSaid(t *testing.T) cmp.Options {
+	t.Helper()
+	type tlsConfigFunc = func(string) (*tls.Config, error)
+	type tlsSettings struct {
+		Name     string
+		Insecure bool
+	}
+	return cmp.Options{
+		cmp.Transformer("text", func(re *regexp.Regexp) string {
+			if re == nil {
+				return ""
+			}
+			return re.String()
+		}),
+		cmp.Transformer("tls", func(f tlsConfigFunc) tlsSettings {
+			if f == nil {
+				return tlsSettings{}
+			}
+			c, err := f("target.test")
+			if err != nil {
+				t.Fatal(err)
+			}
+			return tlsSettings{c.ServerName, c.InsecureSkipVerify}
+		}),
+		cmp.Comparer(func(a, b netip.Addr) bool { return a == b }),
+		cmp.Comparer(func(a, b probe.Payload) bool { return reflect.DeepEqual(a, b) }),
+	}
+}
+
+// TestModulesBecomeProbers holds each key of our own probers to reach its prober.
+func TestModulesBecomeProbers(t *testing.T) {
+	c, err := Parse([]byte(everyKey))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := wantProbers(t)
+	got := map[string]probe.Prober{}
+	for name, m := range c.Modules {
+		got[name] = m.Prober
+	}
+	if diff := cmp.Diff(want, got, asSaid(t)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	m := c.Modules["tcp"]
+	if m.Name != "tcp" || m.Kind != probe.KindTCP || m.Timeout != 7*time.Second || m.Expect != probe.Mismatch {
+		t.Errorf("%+v", m)
+	}
+	for name, p := range want {
+		if name != "source" {
+			wantNothingLeft(t, name, reflect.ValueOf(p).Elem())
+		}
+	}
+	wantEveryKey(t)
+}
+
+// wantNothingLeft wants each field of a prober to be set: the test is to know of
+// a new one.
+func wantNothingLeft(t *testing.T, place string, prober reflect.Value) {
+	t.Helper()
+	elsewhere := map[string]bool{"grpc.SourceAddress": true} // has no key
+	for field, value := range prober.Fields() {
+		switch at := place + "." + field.Name; {
+		case field.Name == "Resolver", elsewhere[at]:
+		case field.Anonymous:
+			wantNothingLeft(t, place, value)
+		case value.IsZero():
+			t.Errorf("the test does not set %s", at)
+		}
+	}
+}
+
+// wantEveryKey wants each key that there is in everyKey.
+func wantEveryKey(t *testing.T) {
+	t.Helper()
+	var doc struct {
+		Modules map[string]yaml.Node `yaml:"modules"`
+	}
+	if err := yaml.Unmarshal([]byte(everyKey), &doc); err != nil {
+		t.Fatal(err)
+	}
+	for section, shapes := range map[string][]reflect.Type{
+		proberTCP:  {reflect.TypeFor[ownTCPKeys](), reflect.TypeOf(blackbox.Module{}.TCP)},
+		proberUnix: {reflect.TypeFor[ownDialog](), reflect.TypeOf(blackbox.Module{}.Unix)},
+		proberGRPC: {reflect.TypeOf(blackbox.Module{}.GRPC)},
+		proberUDP:  {reflect.TypeFor[rawUDP]()},
+		proberSTUN: {reflect.TypeFor[rawSTUN]()},
+	} {
+		module := doc.Modules[section]
+		_, settings := child(&module, section)
+		for _, shape := range shapes {
+			for _, key := range keysOf(shape) {
+				if found, _ := child(settings, key); found == nil && key != "source_ip_address" { // of the module source
+					t.Errorf("the test does not set %s.%s", section, key)
+				}
+			}
+		}
+	}
+}
+
+// TestModulesOfBlackboxBecomeProbers has each module of blackbox_exporter's own
+// example: http, dns and icmp are handed to its probers as its decoder read
+// them, tcp is ours.
+func TestModulesOfBlackboxBecomeProbers(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join(blackboxFolder(t), "example.yml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var theirs struct {
+		Modules map[string]blackbox.Module `yaml:"modules"`
+	}
+	if err := yaml.Unmarshal(text, &theirs); err != nil {
+		t.Fatal(err)
+	}
+	c, err := Parse(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kinds := map[string]int{}
+	for name, module := range theirs.Modules {
+		m := c.Modules[name]
+		if m == nil || m.Kind != module.Prober || m.Timeout != module.Timeout || m.Expect != probe.Open {
+			t.Errorf("%s: %+v", name, m)
+			continue
+		}
+		kinds[m.Kind]++
+		wantProber(t, name, &module, m.Prober)
+	}
+	for _, kind := range []string{blackbox.HTTP, blackbox.DNS, blackbox.ICMP, proberTCP} {
+		if kinds[kind] == 0 {
+			t.Errorf("no module of the prober %s", kind)
+		}
+	}
+}
+
+func wantProber(t *testing.T, name string, module *blackbox.Module, got probe.Prober) {
+	t.Helper()
+	switch p := got.(type) {
+	case *blackbox.Prober:
+		want, err := blackbox.New(*module)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, p, inside()); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+	case *probe.TCP:
+		wantSteps(t, name, module.TCP.QueryResponse, p.Exchange)
+		if p.TLS != module.TCP.TLS || p.Prefer != blackbox.Resolution(module.TCP.IPProtocol, true).Prefer || p.NoFallback == module.TCP.IPProtocolFallback {
+			t.Errorf("%s: %+v", name, p)
+		}
+	case *probe.Unix:
+		wantSteps(t, name, module.Unix.QueryResponse, p.Exchange)
+	default:
+		t.Errorf("%s: the prober is %T", name, got)
+	}
+}
+
+func wantSteps(t *testing.T, name string, want []blackbox.Step, got []probe.Step) {
+	t.Helper()
+	if len(want) != len(got) {
+		t.Fatalf("%s: %d steps, want %d", name, len(got), len(want))
+	}
+	for i, w := range want {
+		g := got[i]
+		if g.Expect != w.Expect.Regexp && g.Expect.String() != w.Expect.String() ||
+			g.Send != w.Send || g.StartTLS != w.StartTLS || string(g.ExpectBytes) != w.ExpectBytes || len(g.Labels) != len(w.Labels) || g.SendBytes != nil {
+			t.Errorf("%s, step %d: %+v, want %+v", name, i, g, w)
+		}
+	}
+}
+
+// inside compares what probers of blackbox_exporter were made of.
+func inside() cmp.Options {
+	return cmp.Options{
+		cmp.Exporter(func(reflect.Type) bool { return true }),
+		cmp.Transformer("text", func(r blackbox.Regexp) string {
+			if r.Regexp == nil {
+				return ""
+			}
+			return r.String()
+		}),
+		cmp.FilterPath(func(p cmp.Path) bool { return p.Last().Type().Kind() == reflect.Func }, cmp.Ignore()),
+		cmp.FilterPath(func(p cmp.Path) bool { return p.Last().String() == ".Program" }, cmp.Ignore()), // a compiled expression
+	}
+}
