@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -125,6 +126,9 @@ func (s realServer) start(t *testing.T) string {
 	}
 	cmd := exec.CommandContext(t.Context(), path, strings.Fields(in.Replace(s.args))...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, output, output
+	// A group of its own, for some fork, and those that they fork outlive them.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	if s.env != "" {
 		cmd.Env = append(os.Environ(), in.Replace(s.env))
 	}
