@@ -461,17 +461,21 @@ func TestPrometheusInNamespace(t *testing.T) {
 		`sum(scrape_samples_scraped{job="port_exporter"} > bool 50)`:                                "1",
 		`sum(port_sockets) - sum(port_sockets{protocol="tcp"}) - sum(port_sockets{protocol="udp"})`: "0",
 	} {
-		var got string
-		for range 100 {
-			if got = instantQuery(api, query); got == want {
-				break
-			}
-			time.Sleep(100 * time.Millisecond)
-		}
-		if got != want {
-			t.Errorf("%s is %q, want %q", query, got, want)
-		}
+		awaitAnswer(t, api, query, want)
 	}
+}
+
+// awaitAnswer asks a Prometheus until it answers what is wanted.
+func awaitAnswer(t *testing.T, api, query, want string) {
+	t.Helper()
+	var got string
+	for range 100 {
+		if got = instantQuery(api, query); got == want {
+			return
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	t.Errorf("%s is %q, want %q", query, got, want)
 }
 
 // instantQuery returns the value of the only sample of a query, else what was

@@ -505,16 +505,7 @@ targets:
 		`count(probe_results_total{job="port_exporter",reason="refused"} > 0)`:                 "1",
 		`count(scrape_duration_seconds{job=~"probes|blackbox"} < 0.5)`:                         "7",
 	} {
-		var got string
-		for range 100 {
-			if got = instantQuery(api, query); got == want {
-				break
-			}
-			time.Sleep(100 * time.Millisecond)
-		}
-		if got != want {
-			t.Errorf("%s is %q, want %q", query, got, want)
-		}
+		awaitAnswer(t, api, query, want)
 	}
 }
 

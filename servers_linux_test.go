@@ -6,11 +6,8 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"os/user"
 	"path/filepath"
-	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -18,47 +15,6 @@ import (
 
 	"github.com/port-exporter/port_exporter/internal/porttest"
 )
-
-// need returns the path of a program, or skips the test.
-func need(t *testing.T, patterns ...string) string {
-	t.Helper()
-	for _, pattern := range patterns {
-		if path, err := exec.LookPath(pattern); err == nil {
-			return path
-		}
-		if found, _ := filepath.Glob(pattern); len(found) > 0 {
-			return found[len(found)-1]
-		}
-	}
-	t.Skipf("SKIP-SERVERS: none of %v is installed", patterns)
-	return ""
-}
-
-// credential returns what a process needs to run as a user.
-func credential(t *testing.T, name string) *syscall.SysProcAttr {
-	t.Helper()
-	u, err := user.Lookup(name)
-	if err != nil {
-		t.Skipf("SKIP-SERVERS: %v", err)
-	}
-	uid, _ := strconv.Atoi(u.Uid)
-	gid, _ := strconv.Atoi(u.Gid)
-	return &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}}
-}
-
-// openTo makes a directory that a user may use.
-func openTo(t *testing.T, as *syscall.SysProcAttr) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "port_exporter") //nolint:usetesting // t.TempDir is closed to other users
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	if err := os.Chown(dir, int(as.Credential.Uid), int(as.Credential.Gid)); err != nil {
-		t.Fatal(err)
-	}
-	return dir
-}
 
 // awaitListening dials until something accepts, on the test's own goroutine.
 func awaitListening(t *testing.T, address string) {
@@ -77,8 +33,8 @@ func awaitListening(t *testing.T, address string) {
 // PostgreSQL, each as the user that distributions run it as.
 func startServers(t *testing.T) (restartNginx func()) {
 	t.Helper()
-	nginx, redis := need(t, "nginx", "/usr/sbin/nginx"), need(t, "redis-server")
-	postgres := need(t, "/usr/lib/postgresql/*/bin/postgres")
+	nginx, redis := porttest.Program(t, "SKIP-SERVERS", "nginx", "/usr/sbin/nginx"), porttest.Program(t, "SKIP-SERVERS", "redis-server")
+	postgres := porttest.Program(t, "SKIP-SERVERS", "/usr/lib/postgresql/*/bin/postgres")
 
 	dir := t.TempDir()
 	conf := filepath.Join(dir, "nginx.conf")
@@ -89,13 +45,13 @@ func startServers(t *testing.T) (restartNginx func()) {
 	}
 	stopNginx := start(t, exec.Command(nginx, "-c", conf, "-p", dir))
 
-	as := credential(t, "redis")
-	cmd := exec.Command(redis, "--bind", "127.0.0.1", "--port", "6379", "--dir", openTo(t, as), "--save", "")
+	as := porttest.As(t, "redis")
+	cmd := exec.Command(redis, "--bind", "127.0.0.1", "--port", "6379", "--dir", porttest.DirOf(t, as), "--save", "")
 	cmd.SysProcAttr = as
 	start(t, cmd)
 
-	as = credential(t, "postgres")
-	data := openTo(t, as)
+	as = porttest.As(t, "postgres")
+	data := porttest.DirOf(t, as)
 	cmd = exec.Command(filepath.Join(filepath.Dir(postgres), "initdb"), "--no-sync", "-A", "trust", "-D", data)
 	cmd.SysProcAttr, cmd.Dir = as, data
 	if out, err := cmd.CombinedOutput(); err != nil {

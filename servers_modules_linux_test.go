@@ -15,9 +15,9 @@ import (
 // returns the path of its log.
 func startSecurePostgres(t *testing.T, certificates string) (log string) {
 	t.Helper()
-	postgres := need(t, "/usr/lib/postgresql/*/bin/postgres")
-	as := credential(t, "postgres")
-	data := openTo(t, as)
+	postgres := porttest.Program(t, "SKIP-SERVERS", "/usr/lib/postgresql/*/bin/postgres")
+	as := porttest.As(t, "postgres")
+	data := porttest.DirOf(t, as)
 	cmd := exec.Command(filepath.Join(filepath.Dir(postgres), "initdb"), "--no-sync", "-A", "trust", "-D", data)
 	cmd.SysProcAttr, cmd.Dir = as, data
 	if out, err := cmd.CombinedOutput(); err != nil {
@@ -49,9 +49,9 @@ func TestConfiguredServersInNamespace(t *testing.T) {
 	certificates := t.TempDir()
 	selfSigned(t, certificates)
 	log := startSecurePostgres(t, certificates)
-	as := credential(t, "redis")
-	dir := openTo(t, as)
-	redis := exec.Command(need(t, "redis-server"), "--bind", "127.0.0.1", "--port", "6379", "--unixsocket", dir+"/socket", "--dir", dir, "--save", "")
+	as := porttest.As(t, "redis")
+	dir := porttest.DirOf(t, as)
+	redis := exec.Command(porttest.Program(t, "SKIP-SERVERS", "redis-server"), "--bind", "127.0.0.1", "--port", "6379", "--unixsocket", dir+"/socket", "--dir", dir, "--save", "")
 	redis.SysProcAttr = as
 	start(t, redis)
 	for _, address := range []string{"127.0.0.1:5432", "127.0.0.1:6379"} {

@@ -113,7 +113,7 @@ var httpFailures = []failure{
 	{name: "drips its body", target: listening("", answering(raw("200 OK", "Connection: close"), dripping)), want: "timeout exchange none"},
 	{name: "sends 10 GB", timeout: 20 * time.Second, target: listening("", answering(raw("200 OK", "Connection: close"), flooding)), want: "mismatch exchange target"},
 	{name: "sends 10 GB to match", module: "{fail_if_body_matches_regexp: [y]}", target: listening("", answering(raw("200 OK", "Connection: close"), flooding)), want: "mismatch exchange target"},
-	{name: "sends 10 GB of header", target: listening("", answering("HTTP/1.1 200 OK\r\nX: ", flooding)), want: "protocol exchange target"},
+	{name: "sends 10 GB of header", timeout: 20 * time.Second, target: listening("", answering("HTTP/1.1 200 OK\r\nX: ", flooding)), want: "protocol exchange target"},
 	{name: "closed in the header", target: listening("", answering("HTTP/1.1 200 OK\r\nX: ", nil)), want: "closed exchange target"},
 	{name: "closed in the body", target: listening("", answering(raw("200 OK", "Content-Length: 100")+"x", nil)), want: "closed exchange target"},
 	{name: "closed in the body to match", module: "{fail_if_body_not_matches_regexp: [x]}", target: listening("", answering(raw("200 OK", "Content-Length: 100")+"x", nil)), want: "closed exchange target"},

@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"testing"
 	"time"
+
+	"github.com/port-exporter/port_exporter/internal/porttest"
 )
 
 var (
@@ -20,7 +22,7 @@ func TestPicturesInNamespace(t *testing.T) {
 	if *pictures == "" {
 		t.Skip("SKIP-PICTURES: takes pictures only when asked to, with -pictures")
 	}
-	chromium, dir := need(t, "SKIP-CHROMIUM", "chromium", "chromium-browser", "google-chrome"), openDir(t)
+	chromium, dir := porttest.Program(t, "SKIP-CHROMIUM", "chromium", "chromium-browser", "google-chrome"), openDir(t)
 	startMonitoring(t, dir, hold.Minutes()/3)
 	startPreview(t, dir)
 	time.Sleep(*hold)

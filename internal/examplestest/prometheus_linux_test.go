@@ -85,7 +85,7 @@ func TestMonitoringInNamespace(t *testing.T) {
 // TestQuietHostInNamespace lets the rules look at a host where nothing happens:
 // none may have anything to say.
 func TestQuietHostInNamespace(t *testing.T) {
-	prometheus, dir := need(t, "SKIP-PROMETHEUS", "prometheus"), openDir(t)
+	prometheus, dir := porttest.Program(t, "SKIP-PROMETHEUS", "prometheus"), openDir(t)
 	output(t, "go", "build", "-o", dir, "../..")
 	porttest.Namespace(t)
 	address := exporters["web"]
@@ -292,8 +292,8 @@ func migrationJob(t *testing.T) string {
 // Prometheus that has our rules.
 func startMonitoring(t *testing.T, dir string, slower float64) {
 	t.Helper()
-	prometheus := need(t, "SKIP-PROMETHEUS", "prometheus")
-	nginx, nft := need(t, "SKIP-SERVERS", "nginx", "/usr/sbin/nginx"), need(t, "SKIP-NFTABLES", "nft", "/usr/sbin/nft")
+	prometheus := porttest.Program(t, "SKIP-PROMETHEUS", "prometheus")
+	nginx, nft := porttest.Program(t, "SKIP-SERVERS", "nginx", "/usr/sbin/nginx"), porttest.Program(t, "SKIP-NFTABLES", "nft", "/usr/sbin/nft")
 	output(t, "go", "build", "-o", dir, "../..", examples+"/dashboards/preview")
 	porttest.Namespace(t)
 	porttest.AddVeth(t, "eth7", "192.0.2.1/24", privateAddress+"/24")
@@ -477,18 +477,6 @@ func startPrometheus(t *testing.T, prometheus, dir string, exporters map[string]
 	start(t, exec.Command(prometheus, "--config.file="+config, "--storage.tsdb.path="+filepath.Join(dir, "data"),
 		"--web.listen-address="+prometheusAddress, "--log.level=warn"))
 	awaitPage(t, prometheusAddress, "/-/ready")
-}
-
-// need returns the path of a program, or skips the test with a reason.
-func need(t *testing.T, reason string, names ...string) string {
-	t.Helper()
-	for _, name := range names {
-		if path, err := exec.LookPath(name); err == nil {
-			return path
-		}
-	}
-	t.Skipf("%s: none of %v is installed", reason, names)
-	return ""
 }
 
 // start starts a command that ends with the test. What it writes is shown when

@@ -165,12 +165,14 @@ func (s span) bound(ctx context.Context) (context.Context, context.CancelFunc) {
 const aside = 4
 
 // serves reports whether probes with this span will do for who comes with
-// another. They must not end later.
+// another. They must not end later, but for what the probes of a scrape leave it
+// for telling: of two that come at once, the one whose time ends first may be
+// here last.
 func (s span) serves(other span) bool {
 	if s.ends.IsZero() || other.ends.IsZero() {
 		return s.ends.Equal(other.ends)
 	}
-	most := other.ends.Sub(other.began) / aside
+	length := other.ends.Sub(other.began)
 	early := other.ends.Sub(s.ends)
-	return early >= 0 && early <= most && other.began.Sub(s.began) <= most
+	return early >= -margin(length)/2 && early <= length/aside && other.began.Sub(s.began).Abs() <= length/aside
 }

@@ -317,6 +317,8 @@ func TestSpansThatServe(t *testing.T) {
 		{"one without an end", span{began: now}, at(0, 10*s), false},
 		{"one with an end for who has none", at(0, 10*s), span{began: now}, false},
 		{"one at the same time", at(0, 10*s), at(0, 10*s), true},
+		{"one that ends a moment later", at(s/100, 10*s+s/100), at(0, 10*s), true},
+		{"one that ends later than it may be told", at(0, 10*s+s/3), at(0, 10*s), false},
 		{"one that is two seconds ahead", at(0, 10*s), at(2*s, 12*s), true},
 		{"without an end, both", span{began: now}, span{began: now}, true},
 	} {

@@ -5,9 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"os/user"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -15,21 +13,6 @@ import (
 
 	"github.com/port-exporter/port_exporter/internal/porttest"
 )
-
-// program returns the path of a program, or skips the test.
-func program(t *testing.T, patterns ...string) string {
-	t.Helper()
-	for _, pattern := range patterns {
-		if path, err := exec.LookPath(pattern); err == nil {
-			return path
-		}
-		if found, _ := filepath.Glob(pattern); len(found) > 0 {
-			return found[len(found)-1]
-		}
-	}
-	t.Skipf("SKIP-SERVERS: none of %v is installed", patterns)
-	return ""
-}
 
 // runServer runs a program until the test ends, as a user if one is given.
 func runServer(t *testing.T, as *syscall.SysProcAttr, path string, args ...string) {
@@ -48,29 +31,6 @@ func runServer(t *testing.T, as *syscall.SysProcAttr, path string, args ...strin
 	})
 }
 
-// home makes a folder of a user's, and returns what a process needs to run as
-// that user.
-func home(t *testing.T, name string) (dir string, as *syscall.SysProcAttr, own func(string)) {
-	t.Helper()
-	u, err := user.Lookup(name)
-	if err != nil {
-		t.Skipf("SKIP-SERVERS: %v", err)
-	}
-	uid, _ := strconv.Atoi(u.Uid)
-	gid, _ := strconv.Atoi(u.Gid)
-	own = func(path string) {
-		if err := os.Chown(path, uid, gid); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if dir, err = os.MkdirTemp("", "port_exporter"); err != nil { //nolint:usetesting // t.TempDir is closed to other users
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	own(dir)
-	return dir, &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}}, own
-}
-
 // startNginx serves a certificate on each port.
 func startNginx(t *testing.T, certificates map[string]string) {
 	t.Helper()
@@ -84,14 +44,15 @@ func startNginx(t *testing.T, certificates map[string]string) {
 	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	runServer(t, nil, program(t, "nginx", "/usr/sbin/nginx"), "-c", conf, "-p", dir)
+	runServer(t, nil, porttest.Program(t, "SKIP-SERVERS", "nginx", "/usr/sbin/nginx"), "-c", conf, "-p", dir)
 }
 
 // startRedis listens on TCP and on a unix-domain socket, whose path it returns.
 func startRedis(t *testing.T) string {
 	t.Helper()
-	path := program(t, "redis-server")
-	dir, as, _ := home(t, "redis")
+	path := porttest.Program(t, "SKIP-SERVERS", "redis-server")
+	as := porttest.As(t, "redis")
+	dir := porttest.DirOf(t, as)
 	socket := filepath.Join(dir, "socket")
 	runServer(t, as, path, "--bind", "127.0.0.1", "--port", "6379", "--unixsocket", socket, "--dir", dir, "--save", "")
 	return socket
@@ -100,15 +61,16 @@ func startRedis(t *testing.T) string {
 // startPostgres listens with TLS.
 func startPostgres(t *testing.T, write func(dir string) string) {
 	t.Helper()
-	path := program(t, "/usr/lib/postgresql/*/bin/postgres")
-	dir, as, own := home(t, "postgres")
+	path := porttest.Program(t, "SKIP-SERVERS", "/usr/lib/postgresql/*/bin/postgres")
+	as := porttest.As(t, "postgres")
+	dir := porttest.DirOf(t, as)
 	initdb := exec.Command(filepath.Join(filepath.Dir(path), "initdb"), "--no-sync", "-A", "trust", "-D", filepath.Join(dir, "data"))
 	initdb.SysProcAttr, initdb.Dir = as, dir
 	if out, err := initdb.CombinedOutput(); err != nil {
 		t.Fatalf("initdb: %v\n%s", err, out)
 	}
 	pem := write(dir)
-	own(pem)
+	porttest.Own(t, as, pem)
 	runServer(t, as, path, "-D", filepath.Join(dir, "data"), "-h", "127.0.0.1", "-p", "5432", "-k", dir,
 		"-c", "ssl=on", "-c", "ssl_cert_file="+pem, "-c", "ssl_key_file="+pem)
 }

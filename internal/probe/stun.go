@@ -57,24 +57,13 @@ func (s *STUN) Probe(ctx context.Context, r Request) Result {
 }
 
 func (s *STUN) probe(ctx context.Context, r Request, found *samples) Result {
-	start := time.Now()
-	targets, err := s.resolve(ctx, "udp", r.Address, found)
-	found.set(stunDuration, time.Since(start).Seconds(), PhaseResolve.String())
-	if err != nil {
-		outcome, origin := classifyLookup(err)
-		return Result{Outcome: outcome, Phase: PhaseResolve, Origin: origin, Err: err}
-	}
-	d := &datagrams{target: targets[0], source: s.SourceAddress, allow: r.Allow}
-	if r.Log != nil {
-		r.Log.Debug("resolved", "address", r.Address, "addresses", targets)
-	}
-
-	if err := d.connect(ctx); err != nil {
-		return d.failed(PhaseConnect, err)
+	d := &datagrams{source: s.SourceAddress, allow: r.Allow}
+	if failed := d.open(ctx, &s.Resolution, r, stunDuration, found); failed != nil {
+		return *failed
 	}
 	defer d.conn.Close()
 
-	start = time.Now()
+	start := time.Now()
 	response, err := d.bind(ctx)
 	found.set(stunDuration, time.Since(start).Seconds(), PhaseExchange.String())
 	if err != nil {

@@ -56,26 +56,14 @@ func (u *UDP) Probe(ctx context.Context, r Request) Result {
 }
 
 func (u *UDP) probe(ctx context.Context, r Request, d *datagrams, found *samples) Result {
-	start := time.Now()
-	targets, err := u.resolve(ctx, "udp", r.Address, found)
-	found.set(udpDuration, time.Since(start).Seconds(), PhaseResolve.String())
-	if err != nil {
-		outcome, origin := classifyLookup(err)
-		return Result{Outcome: outcome, Phase: PhaseResolve, Origin: origin, Err: err}
-	}
-	d.target = targets[0]
-	if r.Log != nil {
-		r.Log.Debug("resolved", "address", r.Address, "addresses", targets)
-	}
-
-	if err := d.connect(ctx); err != nil {
-		return d.failed(PhaseConnect, err)
+	if failed := d.open(ctx, &u.Resolution, r, udpDuration, found); failed != nil {
+		return *failed
 	}
 	defer d.conn.Close()
 
-	start = time.Now()
+	start := time.Now()
 	m := u.Payload.message(localOf(d.conn), d.target)
-	err = d.exchange(ctx, m.request, udpSchedule(), func(reply []byte) error { return u.judge(m, reply) })
+	err := d.exchange(ctx, m.request, udpSchedule(), func(reply []byte) error { return u.judge(m, reply) })
 	found.set(udpDuration, time.Since(start).Seconds(), PhaseExchange.String())
 	if err != nil {
 		return d.failed(PhaseExchange, err)
@@ -125,6 +113,27 @@ type datagrams struct {
 	conn           *net.UDPConn
 	sent, received int
 	icmp           icmpError
+}
+
+// open looks the target up and makes the socket, or says what failed. No packet
+// is sent to the target.
+func (d *datagrams) open(ctx context.Context, by *Resolution, r Request, duration *Metric, found *samples) (failed *Result) {
+	start := time.Now()
+	targets, err := by.resolve(ctx, "udp", r.Address, found)
+	found.set(duration, time.Since(start).Seconds(), PhaseResolve.String())
+	if err != nil {
+		outcome, origin := classifyLookup(err)
+		return &Result{Outcome: outcome, Phase: PhaseResolve, Origin: origin, Err: err}
+	}
+	d.target = targets[0]
+	if r.Log != nil {
+		r.Log.Debug("resolved", "address", r.Address, "addresses", targets)
+	}
+	if err := d.connect(ctx); err != nil {
+		result := d.failed(PhaseConnect, err)
+		return &result
+	}
+	return nil
 }
 
 // connect makes the socket. No packet is sent.
