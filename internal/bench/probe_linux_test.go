@@ -2,9 +2,13 @@ package bench
 
 import (
 	"context"
+	"io"
 	"log/slog"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -12,13 +16,14 @@ import (
 	"github.com/prometheus/blackbox_exporter/config"
 	"github.com/prometheus/blackbox_exporter/prober"
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/common/promslog"
 
 	"github.com/port-exporter/port_exporter/internal/porttest"
 	"github.com/port-exporter/port_exporter/internal/probe"
 )
 
-// BenchmarkTCPProbe probes a port on loopback as a bare dialer, as ours and as
-// that of blackbox_exporter, one probe after the other and 128 at once. The
+// BenchmarkTCPProbe probes a port on loopback as a bare dialer, as ours, as that
+// of blackbox_exporter and as its handler, one probe after the other and 128 at once. The
 // server is part of what is measured. No socket stays in TIME_WAIT, so that
 // ports do not run out.
 func BenchmarkTCPProbe(b *testing.B) {
@@ -26,6 +31,13 @@ func BenchmarkTCPProbe(b *testing.B) {
 	address := acceptAll(b)
 	module := config.Module{TCP: config.TCPProbe{IPProtocolFallback: true}}
 	logger := slog.New(slog.DiscardHandler)
+	module.Prober, module.Timeout = "tcp", probe.DefaultTimeout
+	modules := &config.Config{Modules: map[string]config.Module{"tcp": module}}
+	history := &prober.ResultHistory{MaxResults: 100}
+	quiet := &promslog.Config{Writer: io.Discard, Level: promslog.NewLevel()}
+	if err := quiet.Level.Set("error"); err != nil {
+		b.Fatal(err)
+	}
 	ours := &probe.TCP{}
 	for _, way := range []struct {
 		name  string
@@ -43,6 +55,12 @@ func BenchmarkTCPProbe(b *testing.B) {
 		}},
 		{"blackbox_exporter", func(ctx context.Context) bool {
 			return prober.ProbeTCP(ctx, address, module, prometheus.NewRegistry(), logger)
+		}},
+		{"blackbox_exporter-handler", func(ctx context.Context) bool {
+			request := httptest.NewRequestWithContext(ctx, http.MethodGet, "/probe?module=tcp&target="+address, nil)
+			answer := httptest.NewRecorder()
+			prober.Handler(answer, request, modules, logger, history, 0.5, nil, nil, quiet)
+			return strings.Contains(answer.Body.String(), "\nprobe_success 1\n")
 		}},
 	} {
 		once := func(b *testing.B) {
