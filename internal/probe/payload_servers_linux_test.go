@@ -126,9 +126,9 @@ func (s realServer) start(t *testing.T) string {
 	}
 	cmd := exec.CommandContext(t.Context(), path, strings.Fields(in.Replace(s.args))...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, output, output
-	// A group of its own, for some fork, and those that they fork outlive them.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	// Asked to end, those that fork end what they forked; killed, they leave it.
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	cmd.WaitDelay = 10 * time.Second
 	if s.env != "" {
 		cmd.Env = append(os.Environ(), in.Replace(s.env))
 	}
