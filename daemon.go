@@ -110,7 +110,7 @@ func (d *daemon) build() (*state, error) {
 		Watched:        watch,
 		Policy:         c.Policy,
 		Probes:         d.results(plan),
-		Own:            func(s *socket.Socket) bool { return d.runner.Own().Has(s.Cookie) || d.runner.Own().Has(s.Inode) },
+		Own:            func(s *socket.Socket) bool { return d.runner.Own().Has(s.ID()) },
 		Addresses:      d.system.Addresses,
 		Limits: collector.Limits{
 			Listeners:           c.Limits.Listeners,

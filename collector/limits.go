@@ -21,8 +21,8 @@ type kernelFigure struct {
 	labels []string
 }
 
-// namespaced and hostwide return what stands in front of a figure's labels: the
-// network namespace that it is of, or nothing.
+// namespaced returns a figure of the network namespace, and hostwide one of the
+// whole host, which has no label netns.
 func namespaced(f *Family, of func(*kernel.Stats) *float64) kernelFigure {
 	return kernelFigure{f, of, []string{hostNetns}}
 }

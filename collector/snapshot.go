@@ -70,8 +70,7 @@ func newSnapshot(ctx context.Context, e *Exporter) *Snapshot {
 				old := o.Memory.longLived.Has(s) // it must see every socket
 				return old || e.named(s)
 			},
-			Own:     o.Own,
-			Watched: s.watched().Destinations,
+			Own: o.Own,
 		}
 		table, err := readTwice(o, func() (*socket.Table, error) {
 			return socket.ReadListening(o.Source.Sockets(ctx, socket.Listening), host)
@@ -101,7 +100,7 @@ func newSnapshot(ctx context.Context, e *Exporter) *Snapshot {
 			return nil, err
 		}
 		traffic, err := readTwice(o, func() (*socket.Traffic, error) {
-			return socket.ReadConnections(o.Source.Sockets(ctx, socket.Connections), table)
+			return socket.ReadConnections(o.Source.Sockets(ctx, socket.Connections), table, s.watched().Destinations)
 		})
 		if err == nil {
 			o.Memory.malformed.Add(uint64(traffic.Malformed))

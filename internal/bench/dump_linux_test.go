@@ -75,7 +75,7 @@ func summarize(ctx context.Context, source socket.Source) error {
 	if err != nil {
 		return err
 	}
-	_, err = socket.ReadConnections(source.Sockets(ctx, socket.Connections), table)
+	_, err = socket.ReadConnections(source.Sockets(ctx, socket.Connections), table, nil)
 	return err
 }
 

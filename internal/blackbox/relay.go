@@ -56,7 +56,9 @@ const (
 
 // newRelay starts a relay for a module, whose clients are made to come to it.
 func newRelay(ctx context.Context, w *watch, request probe.Request, m *Module) (*relay, error) {
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	var config net.ListenConfig
+	config.SetMultipathTCP(false) // of an MPTCP listener the table shows a socket with another cookie
+	l, err := config.Listen(context.WithoutCancel(ctx), "tcp4", "127.0.0.1:0")
 	if err != nil {
 		return nil, fmt.Errorf("blackbox: listen on loopback for the prober: %w", err)
 	}

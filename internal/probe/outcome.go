@@ -51,16 +51,6 @@ func Outcomes() []Outcome {
 	return all
 }
 
-// ParseOutcome returns the outcome of a name.
-func ParseOutcome(name string) (Outcome, bool) {
-	for i, n := range outcomeNames {
-		if n == name {
-			return Outcome(i), true
-		}
-	}
-	return Unknown, false
-}
-
 // Phase is a part of a probe.
 type Phase uint8
 

@@ -19,7 +19,9 @@ type OwnListeners struct {
 // before may still have it.
 const linger = time.Minute
 
-// Add adds a listener, until closed is called, and somewhat longer.
+// Add adds a listener, until closed is called, and somewhat longer. It must not be
+// one of MPTCP, which package net makes where it is not told otherwise: the
+// socket in the table is then its subflow, with a cookie of its own.
 func (o *OwnListeners) Add(l net.Listener) (closed func()) {
 	socket, ok := l.(syscall.Conn)
 	if o == nil || !ok {
@@ -46,8 +48,8 @@ func (o *OwnListeners) set(ids []uint64, closed time.Time) {
 	}
 }
 
-// Has reports whether a socket with this cookie (sock_diag(7)) or inode is one
-// of them.
+// Has reports whether a socket with this identity is one of them: its cookie
+// (sock_diag(7)), or its inode where the source of sockets tells no cookie.
 func (o *OwnListeners) Has(id uint64) bool {
 	if o == nil || id == 0 {
 		return false

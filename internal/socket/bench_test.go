@@ -43,7 +43,7 @@ func BenchmarkReadConnections(b *testing.B) {
 					return
 				}
 			}
-		}, table)
+		}, table, nil)
 		if err != nil {
 			b.Fatal(err)
 		}

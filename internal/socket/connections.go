@@ -59,17 +59,18 @@ type Traffic struct {
 	Malformed int
 }
 
-// ReadConnections folds the sockets of a read of [Connections]. It returns the
+// ReadConnections folds the sockets of a read of [Connections], and counts the
+// watched destinations exactly. It returns the
 // first error that is not [ErrMalformed]; beside an [ErrInterrupted] it returns
 // what was read.
-func ReadConnections(sockets iter.Seq2[*Socket, error], table *Table) (*Traffic, error) {
+func ReadConnections(sockets iter.Seq2[*Socket, error], table *Table, watched []Watched) (*Traffic, error) {
 	f := &folder{
 		Traffic:      &Traffic{Inbound: make([]Flow, len(table.Listeners))},
 		table:        table,
 		usable:       table.host.Ephemeral.Usable(),
 		outbound:     newPortFlows(),
 		orphaned:     newPortFlows(),
-		destinations: newDestinations(newWatchedSet(table.host.Watched)),
+		destinations: newDestinations(newWatchedSet(watched)),
 		localPorts:   table.LocalPorts,
 	}
 	err := each(sockets, &f.Malformed, f.add)

@@ -19,7 +19,7 @@ var small = Host{Ephemeral: EphemeralPorts{PortRange{40000, 40009}, []PortRange{
 func destinationsOf(t *testing.T, h Host, sockets ...Socket) *Traffic {
 	t.Helper()
 	table := mustRead(t, h, slices.DeleteFunc(slices.Clone(sockets), func(s Socket) bool { return !Listening.Has(s.State) })...)
-	traffic, err := ReadConnections(seq(slices.DeleteFunc(slices.Clone(sockets), func(s Socket) bool { return Listening.Has(s.State) })...), table)
+	traffic, err := ReadConnections(seq(slices.DeleteFunc(slices.Clone(sockets), func(s Socket) bool { return Listening.Has(s.State) })...), table, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -126,13 +126,11 @@ func many(n int, heavy []int) iter.Seq2[*Socket, error] {
 func TestManyDestinations(t *testing.T) {
 	heavy := []int{25_000, 12_000, 6000, 3000, 1500, 1000, 900, 800, 700, 600}
 	watched := netip.MustParseAddrPort("11.0.0.7:443")
-	h := host
-	h.Watched = []Watched{{netip.PrefixFrom(watched.Addr(), 32), []PortRange{{443, 443}}}}
-	table := mustRead(t, h)
+	table := mustRead(t, host)
 	read := func(n int) (*Traffic, uint64) {
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
-		traffic, err := ReadConnections(many(n, heavy), table)
+		traffic, err := ReadConnections(many(n, heavy), table, []Watched{{netip.PrefixFrom(watched.Addr(), 32), []PortRange{{443, 443}}}})
 		runtime.ReadMemStats(&after)
 		if err != nil {
 			t.Fatal(err)
@@ -168,12 +166,11 @@ func TestManyDestinations(t *testing.T) {
 
 // A network that is watched takes no counter from what is named one by one.
 func TestWatchedAreBounded(t *testing.T) {
-	h := host
-	h.Watched = []Watched{
+	all := []Watched{
 		{netip.MustParsePrefix("11.0.0.0/8"), nil},
 		{netip.MustParsePrefix("203.0.113.0/32"), []PortRange{{443, 443}}},
 	}
-	traffic, err := ReadConnections(many(200_000, []int{300}), mustRead(t, h))
+	traffic, err := ReadConnections(many(200_000, []int{300}), mustRead(t, host), all)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -25,8 +25,6 @@ type Host struct {
 	// for a moment, and no service. It is counted, and no listener. Nil means that
 	// none is.
 	Own func(*Socket) bool
-	// Watched are the destinations to count exactly.
-	Watched []Watched
 }
 
 // ListenerID is the identity of a listener: it stays the same when the service

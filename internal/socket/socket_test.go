@@ -226,7 +226,7 @@ func TestReadConnections(t *testing.T) {
 		tcp(Established, "10.0.0.1:40001", "10.0.0.2:50051"),         // a service on an ephemeral port
 		tcp(CloseWait, "10.0.0.1:8080", "10.0.0.2:40000", bytes),     // the service is gone
 		tcp(Established, "[2001:db8::1]:8080", "[2001:db8::2]:9090"), // and its client has no ephemeral port
-	), table)
+	), table, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -277,7 +277,7 @@ func TestFoldedListeners(t *testing.T) {
 		tcp(Established, "10.0.0.1:80", "10.0.0.2:1"),
 		tcp(Established, "10.0.0.1:81", "10.0.0.2:1"),
 		tcp(Established, "10.0.0.1:53", "10.0.0.2:40000"),
-	), table)
+	), table, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -309,14 +309,14 @@ func TestErrors(t *testing.T) {
 	if _, err := ReadListening(failing(boom, tcp(Listen, "0.0.0.0:80", "")), host); !errors.Is(err, boom) {
 		t.Errorf("ReadListening: %v", err)
 	}
-	if _, err := ReadConnections(failing(boom), &Table{}); !errors.Is(err, boom) {
+	if _, err := ReadConnections(failing(boom), &Table{}, nil); !errors.Is(err, boom) {
 		t.Errorf("ReadConnections: %v", err)
 	}
 
 	if table, err := ReadListening(failing(ErrInterrupted, tcp(Listen, "0.0.0.0:80", "")), host); !errors.Is(err, ErrInterrupted) || len(table.Listeners) != 1 {
 		t.Errorf("an interrupted ReadListening: %+v, %v", table, err)
 	}
-	if traffic, err := ReadConnections(failing(ErrInterrupted, tcp(SynSent, "10.0.0.1:1", "10.0.0.2:2")), &Table{}); !errors.Is(err, ErrInterrupted) || len(traffic.Outbound) != 1 {
+	if traffic, err := ReadConnections(failing(ErrInterrupted, tcp(SynSent, "10.0.0.1:1", "10.0.0.2:2")), &Table{}, nil); !errors.Is(err, ErrInterrupted) || len(traffic.Outbound) != 1 {
 		t.Errorf("an interrupted ReadConnections: %+v, %v", traffic, err)
 	}
 
@@ -325,7 +325,7 @@ func TestErrors(t *testing.T) {
 	if err != nil || table.Malformed != 1 || len(table.Listeners) != 1 {
 		t.Errorf("ReadListening with a malformed row: %+v, %v", table, err)
 	}
-	traffic, err := ReadConnections(failing(bad, tcp(Established, "10.0.0.1:80", "10.0.0.1:9")), table)
+	traffic, err := ReadConnections(failing(bad, tcp(Established, "10.0.0.1:80", "10.0.0.1:9")), table, nil)
 	if err != nil || traffic.Malformed != 1 || traffic.Inbound[0].Sockets() != 1 {
 		t.Errorf("ReadConnections with a malformed row: %+v, %v", traffic, err)
 	}
@@ -394,7 +394,7 @@ func TestCountingDoesNotAllocate(t *testing.T) {
 				for i := range times {
 					yield(&sockets[i%len(sockets)], nil)
 				}
-			}, table)
+			}, table, nil)
 		})
 	}
 	if few, many := read(300), read(30_000); few != many {
