@@ -124,7 +124,11 @@ func (s realServer) start(t *testing.T) string {
 			t.Skipf("SKIP-%s: %v\n%s", strings.ToUpper(s.program), err, out)
 		}
 	}
-	cmd := exec.CommandContext(t.Context(), path, strings.Fields(in.Replace(s.args))...)
+	// Each has a /run of its own: some write a pid there whatever their
+	// configuration says, and refuse to start beside another of their kind.
+	const alone = `mount --make-rprivate / && mount -t tmpfs tmpfs "$(realpath /run)" && exec "$@"`
+	args := append([]string{"--mount", "sh", "-c", alone, "sh", path}, strings.Fields(in.Replace(s.args))...)
+	cmd := exec.CommandContext(t.Context(), "unshare", args...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, output, output
 	// Asked to end, those that fork end what they forked; killed, they leave it.
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
