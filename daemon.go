@@ -99,6 +99,7 @@ func (d *daemon) build() (*state, error) {
 		watch = watched(c.Destinations, d.names)
 	}
 	plan := newPlan(c)
+	plan.OnRequest = slices.Contains(disabled, "probes")
 	return &state{config: c, plan: plan, exporter: collector.New(collector.Options{
 		Source:         d.system.Source,
 		SourceName:     d.system.Name,

@@ -82,6 +82,33 @@ func TestReloadKeepsCounters(t *testing.T) {
 	}
 }
 
+// TestNoCollectorNoProbes: without the collector a target with an interval is
+// probed when somebody asks, and else never.
+func TestNoCollectorNoProbes(t *testing.T) {
+	const target = "127.0.0.1:1"
+	file := filepath.Join(t.TempDir(), "c.yml")
+	if err := os.WriteFile(file, []byte("targets: [{address: \""+target+"\", interval: 1s}]\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	count := regexp.MustCompile(`(?m)^port_exporter_probes_total{.*} (\d+)$`)
+	probes := func(base string) string {
+		_, body := get(t, base+"/metrics")
+		if found := count.FindStringSubmatch(body); found != nil {
+			return found[1]
+		}
+		return "none"
+	}
+	with, _ := startDaemon(t, "--config.file="+file)
+	without, _ := startDaemon(t, "--config.file="+file, "--no-collector.probes")
+	await(t, "two probes in the background", func() bool { return probes(with) == "2" })
+	if got := probes(without); got != "none" {
+		t.Errorf("without the collector: %s probes", got)
+	}
+	if status, body := get(t, without+"/probe?module=tcp_connect&target="+target); status != 200 || !strings.Contains(body, "probe_outcome_code 1\n") {
+		t.Errorf("on request: status %d: %s", status, body)
+	}
+}
+
 // TestLabelsOfMetricsAreReserved keeps a target from having a label that a metric
 // of probes has.
 func TestLabelsOfMetricsAreReserved(t *testing.T) {

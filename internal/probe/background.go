@@ -57,7 +57,7 @@ func (b *background) use(p *Plan) {
 	now := time.Now()
 	for i := range p.Targets {
 		t := &p.Targets[i]
-		if t.Interval <= 0 {
+		if t.Interval <= 0 || p.OnRequest {
 			continue
 		}
 		it := before[p.keys[i]]

@@ -12,17 +12,12 @@ import (
 // flight is one run of the probes of a scrape. Scrapes that come while it is
 // under way share it.
 type flight struct {
-	span   // of the scrape that began it
+	shared
 	runner *Runner
 	plan   *Plan
-	turns  turns           // where it begins
-	ctx    context.Context // ends when the probes must
-	cancel context.CancelCauseFunc
-	stop   context.CancelFunc
-	done   chan struct{} // closed when every target has its result
+	turns  turns // where it begins
 
 	mu      sync.Mutex
-	waiters int
 	results []Result    // by index of the target
 	ended   []time.Time // zero where the result is still to come
 }
@@ -41,7 +36,7 @@ func (r *Runner) Results(ctx context.Context, p *Plan) ([]Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer f.leave()
+	defer r.leave(&f.shared)
 	answer := ctx
 	if deadline, ok := ctx.Deadline(); ok {
 		var cancel context.CancelFunc
@@ -63,49 +58,25 @@ func (r *Runner) Results(ctx context.Context, p *Plan) ([]Report, error) {
 func (r *Runner) join(ctx context.Context, p *Plan) (*flight, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if err := context.Cause(r.ctx); err != nil { // no task may start after Stop
-		return nil, err
-	}
 	wanted := spanOf(ctx)
 	for _, f := range r.flights {
-		if f.plan == p && f.serves(wanted) && f.take() {
+		if f.plan == p && f.take(wanted) {
 			return f, nil
 		}
 	}
 	f := &flight{
-		runner: r, plan: p, span: wanted, turns: r.turns, done: make(chan struct{}), waiters: 1,
+		shared: newShared(wanted), runner: r, plan: p, turns: r.turns,
 		results: make([]Result, len(p.Targets)), ended: make([]time.Time, len(p.Targets)),
 	}
 	probing := wanted
 	if !wanted.ends.IsZero() {
 		probing.ends = wanted.ends.Add(-margin(time.Until(wanted.ends)))
 	}
-	f.ctx, f.stop = probing.bound(r.ctx)
-	f.ctx, f.cancel = context.WithCancelCause(f.ctx)
+	if err := r.start(&f.shared, probing, f.run, f.over); err != nil {
+		return nil, err
+	}
 	r.flights = append(r.flights, f)
-	r.tasks.Go(f.run)
 	return f, nil
-}
-
-// take adds a waiter, unless the flight is over.
-func (f *flight) take() bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.waiters == 0 || f.ctx.Err() != nil {
-		return false
-	}
-	f.waiters++
-	return true
-}
-
-// leave takes a waiter away. Without any the flight ends.
-func (f *flight) leave() {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.waiters--
-	if f.waiters == 0 {
-		f.cancel(errAbandoned)
-	}
 }
 
 // turns are where in the targets of a plan a flight begins: where the one before
@@ -116,17 +87,15 @@ type turns struct{ light, heavy int }
 // run probes every target: as many workers as there can be slots take the next
 // one each.
 func (f *flight) run() {
-	defer f.stop()
-	defer f.cancel(nil)
 	all, heavy := f.runner.slots.capacity(), f.runner.heavy.capacity()
 	var workers sync.WaitGroup
 	f.work(&workers, f.plan.light, f.turns.light, all)
 	f.work(&workers, f.plan.heavy, f.turns.heavy, heavy)
 	workers.Wait()
-	close(f.done)
+}
 
-	f.runner.mu.Lock()
-	defer f.runner.mu.Unlock()
+// over takes the flight from the list. The caller holds the runner's mu.
+func (f *flight) over() {
 	f.runner.flights = slices.DeleteFunc(f.runner.flights, func(other *flight) bool { return other == f })
 	if f.hasCounted() {
 		f.runner.turns = turns{f.leftOut(f.plan.light, f.turns.light), f.leftOut(f.plan.heavy, f.turns.heavy)}

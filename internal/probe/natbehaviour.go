@@ -101,8 +101,8 @@ const (
 	reachPublic
 )
 
-// shared are the addresses between a provider's NAT and its customers.
-var shared = netip.MustParsePrefix("100.64.0.0/10")
+// sharedSpace are the addresses between a provider's NAT and its customers.
+var sharedSpace = netip.MustParsePrefix("100.64.0.0/10")
 
 func reachOf(addr netip.Addr) reach {
 	addr = plain(addr)
@@ -113,7 +113,7 @@ func reachOf(addr netip.Addr) reach {
 		return reachLoopback
 	case addr.IsPrivate():
 		return reachPrivate
-	case shared.Contains(addr):
+	case sharedSpace.Contains(addr):
 		return reachShared
 	default:
 		return reachPublic

@@ -29,13 +29,8 @@ type ask struct {
 // call is a probe on request that is under way. Equal asks share it, so that
 // many clients of one target take one slot.
 type call struct {
-	span
-	ask     ask
-	ctx     context.Context // ends when the probe must
-	cancel  context.CancelCauseFunc
-	waiters int           // of the runner's mu
-	done    chan struct{} // closed when there is the entry
-	entry   Entry
+	shared
+	entry Entry // when it is done
 }
 
 // Once probes one target on request: a configured one, or another if the plan's
@@ -56,7 +51,7 @@ func (r *Runner) Once(ctx context.Context, p *Plan, a Ask) (Entry, error) {
 	if err != nil {
 		return Entry{}, err
 	}
-	defer r.hangUp(c)
+	defer r.leave(&c.shared)
 	select {
 	case <-c.done:
 	case <-ctx.Done():
@@ -88,47 +83,19 @@ func (r *Runner) call(ctx context.Context, of ask, alone bool, run func(*call)) 
 	wanted := spanOf(ctx)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if err := context.Cause(r.ctx); err != nil { // no task may start after Stop
-		return nil, err
-	}
-	if c := r.calls[of]; !alone && c != nil && c.waiters > 0 && c.serves(wanted) {
-		c.waiters++
+	if c := r.calls[of]; !alone && c != nil && c.take(wanted) {
 		return c, nil
 	}
-	c := &call{span: wanted, ask: of, waiters: 1, done: make(chan struct{})}
-	var stop context.CancelFunc
-	c.ctx, stop = wanted.bound(r.ctx)
-	c.ctx, c.cancel = context.WithCancelCause(c.ctx)
-	if !alone {
+	c := &call{shared: newShared(wanted)}
+	err := r.start(&c.shared, wanted, func() { run(c) }, func() {
+		if r.calls[of] == c {
+			delete(r.calls, of)
+		}
+	})
+	if err == nil && !alone {
 		r.calls[of] = c
 	}
-	r.tasks.Go(func() {
-		defer stop()
-		defer r.end(c)
-		run(c)
-	})
-	return c, nil
-}
-
-// end lets go of a call that has its entry.
-func (r *Runner) end(c *call) {
-	close(c.done)
-	c.cancel(nil)
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.calls[c.ask] == c {
-		delete(r.calls, c.ask)
-	}
-}
-
-// hangUp takes a waiter away. Without any the call ends.
-func (r *Runner) hangUp(c *call) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	c.waiters--
-	if c.waiters == 0 {
-		c.cancel(errAbandoned)
-	}
+	return c, err
 }
 
 // once probes and remembers it.
@@ -140,39 +107,4 @@ func (r *Runner) once(c *call, t *Target, allow func(netip.AddrPort) error) Entr
 		entry.ID = r.note(entry, nil)
 	}
 	return entry
-}
-
-// span is the time that probes have. It has no end where nothing bounds it.
-type span struct{ began, ends time.Time }
-
-// spanOf returns the time from now to the deadline of ctx.
-func spanOf(ctx context.Context) span {
-	deadline, _ := ctx.Deadline()
-	return span{time.Now(), deadline}
-}
-
-// bound returns a context that ends with the span.
-func (s span) bound(ctx context.Context) (context.Context, context.CancelFunc) {
-	if s.ends.IsZero() {
-		return ctx, func() {}
-	}
-	return context.WithDeadline(ctx, s.ends)
-}
-
-// aside is the part of one's time that what one shares may have begun and may end
-// earlier: then nothing that one is told is much older, or had much less time,
-// than what one would have found.
-const aside = 4
-
-// serves reports whether probes with this span will do for who comes with
-// another. They must not end later, but for what the probes of a scrape leave it
-// for telling: of two that come at once, the one whose time ends first may be
-// here last.
-func (s span) serves(other span) bool {
-	if s.ends.IsZero() || other.ends.IsZero() {
-		return s.ends.Equal(other.ends)
-	}
-	length := other.ends.Sub(other.began)
-	early := other.ends.Sub(s.ends)
-	return early >= -margin(length)/2 && early <= length/aside && other.began.Sub(s.began).Abs() <= length/aside
 }

@@ -17,6 +17,9 @@ type Plan struct {
 	// MaxProbes is how many probes may be in flight in the whole process; zero is
 	// [DefaultMaxProbes].
 	MaxProbes int
+	// OnRequest leaves the targets that have an interval alone: they are probed when
+	// somebody asks, as all others are.
+	OnRequest bool
 
 	keys    []string
 	tallies []*Tally
