@@ -84,6 +84,7 @@ type rawUDP struct {
 	Payload       payload    `yaml:"payload"`
 	Expect        pattern    `yaml:"expect"`
 	ExpectBytes   hexBytes   `yaml:"expect_bytes"`
+	AllIPs        bool       `yaml:"all_ips"`
 
 	expect *regexp.Regexp
 }
@@ -339,7 +340,7 @@ func (m *module) tcp() (probe.Prober, error) {
 		SourceAddress: source,
 		CloseReset:    own.Close.reset,
 		AllIPs:        own.AllIPs,
-		Expect:        m.own.ExpectOutcome.Outcome,
+		ExpectOutcome: m.own.ExpectOutcome.Outcome,
 	}, nil
 }
 
@@ -382,6 +383,8 @@ func (m *module) udp() probe.Prober {
 		Payload:       u.Payload.Payload,
 		Expect:        u.expect,
 		ExpectBytes:   u.ExpectBytes,
+		AllIPs:        u.AllIPs,
+		ExpectOutcome: m.own.ExpectOutcome.Outcome,
 	}
 }
 

@@ -198,7 +198,7 @@ probes:
 		t.Errorf("targets (-want +got):\n%s", diff)
 	}
 	closed := c.Modules["closed"].Prober.(*probe.TCP)
-	if !closed.CloseReset || !closed.AllIPs || closed.Prefer != probe.IP4 || closed.NoFallback || closed.Expect != probe.Refused ||
+	if !closed.CloseReset || !closed.AllIPs || closed.Prefer != probe.IP4 || closed.NoFallback || closed.ExpectOutcome != probe.Refused ||
 		closed.SourceAddress != netip.MustParseAddr("127.0.0.1") || c.Modules["closed"].Timeout != 4*time.Second {
 		t.Errorf("%+v", closed)
 	}

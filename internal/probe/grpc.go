@@ -38,9 +38,6 @@ type GRPC struct {
 	TLSConfig func(serverName string) (*tls.Config, error)
 	// Metadata is sent along. Keys that end in -bin have binary values.
 	Metadata map[string][]string
-	// SourceAddress is the address of this host to connect from; the zero value
-	// lets the kernel choose.
-	SourceAddress netip.Addr
 }
 
 // Bounds on what a server can make the exporter read. An answer has some tens
@@ -75,20 +72,14 @@ func (p *GRPC) Probe(ctx context.Context, r Request) Result {
 	found.health(codes.Unavailable, "")
 	found.set(grpcSSL, 0)
 	r.Address = p.hostPort(r.Address)
-	start := time.Now()
-	addrs, err := p.resolve(ctx, "tcp", r.Address, &found)
-	found.set(grpcDuration, time.Since(start).Seconds(), phaseResolve...)
-	if err != nil {
-		outcome, origin := classifyLookup(err)
-		return Result{Outcome: outcome, Phase: PhaseResolve, Origin: origin, Err: err, Samples: found}
+	addrs, failed := p.targets(ctx, "tcp", r, grpcDuration, &found)
+	if failed != nil {
+		failed.Samples = found
+		return *failed
 	}
-	if r.Log != nil {
-		r.Log.Debug("resolved", "address", r.Address, "addresses", addrs)
-	}
-
 	a := attempt{target: addrs[0], allow: r.Allow}
-	start = time.Now()
-	conn, err := a.dial(ctx, p.SourceAddress)
+	start := time.Now()
+	conn, err := a.dial(ctx, netip.Addr{})
 	found.set(grpcDuration, time.Since(start).Seconds(), phaseConnect...)
 	if err != nil {
 		outcome, origin := classify(err, a.evidence())

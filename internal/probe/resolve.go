@@ -128,6 +128,22 @@ func classifyLookup(err error) (Outcome, Origin) {
 	}
 }
 
+// targets resolves the address of a request, the preferred ones first, and notes
+// how long that took, or says what failed. There is at least one.
+func (r Resolution) targets(ctx context.Context, network string, of Request, duration *Metric, into *samples) ([]netip.AddrPort, *Result) {
+	start := time.Now()
+	addrs, err := r.resolve(ctx, network, of.Address, into)
+	into.set(duration, time.Since(start).Seconds(), phaseResolve...)
+	if err != nil {
+		outcome, origin := classifyLookup(err)
+		return nil, &Result{Outcome: outcome, Phase: PhaseResolve, Origin: origin, Err: err}
+	}
+	if of.Log != nil {
+		of.Log.Debug("resolved", "address", of.Address, "addresses", addrs)
+	}
+	return addrs, nil
+}
+
 // resolve looks up host and port of an address, and notes what
 // blackbox_exporter does: how long it took, and which address was found first.
 func (r Resolution) resolve(ctx context.Context, network, address string, into *samples) ([]netip.AddrPort, error) {

@@ -57,9 +57,13 @@ func (s *STUN) Probe(ctx context.Context, r Request) Result {
 }
 
 func (s *STUN) probe(ctx context.Context, r Request, found *samples) Result {
-	d := &datagrams{source: s.SourceAddress, allow: r.Allow}
-	if failed := d.open(ctx, &s.Resolution, r, stunDuration, found); failed != nil {
+	addrs, failed := s.targets(ctx, "udp", r, stunDuration, found)
+	if failed != nil {
 		return *failed
+	}
+	d := &datagrams{target: addrs[0], source: s.SourceAddress, allow: r.Allow}
+	if err := d.connect(ctx); err != nil {
+		return d.failed(PhaseConnect, err)
 	}
 	defer d.conn.Close()
 

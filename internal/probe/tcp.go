@@ -4,7 +4,6 @@ import (
 	"context"
 	"net"
 	"net/netip"
-	"sync"
 	"time"
 )
 
@@ -19,81 +18,31 @@ type TCP struct {
 	// CloseReset ends the connection with an RST (SO_LINGER 0), so that no
 	// socket stays in TIME_WAIT on either side.
 	CloseReset bool
-	// AllIPs probes every address of the name. The result is that of the worst:
-	// one that is open and must not be, before others that are not as Expect says,
-	// before those that were not tried.
+	// AllIPs probes every address of the name; see [worstOf].
 	AllIPs bool
-	// Expect is the outcome that AllIPs is content with: [Module.Expect].
-	Expect Outcome
+	// ExpectOutcome is what AllIPs is content with: [Module.Expect].
+	ExpectOutcome Outcome
 }
-
-// maxAddressesAtOnce bounds the connections of one probe.
-const maxAddressesAtOnce = 16
 
 // Probe implements [Prober].
 func (p *TCP) Probe(ctx context.Context, r Request) Result {
 	found := newSamples()
-	start := time.Now()
-	addrs, err := p.resolve(ctx, "tcp", r.Address, &found)
-	found.set(tcpDuration, time.Since(start).Seconds(), phaseResolve...)
-	if err != nil {
-		outcome, origin := classifyLookup(err)
-		return Result{Outcome: outcome, Phase: PhaseResolve, Origin: origin, Err: err, Samples: found}
+	addrs, failed := p.targets(ctx, "tcp", r, tcpDuration, &found)
+	if failed != nil {
+		failed.Samples = found
+		return *failed
 	}
-	if r.Log != nil {
-		r.Log.Debug("resolved", "address", r.Address, "addresses", addrs)
+	if !p.AllIPs {
+		return p.probeAddress(ctx, r, addrs[0], found)
 	}
-	if p.AllIPs {
-		return p.probeAll(ctx, r, addrs, found)
-	}
-	return p.probeAddress(ctx, r, addrs[0], found)
-}
-
-// probeAll probes all addresses side by side, each for as long as there is.
-func (p *TCP) probeAll(ctx context.Context, r Request, addrs []netip.AddrPort, found samples) Result {
-	results := make([]Result, len(addrs))
-	slots := make(chan struct{}, maxAddressesAtOnce)
-	var probes sync.WaitGroup
-	for i, addr := range addrs {
-		mine := append(newSamples(), found...)
-		mine.address(addr.Addr())
-		slots <- struct{}{}
-		probes.Go(func() {
-			results[i] = p.probeAddress(ctx, r, addr, mine)
-			<-slots
-		})
-	}
-	probes.Wait()
-
-	worst, open := results[0], 0
-	for _, result := range results {
-		if result.Outcome == Open {
-			open++
-		}
-		if p.badness(result.Outcome) > p.badness(worst.Outcome) {
-			worst = result
-		}
-	}
+	worst, open := worstOf(addrs, p.ExpectOutcome, func(addr netip.AddrPort) Result {
+		return p.probeAddress(ctx, r, addr, found.towards(addr))
+	})
 	all := samples(worst.Samples)
 	all.set(tcpAddresses, float64(len(addrs)))
 	all.set(tcpAddressesOpen, float64(open))
 	worst.Samples = all
 	return worst
-}
-
-// badness ranks the outcomes of the addresses. Whoever watches ports that must be
-// closed is to hear of an open one, whatever else there is.
-func (p *TCP) badness(o Outcome) int {
-	switch {
-	case o == p.Expect:
-		return 0
-	case !o.Tried():
-		return 1
-	case o == Open:
-		return 3
-	default:
-		return 2
-	}
 }
 
 func (p *TCP) probeAddress(ctx context.Context, r Request, addr netip.AddrPort, found samples) Result {

@@ -30,6 +30,10 @@ type UDP struct {
 	Expect *regexp.Regexp
 	// ExpectBytes are somewhere in a reply.
 	ExpectBytes []byte
+	// AllIPs asks every address of the name; see [worstOf].
+	AllIPs bool
+	// ExpectOutcome is what AllIPs is content with: [Module.Expect].
+	ExpectOutcome Outcome
 }
 
 // udpSchedule returns when datagrams are sent, counted from the first.
@@ -40,31 +44,57 @@ var (
 	udpDuration = &Metric{Name: "probe_udp_duration_seconds", Help: "Duration of a UDP probe by phase", Labels: []string{"phase"}}
 	udpRequests = &Metric{Name: "probe_udp_requests", Help: "Datagrams sent: more than one when the first was not answered within a second"}
 	udpReplies  = &Metric{Name: "probe_udp_replies", Help: "Datagrams received in reply"}
+
+	udpAddresses     = &Metric{Name: "probe_udp_addresses", Help: "How many addresses of the name were probed, with all_ips"}
+	udpAddressesOpen = &Metric{Name: "probe_udp_addresses_open", Help: "How many of the addresses of the name were open, with all_ips"}
 )
 
-func udpMetrics() []*Metric { return []*Metric{udpDuration, udpRequests, udpReplies} }
+func udpMetrics() []*Metric {
+	return []*Metric{udpDuration, udpRequests, udpReplies, udpAddresses, udpAddressesOpen}
+}
 
 // Probe implements [Prober].
 func (u *UDP) Probe(ctx context.Context, r Request) Result {
 	found := newSamples()
-	d := &datagrams{allow: r.Allow, source: u.SourceAddress}
-	result := u.probe(ctx, r, d, &found)
+	found.set(udpRequests, 0)
+	found.set(udpReplies, 0)
+	addrs, failed := u.targets(ctx, "udp", r, udpDuration, &found)
+	if failed != nil {
+		failed.Samples = found
+		return *failed
+	}
+	if !u.AllIPs {
+		return u.probeAddress(ctx, r, addrs[0], found)
+	}
+	worst, open := worstOf(addrs, u.ExpectOutcome, func(addr netip.AddrPort) Result {
+		return u.probeAddress(ctx, r, addr, found.towards(addr))
+	})
+	all := samples(worst.Samples)
+	all.set(udpAddresses, float64(len(addrs)))
+	all.set(udpAddressesOpen, float64(open))
+	worst.Samples = all
+	return worst
+}
+
+func (u *UDP) probeAddress(ctx context.Context, r Request, addr netip.AddrPort, found samples) Result {
+	d := &datagrams{target: addr, allow: r.Allow, source: u.SourceAddress}
+	result := u.ask(ctx, d, &found)
 	found.set(udpRequests, float64(d.sent))
 	found.set(udpReplies, float64(d.received))
 	result.Samples = found
 	return result
 }
 
-func (u *UDP) probe(ctx context.Context, r Request, d *datagrams, found *samples) Result {
-	if failed := d.open(ctx, &u.Resolution, r, udpDuration, found); failed != nil {
-		return *failed
+func (u *UDP) ask(ctx context.Context, d *datagrams, found *samples) Result {
+	if err := d.connect(ctx); err != nil {
+		return d.failed(PhaseConnect, err)
 	}
 	defer d.conn.Close()
 
 	start := time.Now()
 	m := u.Payload.message(localOf(d.conn), d.target)
 	err := d.exchange(ctx, m.request, udpSchedule(), func(reply []byte) error { return u.judge(m, reply) })
-	found.set(udpDuration, time.Since(start).Seconds(), PhaseExchange.String())
+	found.set(udpDuration, time.Since(start).Seconds(), phaseExchange...)
 	if err != nil {
 		return d.failed(PhaseExchange, err)
 	}
@@ -113,27 +143,6 @@ type datagrams struct {
 	conn           *net.UDPConn
 	sent, received int
 	icmp           icmpError
-}
-
-// open looks the target up and makes the socket, or says what failed. No packet
-// is sent to the target.
-func (d *datagrams) open(ctx context.Context, by *Resolution, r Request, duration *Metric, found *samples) (failed *Result) {
-	start := time.Now()
-	targets, err := by.resolve(ctx, "udp", r.Address, found)
-	found.set(duration, time.Since(start).Seconds(), PhaseResolve.String())
-	if err != nil {
-		outcome, origin := classifyLookup(err)
-		return &Result{Outcome: outcome, Phase: PhaseResolve, Origin: origin, Err: err}
-	}
-	d.target = targets[0]
-	if r.Log != nil {
-		r.Log.Debug("resolved", "address", r.Address, "addresses", targets)
-	}
-	if err := d.connect(ctx); err != nil {
-		result := d.failed(PhaseConnect, err)
-		return &result
-	}
-	return nil
 }
 
 // connect makes the socket. No packet is sent.

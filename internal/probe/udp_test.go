@@ -96,6 +96,29 @@ func TestUDPReplies(t *testing.T) {
 	}
 }
 
+// TestUDPAllIPs asks a name with two addresses, one of which answers.
+func TestUDPAllIPs(t *testing.T) {
+	_, port, _ := net.SplitHostPort(answer(t, "127.0.0.1", always("pong")))
+	both := nameServer(t, records("127.0.0.1", "127.0.0.2"))
+	for expected, want := range map[Outcome]Outcome{Open: Refused, Refused: Open, NoReply: Open} {
+		p := &UDP{Resolution: Resolution{Prefer: IP4, Resolver: both}, AllIPs: true, ExpectOutcome: expected}
+		got := probeFor(t, p, 3*time.Second, Request{Address: "name.example.:" + port})
+		n, _ := valueOf(got, udpAddresses)
+		open, _ := valueOf(got, udpAddressesOpen)
+		if got.Outcome != want || n != 2 || open != 1 {
+			t.Errorf("where %s is expected: %s, %v of %v open: %v", expected, got.Outcome, open, n, got.Err)
+		}
+		peer := map[Outcome]string{Open: "127.0.0.1", Refused: "127.0.0.2"}[want]
+		if hash, _ := valueOf(got, ipAddressHash); got.Peer.Addr().String() != peer || hash != hashOf(got.Peer.Addr()) {
+			t.Errorf("where %s is expected: the result is that of %s", expected, got.Peer)
+		}
+	}
+	p := &UDP{Resolution: Resolution{Prefer: IP4, Resolver: both}}
+	if got := probeFor(t, p, 3*time.Second, Request{Address: "name.example.:" + port}); got.Outcome != Open {
+		t.Errorf("without AllIPs: %s", got.Outcome)
+	}
+}
+
 // TestUDPRetransmits lets the first datagram go unanswered.
 func TestUDPRetransmits(t *testing.T) {
 	t.Parallel()
@@ -182,8 +205,8 @@ func TestUDPSamples(t *testing.T) {
 		}
 	}
 	want := []string{
-		"probe_dns_lookup_time_seconds", "probe_ip_protocol", "probe_ip_addr_hash", "probe_udp_duration_seconds resolve",
-		"probe_udp_duration_seconds exchange", "probe_udp_requests", "probe_udp_replies",
+		"probe_udp_requests", "probe_udp_replies", "probe_dns_lookup_time_seconds", "probe_ip_protocol", "probe_ip_addr_hash",
+		"probe_udp_duration_seconds resolve", "probe_udp_duration_seconds exchange",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("samples (-want +got):\n%s", diff)

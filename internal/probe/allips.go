@@ -1,0 +1,62 @@
+package probe
+
+import (
+	"net/netip"
+	"sync"
+)
+
+// maxAddressesAtOnce bounds the connections of one probe.
+const maxAddressesAtOnce = 16
+
+// worstOf probes all addresses of a name side by side, each for as long as there
+// is. It returns the worst result, and how many addresses were open: one that is
+// open and must not be is worse than others that are not as expected, those are
+// worse than one that was not tried, and of equals the first counts. There is at
+// least one address.
+func worstOf(addrs []netip.AddrPort, expected Outcome, probe func(netip.AddrPort) Result) (worst Result, open int) {
+	results := make([]Result, len(addrs))
+	slots := make(chan struct{}, maxAddressesAtOnce)
+	var probes sync.WaitGroup
+	for i, addr := range addrs {
+		slots <- struct{}{}
+		probes.Go(func() {
+			results[i] = probe(addr)
+			<-slots
+		})
+	}
+	probes.Wait()
+
+	worst = results[0]
+	for _, result := range results {
+		if result.Outcome == Open {
+			open++
+		}
+		if badness(result.Outcome, expected) > badness(worst.Outcome, expected) {
+			worst = result
+		}
+	}
+	return worst, open
+}
+
+// badness ranks the outcomes of the addresses. Whoever watches ports that must be
+// closed is to hear of an open one, whatever else there is.
+func badness(o, expected Outcome) int {
+	switch {
+	case o == expected:
+		return 0
+	case !o.Tried():
+		return 1
+	case o == Open:
+		return 3
+	default:
+		return 2
+	}
+}
+
+// towards returns a copy of what was found before the addresses went separate
+// ways, for one of them.
+func (s samples) towards(addr netip.AddrPort) samples {
+	mine := append(newSamples(), s...)
+	mine.address(addr.Addr())
+	return mine
+}
