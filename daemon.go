@@ -15,11 +15,13 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	versioncollector "github.com/prometheus/client_golang/prometheus/collectors/version"
+	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/promslog"
 	"github.com/prometheus/common/version"
 
 	"github.com/port-exporter/port_exporter/collector"
 	"github.com/port-exporter/port_exporter/config"
+	"github.com/port-exporter/port_exporter/internal/discovery"
 	"github.com/port-exporter/port_exporter/internal/names"
 	"github.com/port-exporter/port_exporter/internal/probe"
 	"github.com/port-exporter/port_exporter/internal/socket"
@@ -177,6 +179,9 @@ func (d *daemon) handler() (http.Handler, error) {
 		Scrape: func(ctx context.Context, collectors, families []string) (prometheus.Gatherer, error) {
 			return d.current.Load().exporter.Scrape(ctx, collector.Filter{Collectors: collectors, Families: families})
 		},
+		ListenerTargets: discovery.Listeners(func(ctx context.Context) (*dto.MetricFamily, error) {
+			return d.current.Load().exporter.ListenerInfo(ctx)
+		}),
 		Self:          d.selfMetrics(),
 		MaxRequests:   d.flags.maxRequests,
 		TimeoutOffset: d.flags.timeoutOffset,

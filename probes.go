@@ -8,6 +8,7 @@ import (
 
 	"github.com/port-exporter/port_exporter/collector"
 	"github.com/port-exporter/port_exporter/config"
+	"github.com/port-exporter/port_exporter/internal/discovery"
 	"github.com/port-exporter/port_exporter/internal/ownhost"
 	"github.com/port-exporter/port_exporter/internal/probe"
 	"github.com/port-exporter/port_exporter/internal/probeweb"
@@ -60,15 +61,15 @@ func (d *daemon) results(p *probe.Plan) collector.ProbeResults {
 
 // serveProbes adds what is served of probes.
 func (d *daemon) serveProbes(o *web.Options) {
+	plan := func() *probe.Plan { return d.current.Load().plan }
 	s := probeweb.New(probeweb.Options{
 		Runner:        d.runner,
-		Plan:          func() *probe.Plan { return d.current.Load().plan },
+		Plan:          plan,
 		OwnHost:       d.ownHost,
 		TimeoutOffset: d.flags.timeoutOffset,
 		Proxied:       d.flags.proxied,
-		RoutePrefix:   o.RoutePrefix,
 	})
-	o.Probe, o.ProbeTargets, o.ProbeLog = http.HandlerFunc(s.Probe), http.HandlerFunc(s.Targets), http.HandlerFunc(s.Log)
+	o.Probe, o.ProbeTargets, o.ProbeLog = http.HandlerFunc(s.Probe), discovery.Probes(plan, o.RoutePrefix), http.HandlerFunc(s.Log)
 	o.RecentProbes = s.Recent
 }
 

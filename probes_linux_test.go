@@ -509,6 +509,41 @@ targets:
 	}
 }
 
+// TestPrometheusFindsListenersInNamespace has a real Prometheus find another
+// exporter by what listens here, as docs/discovery.md says.
+func TestPrometheusFindsListenersInNamespace(t *testing.T) {
+	binary, err := exec.LookPath("prometheus")
+	if err != nil {
+		t.Skip("SKIP-PROMETHEUS: no prometheus in PATH")
+	}
+	manual, err := os.ReadFile("docs/discovery.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	job := regexp.MustCompile("(?s)```yaml\n(scrape_configs:\n.*?)```").FindSubmatch(manual)
+	if job == nil {
+		t.Fatal("docs/discovery.md has no scrape configuration")
+	}
+	porttest.Namespace(t)
+	porttest.Listen(t, "0.0.0.0:8080", 16) // of no exporter
+	startInNamespace(t, "port_exporter")
+	start(t, exec.Command("port_exporter", "--web.listen-address=:9100"))
+
+	dir := t.TempDir()
+	const url = "/sd/listeners\n"
+	text := "global: {scrape_interval: 1s, scrape_timeout: 1s}\n" +
+		strings.NewReplacer("localhost:10065", scrapeAddress, url, url+"        refresh_interval: 1s\n").Replace(string(job[1]))
+	config := filepath.Join(dir, "prometheus.yml")
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	const api = "127.0.0.1:9090"
+	start(t, exec.Command(binary, "--config.file="+config, "--storage.tsdb.path="+dir, "--web.listen-address="+api, "--log.level=warn"))
+	awaitAnswer(t, api, `up{job="exporters",instance="127.0.0.1:9100"}`, "1")
+	awaitAnswer(t, api, `up{job="exporters",instance="127.0.0.1:10065"}`, "1")
+	awaitAnswer(t, api, `count(up)`, "2")
+}
+
 // TestRelayIsNoListenerInNamespace reads the listeners while an http probe waits:
 // the socket that its relay listens on is counted, and is no listener, no change
 // and nothing unexpected.

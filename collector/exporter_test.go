@@ -285,8 +285,33 @@ func TestStories(t *testing.T) {
 			if name == "probes" {
 				o.Probes, o.Addresses = storyProbes, storyAddresses
 			}
-			porttest.Golden(t, "testdata/"+name+".prom", exposition(t, t.Context(), o, Filter{}))
+			whole := exposition(t, t.Context(), o, Filter{})
+			porttest.Golden(t, "testdata/"+name+".prom", whole)
+			wantListenerInfo(t, New(o), whole)
 		})
+	}
+}
+
+// wantListenerInfo holds what is told for discovery to be what a scrape tells.
+func wantListenerInfo(t *testing.T, e *Exporter, scraped string) {
+	t.Helper()
+	info, err := e.ListenerInfo(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var told strings.Builder
+	if len(info.GetMetric()) > 0 { // a family without is no text
+		if _, err := expfmt.MetricFamilyToText(&told, info); err != nil {
+			t.Fatal(err)
+		}
+	}
+	series := func(text string) []string {
+		lines := regexp.MustCompile(`(?m)^port_listener_info.*`).FindAllString(text, -1)
+		slices.Sort(lines)
+		return lines
+	}
+	if diff := cmp.Diff(series(scraped), series(told.String())); diff != "" {
+		t.Errorf("-scraped +told:\n%s", diff)
 	}
 }
 

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strconv"
 
+	dto "github.com/prometheus/client_model/go"
+
 	"github.com/port-exporter/port_exporter/internal/owner"
 	"github.com/port-exporter/port_exporter/internal/socket"
 )
@@ -99,6 +101,18 @@ func (c listeners) Collect(_ context.Context, host *Snapshot, out *Output) error
 	}
 	addOwners(out, owners)
 	return c.addUnix(out)
+}
+
+// ListenerInfo returns the family port_listener_info, as a scrape tells it. It
+// ends with ctx.
+func (e *Exporter) ListenerInfo(ctx context.Context) (*dto.MetricFamily, error) {
+	owners, err := newSnapshot(ctx, e).Owners()
+	if err != nil {
+		return nil, err
+	}
+	var out Output
+	addOwners(&out, owners)
+	return out.family(listenerInfo), nil
 }
 
 // privileges are those that reading other users' processes takes.

@@ -383,6 +383,24 @@ func TestMigratingYAML(t *testing.T) {
 	porttest.Promtool(t, blocks[1], "check", "config", "--syntax-only")
 }
 
+// TestDiscoveryYAML reads the block of YAML in docs/discovery.md, and holds the
+// labels that it names to those that there are.
+func TestDiscoveryYAML(t *testing.T) {
+	text := read(t, root+"/docs/discovery.md")
+	blocks := fences(text, "yaml")
+	if len(blocks) != 1 {
+		t.Fatalf("%d blocks of YAML, want 1", len(blocks))
+	}
+	porttest.Promtool(t, blocks[0], "check", "config", "--syntax-only")
+	for _, f := range collector.Families() {
+		for _, label := range f.Labels {
+			if f.Name == "port_listener_info" && !strings.Contains(text, "`"+label+"`") {
+				t.Errorf("docs/discovery.md lacks the label %s", label)
+			}
+		}
+	}
+}
+
 // fences returns the code blocks of a language.
 func fences(text, language string) []string {
 	var out []string

@@ -1,11 +1,10 @@
 // Package probeweb serves probes over HTTP as blackbox_exporter does: one on
-// request, the configured targets for service discovery, and the recent ones.
+// request, and the recent ones.
 package probeweb
 
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/netip"
@@ -36,8 +35,6 @@ type Options struct {
 	// Proxied says that clients come through a proxy, so that none is known to be
 	// on this host.
 	Proxied bool
-	// RoutePrefix is where all of it is served.
-	RoutePrefix string
 }
 
 // Server serves probes.
@@ -185,42 +182,4 @@ func isForwarded(r *http.Request) bool {
 		}
 	}
 	return false
-}
-
-// targetGroup is one element of what Prometheus' http_sd_config reads.
-type targetGroup struct {
-	Targets []string          `json:"targets"`
-	Labels  map[string]string `json:"labels"`
-}
-
-// Targets serves the configured targets in the format of HTTP service
-// discovery, one group each. The address is that of the target, so that the
-// relabelling which Prometheus' manual has for blackbox_exporter works on it;
-// module, hostname and path are set already.
-func (s *Server) Targets(w http.ResponseWriter, _ *http.Request) {
-	targets := s.Plan().Targets
-	groups := make([]targetGroup, len(targets)) // an empty list is [], not null
-	for i := range targets {
-		t := &targets[i]
-		labels := map[string]string{}
-		for _, l := range t.Labels {
-			labels[l.Name] = l.Value
-		}
-		labels["__metrics_path__"] = s.path("/probe")
-		labels["__param_module"], labels["__param_target"] = t.Module.Name, t.Address
-		if t.Hostname != "" {
-			labels["__param_hostname"] = t.Hostname
-		}
-		labels["module"], labels["target"], labels["target_name"] = t.Module.Name, t.Address, t.Name
-		groups[i] = targetGroup{Targets: []string{t.Address}, Labels: labels}
-	}
-	w.Header().Set("Content-Type", "application/json; charset=utf-8")
-	_ = json.NewEncoder(w).Encode(groups)
-}
-
-func (s *Server) path(path string) string {
-	if s.RoutePrefix == "/" {
-		return path
-	}
-	return s.RoutePrefix + path
 }

@@ -2,7 +2,6 @@ package probeweb
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"io"
 	"net"
@@ -14,7 +13,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 
 	"github.com/port-exporter/port_exporter/internal/ownhost"
 	"github.com/port-exporter/port_exporter/internal/porttest"
@@ -68,7 +66,7 @@ func server(t *testing.T, plan *probe.Plan) *Server {
 	t.Cleanup(r.Stop)
 	r.Use(plan)
 	return New(Options{
-		Runner: r, Plan: func() *probe.Plan { return plan }, RoutePrefix: "/", TimeoutOffset: 500 * time.Millisecond,
+		Runner: r, Plan: func() *probe.Plan { return plan }, TimeoutOffset: 500 * time.Millisecond,
 		OwnHost: func(ctx context.Context) *ownhost.Host {
 			addresses := func() (map[netip.Addr]string, error) {
 				return map[netip.Addr]string{netip.MustParseAddr("127.0.0.1"): "lo"}, nil
@@ -243,31 +241,6 @@ func TestTooManyRequests(t *testing.T) {
 	}
 	if status, body := get(s.Probe, "/probe?module=tcp_connect&target=127.0.0.1:1", there); status != 503 {
 		t.Errorf("status %d: %s", status, body)
-	}
-}
-
-func TestTargets(t *testing.T) {
-	plan := tcpPlan("db.example:5432", "http://a.example/")
-	plan.Targets[0].Name, plan.Targets[0].Hostname, plan.Targets[0].Interval = "database", "db", time.Minute
-	plan.Targets[0].Labels = []probe.Label{{Name: "team", Value: "x"}}
-	s := server(t, plan)
-	s.RoutePrefix = "/ports"
-	_, body := get(s.Targets, "/sd/probes", there)
-	var got []targetGroup
-	if err := json.Unmarshal([]byte(body), &got); err != nil {
-		t.Fatal(err)
-	}
-	want := []targetGroup{
-		{[]string{"db.example:5432"}, map[string]string{"__metrics_path__": "/ports/probe", "__param_module": "tcp_connect", "__param_target": "db.example:5432",
-			"__param_hostname": "db", "module": "tcp_connect", "target": "db.example:5432", "target_name": "database", "team": "x"}},
-		{[]string{"http://a.example/"}, map[string]string{"__metrics_path__": "/ports/probe", "__param_module": "tcp_connect", "__param_target": "http://a.example/",
-			"module": "tcp_connect", "target": "http://a.example/", "target_name": ""}},
-	}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("-want +got:\n%s", diff)
-	}
-	if _, body := get(server(t, &probe.Plan{}).Targets, "/sd/probes", there); strings.TrimSpace(body) != "[]" {
-		t.Errorf("no targets: %s", body)
 	}
 }
 

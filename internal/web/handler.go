@@ -27,11 +27,14 @@ type Options struct {
 	Scrape func(ctx context.Context, collectors, families []string) (prometheus.Gatherer, error)
 	// Self gathers the metrics about the process.
 	Self prometheus.Gatherer
-	// MaxRequests is how many scrapes may run at once; zero is no limit.
+	// MaxRequests is how many may read the host at once; zero is no limit.
 	MaxRequests int
 	// TimeoutOffset is what a scrape ends earlier than Prometheus would.
 	TimeoutOffset time.Duration
 
+	// ListenerTargets serves the listeners for service discovery. It reads the host,
+	// so it has the limit and the deadline of a scrape.
+	ListenerTargets http.Handler
 	// Probe serves probes on request, ProbeTargets the targets for service
 	// discovery, and ProbeLog what is remembered of one probe.
 	Probe, ProbeTargets, ProbeLog http.Handler
@@ -58,7 +61,9 @@ func NewHandler(o Options) (http.Handler, error) {
 	prefix := strings.TrimSuffix(o.RoutePrefix, "/")
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+prefix+"/{$}", o.serveLanding)
-	mux.Handle("GET "+prefix+o.MetricsPath, newMetrics(o))
+	readers := newReaders(o)
+	mux.Handle("GET "+prefix+o.MetricsPath, readers.bound(http.HandlerFunc(o.serveMetrics)))
+	mux.Handle("GET "+prefix+"/sd/listeners", readers.bound(o.ListenerTargets))
 	mux.Handle("GET "+prefix+"/probe", o.Probe)
 	mux.Handle("GET "+prefix+"/sd/probes", o.ProbeTargets)
 	mux.Handle("GET "+prefix+"/logs", o.ProbeLog)
@@ -85,7 +90,8 @@ func landingPage(o Options) (http.Handler, error) {
 			{Address: o.MetricsPath, Text: "Metrics"},
 			{Address: o.MetricsPath + "?collect[]=listeners", Text: "Listeners", Description: "only what listens here"},
 			{Address: o.MetricsPath + "?collect[]=probes", Text: "Probes", Description: "only the configured targets"},
-			{Address: "sd/probes", Text: "Targets", Description: "for service discovery"},
+			{Address: "sd/listeners", Text: "Listeners", Description: "for service discovery"},
+			{Address: "sd/probes", Text: "Targets of probes", Description: "for service discovery"},
 			{Address: "config", Text: "Configuration", Description: "in force, defaults included"},
 			{Address: "-/healthy", Text: "Health"},
 		},
@@ -136,46 +142,55 @@ func (o Options) serveReload(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// metrics serves scrapes.
-type metrics struct {
+// readers are the requests that read the host.
+type readers struct {
 	Options
-	// slots limits the scrapes that run at once. promhttp's own limit lives in
-	// its handler, and here each request has a handler of its own.
+	// slots limits those that run at once. promhttp's own limit lives in its
+	// handler, and here each scrape has a handler of its own.
 	slots chan struct{}
 }
 
-func newMetrics(o Options) *metrics {
-	m := &metrics{Options: o}
+func newReaders(o Options) *readers {
+	r := &readers{Options: o}
 	if o.MaxRequests > 0 {
-		m.slots = make(chan struct{}, o.MaxRequests)
+		r.slots = make(chan struct{}, o.MaxRequests)
 	}
-	return m
+	return r
 }
 
-func (m *metrics) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if !m.enter() {
-		w.Header().Set("Retry-After", "1")
-		http.Error(w, fmt.Sprintf("%d scrapes are running already\nhint: raise --web.max-requests", m.MaxRequests), http.StatusServiceUnavailable)
-		return
-	}
-	defer m.leave()
+// bound gives each request of a handler a slot, and the deadline that Prometheus
+// names.
+func (o *readers) bound(handler http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !o.enter() {
+			w.Header().Set("Retry-After", "1")
+			http.Error(w, fmt.Sprintf("%d scrapes are running already\nhint: raise --web.max-requests", o.MaxRequests), http.StatusServiceUnavailable)
+			return
+		}
+		defer o.leave()
 
-	timeout, err := Timeout(r.Header.Get(TimeoutHeader), defaultTimeout, m.TimeoutOffset)
-	if err != nil {
-		http.Error(w, err.Error(), http.StatusBadRequest)
-		return
-	}
-	defer boundClient(w, timeout+clientGrace)()
-	ctx, cancel := context.WithTimeout(r.Context(), timeout)
-	defer cancel()
+		timeout, err := Timeout(r.Header.Get(TimeoutHeader), defaultTimeout, o.TimeoutOffset)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		defer boundClient(w, timeout+clientGrace)()
+		ctx, cancel := context.WithTimeout(r.Context(), timeout)
+		defer cancel()
+		handler.ServeHTTP(w, r.WithContext(ctx))
+	})
+}
+
+// serveMetrics serves a scrape, which ends with the context of the request.
+func (o Options) serveMetrics(w http.ResponseWriter, r *http.Request) {
 	query := r.URL.Query()
-	scrape, err := m.Scrape(ctx, query["collect[]"], query["name[]"])
+	scrape, err := o.Scrape(r.Context(), query["collect[]"], query["name[]"])
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
-	promhttp.HandlerFor(together{m.Self, scrape}, promhttp.HandlerOpts{
-		ErrorLog:          whileConnected{ctx: r.Context(), logger: m.Logger},
+	promhttp.HandlerFor(together{o.Self, scrape}, promhttp.HandlerOpts{
+		ErrorLog:          whileConnected{ctx: r.Context(), logger: o.Logger},
 		ErrorHandling:     promhttp.ContinueOnError,
 		EnableOpenMetrics: true,
 	}).ServeHTTP(w, r)
@@ -190,7 +205,7 @@ type whileConnected struct {
 
 // Println implements promhttp.Logger.
 func (l whileConnected) Println(v ...any) {
-	if l.ctx.Err() == nil {
+	if !errors.Is(l.ctx.Err(), context.Canceled) {
 		l.logger.Error("scrape was not served whole", "err", fmt.Sprint(v...))
 	}
 }
@@ -226,21 +241,21 @@ func (all together) Gather() ([]*dto.MetricFamily, error) {
 	return families, errors.Join(errs...)
 }
 
-func (m *metrics) enter() bool {
-	if m.slots == nil {
+func (o *readers) enter() bool {
+	if o.slots == nil {
 		return true
 	}
 	select {
-	case m.slots <- struct{}{}:
+	case o.slots <- struct{}{}:
 		return true
 	default:
 		return false
 	}
 }
 
-func (m *metrics) leave() {
-	if m.slots != nil {
-		<-m.slots
+func (o *readers) leave() {
+	if o.slots != nil {
+		<-o.slots
 	}
 }
 

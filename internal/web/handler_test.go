@@ -29,9 +29,10 @@ func one(context.Context, []string, []string) (prometheus.Gatherer, error) {
 func handler(t *testing.T, change func(*Options)) http.Handler {
 	t.Helper()
 	o := Options{
-		Scrape: one,
-		Self:   prometheus.NewRegistry(),
-		Probe:  say("probed"), ProbeTargets: say("targets"), ProbeLog: say("log"),
+		Scrape:          one,
+		Self:            prometheus.NewRegistry(),
+		ListenerTargets: say("listeners"),
+		Probe:           say("probed"), ProbeTargets: say("targets"), ProbeLog: say("log"),
 		RecentProbes: func() string { return "<p>recent &amp; bounded</p>" },
 		Config:       func() ([]byte, error) { return []byte("limits: {}\n"), nil },
 		MetricsPath:  "/metrics",
@@ -96,6 +97,7 @@ func TestEndpoints(t *testing.T) {
 		{"probe", prefixed, "GET", "/ports/probe?target=a:1", 200, "probed"},
 		{"probe by POST", nil, "POST", "/probe", 405, ""},
 		{"targets", nil, "GET", "/sd/probes", 200, "targets"},
+		{"listeners", prefixed, "GET", "/ports/sd/listeners", 200, "listeners"},
 		{"log of a probe", nil, "GET", "/logs?id=1", 200, "log"},
 		{"config", nil, "GET", "/config", 200, "limits: {}"},
 		{"healthy", nil, "GET", "/-/healthy", 200, "healthy"},
@@ -178,6 +180,9 @@ func TestMaxRequests(t *testing.T) {
 	<-started
 	if status, body := do(h, "GET", "/metrics"); status != 503 || !strings.Contains(body, "--web.max-requests") {
 		t.Errorf("a second scrape: %d %s", status, body)
+	}
+	if status, _ := do(h, "GET", "/sd/listeners"); status != 503 {
+		t.Errorf("what reads the host too is not limited: %d", status)
 	}
 	if status, _ := do(h, "GET", "/-/healthy"); status != 200 {
 		t.Errorf("health is limited too: %d", status)

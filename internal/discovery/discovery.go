@@ -1,0 +1,105 @@
+// Package discovery serves what listens here, and what is probed, in the format
+// of Prometheus' HTTP service discovery.
+package discovery
+
+import (
+	"context"
+	"encoding/json"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+
+	dto "github.com/prometheus/client_model/go"
+
+	"github.com/port-exporter/port_exporter/internal/probe"
+)
+
+// group is one element of what Prometheus' http_sd_config reads.
+type group struct {
+	Targets []string          `json:"targets"`
+	Labels  map[string]string `json:"labels"`
+}
+
+// write answers with groups. Without any the list is [], not null.
+func write(w http.ResponseWriter, groups []group) {
+	w.Header().Set("Content-Type", "application/json; charset=utf-8")
+	_ = json.NewEncoder(w).Encode(groups)
+}
+
+// Probes serves the configured targets, one group each. The address is that of
+// the target, so that the relabelling which Prometheus' manual has for
+// blackbox_exporter works on it; module, hostname and path are set already. The
+// prefix is that of /probe, "/" or "/prefix".
+func Probes(plan func() *probe.Plan, prefix string) http.Handler {
+	path := strings.TrimSuffix(prefix, "/") + "/probe"
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		targets := plan().Targets
+		groups := make([]group, len(targets))
+		for i := range targets {
+			groups[i] = probed(&targets[i], path)
+		}
+		write(w, groups)
+	})
+}
+
+func probed(t *probe.Target, path string) group {
+	labels := map[string]string{}
+	for _, l := range t.Labels {
+		labels[l.Name] = l.Value
+	}
+	labels["__metrics_path__"] = path
+	labels["__param_module"], labels["__param_target"] = t.Module.Name, t.Address
+	if t.Hostname != "" {
+		labels["__param_hostname"] = t.Hostname
+	}
+	labels["module"], labels["target"], labels["target_name"] = t.Module.Name, t.Address, t.Name
+	return group{Targets: []string{t.Address}, Labels: labels}
+}
+
+// metaPrefix is what the labels of a listener have in front: Prometheus drops
+// them after relabelling.
+const metaPrefix = "__meta_port_listener_"
+
+// Listeners serves what listens on this host: a group for each series of
+// port_listener_info, which info reads, with its labels behind metaPrefix. A
+// listener on every address is at the host that the client asked. An error is
+// told as one, so that Prometheus keeps what it knew.
+func Listeners(info func(context.Context) (*dto.MetricFamily, error)) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		listeners, err := info(r.Context())
+		if err != nil {
+			http.Error(w, "the listeners cannot be told: "+err.Error(), http.StatusServiceUnavailable)
+			return
+		}
+		host := hostOf(r)
+		groups := make([]group, 0, len(listeners.GetMetric()))
+		for _, m := range listeners.GetMetric() {
+			groups = append(groups, listening(m, host))
+		}
+		write(w, groups)
+	})
+}
+
+func listening(m *dto.Metric, host string) group {
+	labels := make(map[string]string, len(m.GetLabel()))
+	for _, l := range m.GetLabel() {
+		labels[metaPrefix+l.GetName()] = l.GetValue()
+	}
+	if labels[metaPrefix+"scope"] != "any" {
+		host = labels[metaPrefix+"address"]
+	}
+	return group{Targets: []string{net.JoinHostPort(host, labels[metaPrefix+"port"])}, Labels: labels}
+}
+
+// hostOf returns how the client calls this host, without the port.
+func hostOf(r *http.Request) string {
+	u := url.URL{Host: r.Host}
+	if name := u.Hostname(); name != "" {
+		return name
+	}
+	if local, ok := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr); ok {
+		return local.IP.String()
+	}
+	return "localhost"
+}

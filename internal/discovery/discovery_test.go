@@ -1,0 +1,119 @@
+package discovery
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	dto "github.com/prometheus/client_model/go"
+
+	"github.com/port-exporter/port_exporter/internal/probe"
+)
+
+func get(t *testing.T, h http.Handler, change func(*http.Request)) []group {
+	t.Helper()
+	r := httptest.NewRequest(http.MethodGet, "http://db1.example:10065/", nil)
+	if change != nil {
+		change(r)
+	}
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, r)
+	// Prometheus refuses any other status and type.
+	if kind := w.Header().Get("Content-Type"); w.Code != http.StatusOK || !strings.HasPrefix(kind, "application/json") {
+		t.Fatalf("status %d, type %q: %s", w.Code, kind, w.Body)
+	}
+	if !strings.HasPrefix(w.Body.String(), "[") {
+		t.Fatalf("not a list: %s", w.Body)
+	}
+	var groups []group
+	if err := json.Unmarshal(w.Body.Bytes(), &groups); err != nil {
+		t.Fatal(err)
+	}
+	return groups
+}
+
+func TestProbes(t *testing.T) {
+	tcp := &probe.Module{Name: "tcp_connect"}
+	plan := &probe.Plan{Targets: []probe.Target{
+		{Address: "db.example:5432", Module: tcp, Name: "database", Hostname: "db", Labels: []probe.Label{{Name: "team", Value: "x"}}},
+		{Address: "http://a.example/", Module: tcp},
+	}}
+	for prefix, path := range map[string]string{"/": "/probe", "/ports": "/ports/probe"} {
+		want := []group{
+			{[]string{"db.example:5432"}, map[string]string{"__metrics_path__": path, "__param_module": "tcp_connect", "__param_target": "db.example:5432",
+				"__param_hostname": "db", "module": "tcp_connect", "target": "db.example:5432", "target_name": "database", "team": "x"}},
+			{[]string{"http://a.example/"}, map[string]string{"__metrics_path__": path, "__param_module": "tcp_connect", "__param_target": "http://a.example/",
+				"module": "tcp_connect", "target": "http://a.example/", "target_name": ""}},
+		}
+		if diff := cmp.Diff(want, get(t, Probes(func() *probe.Plan { return plan }, prefix), nil)); diff != "" {
+			t.Errorf("below %s (-want +got):\n%s", prefix, diff)
+		}
+	}
+	if got := get(t, Probes(func() *probe.Plan { return &probe.Plan{} }, "/"), nil); len(got) != 0 {
+		t.Errorf("no targets: %v", got)
+	}
+}
+
+// info is a series of port_listener_info with some of its labels.
+func info(labels ...string) *dto.Metric {
+	m := &dto.Metric{}
+	for i := 0; i < len(labels); i += 2 {
+		m.Label = append(m.Label, &dto.LabelPair{Name: &labels[i], Value: &labels[i+1]})
+	}
+	return m
+}
+
+func TestListeners(t *testing.T) {
+	serve := func(m ...*dto.Metric) http.Handler {
+		return Listeners(func(context.Context) (*dto.MetricFamily, error) { return &dto.MetricFamily{Metric: m}, nil })
+	}
+	local := &net.TCPAddr{IP: net.ParseIP("192.0.2.7"), Port: 10065}
+	without := func(r *http.Request) {
+		r.Host = ""
+		*r = *r.WithContext(context.WithValue(r.Context(), http.LocalAddrContextKey, local))
+	}
+	for _, tt := range []struct {
+		name          string
+		scope, listen string
+		change        func(*http.Request)
+		want          string
+	}{
+		{"every address", "any", "0.0.0.0", nil, "db1.example:80"},
+		{"every address, dual stack", "any", "::", func(r *http.Request) { r.Host = "[2001:db8::1]:10065" }, "[2001:db8::1]:80"},
+		{"asked without a port", "any", "::", func(r *http.Request) { r.Host = "db1" }, "db1:80"},
+		{"asked without a host", "any", "::", without, "192.0.2.7:80"},
+		{"asked over something else", "any", "::", func(r *http.Request) { r.Host = "" }, "localhost:80"},
+		{"one address", "private", "10.0.0.1", nil, "10.0.0.1:80"},
+		{"loopback", "loopback", "::1", nil, "[::1]:80"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			got := get(t, serve(info("address", tt.listen, "port", "80", "process", "nginx", "scope", tt.scope)), tt.change)
+			want := []group{{[]string{tt.want}, map[string]string{
+				"__meta_port_listener_address": tt.listen, "__meta_port_listener_port": "80",
+				"__meta_port_listener_process": "nginx", "__meta_port_listener_scope": tt.scope,
+			}}}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("-want +got:\n%s", diff)
+			}
+		})
+	}
+	if got := get(t, serve(), nil); len(got) != 0 {
+		t.Errorf("nothing listens: %v", got)
+	}
+}
+
+// TestFailureIsNoEmptyList: for that Prometheus would drop every target.
+func TestFailureIsNoEmptyList(t *testing.T) {
+	w := httptest.NewRecorder()
+	Listeners(func(context.Context) (*dto.MetricFamily, error) { return nil, errors.New("no netlink") }).
+		ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/sd/listeners", nil))
+	if w.Code != http.StatusServiceUnavailable || !strings.Contains(w.Body.String(), "no netlink") {
+		t.Errorf("status %d: %s", w.Code, w.Body)
+	}
+}
