@@ -13,7 +13,6 @@ import (
 	"testing"
 	"time"
 
-
 	"github.com/port-exporter/port_exporter/internal/ownhost"
 	"github.com/port-exporter/port_exporter/internal/porttest"
 	"github.com/port-exporter/port_exporter/internal/probe"
