@@ -134,6 +134,37 @@ func TestTimeWaitFloodInNamespace(t *testing.T) {
 	}
 }
 
+// TestHalfClosedCountAsTimeWaitInNamespace has a server close first and its clients
+// not at all: what is in FIN_WAIT2 without a process takes the places of TIME_WAIT
+// (tcp_close in net/ipv4/tcp.c).
+func TestHalfClosedCountAsTimeWaitInNamespace(t *testing.T) {
+	porttest.Namespace(t)
+	porttest.Sysctl(t, "net/ipv4/tcp_max_tw_buckets", "50")
+	listener := porttest.Listen(t, "127.0.0.1:80", 64)
+	startInNamespace(t, "port_exporter")
+	for range 60 {
+		porttest.Dial(t, "127.0.0.1:80")
+		server, _, err := unix.Accept4(listener, unix.SOCK_CLOEXEC)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = unix.Close(server)
+	}
+	got := scrape(t, "port_")
+	want := map[string]float64{
+		`port_tcp_time_wait_limit{netns=""}`:                           50,
+		`port_tcp_time_wait_entries{netns=""}`:                         50,
+		`port_tcp_time_wait_overflows_total{netns=""}`:                 10,
+		`port_sockets{family="ipv4",protocol="tcp",state="fin_wait2"}`: 50,
+		`port_sockets{family="ipv4",protocol="tcp",state="time_wait"}`: 0,
+	}
+	for series, n := range want {
+		if value, ok := got[series]; !ok || value != n {
+			t.Errorf("%s is %v (there: %v), want %v", series, value, ok, n)
+		}
+	}
+}
+
 // TestTroubleInNamespace makes the troubles of a client: a dead upstream and a
 // service that never closes.
 func TestTroubleInNamespace(t *testing.T) {

@@ -106,7 +106,7 @@ func (s *Stats) readSockstat(files procfs.FS) error {
 	}
 	for _, p := range stat.Protocols {
 		if p.Protocol == "TCP" {
-			s.Orphans, s.Memory = number(p.Orphan), number(p.Mem)
+			s.TimeWait, s.Orphans, s.Memory = number(p.TW), number(p.Orphan), number(p.Mem)
 			inBytes(s.Memory)
 		}
 	}

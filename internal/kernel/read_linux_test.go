@@ -117,7 +117,7 @@ func TestRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := &Stats{
-		SoMaxConn: new(4096.0), MaxSynBacklog: new(512.0), TimeWaitLimit: new(131072.0), Conntrack: new(7.0), ConntrackLimit: new(262144.0),
+		SoMaxConn: new(4096.0), MaxSynBacklog: new(512.0), TimeWaitLimit: new(131072.0), TimeWait: new(3.0), Conntrack: new(7.0), ConntrackLimit: new(262144.0),
 		Netstat: Netstat{
 			SynCookiesSent: new(1.0), ListenOverflows: new(2.0), ListenDrops: new(3.0), AbortOnMemory: new(4.0),
 			TimeWaitOverflow: new(5.0), SynQueueFullDrops: new(6.0), SynRetransmits: new(7.0),

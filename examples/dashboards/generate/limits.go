@@ -20,6 +20,7 @@ const (
 	destinationShare = `port_ephemeral_destination_ports_used{HOST} / ` + perHost + ` (port_ephemeral_ports{HOST} > 0)`
 	memoryShare      = `port_tcp_memory_bytes{HOST} / (port_tcp_memory_limit_bytes{HOST} > 0)`
 	orphanShare      = `port_tcp_orphans{HOST} / (port_tcp_orphan_limit{HOST} > 0)`
+	timeWaitShare    = `port_tcp_time_wait_entries{HOST} / (port_tcp_time_wait_limit{HOST} > 0)`
 	conntrackShare   = `port_conntrack_entries{HOST} / (port_conntrack_entries_limit{HOST} > 0)`
 )
 
@@ -101,10 +102,9 @@ func kernelLimits() []panel {
 	return []panel{
 		{
 			title: "TIME_WAIT, of its limit",
-			about: "Sockets in TIME_WAIT as a share of those that the kernel keeps. Beyond it ends them at once.",
+			about: "Sockets in TIME_WAIT, and in FIN_WAIT2 without a process, as a share of those that the kernel keeps. Beyond it ends them at once.",
 			width: 12, unit: "percentunit", warn: 0.8,
-			query: []query{{`sum by (job, instance, netns) (port_sockets{HOST, protocol="tcp", state="time_wait"}) / ` +
-				perHost + ` (port_tcp_time_wait_limit{HOST} > 0)`, "{{instance}}"}},
+			query: []query{{timeWaitShare, "{{instance}}"}},
 		},
 		{
 			title: "Orphans, of their limit",
