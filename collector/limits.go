@@ -46,6 +46,10 @@ var kernelFigures = []kernelFigure{
 	namespaced(gauge("port_tcp_time_wait_entries",
 		"Sockets that count against port_tcp_time_wait_limit: those in TIME_WAIT, and those in FIN_WAIT2 that no process holds any more.", "netns"),
 		func(s *kernel.Stats) *float64 { return s.TimeWait }),
+	namespaced(gauge("port_tcp_time_wait_reuse",
+		"Whether connect() takes a port that a socket in TIME_WAIT has had for a second (net.ipv4.tcp_tw_reuse): 0 never, 1 always, 2 towards "+
+			"and from loopback addresses. The peer must use TCP timestamps; without net.ipv4.tcp_timestamps it is 0.", "netns"),
+		func(s *kernel.Stats) *float64 { return s.TimeWaitReuse }),
 	hostwide(gauge("port_tcp_orphans",
 		"TCP sockets that no process holds any more and that have not ended, on the whole host."),
 		func(s *kernel.Stats) *float64 { return s.Orphans }),
