@@ -95,6 +95,26 @@ func runOut(t *testing.T, full, free, listen, as string) {
 		`port_inbound_connections{address="` + netip.MustParseAddrPort(listen).Addr().String() + `",port="5432",protocol="tcp",state="established"}`: 0})
 }
 
+// TestTimeWaitIsTakenAgainInNamespace leaves every port towards a loopback address
+// in TIME_WAIT, where by the kernel's default connect() takes it after a second.
+func TestTimeWaitIsTakenAgainInNamespace(t *testing.T) {
+	porttest.Namespace(t)
+	porttest.Sysctl(t, "net/ipv4/ip_local_port_range", "40000 40009")
+	porttest.Sysctl(t, "net/ipv4/tcp_tw_reuse", "2")
+	listener := porttest.Listen(t, "127.0.0.1:81", 64)
+	startInNamespace(t, "port_exporter")
+	porttest.LeaveTimeWait(t, listener, 10, func(int) netip.AddrPort { return netip.MustParseAddrPort("127.0.0.1:81") })
+	time.Sleep(2100 * time.Millisecond) // the kernel counts whole seconds
+	inTimeWait := strings.Replace(used("127.0.0.1:81"), "ports_used", "ports_in_time_wait", 1)
+	for taken := range 3 {
+		got := scrape(t, "port_")
+		if got[used("127.0.0.1:81")] != 10 || got[inTimeWait] != float64(10-taken) || got[`port_tcp_time_wait_reuse{netns=""}`] != 2 {
+			t.Errorf("%d taken again: %v used, %v of them in TIME_WAIT, reuse %v", taken, got[used("127.0.0.1:81")], got[inTimeWait], got[`port_tcp_time_wait_reuse{netns=""}`])
+		}
+		porttest.Dial(t, "127.0.0.1:81")
+	}
+}
+
 // TestTimeWaitFloodInNamespace closes more connections than the kernel keeps in
 // TIME_WAIT.
 func TestTimeWaitFloodInNamespace(t *testing.T) {
@@ -131,6 +151,37 @@ func TestTimeWaitFloodInNamespace(t *testing.T) {
 	}
 	if after[timeWait]+after[overflows] != 200 {
 		t.Errorf("%v kept and %v not kept of 200", after[timeWait], after[overflows])
+	}
+}
+
+// TestHalfClosedCountAsTimeWaitInNamespace has a server close first and its clients
+// not at all: what is in FIN_WAIT2 without a process takes the places of TIME_WAIT
+// (tcp_close in net/ipv4/tcp.c).
+func TestHalfClosedCountAsTimeWaitInNamespace(t *testing.T) {
+	porttest.Namespace(t)
+	porttest.Sysctl(t, "net/ipv4/tcp_max_tw_buckets", "50")
+	listener := porttest.Listen(t, "127.0.0.1:80", 64)
+	startInNamespace(t, "port_exporter")
+	for range 60 {
+		porttest.Dial(t, "127.0.0.1:80")
+		server, _, err := unix.Accept4(listener, unix.SOCK_CLOEXEC)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = unix.Close(server)
+	}
+	got := scrape(t, "port_")
+	want := map[string]float64{
+		`port_tcp_time_wait_limit{netns=""}`:                           50,
+		`port_tcp_time_wait_entries{netns=""}`:                         50,
+		`port_tcp_time_wait_overflows_total{netns=""}`:                 10,
+		`port_sockets{family="ipv4",protocol="tcp",state="fin_wait2"}`: 50,
+		`port_sockets{family="ipv4",protocol="tcp",state="time_wait"}`: 0,
+	}
+	for series, n := range want {
+		if value, ok := got[series]; !ok || value != n {
+			t.Errorf("%s is %v (there: %v), want %v", series, value, ok, n)
+		}
 	}
 }
 

@@ -23,9 +23,12 @@ var (
 		"netns", "protocol")
 	destinationPortsUsed = gauge("port_ephemeral_destination_ports_used",
 		"Distinct ports of port_ephemeral_ports that TCP sockets, those in TIME_WAIT included, have towards one destination: near "+
-			"port_ephemeral_ports connect() fails with EADDRNOTAVAIL, unless net.ipv4.tcp_tw_reuse lets it take those in TIME_WAIT. "+
+			"port_ephemeral_ports connect() fails with EADDRNOTAVAIL, unless port_tcp_time_wait_reuse lets it take those in TIME_WAIT. "+
 			"Where there are connections from several local addresses, of the one that has the most. Those destinations that use the "+
 			"most, and those that the configuration watches.",
+		"netns", "remote_address", "remote_port")
+	destinationTimeWait = gauge("port_ephemeral_destination_ports_in_time_wait",
+		"Those of port_ephemeral_destination_ports_used that are in TIME_WAIT; see port_tcp_time_wait_reuse.",
 		"netns", "remote_address", "remote_port")
 	destinationUndercount = gauge("port_ephemeral_destination_undercount_ports",
 		"By how much port_ephemeral_destination_ports_used may be too low: 0 unless there are more than 16384 destinations, "+
@@ -44,7 +47,7 @@ type ephemeral struct {
 func (ephemeral) Name() string { return "ephemeral" }
 
 func (ephemeral) Families() []*Family {
-	return []*Family{ephemeralPorts, ephemeralPortsUsed, destinationPortsUsed, destinationUndercount, destinationLookup}
+	return []*Family{ephemeralPorts, ephemeralPortsUsed, destinationPortsUsed, destinationTimeWait, destinationUndercount, destinationLookup}
 }
 
 func (c ephemeral) Collect(_ context.Context, host *Snapshot, out *Output) error {
@@ -75,14 +78,16 @@ func (c ephemeral) Collect(_ context.Context, host *Snapshot, out *Output) error
 // watched networks that do. What is left of these is folded.
 func (c ephemeral) addDestinations(out *Output, traffic *socket.Traffic, watched []socket.Watched) {
 	told := map[netip.AddrPort]bool{}
-	ports := map[netip.AddrPort]int{}
+	uses := map[netip.AddrPort]socket.DestinationUse{}
 	for _, use := range traffic.Destinations {
-		ports[use.Remote] = use.Ports
+		uses[use.Remote] = use
 	}
 	for _, w := range watched {
 		if remote, single := w.Single(); single && !told[remote] {
 			told[remote] = true
-			addDestination(out, socket.DestinationUse{Remote: remote, Ports: ports[remote]})
+			use := uses[remote]
+			use.Remote = remote
+			addDestination(out, use)
 		}
 	}
 	others := slices.DeleteFunc(slices.Clone(traffic.Destinations), func(use socket.DestinationUse) bool { return told[use.Remote] })
@@ -112,5 +117,7 @@ func choose(ranking *socket.Ranking[netip.AddrPort], uses []socket.DestinationUs
 }
 
 func addDestination(out *Output, use socket.DestinationUse) {
-	out.add(destinationPortsUsed, float64(use.Ports), hostNetns, use.Remote.Addr().String(), portLabel(use.Remote.Port()))
+	remote := out.set(destinationPortsUsed, hostNetns, use.Remote.Addr().String(), portLabel(use.Remote.Port()))
+	out.addSet(destinationPortsUsed, float64(use.Ports), remote)
+	out.addSet(destinationTimeWait, float64(use.TimeWait), remote)
 }

@@ -17,6 +17,8 @@ type Stats struct {
 	Netstat        Netstat
 	Snmp           Snmp
 	UDP, UDP6      UDP
+	TimeWaitReuse  *float64 // sys/net/ipv4/tcp_tw_reuse; 0 without tcp_timestamps, which it needs
+	TimeWait       *float64 // TCP tw of net/sockstat: TIME_WAIT, and FIN_WAIT2 of orphans
 
 	Orphans        *float64 // TCP orphan of net/sockstat
 	OrphanLimit    *float64 // sys/net/ipv4/tcp_max_orphans

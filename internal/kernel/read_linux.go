@@ -30,6 +30,12 @@ func Read(proc string) (*Stats, error) {
 	if s.ConntrackLimit != nil && *s.ConntrackLimit == 0 {
 		s.ConntrackLimit = nil // no limit (nf_conntrack_alloc in net/netfilter/nf_conntrack_core.c)
 	}
+	var timestamps *float64
+	r.number("sys/net/ipv4/tcp_tw_reuse", &s.TimeWaitReuse)
+	r.number("sys/net/ipv4/tcp_timestamps", &timestamps)
+	if s.TimeWaitReuse != nil && timestamps != nil && *timestamps == 0 {
+		*s.TimeWaitReuse = 0
+	}
 	inBytes(s.MemoryPressure)
 	inBytes(s.MemoryLimit)
 
@@ -106,7 +112,7 @@ func (s *Stats) readSockstat(files procfs.FS) error {
 	}
 	for _, p := range stat.Protocols {
 		if p.Protocol == "TCP" {
-			s.Orphans, s.Memory = number(p.Orphan), number(p.Mem)
+			s.TimeWait, s.Orphans, s.Memory = number(p.TW), number(p.Orphan), number(p.Mem)
 			inBytes(s.Memory)
 		}
 	}

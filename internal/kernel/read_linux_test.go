@@ -91,6 +91,10 @@ func TestReadAbsentFiles(t *testing.T) {
 	if err != nil || got.Netstat != (Netstat{}) || got.ConntrackLimit != nil {
 		t.Errorf("no values and no limit: %+v, %v", got, err)
 	}
+	got, err = Read(tree(t, map[string]string{"sys/net/ipv4/tcp_tw_reuse": "1\n", "sys/net/ipv4/tcp_timestamps": "0\n"}))
+	if err != nil || *got.TimeWaitReuse != 0 {
+		t.Errorf("without timestamps: %+v, %v; want that nothing is taken again", got, err)
+	}
 	if _, err := Read(filepath.Join(t.TempDir(), "nowhere")); err == nil {
 		t.Error("a place without procfs was read")
 	}
@@ -103,6 +107,8 @@ func TestRead(t *testing.T) {
 		"sys/net/ipv4/tcp_max_syn_backlog":     "512\n",
 		"sys/net/ipv4/tcp_max_tw_buckets":      "131072\n",
 		"sys/net/ipv4/tcp_max_orphans":         "8192\n",
+		"sys/net/ipv4/tcp_tw_reuse":            "2\n",
+		"sys/net/ipv4/tcp_timestamps":          "1\n",
 		"sys/net/ipv4/tcp_mem":                 "100\t200\t300\n",
 		"sys/net/netfilter/nf_conntrack_count": "7\n",
 		"sys/net/netfilter/nf_conntrack_max":   "262144\n",
@@ -117,7 +123,7 @@ func TestRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := &Stats{
-		SoMaxConn: new(4096.0), MaxSynBacklog: new(512.0), TimeWaitLimit: new(131072.0), Conntrack: new(7.0), ConntrackLimit: new(262144.0),
+		SoMaxConn: new(4096.0), MaxSynBacklog: new(512.0), TimeWaitLimit: new(131072.0), TimeWait: new(3.0), TimeWaitReuse: new(2.0), Conntrack: new(7.0), ConntrackLimit: new(262144.0),
 		Netstat: Netstat{
 			SynCookiesSent: new(1.0), ListenOverflows: new(2.0), ListenDrops: new(3.0), AbortOnMemory: new(4.0),
 			TimeWaitOverflow: new(5.0), SynQueueFullDrops: new(6.0), SynRetransmits: new(7.0),

@@ -3,6 +3,7 @@
 package names
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"net/netip"
@@ -115,10 +116,18 @@ func (e *entry) note(now time.Time, addresses []netip.Addr, err error) {
 		return
 	}
 	maps.DeleteFunc(e.seen, func(_ netip.Addr, last time.Time) bool { return now.Sub(last) > keep })
-	for _, a := range addresses {
-		a = a.Unmap().WithZone("")
-		if _, known := e.seen[a]; known || len(e.seen) < maxAddresses {
-			e.seen[a] = now
-		}
+	for _, a := range addresses[:min(len(addresses), maxAddresses)] {
+		e.seen[a.Unmap().WithZone("")] = now
 	}
+	for len(e.seen) > maxAddresses {
+		delete(e.seen, e.oldest())
+	}
+}
+
+// oldest returns the address that was in no answer for the longest: a name whose
+// addresses go round keeps those that it has now.
+func (e *entry) oldest() netip.Addr {
+	return slices.MinFunc(slices.Collect(maps.Keys(e.seen)), func(a, b netip.Addr) int {
+		return cmp.Or(e.seen[a].Compare(e.seen[b]), a.Compare(b))
+	})
 }

@@ -30,6 +30,9 @@ type DestinationUse struct {
 	// have: those of the local address that has the most, since each local
 	// address has all ports to itself.
 	Ports int
+	// TimeWait is how many of these only sockets in TIME_WAIT hold: where
+	// net.ipv4.tcp_tw_reuse says so, a connection can have them all the same.
+	TimeWait int
 	// Watched says that somebody watches it: the figure is exact, unless there
 	// are more watched ones in use than can be.
 	Watched bool
@@ -56,8 +59,9 @@ type destination struct {
 
 type destinationCounter struct {
 	destination
-	ports  int32
-	pinned bool // never given up
+	ports    int32
+	timeWait int32 // of those that were counted, also when ports is too low
+	pinned   bool  // never given up
 }
 
 func newDestinations(watched *watchedSet) *destinations {
@@ -80,6 +84,7 @@ func (d *destinations) count(s *Socket) {
 	key := destination{words(s.Local.Addr()), words(s.Remote.Addr()), uint64(s.Remote.Port())}
 	if at, known := d.index[key]; known {
 		d.counters[at].ports++
+		d.counters[at].timeWait += timeWait(s)
 		return
 	}
 	pinned := d.pin(s.Remote)
@@ -88,7 +93,14 @@ func (d *destinations) count(s *Socket) {
 		return
 	}
 	d.index[key] = int32(len(d.counters))
-	d.counters = append(d.counters, destinationCounter{key, 1, pinned})
+	d.counters = append(d.counters, destinationCounter{key, 1, timeWait(s), pinned})
+}
+
+func timeWait(s *Socket) int32 {
+	if s.State == TimeWait {
+		return 1
+	}
+	return 0
 }
 
 // pin reports whether a destination gets a counter that is not given up. Only
@@ -134,7 +146,7 @@ func (d *destinations) atLeast(ports int) []DestinationUse {
 		remote := c.remoteAddrPort()
 		watched := c.pinned || int(c.ports) >= ports && d.watched.has(remote)
 		if watched || int(c.ports) >= ports {
-			uses = append(uses, DestinationUse{remote, int(c.ports), watched})
+			uses = append(uses, DestinationUse{remote, int(c.ports), int(min(c.ports, c.timeWait)), watched})
 		}
 	}
 	slices.SortFunc(uses, func(a, b DestinationUse) int {

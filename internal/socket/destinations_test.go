@@ -47,7 +47,7 @@ func TestDestinations(t *testing.T) {
 	)
 	want := []DestinationUse{
 		{Remote: netip.MustParseAddrPort("192.0.2.1:443"), Ports: 1},
-		{Remote: netip.MustParseAddrPort("192.0.2.1:5432"), Ports: 4},
+		{Remote: netip.MustParseAddrPort("192.0.2.1:5432"), Ports: 4, TimeWait: 1},
 		{Remote: netip.MustParseAddrPort("192.0.2.2:80"), Ports: 2},
 		{Remote: netip.MustParseAddrPort("[2001:db8::9]:80"), Ports: 1},
 	}

@@ -10,10 +10,12 @@ import (
 
 // How firmly a ranking holds to its choice: a newcomer must weigh more than
 // rankingMargin times the recent peak of what it takes the place of, and that
-// peak halves in rankingHalfLife.
+// peak halves in rankingHalfLife. What is away for longer than rankingAway has
+// lost its place: else a burst that is over would hide what is there.
 const (
 	rankingMargin   = 1.25
 	rankingHalfLife = 10 * time.Minute
+	rankingAway     = 3 * time.Minute
 )
 
 // Ranking chooses the heaviest of many, scrape after scrape, and changes its
@@ -25,13 +27,19 @@ type Ranking[K comparable] struct {
 
 	mu    sync.Mutex
 	at    time.Time
-	peaks map[K]float64 // of those that were chosen last
+	peaks map[K]peak // of those that were chosen last
+}
+
+// peak is the most that something weighed lately.
+type peak struct {
+	weight float64
+	seen   time.Time // when it was last there
 }
 
 // NewRanking returns a ranking that has chosen nothing yet and reads the time
 // from now.
 func NewRanking[K comparable](now func() time.Time) *Ranking[K] {
-	return &Ranking[K]{now: now, peaks: map[K]float64{}}
+	return &Ranking[K]{now: now, peaks: map[K]peak{}}
 }
 
 // Candidate is something to choose.
@@ -45,8 +53,8 @@ type Candidate[K comparable] struct {
 
 // Choose returns the keys of the n heaviest candidates. Of those that weigh the
 // same, the first in the list come first. What was chosen last and is not there
-// now, or is below its floor, is not in the result, but keeps its place until its
-// peak has faded: it may be back the next time.
+// now, or is below its floor, is not in the result, but keeps its place for
+// rankingAway or until its peak has faded: it may be back the next time.
 func (r *Ranking[K]) Choose(candidates []Candidate[K], n int) map[K]bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -59,17 +67,18 @@ func (r *Ranking[K]) Choose(candidates []Candidate[K], n int) map[K]bool {
 		old, held := r.peaks[c.Key]
 		switch {
 		case held && 2*c.Weight >= c.Floor:
-			peak := max(weight, old*fade)
-			all = append(all, place[K]{c.Key, peak, peak * rankingMargin})
+			weight = max(weight, old.weight*fade)
+			all = append(all, place[K]{c.Key, peak{weight, now}, weight * rankingMargin})
 			there[c.Key] = true
 		case c.Weight >= c.Floor:
-			all = append(all, place[K]{c.Key, weight, weight})
+			all = append(all, place[K]{c.Key, peak{weight, now}, weight})
 			there[c.Key] = true
 		}
 	}
 	for key, old := range r.peaks {
-		if peak := old * fade; !there[key] && peak >= 1 {
-			all = append(all, place[K]{key, peak, peak * rankingMargin})
+		weight := old.weight * fade
+		if !there[key] && weight >= 1 && now.Sub(old.seen) <= rankingAway {
+			all = append(all, place[K]{key, peak{weight, old.seen}, weight * rankingMargin})
 		}
 	}
 	slices.SortStableFunc(all, func(a, b place[K]) int { return cmp.Compare(b.rank, a.rank) })
@@ -88,6 +97,7 @@ func (r *Ranking[K]) Choose(candidates []Candidate[K], n int) map[K]bool {
 
 // place is what competes for one of the places.
 type place[K comparable] struct {
-	key        K
-	peak, rank float64
+	key  K
+	peak peak
+	rank float64
 }

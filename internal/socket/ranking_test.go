@@ -49,6 +49,23 @@ func TestRankingHoldsOn(t *testing.T) {
 	}
 }
 
+// A burst towards many, which is over: the one that is there is told soon, however
+// little it weighs beside them.
+func TestRankingForgetsWhatIsAway(t *testing.T) {
+	now := time.Unix(1_000_000, 0)
+	r := NewRanking[int](func() time.Time { return now })
+	pick(r, 3, 500, 500, 500)
+	for _, step := range []struct {
+		after time.Duration
+		want  []int
+	}{{time.Minute, nil}, {rankingAway - time.Minute, nil}, {time.Second, []int{3}}} {
+		now = now.Add(step.after)
+		if got := pick(r, 3, 0, 0, 0, 10); !slices.Equal(got, step.want) {
+			t.Errorf("after %v: %v, want %v", step.after, got, step.want)
+		}
+	}
+}
+
 // Forty ports that are busy by chance, about the same: without hysteresis most
 // of the choice changes at each scrape.
 func TestRankingDoesNotFlap(t *testing.T) {

@@ -61,8 +61,7 @@ func timeWaitOfLimit() panel {
 		title: "TIME_WAIT, of its limit",
 		about: "The host that is nearest to the most sockets in TIME_WAIT that its kernel keeps (net.ipv4.tcp_max_tw_buckets).",
 		kind:  stat, width: 4, unit: "percentunit", warn: 0.8,
-		query: []query{{`max(sum by (job, instance, netns) (port_sockets{HOST, protocol="tcp", state="time_wait"}) / ` +
-			perHost + ` (port_tcp_time_wait_limit{HOST} > 0))`, ""}},
+		query: []query{{`max(` + timeWaitShare + `)`, ""}},
 	}
 }
 

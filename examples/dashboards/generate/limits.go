@@ -17,10 +17,15 @@ func limitsBoard() board {
 }
 
 const (
-	destinationShare = `port_ephemeral_destination_ports_used{HOST} / ` + perHost + ` (port_ephemeral_ports{HOST} > 0)`
-	memoryShare      = `port_tcp_memory_bytes{HOST} / (port_tcp_memory_limit_bytes{HOST} > 0)`
-	orphanShare      = `port_tcp_orphans{HOST} / (port_tcp_orphan_limit{HOST} > 0)`
-	conntrackShare   = `port_conntrack_entries{HOST} / (port_conntrack_entries_limit{HOST} > 0)`
+	// Less those in TIME_WAIT where connect() takes them again, as in the rules.
+	destinationShare = `(port_ephemeral_destination_ports_used{HOST} - (` +
+		`port_ephemeral_destination_ports_in_time_wait{HOST} and on (job, instance, netns) port_tcp_time_wait_reuse{HOST} == 1 or ` +
+		`port_ephemeral_destination_ports_in_time_wait{HOST, remote_address=~"127[.].+|::1"} and on (job, instance, netns) port_tcp_time_wait_reuse{HOST} == 2) or ` +
+		`port_ephemeral_destination_ports_used{HOST}) / ` + perHost + ` (port_ephemeral_ports{HOST} > 0)`
+	memoryShare    = `port_tcp_memory_bytes{HOST} / (port_tcp_memory_limit_bytes{HOST} > 0)`
+	orphanShare    = `port_tcp_orphans{HOST} / (port_tcp_orphan_limit{HOST} > 0)`
+	timeWaitShare  = `port_tcp_time_wait_entries{HOST} / (port_tcp_time_wait_limit{HOST} > 0)`
+	conntrackShare = `port_conntrack_entries{HOST} / (port_conntrack_entries_limit{HOST} > 0)`
 )
 
 func limitsOverview() []panel {
@@ -65,7 +70,7 @@ func ephemeral() []panel {
 	return []panel{
 		{
 			title: "Local ports in use, by destination",
-			about: "As a share of those that a client can get; each destination has all of them. Connections in TIME_WAIT hold theirs for a minute. At 100 % connects fail.",
+			about: "As a share of those that a client can get; each destination has all of them. Connections in TIME_WAIT hold theirs for a minute, and are left out where net.ipv4.tcp_tw_reuse gives it away. At 100 % connects fail.",
 			width: 12, unit: "percentunit", warn: 0.8,
 			query: []query{{destinationShare + ` > 0`, "{{instance}} to {{remote_address}} port {{remote_port}}"}},
 		},
@@ -101,10 +106,9 @@ func kernelLimits() []panel {
 	return []panel{
 		{
 			title: "TIME_WAIT, of its limit",
-			about: "Sockets in TIME_WAIT as a share of those that the kernel keeps. Beyond it ends them at once.",
+			about: "Sockets in TIME_WAIT, and in FIN_WAIT2 without a process, as a share of those that the kernel keeps. Beyond it ends them at once.",
 			width: 12, unit: "percentunit", warn: 0.8,
-			query: []query{{`sum by (job, instance, netns) (port_sockets{HOST, protocol="tcp", state="time_wait"}) / ` +
-				perHost + ` (port_tcp_time_wait_limit{HOST} > 0)`, "{{instance}}"}},
+			query: []query{{timeWaitShare, "{{instance}}"}},
 		},
 		{
 			title: "Orphans, of their limit",
@@ -139,6 +143,7 @@ func settings() string {
 	for _, s := range []struct{ metric, name string }{
 		{"port_ephemeral_ports", "ports of net.ipv4.ip_local_port_range, less reserved ones"},
 		{"port_tcp_time_wait_limit", "net.ipv4.tcp_max_tw_buckets"},
+		{"port_tcp_time_wait_reuse", "net.ipv4.tcp_tw_reuse"},
 		{"port_tcp_orphan_limit", "net.ipv4.tcp_max_orphans"},
 		{"port_tcp_memory_pressure_bytes", "net.ipv4.tcp_mem, pressure, in bytes"},
 		{"port_tcp_memory_limit_bytes", "net.ipv4.tcp_mem, limit, in bytes"},

@@ -225,7 +225,7 @@ func exporter() []panel {
 		},
 		{
 			title: "Folded series",
-			about: "Series that are part of a sum called other, by the metric they belong to: the host has more ports than are told apart.",
+			about: "What has no series of its own, by metric: ports are summed as other, destinations and listeners left out. The limits are in the configuration.",
 			width: 12, unit: "short",
 			query: []query{{`sum by (instance, metric) (port_folded_series{HOST}) > 0`, "{{instance}} {{metric}}"}},
 		},
