@@ -210,6 +210,7 @@ func TestTroubleInNamespace(t *testing.T) {
 		`port_inbound_connections{address="127.0.0.1",port="8080",protocol="tcp",state="established"}`: 0,
 		`port_sockets{family="ipv4",protocol="tcp",state="syn_sent"}`:                                  3,
 		`port_ephemeral_destination_undercount_ports{netns=""}`:                                        0,
+		`port_destination_syn_sent_retransmitting{remote_address="192.0.2.9",remote_port="5432"}`:      3,
 		retransmitting: 3,
 	}
 	var got map[string]float64
@@ -336,7 +337,7 @@ func TestDestinationsOfTheConfigurationInNamespace(t *testing.T) {
 	told := func() map[string]float64 {
 		got := scrape(t, "port_ephemeral_destination_ports_used", "port_folded_series")
 		for series := range got {
-			if strings.HasPrefix(series, "port_folded") && !strings.Contains(series, "destination") {
+			if strings.HasPrefix(series, "port_folded") && !strings.Contains(series, "ephemeral_destination") {
 				delete(got, series)
 			}
 		}

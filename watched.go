@@ -17,15 +17,17 @@ func watched(d config.Destinations, book *names.Book) func() collector.Watched {
 	return func() collector.Watched {
 		answers := book.Answers(hosts)
 		w := collector.Watched{Lookups: map[string]bool{}}
+		var found []socket.Watched // behind the others: how many there are is the name server's choice
 		for _, watched := range d.Watched {
 			if watched.Host == "" {
 				w.Destinations = append(w.Destinations, socket.Watched{Network: watched.Network, Ports: watched.Ports})
 			}
 			for _, address := range answers[watched.Host].Addresses {
 				one := netip.PrefixFrom(address, address.BitLen())
-				w.Destinations = append(w.Destinations, socket.Watched{Network: one, Ports: watched.Ports})
+				found = append(found, socket.Watched{Network: one, Ports: watched.Ports})
 			}
 		}
+		w.Destinations = append(w.Destinations, found...)
 		for host, answer := range answers {
 			w.Lookups[host] = answer.Err == nil
 		}

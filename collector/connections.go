@@ -2,6 +2,7 @@ package collector
 
 import (
 	"context"
+	"net/netip"
 	"slices"
 
 	"github.com/port-exporter/port_exporter/internal/socket"
@@ -23,6 +24,9 @@ var (
 	synRetransmitting = gauge("port_syn_sent_retransmitting",
 		"Outbound sockets in SYN_SENT that have sent their SYN more than once, by remote port: nobody answers there. "+
 			"Only ports with such sockets: those with the most of them, the rest as \"other\".", "netns", "remote_port")
+	destinationRetransmitting = gauge("port_destination_syn_sent_retransmitting",
+		"Outbound sockets in SYN_SENT that have sent their SYN more than once, by destination: nobody answers there. "+
+			"Only destinations with such sockets: those with the most of them.", "netns", "remote_address", "remote_port")
 	inboundReceiveQueue = gauge("port_inbound_receive_queue_bytes",
 		"Bytes that were received and not yet read, over the connections of a listener.", listenerLabels...)
 	inboundSendQueue = gauge("port_inbound_send_queue_bytes",
@@ -42,7 +46,7 @@ type connections struct {
 func (connections) Name() string { return "connections" }
 
 func (connections) Families() []*Family {
-	return []*Family{inboundConnections, outboundConnections, orphanedConnections, synRetransmitting,
+	return []*Family{inboundConnections, outboundConnections, orphanedConnections, synRetransmitting, destinationRetransmitting,
 		inboundReceiveQueue, inboundSendQueue, outboundReceiveQueue, outboundSendQueue}
 }
 
@@ -53,6 +57,7 @@ func (c connections) Collect(_ context.Context, host *Snapshot, out *Output) err
 	}
 	addInbound(out, table, traffic)
 	c.addOutbound(out, traffic.Outbound)
+	c.addUnanswered(out, traffic.Unanswered)
 	c.addOrphaned(out, traffic.Orphaned)
 	return nil
 }
@@ -94,6 +99,20 @@ func (c connections) addOutbound(out *Output, flows []socket.PortFlow) {
 		out.add(synRetransmitting, float64(flow.SynRetransmitting), hostNetns, port)
 	})
 	out.fold(synRetransmitting, folded)
+}
+
+func (c connections) addUnanswered(out *Output, all []socket.Unanswered) {
+	candidates := make([]socket.Candidate[netip.AddrPort], len(all))
+	for i, u := range all {
+		candidates[i] = socket.Candidate[netip.AddrPort]{Key: u.Remote, Weight: u.Sockets}
+	}
+	chosen := c.memory.unanswered.Choose(candidates, c.limits.Destinations)
+	for _, u := range all {
+		if chosen[u.Remote] {
+			out.add(destinationRetransmitting, float64(u.Sockets), hostNetns, u.Remote.Addr().String(), portLabel(u.Remote.Port()))
+		}
+	}
+	out.fold(destinationRetransmitting, len(all)-len(chosen))
 }
 
 func (c connections) addOrphaned(out *Output, flows []socket.PortFlow) {

@@ -74,8 +74,9 @@ func (c ephemeral) Collect(_ context.Context, host *Snapshot, out *Output) error
 }
 
 // addDestinations adds the destinations that are watched one by one, at 0 when
-// they are not used; then those of the others that use the most, and those of
-// watched networks that do. What is left of these is folded.
+// they are not used, the first in the list first; then those of the others that
+// use the most, and in what is left of the limit of watched ones those of them
+// that do. What is left of these is folded.
 func (c ephemeral) addDestinations(out *Output, traffic *socket.Traffic, watched []socket.Watched) {
 	told := map[netip.AddrPort]bool{}
 	uses := map[netip.AddrPort]socket.DestinationUse{}
@@ -83,7 +84,7 @@ func (c ephemeral) addDestinations(out *Output, traffic *socket.Traffic, watched
 		uses[use.Remote] = use
 	}
 	for _, w := range watched {
-		if remote, single := w.Single(); single && !told[remote] {
+		if remote, single := w.Single(); single && !told[remote] && len(told) < c.limits.WatchedDestinations {
 			told[remote] = true
 			use := uses[remote]
 			use.Remote = remote
@@ -94,8 +95,8 @@ func (c ephemeral) addDestinations(out *Output, traffic *socket.Traffic, watched
 
 	floor := max(1, int(c.limits.DestinationShare*float64(traffic.EphemeralPorts)))
 	top := choose(c.memory.destinations, others, c.limits.Destinations, floor)
-	inNetworks := slices.DeleteFunc(slices.Clone(others), func(use socket.DestinationUse) bool { return !use.Watched })
-	most := choose(c.memory.watched, inNetworks, c.limits.WatchedDestinations, 0)
+	watchedOthers := slices.DeleteFunc(slices.Clone(others), func(use socket.DestinationUse) bool { return !use.Watched })
+	most := choose(c.memory.watched, watchedOthers, c.limits.WatchedDestinations-len(told), 0)
 	folded := 0
 	for _, use := range others {
 		switch {

@@ -124,6 +124,8 @@ func backlog(length, limit, drops uint32) func(*socket.Socket) {
 
 func v6only(s *socket.Socket) { s.V6Only = true }
 
+func unanswered(s *socket.Socket) { s.Retransmits = 2 }
+
 func device(name string) func(*socket.Socket) {
 	return func(s *socket.Socket) { s.Interface = name }
 }
@@ -160,7 +162,10 @@ var stories = map[string]porttest.Sockets{
 		made(socket.TCP, socket.CloseWait, "10.0.0.5:8080", "10.0.0.9:41000"),
 		made(socket.TCP, socket.FinWait2, "10.0.0.5:8080", "10.0.0.9:41001"),
 		made(socket.TCP, socket.SynSent, "10.0.0.5:41002", "10.0.0.3:5432"),
-		made(socket.TCP, socket.SynSent, "10.0.0.5:41003", "10.0.0.3:5432", func(s *socket.Socket) { s.Retransmits = 2 }),
+		made(socket.TCP, socket.SynSent, "10.0.0.5:41003", "10.0.0.3:5432", unanswered),
+		made(socket.TCP, socket.SynSent, "10.0.0.5:41004", "10.0.0.4:5432", unanswered),
+		made(socket.TCP, socket.SynSent, "10.0.0.5:41005", "10.0.0.6:5432", unanswered),
+		made(socket.TCP, socket.SynSent, "10.0.0.5:41006", "10.0.0.6:5432", unanswered),
 	},
 	"many_ports": {
 		made(socket.TCP, socket.Established, "10.0.0.5:41000", "10.0.0.9:80", queued(1, 1)),
@@ -629,20 +634,29 @@ func TestWatchedNetworkIsFull(t *testing.T) {
 	o.Watched = func() Watched {
 		return Watched{Destinations: []socket.Watched{{Network: network}, single("203.0.113.201"), single("203.0.113.201"), single("192.0.2.1"), {Network: network}}}
 	}
+	o.Limits.WatchedDestinations = 5
 	got := exposition(t, t.Context(), o, Filter{Collectors: []string{"ephemeral"}})
-	var told []string
-	for line := range strings.Lines(got) {
-		if rest, ok := strings.CutPrefix(line, `port_ephemeral_destination_ports_used{netns="",remote_address=`); ok {
-			told = append(told, strings.TrimSpace(rest))
+	told := func(text string) []string {
+		var all []string
+		for line := range strings.Lines(text) {
+			if rest, ok := strings.CutPrefix(line, `port_ephemeral_destination_ports_used{netns="",remote_address=`); ok {
+				all = append(all, strings.TrimSpace(rest))
+			}
 		}
+		return all
 	}
 	want := []string{
 		`"192.0.2.1",remote_port="8443"} 0`,                                                                                     // one by one
 		`"203.0.113.140",remote_port="80"} 2`, `"203.0.113.141",remote_port="80"} 2`, `"203.0.113.200",remote_port="8443"} 900`, // three of the network
 		`"203.0.113.201",remote_port="8443"} 5`, // one by one
 	}
-	if diff := cmp.Diff(want, told); diff != "" {
+	if diff := cmp.Diff(want, told(got)); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
+	}
+	o.Limits.WatchedDestinations = 1 // the first one by one; and one that uses much, watched or not
+	few := exposition(t, t.Context(), o, Filter{Collectors: []string{"ephemeral"}})
+	if diff := cmp.Diff([]string{`"203.0.113.200",remote_port="8443"} 900`, `"203.0.113.201",remote_port="8443"} 5`}, told(few)); diff != "" {
+		t.Errorf("with room for one watched (-want +got):\n%s", diff)
 	}
 	if folded := `port_folded_series{metric="port_ephemeral_destination_ports_used"} 148`; !strings.Contains(got, folded+"\n") {
 		t.Errorf("lacks %s in\n%s", folded, got)

@@ -19,7 +19,8 @@ var (
 	foldedSeries = gauge("port_folded_series",
 		"What a metric does not tell apart because of its limit: ports that are folded into \"other\"; for port_listener_info "+
 			"listening sockets without series of their own (their connections are in port_inbound_connections as \"other\"); for "+
-			"port_ephemeral_destination_ports_used destinations that would have been told, but for the limits.", "metric")
+			"port_ephemeral_destination_ports_used and port_destination_syn_sent_retransmitting destinations that would have been told, "+
+			"but for the limits.", "metric")
 	interruptedReads = counter("port_source_interrupted_reads_total",
 		"Reads of the socket table that were interrupted twice in a row, so that their figures may miss or repeat sockets.")
 	malformedRows = counter("port_source_malformed_rows_total",
@@ -49,8 +50,8 @@ type Memory struct {
 	longLived *socket.LongLived
 	history   *socket.History
 	// The choice of what is told apart, which is to last.
-	outbound, orphaned, silent *socket.Ranking[uint16]
-	destinations, watched      *socket.Ranking[netip.AddrPort]
+	outbound, orphaned, silent        *socket.Ranking[uint16]
+	destinations, watched, unanswered *socket.Ranking[netip.AddrPort]
 
 	interrupted atomic.Uint64
 	malformed   atomic.Uint64
@@ -67,5 +68,6 @@ func NewMemory(now func() time.Time) *Memory {
 		silent:       socket.NewRanking[uint16](now),
 		destinations: socket.NewRanking[netip.AddrPort](now),
 		watched:      socket.NewRanking[netip.AddrPort](now),
+		unanswered:   socket.NewRanking[netip.AddrPort](now),
 	}
 }

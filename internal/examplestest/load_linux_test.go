@@ -64,7 +64,7 @@ func runLoad(ctx context.Context, slower float64) {
 	var wg sync.WaitGroup
 	for _, part := range []func(){
 		l.timeWait, l.closeWaitOfService, l.closeWaitOfClient, l.synSent, l.acceptQueue, l.synQueue, l.ephemeralPorts,
-		l.timeWaitOfClient, l.orphaned, l.orphans, l.unread, l.datagrams, l.churn, l.steady, l.resets, l.selfSigned, l.expired, l.stun,
+		l.ephemeralPortsOfUDP, l.timeWaitOfClient, l.orphaned, l.orphans, l.unread, l.datagrams, l.churn, l.steady, l.resets, l.selfSigned, l.expired, l.stun,
 	} {
 		wg.Go(part)
 	}
@@ -203,7 +203,7 @@ func (l load) closeWaitOfService() {
 func leak() func() float64 {
 	n := 0
 	return func() float64 {
-		if n++; n < 20 {
+		if n++; n < 120 {
 			return 1000
 		}
 		return 1
@@ -261,6 +261,20 @@ func (l load) synQueue() {
 func (l load) ephemeralPorts() {
 	go l.accept(l.listen("127.0.0.1:6000"), discard)
 	l.every(l.upTo(850, 60), func(int) { l.keep(l.dial("", "127.0.0.1:6000", time.Second)) })
+}
+
+// ephemeralPortsOfUDP holds most of the local ports of UDP.
+func (l load) ephemeralPortsOfUDP() {
+	var held []net.Conn // connected, or they would be taken for listeners after a while
+	for range 850 {
+		if c, err := net.Dial("udp4", "127.0.0.1:5140"); err == nil {
+			held = append(held, c)
+		}
+	}
+	<-l.ctx.Done()
+	for _, c := range held {
+		_ = c.Close()
+	}
 }
 
 // timeWaitOfClient takes some of the rest by connections that are gone.

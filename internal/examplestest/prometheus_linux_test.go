@@ -49,11 +49,11 @@ var withoutSamples = map[string]string{
 	"PortTCPAbortOnMemory":       wholeMachine,
 	"PortConntrackNearLimit":     wholeMachine,
 
-	"listener:port_inbound_connections_time_wait:avg1d": needsHistory,
+	"listener:port_inbound_connections_time_wait:max1d": needsHistory,
 }
 
 const (
-	needsHistory = "compares with what was a quarter of an hour ago, or an hour"
+	needsHistory = "compares with what was an hour ago or more"
 	wholeMachine = "only the whole machine can reach its limit"
 )
 
@@ -205,9 +205,13 @@ var named = []string{
 	`PortListenOverflow", address="0.0.0.0", port="8443`,
 	`PortEphemeralPortsHigh", remote_address="127.0.0.1", remote_port="6000`,
 	`PortEphemeralPortsRunningOut", remote_address="127.0.0.1", remote_port="6000`,
+	`PortEphemeralPortsHighUDP", instance="web`,
+	`PortDestinationNotAnswering", remote_address="` + silentAddress + `", remote_port="5432`,
 	`PortRemoteNotAnswering", remote_port="5432`,
 	`PortServiceCloseWaitGrowing", address="127.0.0.1", port="9000`,
 	`PortOutboundCloseWaitGrowing", remote_port="9001`,
+	`PortServiceCloseWaitStuck", address="127.0.0.1", port="9000`,
+	`PortOutboundCloseWaitStuck", remote_port="9001`,
 	`PortUnexpectedPublicListener", port="4444", process="load`,
 	`PortUnexpectedPrivateListener", port="4445", process="load`,
 	`PortUnexpectedLoopbackListener", port="4446", process="load`,

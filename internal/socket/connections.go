@@ -6,6 +6,7 @@ package socket
 import (
 	"errors"
 	"iter"
+	"net/netip"
 	"slices"
 )
 
@@ -55,8 +56,17 @@ type Traffic struct {
 	// DestinationsUndercounted at most; see the limits in destinations.go.
 	Destinations             []DestinationUse
 	DestinationsUndercounted int
+	// Unanswered has, by remote end, the sockets in SYN_SENT that have sent their
+	// SYN more than once. They are counted as destinations are, none of them watched.
+	Unanswered []Unanswered
 	// Malformed counts the rows that were passed over.
 	Malformed int
+}
+
+// Unanswered says how many sockets wait for one remote end that does not answer.
+type Unanswered struct {
+	Remote  netip.AddrPort
+	Sockets int
 }
 
 // ReadConnections folds the sockets of a read of [Connections], and counts the
@@ -71,6 +81,7 @@ func ReadConnections(sockets iter.Seq2[*Socket, error], table *Table, watched []
 		outbound:     newPortFlows(),
 		orphaned:     newPortFlows(),
 		destinations: newDestinations(newWatchedSet(watched)),
+		unanswered:   newDestinations(newWatchedSet(nil)),
 		localPorts:   table.LocalPorts,
 	}
 	err := each(sockets, &f.Malformed, f.add)
@@ -87,6 +98,7 @@ type folder struct {
 	usable             *PortSet // what a client can get
 	outbound, orphaned *portFlows
 	destinations       *destinations
+	unanswered         *destinations // by remote end
 	localPorts         [numProtocols]PortSet
 }
 
@@ -97,6 +109,9 @@ func (f *folder) add(s *Socket) {
 	flow.count(s)
 	if outbound && f.usable.Has(s.Local.Port()) {
 		f.destinations.count(s)
+	}
+	if s.isUnanswered() {
+		f.unanswered.countRemote(s)
 	}
 }
 
@@ -111,6 +126,9 @@ func (f *folder) finish() *Traffic {
 	}
 	f.Destinations = f.destinations.atLeast(max(1, f.EphemeralPorts/1000))
 	f.DestinationsUndercounted = f.destinations.undercounted
+	for _, d := range f.unanswered.atLeast(1) {
+		f.Unanswered = append(f.Unanswered, Unanswered{d.Remote, d.Ports})
+	}
 	return f.Traffic
 }
 
@@ -149,10 +167,13 @@ func (f *Flow) count(s *Socket) {
 	f.ReceiveQueue += uint64(s.ReceiveQueue)
 	f.SendQueue += uint64(s.SendQueue)
 	f.QueuesUnknown = f.QueuesUnknown || !s.Known.Has(KnowsQueues)
-	if s.State == SynSent && s.Retransmits > 0 {
+	if s.isUnanswered() {
 		f.SynRetransmitting++
 	}
 }
+
+// isUnanswered reports whether a socket has sent its SYN more than once.
+func (s *Socket) isUnanswered() bool { return s.State == SynSent && s.Retransmits > 0 }
 
 // Add adds the sockets and bytes of g to f.
 func (f *Flow) Add(g Flow) {

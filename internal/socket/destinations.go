@@ -1,6 +1,6 @@
 package socket
 
-// Part of the inner loop of a scrape: count runs once for each outbound socket.
+// Part of the inner loop of a scrape: add runs once for each outbound socket.
 // It allocates for new destinations only, up to the limit.
 
 import (
@@ -80,8 +80,18 @@ func (d destination) remoteAddrPort() netip.AddrPort {
 	return netip.AddrPortFrom(netip.AddrFrom16(b).Unmap(), uint16(d.port))
 }
 
+// count counts a socket by its local address and remote end.
 func (d *destinations) count(s *Socket) {
-	key := destination{words(s.Local.Addr()), words(s.Remote.Addr()), uint64(s.Remote.Port())}
+	d.add(s, destination{words(s.Local.Addr()), words(s.Remote.Addr()), uint64(s.Remote.Port())})
+}
+
+// countRemote counts a socket by its remote end alone. One set of counters is
+// for this or for count, not for both.
+func (d *destinations) countRemote(s *Socket) {
+	d.add(s, destination{remote: words(s.Remote.Addr()), port: uint64(s.Remote.Port())})
+}
+
+func (d *destinations) add(s *Socket, key destination) {
 	if at, known := d.index[key]; known {
 		d.counters[at].ports++
 		d.counters[at].timeWait += timeWait(s)

@@ -59,6 +59,39 @@ func TestDestinations(t *testing.T) {
 	}
 }
 
+// TestUnanswered counts by remote end, whatever the local address, and only what
+// has sent its SYN again. More of them than are told apart leave the busiest.
+func TestUnanswered(t *testing.T) {
+	again := func(s *Socket) { s.Retransmits = 2 }
+	sockets := []Socket{
+		tcp(SynSent, "10.0.0.1:40000", "192.0.2.1:5432", again),
+		tcp(SynSent, "10.0.0.2:40000", "192.0.2.1:5432", again),
+		tcp(SynSent, "10.0.0.1:40001", "192.0.2.1:5432"),
+		tcp(Established, "10.0.0.1:40002", "192.0.2.1:5432", again),
+		tcp(SynSent, "[::ffff:10.0.0.1]:40003", "[::ffff:192.0.2.1]:5432", again, func(s *Socket) { s.Family = IPv6 }),
+		tcp(SynSent, "10.0.0.1:900", "192.0.2.2:111", again), // not from an ephemeral port
+	}
+	want := []Unanswered{{netip.MustParseAddrPort("192.0.2.1:5432"), 3}, {netip.MustParseAddrPort("192.0.2.2:111"), 1}}
+	if diff := cmp.Diff(want, destinationsOf(t, small, sockets...).Unanswered, cmpopts.EquateComparable(netip.AddrPort{})); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+	for range 100 {
+		sockets = append(sockets, tcp(SynSent, "10.0.0.1:40000", "192.0.2.9:443", again))
+	}
+	for i := range 3 * maxDestinations {
+		addr := netip.AddrFrom4([4]byte{198, byte(i >> 16), byte(i >> 8), byte(i)})
+		sockets = append(sockets, tcp(SynSent, "10.0.0.1:40000", netip.AddrPortFrom(addr, 443).String(), again))
+	}
+	got := destinationsOf(t, small, sockets...).Unanswered
+	if len(got) > maxDestinations {
+		t.Errorf("%d are told apart", len(got))
+	}
+	most := slices.MaxFunc(got, func(a, b Unanswered) int { return a.Sockets - b.Sockets })
+	if most.Remote.String() != "192.0.2.9:443" || most.Sockets < 97 {
+		t.Errorf("the most wait for %v", most)
+	}
+}
+
 func TestWatched(t *testing.T) {
 	one := Watched{netip.MustParsePrefix("192.0.2.1/32"), []PortRange{{443, 443}}}
 	network := Watched{netip.MustParsePrefix("10.0.0.0/8"), nil}

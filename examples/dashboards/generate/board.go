@@ -84,7 +84,8 @@ func byService(metric string) string {
 // The legends. Prometheus has no way to leave out the instance when there is
 // only one.
 const (
-	serviceLegend  = "{{instance}} {{process}} {{address}} port {{port}}"
-	listenerLegend = "{{instance}} {{protocol}} {{address}} port {{port}}"
-	remoteLegend   = "{{instance}} to port {{remote_port}}"
+	serviceLegend     = "{{instance}} {{process}} {{address}} port {{port}}"
+	listenerLegend    = "{{instance}} {{protocol}} {{address}} port {{port}}"
+	remoteLegend      = "{{instance}} to port {{remote_port}}"
+	destinationLegend = "{{instance}} to {{remote_address}} port {{remote_port}}"
 )

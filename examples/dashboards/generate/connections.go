@@ -156,10 +156,10 @@ func outbound() []panel {
 			query: []query{{`sum by (instance, remote_port) (port_outbound_connections{HOST, state="close_wait"}) > 0`, remoteLegend}},
 		},
 		{
-			title: "Connects that nobody answers, by remote port",
+			title: "Connects that nobody answers, by destination",
 			about: "Sockets in SYN_SENT that have sent their SYN more than once. What stays here is a server that is down or behind a firewall.",
 			width: 12, unit: "short",
-			query: []query{{`sum by (instance, remote_port) (port_syn_sent_retransmitting{HOST})`, remoteLegend}},
+			query: []query{{`sum by (instance, remote_address, remote_port) (port_destination_syn_sent_retransmitting{HOST})`, destinationLegend}},
 		},
 		{
 			title: "Orphaned connections by local port",

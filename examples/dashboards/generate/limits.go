@@ -72,7 +72,7 @@ func ephemeral() []panel {
 			title: "Local ports in use, by destination",
 			about: "As a share of those that a client can get; each destination has all of them. Connections in TIME_WAIT hold theirs for a minute, and are left out where net.ipv4.tcp_tw_reuse gives it away. At 100 % connects fail.",
 			width: 12, unit: "percentunit", warn: 0.8,
-			query: []query{{destinationShare + ` > 0`, "{{instance}} to {{remote_address}} port {{remote_port}}"}},
+			query: []query{{destinationShare + ` > 0`, destinationLegend}},
 		},
 		{
 			title: "Destinations",
