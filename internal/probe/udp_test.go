@@ -254,7 +254,7 @@ func BenchmarkUDP(b *testing.B) {
 // socket of Go may send to unless that is taken from it.
 func TestUDPBroadcast(t *testing.T) {
 	if !namesOffenders {
-		t.Skip("it is taken from sockets on Linux only")
+		t.Skip("SKIP-LINUX: it is taken from sockets on Linux only")
 	}
 	t.Parallel()
 	for _, prober := range []Prober{&UDP{}, &STUN{}} {
