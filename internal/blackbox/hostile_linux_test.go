@@ -162,12 +162,27 @@ func TestStuckProbesAreBounded(t *testing.T) {
 	if outcomes[0] != probe.Timeout || outcomes[19] != probe.LocalError {
 		t.Errorf("%v", outcomes)
 	}
-	w, err := os.OpenFile(fifo, os.O_WRONLY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	w.Close()
+	over := make(chan struct{})
+	var writing sync.WaitGroup
+	writing.Go(func() { // once is not enough: who comes to open it later waits again
+		for ; !closed(over); time.Sleep(10 * time.Millisecond) {
+			if w, err := os.OpenFile(fifo, os.O_WRONLY|syscall.O_NONBLOCK, 0); err == nil {
+				w.Close()
+			}
+		}
+	})
 	settle(t)
+	close(over)
+	writing.Wait()
+}
+
+func closed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
 }
 
 // dripSome answers with the beginning of a body, twice, and then waits.
