@@ -62,9 +62,9 @@ const (
 	quick    = 900 * time.Millisecond // less than the second after which a datagram is sent again
 	noWait   = 300 * time.Millisecond // enough where nobody will answer
 	answered = 2 * time.Second        // more than enough where somebody does
-	// Three requests of ARP or ND that nobody answers, one second apart; and
-	// one more second when the first datagram met links that were still settling.
-	forARP, forARPAtMost = 3 * time.Second, 4500 * time.Millisecond
+	// Three requests of ARP or ND that nobody answers, one second apart; and the
+	// same again where the first round met links that were still settling.
+	forARP, forARPAtMost = 3 * time.Second, 8 * time.Second
 )
 
 func udpRows() []udpRow {
@@ -145,11 +145,11 @@ func udpRows() []udpRow {
 			outcome: Unreachable, origin: OriginNetwork, offender: server,
 		},
 		{
-			name: "a dead host on our own segment", target: func(f family) string { return f.deadNear }, timeout: 5 * time.Second,
+			name: "a dead host on our own segment", target: func(f family) string { return f.deadNear }, timeout: 9 * time.Second,
 			outcome: Unreachable, origin: OriginLocal, offender: client, atLeast: forARP, atMost: forARPAtMost,
 		},
 		{
-			name: "a dead host behind the router", target: func(f family) string { return f.deadFar }, timeout: 5 * time.Second,
+			name: "a dead host behind the router", target: func(f family) string { return f.deadFar }, timeout: 9 * time.Second,
 			outcome: Unreachable, origin: OriginNetwork, offender: router, atLeast: forARP, atMost: forARPAtMost,
 		},
 		{name: "our own route is a blackhole", arrange: clientRoute(unix.RTN_BLACKHOLE), outcome: Unreachable, origin: OriginLocal, phase: PhaseConnect},
