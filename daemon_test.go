@@ -42,14 +42,14 @@ func (s *syncBuffer) String() string {
 	return s.b.String()
 }
 
-// await polls until what it waits for is there.
+// await polls until what it waits for is there. It waits long: on a loaded
+// machine of two cores a server may take many seconds to start.
 func await(t *testing.T, what string, there func() bool) {
 	t.Helper()
-	for range 500 {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
 		if there() {
 			return
 		}
-		time.Sleep(10 * time.Millisecond)
 	}
 	t.Fatalf("waited in vain for %s", what)
 }

@@ -95,7 +95,7 @@ func parse(args []string, stdout, stderr io.Writer) (*flags, error) {
 	baseline.Flag("merge", "Write this configuration file, with rules added for what its policy does not expect.").StringVar(&f.merge)
 	check := app.Command(commandCheck, "Reach a target once and say what came of it, and who said so. Exit with 0 when it is as the module expects, 1 when not, 2 when it could not be tried.")
 	check.Arg("target", "What to reach: host:port, or what else the module takes.").Required().StringVar(&f.target)
-	check.Flag("module", "Module of the configuration. The default connects over TCP and sends nothing.").Default(cli.ConnectModule).StringVar(&f.module)
+	check.Flag("module", "Module of the configuration, or a built-in one. The default is tcp_connect for host:port, http_2xx for URLs, unix_connect for paths.").StringVar(&f.module)
 	check.Flag("timeout", "How long it may take; 0 for the module's own.").Default("0s").DurationVar(&f.timeout)
 
 	var err error

@@ -144,7 +144,7 @@ func TestServersInNamespace(t *testing.T) {
 		t.Errorf("before the intruder (-want +got):\n%s", diff)
 	}
 	porttest.Listen(t, "0.0.0.0:40000", 5)
-	intruder := unexpected("0.0.0.0", 40000, "port_exporter.test", "any")
+	intruder := unexpected("0.0.0.0", 40000, ownName(t), "any")
 	if diff := cmp.Diff(map[string]float64{exporter: 1, intruder: 1}, scrape(t, "port_policy_unexpected_listener{")); diff != "" {
 		t.Errorf("at the next scrape (-want +got):\n%s", diff)
 	}

@@ -158,7 +158,8 @@ func Families() []*Family {
 	return append(families, selfFamilies()...)
 }
 
-// UnknownCollectorError says that a collector was asked for that does not run.
+// UnknownCollectorError says that a collector was asked for that there is not, or
+// that is disabled.
 type UnknownCollectorError struct {
 	Name    string
 	Enabled []string
@@ -177,10 +178,9 @@ type Filter struct {
 // Scrape returns one scrape, which ends with ctx and runs when it is gathered.
 // The error is an [UnknownCollectorError].
 func (e *Exporter) Scrape(ctx context.Context, f Filter) (prometheus.Gatherer, error) {
-	var enabled []string
-	for _, c := range e.collectors {
-		enabled = append(enabled, c.Name())
-	}
+	// Those that have nothing to tell here, such as probes without targets, may be
+	// asked for: one configuration of Prometheus is for many hosts.
+	enabled := slices.DeleteFunc(Names(), func(name string) bool { return slices.Contains(e.options.Disabled, name) })
 	for _, name := range f.Collectors {
 		if !slices.Contains(enabled, name) {
 			return nil, &UnknownCollectorError{Name: name, Enabled: enabled}

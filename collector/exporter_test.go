@@ -445,6 +445,17 @@ func TestUnknownCollector(t *testing.T) {
 	}
 }
 
+// TestCollectorWithoutAnythingToTell may be asked for: a job of Prometheus that
+// names it has hosts with targets or a policy, and hosts without.
+func TestCollectorWithoutAnythingToTell(t *testing.T) {
+	for _, name := range []string{"probes", "policy"} {
+		got := exposition(t, t.Context(), options(porttest.Sockets{}), Filter{Collectors: []string{"sockets", name}})
+		if !strings.Contains(got, `collector="sockets"} 1`) || strings.Contains(got, fmt.Sprintf("collector=%q", name)) {
+			t.Errorf("collect[]=%s:\n%s", name, got)
+		}
+	}
+}
+
 // broken is a source whose reads of some states end with an error.
 type broken struct {
 	socket.Source

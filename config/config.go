@@ -42,7 +42,16 @@ type Config struct {
 	Warnings []string
 
 	raw raw
+	all map[string]*probe.Module // Modules and the built-in ones
 }
+
+// Module returns a module of the configuration, or a built-in one of that name:
+// as for targets, these are there whatever is configured. It is nil for a name
+// that neither has.
+func (c *Config) Module(name string) *probe.Module { return c.all[name] }
+
+// ModuleNames returns the names of all modules that there are, sorted.
+func (c *Config) ModuleNames() []string { return sortedKeys(c.all) }
 
 // Limits bound the number of series.
 type Limits struct {

@@ -294,7 +294,7 @@ func TestMergePolicyRefuses(t *testing.T) {
 		{"blank lines that count", "policy:\n  rules:\n    - name: a\n      ports: 1\n      comment: |+\n        a\n\n\n", []string{"no rules can be added to the policy as it is written", hint}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			got, err := MergePolicy([]byte(tt.text), someRules())
+			got, err := MergePolicy("", []byte(tt.text), someRules())
 			if err == nil {
 				t.Fatalf("it was accepted:\n%s", got)
 			}
@@ -332,7 +332,7 @@ func TestMergePolicy(t *testing.T) {
 		{"Windows, an empty list", "policy:\r\n  rules: []\r\n", "policy:\r\n  rules:\r\n" + strings.ReplaceAll(list("    "), "\n", "\r\n")},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			got, err := MergePolicy([]byte(tt.text), added)
+			got, err := MergePolicy("", []byte(tt.text), added)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -345,7 +345,7 @@ func TestMergePolicy(t *testing.T) {
 
 func TestMergeOfNothing(t *testing.T) {
 	const text = "policy: {rules: []} # as it is"
-	got, err := MergePolicy([]byte(text), nil)
+	got, err := MergePolicy("", []byte(text), nil)
 	if err != nil || string(got) != text {
 		t.Errorf("%q, %v", got, err)
 	}
@@ -361,7 +361,7 @@ func TestMergeOverTime(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			merged, err := MergePolicy(text, policy.Merge(c.Policy, listeners))
+			merged, err := MergePolicy("", text, policy.Merge(c.Policy, listeners))
 			if err != nil {
 				t.Fatalf("%v\n%s", err, text)
 			}
@@ -419,7 +419,7 @@ func checkMerged(t *testing.T, text []byte) {
 	if err != nil {
 		return
 	}
-	merged, err := MergePolicy(text, added)
+	merged, err := MergePolicy("", text, added)
 	if err != nil {
 		return
 	}

@@ -86,13 +86,9 @@ func exposure(s socket.Scope) string {
 // MergePolicy returns the text of a configuration file with rules appended to
 // its policy. It only inserts lines: all that is in the file stays as it is, to
 // the byte. (The brackets of an empty list have to go.) What it returns has been
-// read back and holds the old rules and the added ones.
-func MergePolicy(text []byte, added []policy.Rule) ([]byte, error) {
-	return MergePolicyIn("", text, added)
-}
-
-// MergePolicyIn is MergePolicy for a file in a directory, as ParseIn is Parse.
-func MergePolicyIn(dir string, text []byte, added []policy.Rule) ([]byte, error) {
+// read back and holds the old rules and the added ones. The directory is that of
+// the file, as for ParseIn.
+func MergePolicy(dir string, text []byte, added []policy.Rule) ([]byte, error) {
 	before, err := ParseIn(dir, text)
 	if err != nil {
 		return nil, err

@@ -67,6 +67,7 @@ func (r *raw) probes(c *Config) error {
 	}
 	all := maps.Clone(builtin)
 	maps.Copy(all, built)
+	c.all = all
 	err = r.targets(c, all)
 	missing, filesErr := r.checkFiles(c.Targets)
 	odd = append(odd, missing...)

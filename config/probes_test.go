@@ -614,7 +614,7 @@ func TestMergeKeepsProbes(t *testing.T) {
 		"the policy last":  secrets[1:] + probes + "policy:\n  rules:\n    - name: web\n      ports: 80\n",
 		"no policy":        probes,
 	} {
-		merged, err := MergePolicyIn(dir, []byte(text), rules)
+		merged, err := MergePolicy(dir, []byte(text), rules)
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue

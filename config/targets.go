@@ -70,9 +70,9 @@ const (
 	defaultUnix = "unix_connect"
 )
 
-// defaultModule is the module of a target that names none, by the form of its
-// address.
-func defaultModule(address string) string {
+// DefaultModule returns the module of a target that names none, by the form of its
+// address. It is empty for a bare host, which may be one to ping.
+func DefaultModule(address string) string {
 	switch {
 	case strings.HasPrefix(address, "http://"), strings.HasPrefix(address, "https://"):
 		return defaultHTTP
@@ -87,7 +87,7 @@ func defaultModule(address string) string {
 
 // target checks a target and makes it.
 func (t *rawTarget) target(i int, all map[string]*probe.Module) (probe.Target, error) {
-	name := cmp.Or(string(t.Module), defaultModule(string(t.Address)))
+	name := cmp.Or(string(t.Module), DefaultModule(string(t.Address)))
 	if t.Address == "" {
 		return probe.Target{}, fmt.Errorf("%s: it is missing\nhint: address: example.org:443", t.at(i, "address"))
 	}

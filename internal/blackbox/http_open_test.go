@@ -44,12 +44,12 @@ func TestSamplesAreThoseOfBlackbox(t *testing.T) {
 		{blackbox.HTTP, "", web(t, withBody("hello")), prober.ProbeHTTP},
 		{blackbox.HTTP, "", web(t, redirecting(web(t, withStatus(404)))), prober.ProbeHTTP},
 		{blackbox.HTTP, "", secureWeb(t, withCertificate(s.valid)), prober.ProbeHTTP},
-		{blackbox.HTTP, "", freePort(t), prober.ProbeHTTP},
+		{blackbox.HTTP, "", closedPort, prober.ProbeHTTP},
 		{blackbox.HTTP, `{fail_if_body_json_matches_cel: "body.a == 1"}`, web(t, withBody(`{"a": 1}`)), prober.ProbeHTTP},
 		{blackbox.HTTP, "{preferred_ip_protocol: ip6, ip_protocol_fallback: false}", "127.0.0.1", prober.ProbeHTTP},
 		{blackbox.DNS, ask, server, prober.ProbeDNS},
 		{blackbox.DNS, "{query_name: www.test, query_type: SOA}", server, prober.ProbeDNS},
-		{blackbox.DNS, ask, freePort(t), prober.ProbeDNS},
+		{blackbox.DNS, ask, closedPort, prober.ProbeDNS},
 		{blackbox.DNS, query(", ip_protocol_fallback: false"), "127.0.0.1", prober.ProbeDNS},
 		{blackbox.ICMP, "", "127.0.0.1", prober.ProbeICMP},
 		{blackbox.ICMP, "{ip_protocol_fallback: false}", "127.0.0.1", prober.ProbeICMP},
@@ -208,7 +208,7 @@ func TestCancelled(t *testing.T) {
 		time.AfterFunc(100*time.Millisecond, cancel)
 		start := time.Now()
 		r := newProber(t, m).Probe(ctx, probe.Request{Address: target})
-		if took := time.Since(start); took > time.Second || r.Outcome != probe.NotRun {
+		if took := time.Since(start); took > probe.DefaultTimeout-time.Second || r.Outcome != probe.NotRun {
 			t.Errorf("%s: %v after %v: %v", kind, r.Outcome, took, r.Err)
 		}
 	}
@@ -244,7 +244,7 @@ func TestDescriptors(t *testing.T) {
 		return len(entries)
 	}
 	s := newSite(t)
-	targets := []string{"http://" + accept(t, silent), "https://" + accept(t, silent), "http://" + freePort(t), secureWeb(t, &tls.Config{Certificates: []tls.Certificate{s.valid}})}
+	targets := []string{"http://" + accept(t, silent), "https://" + accept(t, silent), "http://" + closedPort, secureWeb(t, &tls.Config{Certificates: []tls.Certificate{s.valid}})}
 	p := newProber(t, parseModule(t, blackbox.HTTP, ""))
 	round := func() {
 		for _, target := range targets {

@@ -39,7 +39,7 @@ func start(t *testing.T, address, program string, args ...string) {
 		cmd.Process.Kill()
 		<-exited
 	})
-	for range 100 {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); {
 		c, err := net.Dial("tcp", address)
 		if err == nil {
 			c.Close()
@@ -53,6 +53,20 @@ func start(t *testing.T, address, program string, args ...string) {
 		}
 	}
 	t.Fatalf("%s does not listen on %s", program, address)
+}
+
+// host is where the servers of others listen. No test but these has an address
+// there, so that a port which is free stays free until the server has it.
+const host = "127.8.0.1"
+
+func freePort(t testing.TB) string {
+	t.Helper()
+	l, err := net.Listen("tcp4", host+":0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
 }
 
 func TestNginx(t *testing.T) {
@@ -131,7 +145,7 @@ func TestTinyproxy(t *testing.T) {
 	address := freePort(t)
 	_, port, _ := net.SplitHostPort(address)
 	conf := filepath.Join(t.TempDir(), "tinyproxy.conf")
-	text := fmt.Sprintf("Port %s\nListen 127.0.0.1\nTimeout 5\nMaxClients 10\nLogLevel Critical\nBasicAuth u p\n", port)
+	text := fmt.Sprintf("Port %s\nListen %s\nTimeout 5\nMaxClients 10\nLogLevel Critical\nBasicAuth u p\n", port, host)
 	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -142,7 +156,7 @@ func TestTinyproxy(t *testing.T) {
 func TestMicrosocks(t *testing.T) {
 	address := freePort(t)
 	_, port, _ := net.SplitHostPort(address)
-	start(t, address, "microsocks", "-i", "127.0.0.1", "-p", port, "-u", "u", "-P", "p")
+	start(t, address, "microsocks", "-i", host, "-p", port, "-u", "u", "-P", "p")
 	throughProxy(t, "socks5://u:p@"+address, "socks5://u:wrong@"+address)
 }
 
@@ -165,7 +179,7 @@ func throughProxy(t *testing.T, proxy, wrong string) {
 			t.Errorf("%s with a wrong password: %s: %v", target, described(r), r.Err)
 		}
 	}
-	if r := probing(proxy, "https://"+freePort(t)); r.Outcome != probe.Status || r.Phase != probe.PhaseConnect {
+	if r := probing(proxy, "https://"+closedPort); r.Outcome != probe.Status || r.Phase != probe.PhaseConnect {
 		t.Errorf("a closed port: %s: %v", described(r), r.Err)
 	}
 	settle(t)
@@ -176,7 +190,7 @@ func TestUnbound(t *testing.T) {
 	_, port, _ := net.SplitHostPort(address)
 	conf := filepath.Join(t.TempDir(), "unbound.conf")
 	text := fmt.Sprintf(`server:
-  interface: 127.0.0.1
+  interface: %s
   port: %s
   do-daemonize: no
   username: ""
@@ -189,7 +203,7 @@ func TestUnbound(t *testing.T) {
   local-zone: "refused.test." always_refuse
 remote-control:
   control-enable: no
-`, port)
+`, host, port)
 	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -62,13 +62,13 @@ func newKey(t testing.TB) *ecdsa.PrivateKey {
 	return key
 }
 
-// issue makes a certificate for 127.0.0.1, and a self-signed one of a nil
+// issue makes a certificate for the addresses of the test servers, and a self-signed one of a nil
 // authority.
 func (a *authority) issue(t testing.TB, change func(*x509.Certificate)) tls.Certificate {
 	t.Helper()
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "test server"}, DNSNames: []string{"server.test"},
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(12 * time.Hour),
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1), net.IPv4(127, 8, 0, 1)}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(12 * time.Hour),
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	}
 	if change != nil {
@@ -218,16 +218,9 @@ func flooding(c *net.TCPConn) {
 	}
 }
 
-// freePort is a port that nothing listens on.
-func freePort(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
+// closedPort is one that nothing listens on. It is no port that was free a moment
+// ago: a test that runs beside this one could have it by now.
+const closedPort = "127.0.0.1:1"
 
 // http2Server does something with each connection that speaks HTTP/2, and counts
 // them.

@@ -32,7 +32,7 @@ func Baseline(ctx context.Context, h *Host, merge string) error {
 	if err != nil {
 		return Failure(err)
 	}
-	return h.print(config.MergePolicyIn(filepath.Dir(merge), text, policy.Merge(h.Config.Policy, owned)))
+	return h.print(config.MergePolicy(filepath.Dir(merge), text, policy.Merge(h.Config.Policy, owned)))
 }
 
 func (h *Host) print(text []byte, err error) error {

@@ -1,28 +1,25 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"fmt"
-	"maps"
 	"net"
-	"slices"
 	"strings"
 	"time"
 
+	"github.com/port-exporter/port_exporter/config"
 	"github.com/port-exporter/port_exporter/internal/ownhost"
 	"github.com/port-exporter/port_exporter/internal/probe"
 	"github.com/port-exporter/port_exporter/internal/socket"
 )
 
-// ConnectModule is the module of check that there is without a configuration: it
-// connects over TCP and sends nothing.
-const ConnectModule = "tcp_connect"
-
-// Check reaches a target once and says what came of it. A timeout of zero is the
-// module's own. The error has status 1 when the outcome is not the one that the
+// Check reaches a target once and says what came of it. Without the name of a
+// module the form of the address decides, as for configured targets. A timeout of
+// zero is the module's own. The error has status 1 when the outcome is not the one that the
 // module expects, and 2 when the target could not be tried.
 func Check(ctx context.Context, h *Host, address, module string, timeout time.Duration) error {
-	m, err := h.module(module)
+	m, err := h.module(module, address)
 	if err != nil {
 		return Failure(err)
 	}
@@ -48,16 +45,12 @@ func Check(ctx context.Context, h *Host, address, module string, timeout time.Du
 	}
 }
 
-func (h *Host) module(name string) (*probe.Module, error) {
-	if m, ok := h.Config.Modules[name]; ok {
+func (h *Host) module(name, address string) (*probe.Module, error) {
+	const connects = "tcp_connect" // a bare host is refused for its lack of a port
+	if m := h.Config.Module(cmp.Or(name, config.DefaultModule(address), connects)); m != nil {
 		return m, nil
 	}
-	if name == ConnectModule {
-		return &probe.Module{Name: name, Kind: probe.KindTCP, Prober: &probe.TCP{}}, nil
-	}
-	names := append(slices.Collect(maps.Keys(h.Config.Modules)), ConnectModule)
-	slices.Sort(names)
-	return nil, fmt.Errorf("--module=%s: there is no such module\nhint: there are: %s", name, strings.Join(slices.Compact(names), ", "))
+	return nil, fmt.Errorf("--module=%s: there is no such module\nhint: there are: %s", name, strings.Join(h.Config.ModuleNames(), ", "))
 }
 
 // checkAddress refuses an address that the kind of prober could not take.
@@ -71,7 +64,7 @@ func checkAddress(ctx context.Context, kind, address string) error {
 		number, err = net.DefaultResolver.LookupPort(ctx, "ip", port)
 	}
 	if err != nil || host == "" || number == 0 {
-		return fmt.Errorf("%q is not an address\nhint: host:port, 192.0.2.1:80 or [2001:db8::1]:80", address)
+		return fmt.Errorf("%q is not an address\nhint: host:port, 192.0.2.1:80 or [2001:db8::1]:80; --module=icmp pings a host", address)
 	}
 	return nil
 }

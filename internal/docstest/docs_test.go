@@ -339,26 +339,31 @@ func TestYAML(t *testing.T) {
 	}
 }
 
-// TestProbesYAML reads each block of YAML in docs/probes.md as a configuration,
-// beside a file of blackbox_exporter.
-func TestProbesYAML(t *testing.T) {
+// TestConfigurationYAML reads each block of YAML in the documents on probes and
+// the policy as a configuration, beside a file of blackbox_exporter.
+func TestConfigurationYAML(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "blackbox.yml"), []byte("modules: {http_basic: {prober: http}}\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	text := read(t, root+"/docs/probes.md")
-	blocks := fences(text, "yaml")
-	if len(blocks) == 0 {
-		t.Fatal("docs/probes.md has no YAML")
-	}
-	for _, block := range blocks {
-		c, err := config.ParseIn(dir, []byte(block))
-		if err != nil {
-			t.Errorf("%v\n%s", err, block)
-		} else if c.Warnings != nil {
-			t.Errorf("warnings: %q\n%s", c.Warnings, block)
+	for _, name := range []string{"probes.md", "policy.md"} {
+		blocks := fences(read(t, root+"/docs/"+name), "yaml")
+		if len(blocks) == 0 {
+			t.Errorf("docs/%s has no YAML", name)
+		}
+		for _, block := range blocks {
+			c, err := config.ParseIn(dir, []byte(block))
+			if err != nil {
+				t.Errorf("docs/%s: %v\n%s", name, err, block)
+			} else if c.Warnings != nil {
+				t.Errorf("docs/%s: warnings: %q\n%s", name, c.Warnings, block)
+			}
 		}
 	}
+}
+
+func TestBuiltInModulesAreDocumented(t *testing.T) {
+	text := read(t, root+"/docs/probes.md")
 	for name := range config.Default().Modules {
 		if !strings.Contains(text, "`"+name+"`") {
 			t.Errorf("docs/probes.md lacks the module %s", name)

@@ -10,6 +10,7 @@ import (
 	"os/user"
 	"slices"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/port-exporter/port_exporter/internal/socket"
@@ -41,7 +42,7 @@ type Host interface {
 	// in; both may be empty.
 	Unit(m socket.Member) (unit, container string)
 	// Missing returns the privileges that this process lacks and that reading
-	// other users' processes takes.
+	// other users' processes takes. Unlike the others it may be called at any time.
 	Missing() []string
 }
 
@@ -66,7 +67,7 @@ type Finder struct {
 	users      map[uint32]string
 	usersSince time.Time
 	generation uint64
-	searches   uint64
+	searches   atomic.Uint64 // also read without the lock
 }
 
 // answer is what is known of one socket.
@@ -143,7 +144,7 @@ func (f *Finder) Owners(ctx context.Context, listeners []socket.Listener) Result
 	if r.Unattributed > 0 {
 		r.Missing = f.host.Missing()
 	}
-	r.Searches = f.searches
+	r.Searches = f.searches.Load()
 	f.forget()
 	return r
 }
@@ -156,9 +157,10 @@ func withinBudget(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(ctx, time.Until(deadline)/budget)
 }
 
-// unknown returns the listeners without owners.
+// unknown returns the listeners without owners. The counter is there all the
+// same: at 0 it would be taken for a restart.
 func (f *Finder) unknown(listeners []socket.Listener) Result {
-	r := Result{Unattributed: len(listeners)}
+	r := Result{Unattributed: len(listeners), Missing: f.host.Missing(), Searches: f.searches.Load()}
 	for _, l := range listeners {
 		r.Owned = append(r.Owned, socket.Owned{Listener: l})
 	}
@@ -195,7 +197,7 @@ func (f *Finder) search(ctx context.Context, listeners []socket.Listener) {
 	if len(unknown) == 0 {
 		return
 	}
-	f.searches++
+	f.searches.Add(1)
 	found := f.host.Find(ctx, unknown)
 	for _, m := range unknown {
 		a := &answer{checked: now, generation: f.generation}

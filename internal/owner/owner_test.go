@@ -231,13 +231,14 @@ func TestSlowSearch(t *testing.T) {
 // TestWaitingForAnotherSearch has two scrapes at once.
 func TestWaitingForAnotherSearch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := New(&slowHost{})
+		f := New(&slowHost{fakeHost{missing: []string{"CAP_SYS_PTRACE"}}})
 		var both sync.WaitGroup
 		for range 2 {
 			both.Go(func() {
 				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 				defer cancel()
-				if r := f.Owners(ctx, []socket.Listener{listener(80, 1)}); len(r.Owned) != 1 {
+				r := f.Owners(ctx, []socket.Listener{listener(80, 1)})
+				if len(r.Owned) != 1 || r.Unattributed != 1 || r.Searches != 1 || len(r.Missing) != 1 {
 					t.Errorf("%+v", r)
 				}
 			})

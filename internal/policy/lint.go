@@ -5,7 +5,6 @@ import (
 	"math"
 	"net/netip"
 	"slices"
-	"strings"
 
 	"github.com/port-exporter/port_exporter/internal/socket"
 )
@@ -175,48 +174,6 @@ func (r *Rule) requiresSeveral() []Problem {
 	default:
 		return nil
 	}
-}
-
-// Ambiguous returns a warning for each required rule that several services
-// satisfy right now: if one of them ended, the rule would not be missing. The
-// same protocol and port on several addresses are one service.
-func (f Findings) Ambiguous(rules []Rule, listeners []socket.Owned) []Problem {
-	var problems []Problem
-	for i := range rules {
-		if !rules[i].Required {
-			continue
-		}
-		if services := f.services(i, listeners); len(services) > 1 {
-			problems = append(problems, Problem{
-				Rule:     i,
-				Severity: Warning,
-				Message:  fmt.Sprintf("it is required, and %d services satisfy it: %s", len(services), strings.Join(services, ", ")),
-				Hint:     "make a rule of its own for each service that has to be there",
-			})
-		}
-	}
-	return problems
-}
-
-// services returns what a rule expects now, as tcp/22, or tcp/22 in a namespace.
-func (f Findings) services(rule int, listeners []socket.Owned) []string {
-	var ids []socket.ListenerID
-	for i, v := range f.Verdicts {
-		if v == Verdict(rule) {
-			l := listeners[i]
-			ids = append(ids, socket.ListenerID{Netns: l.Netns, Protocol: l.Protocol, Port: l.Port})
-		}
-	}
-	slices.SortFunc(ids, socket.ListenerID.Compare)
-	var services []string
-	for _, id := range slices.Compact(ids) {
-		service := fmt.Sprintf("%s/%d", id.Protocol, id.Port)
-		if id.Netns != "" {
-			service += " in " + id.Netns
-		}
-		services = append(services, service)
-	}
-	return services
 }
 
 // covers reports whether every listener that s can match is one that r matches.

@@ -3,7 +3,6 @@ package policy
 import (
 	"fmt"
 	"net/netip"
-	"slices"
 	"strings"
 	"testing"
 
@@ -211,27 +210,5 @@ func TestReach(t *testing.T) {
 		if diff := cmp.Diff(tt.want, tt.rule.Reach()); diff != "" {
 			t.Errorf("%+v (-want +got):\n%s", tt.rule, diff)
 		}
-	}
-}
-
-func TestAmbiguous(t *testing.T) {
-	inBlue := listener("0.0.0.0:80", socket.Owner{})
-	inBlue.Netns = "blue"
-	listeners := []socket.Owned{
-		listener("[::]:443", socket.Owner{}), listener("0.0.0.0:443", socket.Owner{}),
-		listener("[::]:80", socket.Owner{}), listener("0.0.0.0:80", socket.Owner{}), inBlue,
-	}
-	rules := []Rule{
-		{Name: "one service on two addresses", Ports: ports(443, 443), Required: true},
-		{Name: "not there", Ports: ports(1, 1), Required: true},
-		{Name: "several", Ports: ports(80, 99), Required: true},
-	}
-	want := []Problem{{Rule: 2, Message: "it is required, and 2 services satisfy it: tcp/80, tcp/80 in blue", Hint: "make a rule of its own for each service that has to be there"}}
-	if diff := cmp.Diff(want, Evaluate(rules, listeners).Ambiguous(rules, listeners)); diff != "" {
-		t.Errorf("(-want +got):\n%s", diff)
-	}
-	rules[2].Required = false
-	if got := Evaluate(rules, listeners).Ambiguous(rules, listeners); got != nil {
-		t.Errorf("%+v", slices.Clone(got))
 	}
 }

@@ -98,11 +98,10 @@ func awaitRefusal(t testing.TB, host string) {
 	t.Helper()
 	address := net.JoinHostPort(host, "9")
 	var err error
-	for range 100 {
+	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
 		if _, err = net.DialTimeout("tcp", address, 50*time.Millisecond); errors.Is(err, unix.ECONNREFUSED) {
 			return
 		}
-		time.Sleep(10 * time.Millisecond)
 	}
 	t.Fatalf("the network does not come up: dial %s: %v", address, err)
 }

@@ -32,11 +32,10 @@ func (n *Network) Settle(t testing.TB) {
 func awaitUp(t testing.TB, s *Space, name string) {
 	t.Helper()
 	s.Do(t, func() {
-		for range 500 {
+		for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
 			if link(t, name).Attrs().OperState == netlink.OperUp {
 				return
 			}
-			time.Sleep(10 * time.Millisecond)
 		}
 		t.Fatalf("%s does not come up", name)
 	})
@@ -49,7 +48,7 @@ func untilRefused(address string) error {
 		return err
 	}
 	defer conn.Close()
-	for range 50 {
+	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
 		if _, err = conn.Write(nil); err == nil {
 			if err := conn.SetReadDeadline(time.Now().Add(100 * time.Millisecond)); err != nil {
 				return err

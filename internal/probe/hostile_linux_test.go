@@ -60,16 +60,7 @@ func TestLeaks(t *testing.T) {
 	if slowest > 2*time.Second {
 		t.Errorf("a probe with 50 ms took %v", slowest)
 	}
-	// The servers are still ending their sides of it.
-	for range 100 {
-		if runtime.NumGoroutine() <= goroutines && openDescriptors(t) <= descriptors {
-			return
-		}
-		time.Sleep(50 * time.Millisecond)
-	}
-	stacks := make([]byte, 64<<10)
-	t.Errorf("%d goroutines of %d, %d descriptors of %d are left\n%s", runtime.NumGoroutine(), goroutines, openDescriptors(t), descriptors,
-		stacks[:runtime.Stack(stacks, true)])
+	awaitNothingLeft(t, goroutines, descriptors)
 }
 
 func openDescriptors(t *testing.T) int {
@@ -87,7 +78,7 @@ func TestNoDescriptors(t *testing.T) {
 	address := startServer(t, "tcp", "127.0.0.1:0", hold)
 	path := startServer(t, "unix", filepath.Join(t.TempDir(), "socket"), hold)
 	_, port, _ := strings.Cut(address, ":")
-	before := openDescriptors(t)
+	goroutines, descriptors := runtime.NumGoroutine(), openDescriptors(t)
 	for _, tc := range []struct {
 		name    string
 		left    int
@@ -113,10 +104,7 @@ func TestNoDescriptors(t *testing.T) {
 			}
 		})
 	}
-	time.Sleep(100 * time.Millisecond) // the server ends its connections
-	if after := openDescriptors(t); after > before {
-		t.Errorf("%d descriptors, before %d", after, before)
-	}
+	awaitNothingLeft(t, goroutines, descriptors)
 }
 
 // leave runs a function with so many descriptors left to the process.

@@ -81,7 +81,7 @@ func TestPayloadsAgainstServersInNamespace(t *testing.T) {
 			t.Parallel()
 			porttest.Namespace(t)
 			address := net.JoinHostPort("127.0.0.1", s.port)
-			if result := askWith(t, s.payload, address); result.Outcome != Refused {
+			if result := askWith(t, s.payload, address, 10*time.Second); result.Outcome != Refused {
 				t.Fatalf("before it starts: %s, %v", result.Outcome, result.Err)
 			}
 			output := s.start(t)
@@ -91,7 +91,7 @@ func TestPayloadsAgainstServersInNamespace(t *testing.T) {
 			if s.payload == other {
 				other = "ntp"
 			}
-			if result := askWith(t, other, address); result.Outcome == Open {
+			if result := askWith(t, other, address, 500*time.Millisecond); result.Outcome == Open {
 				t.Errorf("%s was answered with what passes for %s", s.payload, other)
 			}
 		})
@@ -148,24 +148,23 @@ func isFile(path string) bool {
 	return err == nil && info.Mode().IsRegular()
 }
 
-func askWith(t *testing.T, payload, address string) Result {
+func askWith(t *testing.T, payload, address string, within time.Duration) Result {
 	t.Helper()
 	p, err := ParsePayload(payload)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return probeFor(t, &UDP{Payload: p}, 500*time.Millisecond, Request{Address: address})
+	return probeFor(t, &UDP{Payload: p}, within, Request{Address: address})
 }
 
 // awaitReply waits until a server has started.
 func awaitReply(t *testing.T, payload, address, output string) {
 	t.Helper()
 	var result Result
-	for range 40 {
-		if result = askWith(t, payload, address); result.Outcome == Open {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(250 * time.Millisecond) {
+		if result = askWith(t, payload, address, 500*time.Millisecond); result.Outcome == Open {
 			return
 		}
-		time.Sleep(250 * time.Millisecond)
 	}
 	said, _ := os.ReadFile(output)
 	t.Errorf("%s: %s, %v\n%s", payload, result.Outcome, result.Err, said)
@@ -188,7 +187,7 @@ func TestDNSPayloadAgainstLibrary(t *testing.T) {
 	done := make(chan error, 1)
 	go func() { done <- server.ActivateAndServe() }()
 	t.Cleanup(func() { conn.Close(); <-done })
-	if result := askWith(t, "dns", conn.LocalAddr().String()); result.Outcome != Open {
+	if result := askWith(t, "dns", conn.LocalAddr().String(), 5*time.Second); result.Outcome != Open {
 		t.Errorf("%s: %v", result.Outcome, result.Err)
 	}
 	if got, want := <-asked, ";.\tIN\t NS"; got != want {
@@ -203,10 +202,10 @@ func TestQUICPayloadAgainstLibrary(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer listener.Close()
-	if result := askWith(t, "quic", listener.Addr().String()); result.Outcome != Open {
+	if result := askWith(t, "quic", listener.Addr().String(), 5*time.Second); result.Outcome != Open {
 		t.Errorf("%s: %v", result.Outcome, result.Err)
 	}
-	if result := askWith(t, "coap", listener.Addr().String()); result.Outcome != NoReply {
+	if result := askWith(t, "coap", listener.Addr().String(), 500*time.Millisecond); result.Outcome != NoReply {
 		t.Errorf("coap: %s: %v", result.Outcome, result.Err)
 	}
 }

@@ -52,17 +52,19 @@ type udpRow struct {
 	phase   Phase
 	// offender is who sends the ICMP error; nil is nobody.
 	offender func(f family) string
-	// atLeast and atMost bound how long the probe takes; atMost zero is atLeast and 150 ms.
+	// atLeast and atMost bound how long the probe takes; atMost zero is atLeast and
+	// 900 ms.
 	atLeast, atMost time.Duration
 	requests        float64
 }
 
 const (
-	quick  = 150 * time.Millisecond // enough for an answer that is there
-	noWait = 300 * time.Millisecond // enough where nobody will answer
-	// Three requests of ARP or ND that nobody answers, one second apart; and
-	// one more second when the first datagram met links that were still settling.
-	forARP, forARPAtMost = 3 * time.Second, 4500 * time.Millisecond
+	quick    = 900 * time.Millisecond // less than the second after which a datagram is sent again
+	noWait   = 300 * time.Millisecond // enough where nobody will answer
+	answered = 2 * time.Second        // more than enough where somebody does
+	// Three requests of ARP or ND that nobody answers, one second apart; and the
+	// same again where the first round met links that were still settling.
+	forARP, forARPAtMost = 3 * time.Second, 8 * time.Second
 )
 
 func udpRows() []udpRow {
@@ -143,11 +145,11 @@ func udpRows() []udpRow {
 			outcome: Unreachable, origin: OriginNetwork, offender: server,
 		},
 		{
-			name: "a dead host on our own segment", target: func(f family) string { return f.deadNear }, timeout: 5 * time.Second,
+			name: "a dead host on our own segment", target: func(f family) string { return f.deadNear }, timeout: 9 * time.Second,
 			outcome: Unreachable, origin: OriginLocal, offender: client, atLeast: forARP, atMost: forARPAtMost,
 		},
 		{
-			name: "a dead host behind the router", target: func(f family) string { return f.deadFar }, timeout: 5 * time.Second,
+			name: "a dead host behind the router", target: func(f family) string { return f.deadFar }, timeout: 9 * time.Second,
 			outcome: Unreachable, origin: OriginNetwork, offender: router, atLeast: forARP, atMost: forARPAtMost,
 		},
 		{name: "our own route is a blackhole", arrange: clientRoute(unix.RTN_BLACKHOLE), outcome: Unreachable, origin: OriginLocal, phase: PhaseConnect},
@@ -178,12 +180,12 @@ func udpRows() []udpRow {
 		},
 		{
 			name: "the server says nothing", arrange: func(t *testing.T, n *porttest.Network, f family) { silentServer(t, n, f, 7) },
-			outcome: NoReply, atLeast: 3100 * time.Millisecond, timeout: 3100 * time.Millisecond, atMost: 3400 * time.Millisecond, requests: 3,
+			outcome: NoReply, atLeast: 4 * time.Second, timeout: 4 * time.Second, atMost: 5 * time.Second, requests: 3, // at 0, 1 and 3 s
 		},
 		{
-			name: "the first datagram is lost", timeout: 2 * time.Second,
+			name: "the first datagram is lost", timeout: 2900 * time.Millisecond,
 			arrange: filter(onRouter, "forward", "udp dport 7 limit rate over 1/hour burst 1 packets accept; udp dport 7 drop"),
-			outcome: Open, atLeast: time.Second, atMost: 1300 * time.Millisecond, requests: 2,
+			outcome: Open, atLeast: time.Second, atMost: 2500 * time.Millisecond, requests: 2,
 		},
 		{name: "the server answers", arrange: answers, outcome: Open, requests: 1},
 	}
@@ -255,7 +257,10 @@ func TestUDPDiagnosisInNamespace(t *testing.T) {
 
 func (row udpRow) check(t *testing.T, f family) {
 	t.Helper()
-	target, timeout, atMost := f.server, noWait, row.atLeast+quick
+	target, timeout, atMost := f.server, answered, row.atLeast+quick
+	if row.outcome == NoReply {
+		timeout = noWait
+	}
 	if row.target != nil {
 		target = row.target(f)
 	}

@@ -84,7 +84,11 @@ func TestUDPReplies(t *testing.T) {
 	} {
 		for _, host := range []string{"127.0.0.1", "::1"} {
 			t.Run(c.name+" from "+host, func(t *testing.T) {
-				result := probeFor(t, &c.prober, 300*time.Millisecond, Request{Address: answer(t, host, c.server)})
+				timeout := 5 * time.Second
+				if c.outcome == NoReply {
+					timeout = 300 * time.Millisecond
+				}
+				result := probeFor(t, &c.prober, timeout, Request{Address: answer(t, host, c.server)})
 				if result.Outcome != c.outcome || result.Origin != c.origin {
 					t.Errorf("%s (%s), want %s (%s); error: %v", result.Outcome, result.Origin, c.outcome, c.origin, result.Err)
 				}
@@ -134,8 +138,8 @@ func TestUDPRetransmits(t *testing.T) {
 	if result.Outcome != Mismatch { // the query came back
 		t.Errorf("outcome %s: %v", result.Outcome, result.Err)
 	}
-	if result.Duration < time.Second || result.Duration > 1500*time.Millisecond {
-		t.Errorf("it took %s, want one second", result.Duration)
+	if result.Duration < time.Second || result.Duration > 2500*time.Millisecond {
+		t.Errorf("it took %s, want a little more than one second", result.Duration)
 	}
 	if sent, _ := valueOf(result, udpRequests); sent != 2 {
 		t.Errorf("%v datagrams sent, want 2", sent)
@@ -273,7 +277,7 @@ func BenchmarkUDP(b *testing.B) {
 // socket of Go may send to unless that is taken from it.
 func TestUDPBroadcast(t *testing.T) {
 	if !namesOffenders {
-		t.Skip("it is taken from sockets on Linux only")
+		t.Skip("SKIP-LINUX: it is taken from sockets on Linux only")
 	}
 	t.Parallel()
 	for _, prober := range []Prober{&UDP{}, &STUN{}} {
