@@ -67,6 +67,7 @@ func (r *raw) probes(c *Config) error {
 	}
 	all := maps.Clone(builtin)
 	maps.Copy(all, built)
+	r.leaveOut(all)
 	err = r.targets(c, all)
 	missing, filesErr := r.checkFiles(c.Targets)
 	odd = append(odd, missing...)
@@ -92,6 +93,25 @@ func (r *raw) build() (built map[string]*probe.Module, odd []string, err error) 
 		built[m.name] = one
 	}
 	return built, oddities(list), errors.Join(faults...)
+}
+
+// leaveOut has nil in the place of each module whose prober there is not, so that
+// a built-in one of its name does not stand in for it.
+func (r *raw) leaveOut(all map[string]*probe.Module) {
+	list, _ := r.modules() // its error is told by build
+	for _, m := range list {
+		if !m.isKnown() {
+			all[m.name] = nil
+		}
+	}
+}
+
+// noModule says why there is no such module among all.
+func noModule(name string, all map[string]*probe.Module) error {
+	if _, leftOut := all[name]; leftOut {
+		return fmt.Errorf("the module %q is left out, for there is no prober of the name that it has\nhint: the probers are %s", name, strings.Join(probers(), ", "))
+	}
+	return fmt.Errorf("there is no module %q\nhint: %s", name, suggest(name, "modules", sortedKeys(all)))
 }
 
 // modules returns those of both places. A name that is in both is an error.

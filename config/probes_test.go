@@ -88,7 +88,7 @@ func TestProbeErrorsNameTheirPlace(t *testing.T) {
 		{"no address", target + "module: icmp\n", []string{"line 2: targets[0].address: it is missing"}},
 		{"no port and no module", target + "address: a.test\n", []string{`line 3: targets[0].address: "a.test" has no port, and there is no module`, "module: icmp"}},
 		{"unknown module", target + "address: a:1\n    module: icpm\n", []string{`line 4: targets[0].module: there is no module "icpm"`, `did you mean "icmp"?`}},
-		{"default module that is gone", "modules:\n  http_2xx: {prober: nonsense}\n" + "targets: [{address: 'http://a/', module: web}]\n", []string{`there is no module "web"`}},
+		{"default module that is gone", "modules:\n  http_2xx: {prober: nonsense}\n" + "targets: [{address: 'http://a/'}]\n", []string{`line 3: targets[0].module: the module "http_2xx" is left out`, "the probers are http, tcp"}},
 		{"port 0", target + "address: a:0\n", []string{`line 3: targets[0].address: "0" is not a port`, "hint: write a port from 1 to 65535"}},
 		{"port missing", target + "address: 'a:'\n", []string{`"" is not a port`}},
 		{"port too large", target + "address: a:65536\n", []string{`"65536" is not a port`}},
@@ -140,6 +140,7 @@ func TestProbeErrorsNameTheirPlace(t *testing.T) {
 		{"no network", "probes: {allow: {rules: [{networks: 10.0.0.1/8}]}}\n", []string{"is neither an address nor a network"}},
 		{"no ports", "probes: {allow: {rules: [{ports: ephemeral}]}}\n", []string{`"ephemeral" is not a port here`}},
 		{"empty list", "probes: {allow: {rules: [{ports: []}]}}\n", []string{"the list is empty"}},
+		{"module of a rule that is gone", "modules:\n  icmp: {prober: nonsense}\nprobes:\n  allow:\n    rules:\n      - modules: icmp\n", []string{`line 6: probes.allow.rules[0].modules: the module "icmp" is left out`}},
 		{"unknown module of a rule", "probes:\n  allow:\n    rules:\n      - modules: http_2x\n", []string{`line 4: probes.allow.rules[0].modules: there is no module "http_2x"`, `did you mean "http_2xx"?`}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

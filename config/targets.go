@@ -96,7 +96,7 @@ func (t *rawTarget) target(i int, all map[string]*probe.Module) (probe.Target, e
 	}
 	m := all[name]
 	if m == nil {
-		return probe.Target{}, fmt.Errorf("%s: there is no module %q\nhint: %s", t.at(i, "module"), name, suggest(name, "modules", sortedKeys(all)))
+		return probe.Target{}, fmt.Errorf("%s: %w", t.at(i, "module"), noModule(name, all))
 	}
 	var faults []error
 	check := func(key string, err error) {
