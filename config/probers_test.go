@@ -173,6 +173,27 @@ func TestModulesBecomeProbers(t *testing.T) {
 	wantEveryKey(t)
 }
 
+// TestGRPCFallsBack has the default of the manual for a module without settings.
+func TestGRPCFallsBack(t *testing.T) {
+	c, err := Parse([]byte(`
+modules:
+  bare: {prober: grpc}
+  nothing:
+    prober: grpc
+    grpc:
+  empty: {prober: grpc, grpc: {}}
+  not: {prober: grpc, grpc: {ip_protocol_fallback: false}}
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, m := range c.Modules {
+		if p := m.Prober.(*probe.GRPC); p.NoFallback != (name == "not") {
+			t.Errorf("%s: NoFallback is %t", name, p.NoFallback)
+		}
+	}
+}
+
 // wantNothingLeft wants each field of a prober to be set: the test is to know of
 // a new one.
 func wantNothingLeft(t *testing.T, place string, prober reflect.Value) {
