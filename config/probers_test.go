@@ -194,6 +194,22 @@ modules:
 	}
 }
 
+// TestNothingBetweenBraces reads a section that is left empty as blackbox_exporter
+// does, in the style of YAML that has braces too.
+func TestNothingBetweenBraces(t *testing.T) {
+	c, err := Parse([]byte("modules: {m: {prober: tcp, tcp: {tls_config: , query_response: [{send: , expect: a}]}, http: }}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := c.YAML()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Parse(text); err != nil {
+		t.Errorf("what is shown cannot be read: %v\n%s", err, text)
+	}
+}
+
 // wantNothingLeft wants each field of a prober to be set: the test is to know of
 // a new one.
 func wantNothingLeft(t *testing.T, place string, prober reflect.Value) {
