@@ -87,6 +87,8 @@ func TestProbeErrorsNameTheirPlace(t *testing.T) {
 		{"unknown key of a target", target + "adresss: a\n", []string{"line 3: targets[0].adresss: unknown key", `did you mean "address"?`}},
 		{"no address", target + "module: icmp\n", []string{"line 2: targets[0].address: it is missing"}},
 		{"no port and no module", target + "address: a.test\n", []string{`line 3: targets[0].address: "a.test" has no port, and there is no module`, "module: icmp"}},
+		{"hostname in two lines", target + "address: http://a/\n    hostname: \"b\\r\\nX: c\"\n", []string{`line 4: targets[0].hostname: "b\r\nX: c" is not a host`}},
+		{"hostname with a space", target + "address: a:1\n    hostname: b c\n", []string{`line 4: targets[0].hostname: "b c" is not a host`}},
 		{"unknown module", target + "address: a:1\n    module: icpm\n", []string{`line 4: targets[0].module: there is no module "icpm"`, `did you mean "icmp"?`}},
 		{"default module that is gone", "modules:\n  http_2xx: {prober: nonsense}\n" + "targets: [{address: 'http://a/'}]\n", []string{`line 3: targets[0].module: the module "http_2xx" is left out`, "the probers are http, tcp"}},
 		{"port 0", target + "address: a:0\n", []string{`line 3: targets[0].address: "0" is not a port`, "hint: write a port from 1 to 65535"}},

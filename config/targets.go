@@ -229,6 +229,9 @@ func checkHostname(m *probe.Module, hostname string) error {
 	default:
 		return fmt.Errorf("the prober %s takes none\nhint: it is the header Host of http and the server name of TLS", m.Kind)
 	}
+	if strings.ContainsFunc(hostname, func(r rune) bool { return r <= ' ' || r == 0x7f }) { // net/http would send none
+		return fmt.Errorf("%q is not a host\nhint: write a name, with a port if the target is to see one", hostname)
+	}
 	if b, ok := m.Prober.(*blackbox.Prober); ok {
 		if err := b.CheckHostname(hostname); err != nil {
 			return fmt.Errorf("%w\nhint: remove one of them", err)
