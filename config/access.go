@@ -102,7 +102,7 @@ func (p *rawProbes) access(all, configured map[string]*probe.Module) (access pro
 		for _, name := range r.Modules {
 			m := all[string(name)]
 			if m == nil {
-				return access, nil, fmt.Errorf("%s.modules: there is no module %q\nhint: %s", place, name, suggest(string(name), "modules", sortedKeys(all)))
+				return access, nil, fmt.Errorf("%s.modules: %w", place, noModule(string(name), all))
 			}
 			if m.Kind == proberUnix {
 				odd = append(odd, fmt.Sprintf("%s.modules: %s is of the prober unix, which is for configured targets only; hint: remove it", place, name))

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -72,10 +73,27 @@ func (c checker) mapping(node *yaml.Node, t reflect.Type) error {
 		case rest != nil:
 			faults = append(faults, at.node(value, rest))
 		default:
-			faults = append(faults, fault(key, at.place, "unknown key\nhint: %s", suggest(key.Value, "keys here", sortedKeys(known))))
+			faults = append(faults, fault(key, at.place, "unknown key\nhint: %s", suggest(key.Value, "keys here", withOwnKeys(sortedKeys(known), t))))
 		}
 	}
 	return errors.Join(faults...)
+}
+
+// withOwnKeys adds to the keys of a type of blackbox_exporter ours beside them,
+// which are taken out before it is looked at.
+func withOwnKeys(theirs []string, t reflect.Type) []string {
+	var own []string
+	switch t {
+	case reflect.TypeFor[blackbox.Module]():
+		own = keysOf(reflect.TypeFor[ownKeys]())
+	case reflect.TypeOf(blackbox.Module{}.TCP):
+		own = keysOf(reflect.TypeFor[ownTCPKeys]())
+	case reflect.TypeFor[blackbox.Step]():
+		own = keysOf(reflect.TypeFor[ownStep]())
+	}
+	all := slices.Concat(theirs, own)
+	slices.Sort(all)
+	return slices.Compact(all)
 }
 
 // value decodes what has no keys of its own, or what should have some.

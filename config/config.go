@@ -51,7 +51,7 @@ type Config struct {
 func (c *Config) Module(name string) *probe.Module { return c.all[name] }
 
 // ModuleNames returns the names of all modules that there are, sorted.
-func (c *Config) ModuleNames() []string { return sortedKeys(c.all) }
+func (c *Config) ModuleNames() []string { return moduleNames(c.all) }
 
 // Limits bound the number of series.
 type Limits struct {

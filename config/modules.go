@@ -366,6 +366,11 @@ func conversation(withTLS bool, config blackbox.TLS, steps []blackbox.Step, own 
 
 func (m *module) grpc() probe.Prober {
 	g := m.settings.GRPC
+	if _, section := child(m.node, proberGRPC); section == nil || section.ShortTag() == "!!null" {
+		// The manual has true for the default, and so has the section where there is
+		// one; a module without has false, and would reach no address of IPv4.
+		g.IPProtocolFallback = true
+	}
 	return &probe.GRPC{
 		Resolution: blackbox.Resolution(g.PreferredIPProtocol, g.IPProtocolFallback),
 		Service:    g.Service,

@@ -33,6 +33,9 @@ func plainNode(node *yaml.Node, budget *int) (*yaml.Node, error) {
 		return plainMapping(node, budget)
 	default:
 		out := &yaml.Node{Kind: node.Kind, Style: node.Style, Tag: node.Tag, Value: node.Value, Line: node.Line, Column: node.Column}
+		if node.Kind == yaml.ScalarNode && node.Value == "" && node.ShortTag() == "!!null" {
+			out.Value = "null" // between braces the library writes nothing as an empty text
+		}
 		for _, child := range node.Content {
 			c, err := plainNode(child, budget)
 			if err != nil {

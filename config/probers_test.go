@@ -175,6 +175,43 @@ func TestModulesBecomeProbers(t *testing.T) {
 	wantEveryKey(t)
 }
 
+// TestGRPCFallsBack has the default of the manual for a module without settings.
+func TestGRPCFallsBack(t *testing.T) {
+	c, err := Parse([]byte(`
+modules:
+  bare: {prober: grpc}
+  nothing:
+    prober: grpc
+    grpc:
+  empty: {prober: grpc, grpc: {}}
+  not: {prober: grpc, grpc: {ip_protocol_fallback: false}}
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, m := range c.Modules {
+		if p := m.Prober.(*probe.GRPC); p.NoFallback != (name == "not") {
+			t.Errorf("%s: NoFallback is %t", name, p.NoFallback)
+		}
+	}
+}
+
+// TestNothingBetweenBraces reads a section that is left empty as blackbox_exporter
+// does, in the style of YAML that has braces too.
+func TestNothingBetweenBraces(t *testing.T) {
+	c, err := Parse([]byte("modules: {m: {prober: tcp, tcp: {tls_config: , query_response: [{send: , expect: a}]}, http: }}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := c.YAML()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Parse(text); err != nil {
+		t.Errorf("what is shown cannot be read: %v\n%s", err, text)
+	}
+}
+
 // wantNothingLeft wants each field of a prober to be set: the test is to know of
 // a new one.
 func wantNothingLeft(t *testing.T, place string, prober reflect.Value) {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -67,6 +68,7 @@ func (r *raw) probes(c *Config) error {
 	}
 	all := maps.Clone(builtin)
 	maps.Copy(all, built)
+	r.leaveOut(all)
 	c.all = all
 	err = r.targets(c, all)
 	missing, filesErr := r.checkFiles(c.Targets)
@@ -93,6 +95,30 @@ func (r *raw) build() (built map[string]*probe.Module, odd []string, err error) 
 		built[m.name] = one
 	}
 	return built, oddities(list), errors.Join(faults...)
+}
+
+// leaveOut has nil in the place of each module whose prober there is not, so that
+// a built-in one of its name does not stand in for it.
+func (r *raw) leaveOut(all map[string]*probe.Module) {
+	list, _ := r.modules() // its error is told by build
+	for _, m := range list {
+		if !m.isKnown() {
+			all[m.name] = nil
+		}
+	}
+}
+
+// noModule says why there is no such module among all.
+func noModule(name string, all map[string]*probe.Module) error {
+	if _, leftOut := all[name]; leftOut {
+		return fmt.Errorf("the module %q is left out, for there is no prober of the name that it has\nhint: the probers are %s", name, strings.Join(probers(), ", "))
+	}
+	return fmt.Errorf("there is no module %q\nhint: %s", name, suggest(name, "modules", moduleNames(all)))
+}
+
+// moduleNames are those that can be used, sorted.
+func moduleNames(all map[string]*probe.Module) []string {
+	return slices.DeleteFunc(sortedKeys(all), func(name string) bool { return all[name] == nil })
 }
 
 // modules returns those of both places. A name that is in both is an error.

@@ -96,7 +96,7 @@ func (t *rawTarget) target(i int, all map[string]*probe.Module) (probe.Target, e
 	}
 	m := all[name]
 	if m == nil {
-		return probe.Target{}, fmt.Errorf("%s: there is no module %q\nhint: %s", t.at(i, "module"), name, suggest(name, "modules", sortedKeys(all)))
+		return probe.Target{}, fmt.Errorf("%s: %w", t.at(i, "module"), noModule(name, all))
 	}
 	var faults []error
 	check := func(key string, err error) {
@@ -228,6 +228,9 @@ func checkHostname(m *probe.Module, hostname string) error {
 	case blackbox.HTTP, proberTCP, proberUnix, proberGRPC:
 	default:
 		return fmt.Errorf("the prober %s takes none\nhint: it is the header Host of http and the server name of TLS", m.Kind)
+	}
+	if strings.ContainsFunc(hostname, func(r rune) bool { return r <= ' ' || r == 0x7f }) { // net/http would send none
+		return fmt.Errorf("%q is not a host\nhint: write a name, with a port if the target is to see one", hostname)
 	}
 	if b, ok := m.Prober.(*blackbox.Prober); ok {
 		if err := b.CheckHostname(hostname); err != nil {

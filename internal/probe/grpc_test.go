@@ -117,7 +117,7 @@ func TestGRPCOutcomes(t *testing.T) {
 		phase   Phase
 		code    codes.Code
 	}{
-		{"no such port", GRPC{}, Request{Address: "127.0.0.1:x"}, DNSNotFound, OriginNone, PhaseResolve, codes.Unavailable},
+		{"no such port", GRPC{}, Request{Address: "127.0.0.1:x"}, Unknown, OriginLocal, PhaseResolve, codes.Unavailable},
 		{"refused", GRPC{}, Request{Address: refusedTCP(t)}, Refused, OriginTarget, PhaseConnect, codes.Unavailable},
 		{
 			"not allowed", GRPC{}, Request{Address: plain, Allow: func(netip.AddrPort) error { return errors.New("no") }},

@@ -44,7 +44,7 @@ func passwordIn(address string) string {
 	}
 	scheme, rest, hasScheme := strings.Cut(address, "://")
 	if !hasScheme || strings.ContainsAny(scheme, ":@") {
-		rest = address
+		rest = strings.TrimPrefix(address, "//") // a URL without its scheme
 	}
 	authority := rest
 	if end := strings.IndexAny(rest, "/?#"); end >= 0 {

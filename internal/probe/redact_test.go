@@ -26,6 +26,7 @@ func TestRedact(t *testing.T) {
 		{"ftp://u:s3cret@host/", "ftp://u:xxxxx@host/"},
 		{"HTTPS://u:s3cret@host/", "HTTPS://u:xxxxx@host/"},
 		{"u:s3cret@host", "u:xxxxx@host"},
+		{"//u:s3cret@host/", "//u:xxxxx@host/"},
 
 		{"u:s3cret@h/://x y", "u:xxxxx@h/://x y"},
 		{"u@h://x y", "u@h://x y"},
@@ -36,6 +37,7 @@ func TestRedact(t *testing.T) {
 		{"host:80", "host:80"},
 		{"[2001:db8::1]:80", "[2001:db8::1]:80"},
 		{"/run/a:b@c.sock", "/run/a:b@c.sock"},
+		{"//run/a:b@c.sock", "//run/a:b@c.sock"},
 		{"@abstract", "@abstract"},
 		{"", ""},
 	} {

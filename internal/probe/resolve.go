@@ -55,6 +55,9 @@ func (r Resolution) lookUp(ctx context.Context, host string) ([]netip.Addr, erro
 		network = r.Prefer.String()
 	}
 	addrs, err := r.resolver().LookupNetIP(ctx, network, host)
+	if _, other := errors.AsType[*net.AddrError](err); other { // it has addresses of the other version only, as in /etc/hosts
+		return nil, r.noAddress(host)
+	}
 	if err != nil {
 		return nil, shortageOr(err)
 	}
@@ -83,9 +86,13 @@ func (r Resolution) choose(host string, addrs []netip.Addr) ([]netip.Addr, error
 		}
 	}
 	if len(chosen) == 0 {
-		return nil, &net.DNSError{Err: "no address of version " + r.Prefer.String(), Name: host, IsNotFound: true}
+		return nil, r.noAddress(host)
 	}
 	return chosen, nil
+}
+
+func (r Resolution) noAddress(host string) error {
+	return &net.DNSError{Err: "no address of version " + r.Prefer.String(), Name: host, IsNotFound: true}
 }
 
 // shortageOr returns the shortage of this host that made a look-up fail, or its
@@ -160,6 +167,9 @@ func (r Resolution) resolve(ctx context.Context, network, address string, into *
 	}
 	into.address(addrs[0])
 	port, err := r.resolver().LookupPort(ctx, network, service)
+	if unknown, ok := errors.AsType[*net.DNSError](err); ok && unknown.IsNotFound { // that is no name which a name server lacks
+		return nil, &net.AddrError{Err: "unknown port", Addr: address}
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -87,6 +87,8 @@ func TestLookUp(t *testing.T) {
 		{"silence", Resolution{Resolver: nameServer(t, func([]byte) []byte { return nil })}, "name.example.", nil, DNSTimeout},
 		{"no address", Resolution{Resolver: nameServer(t, rcode(0))}, "name.example.", nil, DNSNotFound},
 		{"no IPv6 address", Resolution{NoFallback: true, Resolver: only4}, "name.example.", nil, DNSNotFound},
+		// To package net an answer without an IPv6 address, as /etc/hosts gives it too.
+		{"IPv4 in the place of IPv6", Resolution{NoFallback: true, Resolver: nameServer(t, records("::ffff:192.0.2.1"))}, "name.example.", nil, DNSNotFound},
 		{"IPv4 literal, IPv6 only", Resolution{NoFallback: true}, "192.0.2.1", nil, DNSNotFound},
 		{"IPv6 literal, IPv4 only", Resolution{Prefer: IP4, NoFallback: true}, "2001:db8::1", nil, DNSNotFound},
 		{"prefers IPv6", Resolution{Resolver: both}, "name.example.", []string{"2001:db8::1", "192.0.2.1", "192.0.2.2"}, Open},

@@ -255,6 +255,45 @@ func TestScrapesShareARun(t *testing.T) {
 	})
 }
 
+// TestScrapesOfTwoPlans reloads during a scrape: one that comes then is told of its
+// own targets, though the other is under way.
+func TestScrapesOfTwoPlans(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := &Module{Name: "tcp", Kind: KindTCP, Prober: takes(2*time.Second, Open)}
+		before, after := &Plan{Targets: targets(3, m)}, &Plan{Targets: targets(5, m)}
+		r := started(t, before)
+		var first sync.WaitGroup
+		first.Go(func() {
+			if got := outcomes(scrape(t, r, before, 10*time.Second)); got["open"] != 3 {
+				t.Errorf("the scrape that ran: %v", got)
+			}
+		})
+		synctest.Wait()
+		r.Use(after)
+		if got := outcomes(scrape(t, r, after, 10*time.Second)); got["open"] != 5 {
+			t.Errorf("the scrape after the reload: %v", got)
+		}
+		first.Wait()
+	})
+}
+
+// TestDeafProberOnRequest waits for the answer of a prober that does not heed its
+// context.
+func TestDeafProberOnRequest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		deaf := proberFunc(func(context.Context, Request) Result { time.Sleep(2 * time.Second); return Result{Outcome: Refused} })
+		m := &Module{Name: "deaf", Kind: KindTCP, Prober: deaf}
+		p := &Plan{Access: Access{Any: true}}
+		r := started(t, p)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		e, err := r.Once(ctx, p, Ask{Target: "192.0.2.1:1", Module: m})
+		if err != nil || e.Target == nil || e.Result.Outcome != Refused {
+			t.Errorf("%+v, %v", e, err)
+		}
+	})
+}
+
 // TestScrapesOfUnlikeLength keeps a hurried scrape from cutting short one that
 // has time, and from waiting for it.
 func TestScrapesOfUnlikeLength(t *testing.T) {
@@ -564,6 +603,31 @@ func TestReloadDuringAProbe(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		if reports := scrape(t, r, p, time.Second); reports[0].At.IsZero() || reports[0].Tally.Count(Open) != 1 {
 			t.Errorf("the target that was taken back: %+v", reports[0])
+		}
+	})
+}
+
+// TestReloadThatChangesNothing comes while a target of the background is probed:
+// it is not in the queue then, and must not be put there twice.
+func TestReloadThatChangesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		prober := &counted{Prober: takes(4*time.Second, Open)}
+		m := &Module{Name: "tcp", Kind: KindTCP, Prober: prober}
+		plan := func() *Plan { return &Plan{Targets: targets(1, m, every(10*time.Second))} }
+		p := plan()
+		r := started(t, p)
+		time.Sleep(time.Until(p.Targets[0].first(time.Now())) + time.Second)
+		if r.InFlight() != 1 {
+			t.Fatal("no probe is under way")
+		}
+		r.Use(plan())
+		synctest.Wait()
+		if r.InFlight() != 1 {
+			t.Errorf("%d probes of one target are in flight", r.InFlight())
+		}
+		time.Sleep(30 * time.Second)
+		if n := prober.all.Load(); n != 4 || prober.most.Load() != 1 {
+			t.Errorf("%d probes in 31 s, %d at once; want 4, one at a time", n, prober.most.Load())
 		}
 	})
 }

@@ -241,7 +241,7 @@ func TestNotConnected(t *testing.T) {
 		origin  Origin
 	}{
 		{"no port", t.Context(), TCP{}, Request{Address: "127.0.0.1"}, Unknown, PhaseResolve, OriginLocal},
-		{"port of no service", t.Context(), TCP{}, Request{Address: "127.0.0.1:no-such-service"}, DNSNotFound, PhaseResolve, OriginNone},
+		{"port of no service", t.Context(), TCP{}, Request{Address: "127.0.0.1:no-such-service"}, Unknown, PhaseResolve, OriginLocal},
 		{"unknown name", t.Context(), TCP{Resolution: Resolution{Resolver: nameServer(t, rcode(3))}}, Request{Address: "name.example.:80"}, DNSNotFound, PhaseResolve, OriginNone},
 		{"refused", t.Context(), TCP{}, Request{Address: closed}, Refused, PhaseConnect, OriginTarget},
 		{"given up", cancelled, TCP{}, Request{Address: closed}, NotRun, PhaseConnect, OriginLocal},

@@ -118,7 +118,7 @@ func (s *Server) parse(plan *probe.Plan, r *http.Request) (ask probe.Ask, timeou
 	name := cmp.Or(query.Get("module"), defaultModule)
 	module, ok := plan.Modules[name]
 	if !ok {
-		return ask, 0, fmt.Errorf("unknown module %q\nhint: there are those of the configuration, which /config shows, and the built-in ones of docs/probes.md", name)
+		return ask, 0, fmt.Errorf("unknown module %q\nhint: there are those that /config shows; a built-in one is there where no module is configured, or where a target or a rule names it", name)
 	}
 	if query.Get("target") == "" {
 		return ask, 0, fmt.Errorf("the parameter target is missing\nhint: /probe?target=host:port&module=%s", name)

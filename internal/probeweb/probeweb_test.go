@@ -117,7 +117,7 @@ func TestProbe(t *testing.T) {
 		want               string
 	}{
 		{"no target", "/probe", there, nil, 400, "target is missing"},
-		{"unknown module", "/probe?target=a:1&module=nope", there, nil, 400, "unknown module \"nope\"\nhint: there are those of the configuration, which /config shows, and the built-in ones"},
+		{"unknown module", "/probe?target=a:1&module=nope", there, nil, 400, "unknown module \"nope\"\nhint: there are those that /config shows; a built-in one is there where no module is configured, or"},
 		{"bad timeout", "/probe?target=a:1", there, []string{"X-Prometheus-Scrape-Timeout-Seconds", "soon"}, 400, "soon"},
 		{"not configured", "/probe?target=192.0.2.1:80&module=tcp_connect", there, nil, 403, "hint: add it to targets"},
 		{"not configured, from here", "/probe?target=192.0.2.1:80&module=tcp_connect", here, nil, 403, "hint: add it to targets"},
