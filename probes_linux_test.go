@@ -260,9 +260,12 @@ targets:
 	}
 
 	own := map[string]string{}
+	for series := range samplesOf(t, body, "probe_local_listener_info") {
+		own[named.FindStringSubmatch(series)[1]] = regexp.MustCompile(`state="(\w+)"`).FindStringSubmatch(series)[1]
+	}
 	for series, value := range samplesOf(t, body, "probe_local_listener") {
-		m := regexp.MustCompile(`scope="(\w*)",state="(\w+)"`).FindStringSubmatch(series)
-		own[named.FindStringSubmatch(series)[1]] = fmt.Sprintf("%s %s %v", m[2], m[1], value)
+		scope := regexp.MustCompile(`scope="(\w*)"`).FindStringSubmatch(series)[1]
+		own[named.FindStringSubmatch(series)[1]] += fmt.Sprintf(" %s %v", scope, value)
 	}
 	listens := "listening loopback 1"
 	if diff := cmp.Diff(map[string]string{
@@ -496,16 +499,17 @@ targets:
 		`floor((probe_ssl_earliest_cert_expiry{job="probes",target_name="secure"} - time()) / 1800)`:        "1",
 		`probe_success{job="blackbox",instance="127.0.0.1:1001"}`:                                           "1",
 		// Certificates that are not to be trusted have an expiry too.
-		`count(probe_ssl_earliest_cert_expiry{job="probes",target_name="untrusted"})`:          "1",
-		`probe_outcome_code{job="probes",instance="127.0.0.1:1443",module="tls_connect"}`:      "10",
-		`probe_outcome_code{job="port_exporter",module="tls_connect"}`:                         "10",
-		`probe_failure_info{job="probes",instance="127.0.0.1:1009",reason="refused"}`:          "1",
-		`probe_success{job="probes",instance="127.0.0.1:1443",module="tls",team="x"}`:          "1",
-		`count(up{job="probes"} == 1)`:                                                         "4",
-		`up{job="blackbox",instance="127.0.0.1:1008"}`:                                         "0", // not configured
-		`probe_local_listener{job="blackbox",instance="127.0.0.1:1009",state="not_listening"}`: "0",
-		`count(probe_results_total{job="port_exporter",reason="refused"} > 0)`:                 "1",
-		`count(scrape_duration_seconds{job=~"probes|blackbox"} < 0.5)`:                         "7",
+		`count(probe_ssl_earliest_cert_expiry{job="probes",target_name="untrusted"})`:               "1",
+		`probe_outcome_code{job="probes",instance="127.0.0.1:1443",module="tls_connect"}`:           "10",
+		`probe_outcome_code{job="port_exporter",module="tls_connect"}`:                              "10",
+		`probe_failure_info{job="probes",instance="127.0.0.1:1009",reason="refused"}`:               "1",
+		`probe_success{job="probes",instance="127.0.0.1:1443",module="tls",team="x"}`:               "1",
+		`count(up{job="probes"} == 1)`:                                                              "4",
+		`up{job="blackbox",instance="127.0.0.1:1008"}`:                                              "0", // not configured
+		`probe_local_listener{job="blackbox",instance="127.0.0.1:1009",scope=""}`:                   "0",
+		`probe_local_listener_info{job="blackbox",instance="127.0.0.1:1009",state="not_listening"}`: "1",
+		`count(probe_results_total{job="port_exporter",reason="refused"} > 0)`:                      "1",
+		`count(scrape_duration_seconds{job=~"probes|blackbox"} < 0.5)`:                              "7",
 	} {
 		awaitAnswer(t, api, query, want)
 	}

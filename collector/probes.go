@@ -30,9 +30,11 @@ var (
 		"1 when the outcome is not the expected one. reason: its name. phase: resolve, connect, tls, exchange. "+
 			"origin: who said so: target, target_firewall, network, local; none is silence.", "reason", "phase", "origin")
 	probeLocalListener = gauge("probe_local_listener",
-		"Only for a target that is an address of this host: whether a listener takes that address and port (1) or not (0). state: "+
-			"not_listening, loopback_only, other_address, queue_full, listening. scope: that of the listener, as in port_listener_info.",
-		"scope", "state")
+		"Only for a target that is an address of this host: whether a listener takes that address and port (1) or not (0). scope: that of "+
+			"the listener, as in port_listener_info; else of the most exposed one on the port, empty when there is none.", "scope")
+	probeLocalInfo = gauge("probe_local_listener_info",
+		"1, beside probe_local_listener: what this host's listeners make of the target. state: not_listening, loopback_only, "+
+			"other_address, queue_full, listening.", "state")
 	probeAge = gauge("probe_age_seconds",
 		"Age of the result of a target that is probed in the background (interval), in seconds. Absent before the first.")
 	probeResults = counter("probe_results_total",
@@ -56,7 +58,7 @@ type probes struct {
 func (probes) Name() string { return "probes" }
 
 func (probes) Families() []*Family {
-	families := []*Family{probeSuccess, probeDuration, probeOutcomeCode, probeFailureInfo, probeLocalListener, probeAge, probeResults}
+	families := []*Family{probeSuccess, probeDuration, probeOutcomeCode, probeFailureInfo, probeLocalListener, probeLocalInfo, probeAge, probeResults}
 	for _, m := range probe.Metrics() {
 		families = append(families, gauge(m.Name, m.Help, m.Labels...))
 	}
@@ -129,8 +131,8 @@ func addReport(out *Output, samples sampleFamilies, r *probe.Report, labels labe
 }
 
 func addAnswer(out *Output, a socket.Answer, labels labelSet) {
-	own := out.set(probeLocalListener, a.Scope(), a.Standing.String())
-	out.addSet(probeLocalListener, truth(a.Taken()), out.join(own, labels))
+	out.addSet(probeLocalListener, truth(a.Taken()), out.join(out.set(probeLocalListener, a.Scope()), labels))
+	out.addSet(probeLocalInfo, 1, out.join(out.set(probeLocalInfo, a.Standing.String()), labels))
 }
 
 // sampleFamilies are the families of the probers' own metrics, made as they come

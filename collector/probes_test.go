@@ -128,7 +128,8 @@ func TestExposition(t *testing.T) {
 		`probe_duration_seconds 0.25`,
 		`probe_failure_info{origin="target",phase="exchange",reason="status"} 1`,
 		`probe_http_status_code 503`,
-		`probe_local_listener{scope="",state="not_listening"} 0`,
+		`probe_local_listener{scope=""} 0`,
+		`probe_local_listener_info{state="not_listening"} 1`,
 		`probe_outcome_code 13`,
 		`probe_success 0`,
 	}

@@ -154,7 +154,7 @@ func probeFindings() []panel {
 			title: "Targets on this host",
 			about: "What the exporter's own table of listeners says: Yes, something listens there. When the probe fails all the same, a firewall or a full queue is in between.",
 			kind:  table, width: 12, unit: "bool_yes_no", value: "listens", columns: probed("scope", "state"),
-			query: []query{{`probe_local_listener{HOST}`, ""}},
+			query: []query{{`probe_local_listener{HOST} * ignoring (scope, state) group_left (state) probe_local_listener_info{HOST}`, ""}},
 		},
 		{
 			title: "NAT: mapping and filtering",
