@@ -126,7 +126,7 @@ func collectors(o Options) []Collector {
 		all = append(all, findings{rules: o.Policy})
 	}
 	if o.Probes != nil {
-		all = append(all, probes{results: o.Probes, addresses: o.Addresses, memory: o.Memory})
+		all = append(all, probes{results: bounded(o.Probes), addresses: o.Addresses, memory: o.Memory})
 	}
 	return all
 }
