@@ -31,17 +31,12 @@ type rawTarget struct {
 	Labels   map[string]plainText `yaml:"labels,omitempty"`
 
 	line  int
-	lines map[string]int // of its keys
+	lines keyLines
 }
 
 func (t *rawTarget) setLine(line int) { t.line = line }
 
-func (t *rawTarget) setKeyLine(key string, line int) {
-	if t.lines == nil {
-		t.lines = map[string]int{}
-	}
-	t.lines[key] = line
-}
+func (t *rawTarget) setKeyLine(key string, line int) { t.lines.set(key, line) }
 
 // at returns where a key of the target stands.
 func (t *rawTarget) at(i int, key string) string {
