@@ -99,7 +99,7 @@ func (t *rawTarget) target(i int, all map[string]*probe.Module) (probe.Target, e
 			faults = append(faults, fmt.Errorf("%s: %w", t.at(i, key), err))
 		}
 	}
-	check("address", checkAddress(m.Kind, string(t.Address)))
+	check("address", CheckAddress(m.Kind, string(t.Address)))
 	check("hostname", checkHostname(m, string(t.Hostname)))
 	check("labels", checkLabels(t.Labels, m))
 	if t.Interval != 0 && time.Duration(t.Interval) < time.Second {
@@ -119,8 +119,9 @@ func labelsOf(raw map[string]plainText) []probe.Label {
 	return out
 }
 
-// checkAddress reports what is wrong with the address of a target.
-func checkAddress(kind, address string) error {
+// CheckAddress reports what is wrong with the address of a target for a kind of
+// prober. A port is a number here.
+func CheckAddress(kind, address string) error {
 	switch kind {
 	case proberUnix:
 		if !isUnixPath(address) {
