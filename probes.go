@@ -65,6 +65,7 @@ func (d *daemon) serveProbes(o *web.Options) {
 	s := probeweb.New(probeweb.Options{
 		Runner:        d.runner,
 		Plan:          plan,
+		IsBuiltIn:     func(name string) bool { return d.current.Load().config.Module(name) != nil },
 		OwnHost:       d.ownHost,
 		TimeoutOffset: d.flags.timeoutOffset,
 		Proxied:       d.flags.proxied,

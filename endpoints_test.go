@@ -1,0 +1,32 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// TestBuiltInModuleOnRequest has the modules of the configuration stand in the way
+// of the built-in ones, except of that which a rule names.
+func TestBuiltInModuleOnRequest(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "c.yml")
+	text := "modules:\n  mine: {prober: tcp}\nprobes:\n  allow:\n    rules: [{networks: 127.0.0.0/8, modules: [mine, tcp_connect]}]\n"
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	base, _ := startDaemon(t, "--config.file="+file)
+	for module, want := range map[string]struct {
+		status int
+		said   string
+	}{
+		"http_2xx":    {403, "hint: add a rule to probes.allow that does: modules: [http_2xx]"},
+		"nonsense":    {400, `unknown module "nonsense"`},
+		"tcp_connect": {200, "probe_outcome_code 1\n"},
+		"mine":        {200, "probe_outcome_code 1\n"},
+	} {
+		if status, body := get(t, base+"/probe?target=127.0.0.1:1&module="+module); status != want.status || !strings.Contains(body, want.said) {
+			t.Errorf("%s: %d %s, want %d with %q", module, status, body, want.status, want.said)
+		}
+	}
+}
