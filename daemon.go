@@ -176,8 +176,8 @@ func (d *daemon) reloadOn(ctx context.Context, signals <-chan os.Signal) {
 // handler returns what is served over HTTP.
 func (d *daemon) handler() (http.Handler, error) {
 	o := web.Options{
-		Scrape: func(ctx context.Context, collectors, families []string) (prometheus.Gatherer, error) {
-			return d.current.Load().exporter.Scrape(ctx, collector.Filter{Collectors: collectors, Families: families})
+		Scrape: func(ctx context.Context, s web.Selection) (prometheus.Gatherer, error) {
+			return d.current.Load().exporter.Scrape(ctx, collector.Filter(s))
 		},
 		ListenerTargets: discovery.Listeners(func(ctx context.Context) (*dto.MetricFamily, error) {
 			return d.current.Load().exporter.ListenerInfo(ctx)

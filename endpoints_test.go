@@ -30,3 +30,17 @@ func TestBuiltInModuleOnRequest(t *testing.T) {
 		}
 	}
 }
+
+// TestExclude leaves collectors out for one request, as node_exporter does.
+func TestExclude(t *testing.T) {
+	base, _ := startDaemon(t, "--no-collector.limits")
+	if status, body := get(t, base+"/metrics?collect[]=sockets&exclude[]=listeners"); status != 400 || !strings.Contains(body, "cannot be combined") {
+		t.Errorf("both ways: %d %s", status, body)
+	}
+	status, body := get(t, base+"/metrics?exclude[]=connections&exclude[]=ephemeral&exclude[]=of_another_version")
+	for name, want := range map[string]bool{"sockets": true, "listeners": true, "connections": false, "ephemeral": false, "limits": false} {
+		if got := strings.Contains(body, `port_scrape_collector_success{collector="`+name+`"} 1`); status != 200 || got != want {
+			t.Errorf("status %d, %s: %v, want %v", status, name, got, want)
+		}
+	}
+}

@@ -21,10 +21,9 @@ import (
 
 // Options say what is served, and where.
 type Options struct {
-	// Scrape returns one scrape, which ends with ctx, narrowed to the named
-	// collectors and families if any are given. An error is the
-	// client's (status 400).
-	Scrape func(ctx context.Context, collectors, families []string) (prometheus.Gatherer, error)
+	// Scrape returns one scrape, which ends with ctx, of what is selected. An error
+	// is the client's (status 400).
+	Scrape func(ctx context.Context, s Selection) (prometheus.Gatherer, error)
 	// Self gathers the metrics about the process.
 	Self prometheus.Gatherer
 	// MaxRequests is how many may read the host at once; zero is no limit.
@@ -51,6 +50,13 @@ type Options struct {
 	LinkPrefix  string // where browsers find it, as behind a proxy
 	Version     string
 	Logger      *slog.Logger
+}
+
+// Selection is what of the metrics a client wants; empty means everything.
+type Selection struct {
+	Collectors []string // collect[]
+	Excluded   []string // exclude[]: all collectors but these
+	Families   []string // name[]
 }
 
 // NewHandler returns the handler of every endpoint.
@@ -184,7 +190,7 @@ func (o *readers) bound(handler http.Handler) http.Handler {
 // serveMetrics serves a scrape, which ends with the context of the request.
 func (o Options) serveMetrics(w http.ResponseWriter, r *http.Request) {
 	query := r.URL.Query()
-	scrape, err := o.Scrape(r.Context(), query["collect[]"], query["name[]"])
+	scrape, err := o.Scrape(r.Context(), Selection{Collectors: query["collect[]"], Excluded: query["exclude[]"], Families: query["name[]"]})
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return

@@ -14,11 +14,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 )
 
-func one(context.Context, []string, []string) (prometheus.Gatherer, error) {
+func one(context.Context, Selection) (prometheus.Gatherer, error) {
 	g := prometheus.NewGauge(prometheus.GaugeOpts{Name: "port_sockets", Help: "One."})
 	g.Set(42)
 	r := prometheus.NewRegistry()
@@ -67,7 +68,7 @@ func TestEndpoints(t *testing.T) {
 	broken := func(o *Options) {
 		o.Reload = func() error { return errors.New("line 3: nonsense") }
 		o.Config = func() ([]byte, error) { return nil, errors.New("no text") }
-		o.Scrape = func(context.Context, []string, []string) (prometheus.Gatherer, error) {
+		o.Scrape = func(context.Context, Selection) (prometheus.Gatherer, error) {
 			return nil, errors.New(`unknown collector "x"`)
 		}
 	}
@@ -122,23 +123,24 @@ func TestEndpoints(t *testing.T) {
 
 func TestScrapeHasDeadlineAndFilters(t *testing.T) {
 	var left time.Duration
-	var collectors, families []string
+	var selected Selection
 	h := handler(t, func(o *Options) {
 		o.TimeoutOffset = 500 * time.Millisecond
-		o.Scrape = func(ctx context.Context, c, f []string) (prometheus.Gatherer, error) {
+		o.Scrape = func(ctx context.Context, s Selection) (prometheus.Gatherer, error) {
 			deadline, _ := ctx.Deadline()
-			left, collectors, families = time.Until(deadline), c, f
-			return one(ctx, c, f)
+			left, selected = time.Until(deadline), s
+			return one(ctx, s)
 		}
 	})
-	if status, _ := do(h, "GET", "/metrics?collect[]=a&collect[]=b&name[]=c", "X-Prometheus-Scrape-Timeout-Seconds", "3.0"); status != 200 {
+	if status, _ := do(h, "GET", "/metrics?collect[]=a&collect[]=b&name[]=c&exclude[]=d", "X-Prometheus-Scrape-Timeout-Seconds", "3.0"); status != 200 {
 		t.Errorf("status %d", status)
 	}
 	if left < 2*time.Second || left > 2500*time.Millisecond {
 		t.Errorf("%v left of a scrape timeout of 3 s, want a little below 2.5 s", left)
 	}
-	if strings.Join(collectors, " ") != "a b" || strings.Join(families, " ") != "c" {
-		t.Errorf("collectors %v, families %v", collectors, families)
+	want := Selection{Collectors: []string{"a", "b"}, Families: []string{"c"}, Excluded: []string{"d"}}
+	if diff := cmp.Diff(want, selected); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
 	}
 }
 
@@ -166,10 +168,10 @@ func TestMaxRequests(t *testing.T) {
 	started, finish := make(chan struct{}), make(chan struct{})
 	h := handler(t, func(o *Options) {
 		o.MaxRequests = 1
-		o.Scrape = func(ctx context.Context, c, f []string) (prometheus.Gatherer, error) {
+		o.Scrape = func(ctx context.Context, s Selection) (prometheus.Gatherer, error) {
 			started <- struct{}{}
 			<-finish
-			return one(ctx, c, f)
+			return one(ctx, s)
 		}
 	})
 	first := make(chan int)
@@ -216,7 +218,7 @@ func TestGatherErrorsDoNotHideTheRest(t *testing.T) {
 // it: net/http waits for it before it sends an answer that is larger than its
 // buffer.
 func TestClientCannotKeepItsSlot(t *testing.T) {
-	large := func(context.Context, []string, []string) (prometheus.Gatherer, error) {
+	large := func(context.Context, Selection) (prometheus.Gatherer, error) {
 		v := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "port_sockets", Help: "Many."}, []string{"n"})
 		for i := range 1000 {
 			v.WithLabelValues(strconv.Itoa(i)).Set(1)
