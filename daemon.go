@@ -90,12 +90,7 @@ func (d *daemon) build() (*state, error) {
 	if err != nil {
 		return nil, err
 	}
-	var disabled []string
-	for name, enabled := range d.flags.collectors {
-		if !*enabled {
-			disabled = append(disabled, name)
-		}
-	}
+	disabled := d.flags.disabled()
 	var watch func() collector.Watched
 	if !slices.Contains(disabled, "ephemeral") { // else no name is looked up
 		watch = watched(c.Destinations, d.names)

@@ -1,10 +1,17 @@
 package main
 
 import (
+	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/port-exporter/port_exporter/collector"
 )
 
 // TestBuiltInModuleOnRequest has the modules of the configuration stand in the way
@@ -41,6 +48,27 @@ func TestExclude(t *testing.T) {
 	for name, want := range map[string]bool{"sockets": true, "listeners": true, "connections": false, "ephemeral": false, "limits": false} {
 		if got := strings.Contains(body, `port_scrape_collector_success{collector="`+name+`"} 1`); status != 200 || got != want {
 			t.Errorf("status %d, %s: %v, want %v", status, name, got, want)
+		}
+	}
+}
+
+func TestDisableDefaults(t *testing.T) {
+	for args, want := range map[string][]string{
+		"":                             collector.Names(),
+		"--no-collector.limits":        {"sockets", "listeners", "connections", "ephemeral", "policy", "probes"},
+		"--collector.disable-defaults": nil,
+		"--collector.disable-defaults --no-collector.probes":                    nil,
+		"--collector.listeners --collector.disable-defaults --collector.probes": {"listeners", "probes"},
+		"--no-collector.disable-defaults --no-collector.probes":                 {"sockets", "listeners", "connections", "ephemeral", "limits", "policy"},
+	} {
+		f, err := parse(strings.Fields(args), io.Discard, io.Discard)
+		if err != nil {
+			t.Errorf("%s: %v", args, err)
+			continue
+		}
+		got := slices.DeleteFunc(collector.Names(), func(name string) bool { return slices.Contains(f.disabled(), name) })
+		if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", args, diff)
 		}
 	}
 }

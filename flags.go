@@ -53,12 +53,27 @@ type flags struct {
 	externalURL   *url.URL
 	proxied       bool // an external URL was given
 	routePrefix   string
-	collectors    map[string]*bool
+	collectors    map[string]*collectorFlag
+	noDefaults    bool // no collector but those whose flag is given
 	procfs        string
 	source        string
 	timeoutOffset time.Duration
 	gomaxprocs    int
 	log           *promslog.Config
+}
+
+// collectorFlag is the flag of a collector.
+type collectorFlag struct{ on, given bool }
+
+// disabled returns the names of the collectors that do not run.
+func (f *flags) disabled() []string {
+	var names []string
+	for name, c := range f.collectors {
+		if !c.on || f.noDefaults && !c.given {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 // parse reads the command line. It returns nil flags when all there was to do
@@ -69,7 +84,7 @@ func parse(args []string, stdout, stderr io.Writer) (*flags, error) {
 	done := false
 	app.Terminate(func(int) { done = true })
 
-	f := &flags{log: &promslog.Config{Writer: stderr}, collectors: map[string]*bool{}}
+	f := &flags{log: &promslog.Config{Writer: stderr}, collectors: map[string]*collectorFlag{}}
 	app.Flag("config.file", "Configuration file. Without one the embedded defaults hold.").StringVar(&f.configFile)
 	app.Flag("config.check", "Check the configuration files and exit.").BoolVar(&f.configCheck)
 	f.web = kingpinflag.AddFlags(app, defaultAddress)
@@ -80,8 +95,11 @@ func parse(args []string, stdout, stderr io.Writer) (*flags, error) {
 	app.Flag("web.external-url", "URL under which the exporter is reached from outside, as behind a reverse proxy.").URLVar(&f.externalURL)
 	app.Flag("web.route-prefix", "Prefix of every path served. The default is the path of --web.external-url.").StringVar(&f.routePrefix)
 	for _, name := range collector.Names() {
-		f.collectors[name] = app.Flag("collector."+name, "Run the collector "+name+".").Default("true").Bool()
+		c := &collectorFlag{}
+		app.Flag("collector."+name, "Run the collector "+name+".").Default("true").IsSetByUser(&c.given).BoolVar(&c.on)
+		f.collectors[name] = c
 	}
+	app.Flag("collector.disable-defaults", "Run only the collectors whose flag is given.").BoolVar(&f.noDefaults)
 	app.Flag("path.procfs", "Where procfs is mounted (Linux).").Default("/proc").StringVar(&f.procfs)
 	app.Flag("source", "What sockets are read from: auto, sock_diag, procfs (Linux) or gopsutil.").Default(system.Auto).StringVar(&f.source)
 	app.Flag("timeout-offset", "How much earlier than Prometheus gives up a scrape ends.").Default("500ms").DurationVar(&f.timeoutOffset)
