@@ -72,3 +72,25 @@ func TestDisableDefaults(t *testing.T) {
 		}
 	}
 }
+
+// TestHandlerMetrics has the metrics of the handler count what it answered.
+func TestHandlerMetrics(t *testing.T) {
+	base, _ := startDaemon(t)
+	get(t, base+"/metrics?collect[]=nonsense")
+	get(t, base+"/-/healthy")
+	get(t, base+"/metrics?collect[]=sockets")
+	_, body := get(t, base+"/metrics?collect[]=sockets")
+	for _, want := range []string{
+		`promhttp_metric_handler_requests_total{code="200"} 1`, `promhttp_metric_handler_requests_total{code="400"} 1`,
+		`promhttp_metric_handler_requests_total{code="503"} 0`, "promhttp_metric_handler_requests_in_flight 1",
+		`promhttp_metric_handler_errors_total{cause="gathering"} 0`, `promhttp_metric_handler_errors_total{cause="encoding"} 0`,
+	} {
+		if !strings.Contains(body, "\n"+want+"\n") {
+			t.Errorf("no %s", want)
+		}
+	}
+	base, _ = startDaemon(t, "--web.disable-exporter-metrics")
+	if _, body := get(t, base+"/metrics"); strings.Contains(body, "promhttp_") || !strings.Contains(body, "port_exporter_build_info{") {
+		t.Error("--web.disable-exporter-metrics does not leave the metrics of the handler out, or leaves the build out too")
+	}
+}

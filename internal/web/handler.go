@@ -26,6 +26,9 @@ type Options struct {
 	Scrape func(ctx context.Context, s Selection) (prometheus.Gatherer, error)
 	// Self gathers the metrics about the process.
 	Self prometheus.Gatherer
+	// HandlerMetrics takes promhttp's own metrics about the requests for metrics,
+	// for Self to gather; nil leaves them out.
+	HandlerMetrics prometheus.Registerer
 	// MaxRequests is how many may read the host at once; zero is no limit.
 	MaxRequests int
 	// TimeoutOffset is what a scrape ends earlier than Prometheus would.
@@ -68,7 +71,7 @@ func NewHandler(o Options) (http.Handler, error) {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+prefix+"/{$}", o.serveLanding)
 	readers := newReaders(o)
-	mux.Handle("GET "+prefix+o.MetricsPath, readers.bound(http.HandlerFunc(o.serveMetrics)))
+	mux.Handle("GET "+prefix+o.MetricsPath, o.counted(readers.bound(http.HandlerFunc(o.serveMetrics))))
 	mux.Handle("GET "+prefix+"/sd/listeners", readers.bound(o.ListenerTargets))
 	mux.Handle("GET "+prefix+"/probe", o.Probe)
 	mux.Handle("GET "+prefix+"/sd/probes", o.ProbeTargets)
@@ -187,6 +190,14 @@ func (o *readers) bound(handler http.Handler) http.Handler {
 	})
 }
 
+// counted counts the requests of a handler, those that get no slot among them.
+func (o Options) counted(handler http.Handler) http.Handler {
+	if o.HandlerMetrics == nil {
+		return handler
+	}
+	return promhttp.InstrumentMetricHandler(o.HandlerMetrics, handler)
+}
+
 // serveMetrics serves a scrape, which ends with the context of the request.
 func (o Options) serveMetrics(w http.ResponseWriter, r *http.Request) {
 	query := r.URL.Query()
@@ -199,6 +210,7 @@ func (o Options) serveMetrics(w http.ResponseWriter, r *http.Request) {
 		ErrorLog:          whileConnected{ctx: r.Context(), logger: o.Logger},
 		ErrorHandling:     promhttp.ContinueOnError,
 		EnableOpenMetrics: true,
+		Registry:          o.HandlerMetrics, // the counter of errors is made once, and found again
 	}).ServeHTTP(w, r)
 }
 

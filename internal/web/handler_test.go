@@ -251,3 +251,43 @@ func TestClientCannotKeepItsSlot(t *testing.T) {
 		t.Errorf("long after the deadline another client still gets %d", status)
 	}
 }
+
+// TestHandlerMetrics counts what got no slot, and what was not gathered whole,
+// over requests that each have a handler of their own.
+func TestHandlerMetrics(t *testing.T) {
+	broken := prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) { return nil, errors.New("no memory") })
+	self := prometheus.NewRegistry()
+	started, finish := make(chan struct{}), make(chan struct{})
+	h := handler(t, func(o *Options) {
+		o.Self, o.HandlerMetrics, o.MaxRequests = self, self, 1
+		o.Scrape = func(_ context.Context, s Selection) (prometheus.Gatherer, error) {
+			if s.Collectors != nil {
+				started <- struct{}{}
+				<-finish
+			}
+			return broken, nil
+		}
+	})
+	first := make(chan int)
+	go func() {
+		status, _ := do(h, "GET", "/metrics?collect[]=slow")
+		first <- status
+	}()
+	<-started
+	if status, _ := do(h, "GET", "/metrics"); status != 503 {
+		t.Errorf("a second scrape: %d", status)
+	}
+	close(finish)
+	if status := <-first; status != 200 {
+		t.Errorf("the first: %d", status)
+	}
+	_, body := do(h, "GET", "/metrics")
+	for _, want := range []string{
+		`promhttp_metric_handler_requests_total{code="200"} 1`, `promhttp_metric_handler_requests_total{code="503"} 1`,
+		`promhttp_metric_handler_errors_total{cause="gathering"} 1`, "promhttp_metric_handler_requests_in_flight 1",
+	} {
+		if !strings.Contains(body, want+"\n") {
+			t.Errorf("no %s in\n%s", want, body)
+		}
+	}
+}
