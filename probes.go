@@ -71,7 +71,7 @@ func (d *daemon) serveProbes(o *web.Options) {
 		Proxied:       d.flags.proxied,
 	})
 	o.Probe, o.ProbeTargets, o.ProbeLog = http.HandlerFunc(s.Probe), discovery.Probes(plan, o.RoutePrefix), http.HandlerFunc(s.Log)
-	o.RecentProbes = s.Recent
+	o.ExampleProbe, o.RecentProbes = s.Example, s.Recent
 }
 
 // ownHost returns this host as it is when it is asked.

@@ -292,3 +292,15 @@ func TestStatusPageIsBounded(t *testing.T) {
 		t.Errorf("%d probes on the page, want %d and the failure before them", n, shown)
 	}
 }
+
+func TestExample(t *testing.T) {
+	for want, targets := range map[string][]string{
+		"": nil,
+		"module=tcp_connect&target=%5B%3A%3A1%5D%3A80":             {"[::1]:80", "b:1"},
+		"module=tcp_connect&target=https%3A%2F%2Fa%2F%3Fb%3Dc%26d": {"https://user:secret@a/", "https://a/?b=c&d"},
+	} {
+		if got := server(t, tcpPlan(targets...)).Example(); got != want {
+			t.Errorf("%q: %q, want %q", targets, got, want)
+		}
+	}
+}

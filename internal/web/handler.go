@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"html"
 	"log/slog"
 	"net/http"
 	"slices"
@@ -40,6 +41,9 @@ type Options struct {
 	// Probe serves probes on request, ProbeTargets the targets for service
 	// discovery, and ProbeLog what is remembered of one probe.
 	Probe, ProbeTargets, ProbeLog http.Handler
+	// ExampleProbe returns the parameters of a probe that would be allowed, for the
+	// status page; empty if there is none.
+	ExampleProbe func() string
 	// RecentProbes returns a table of recent probes, in HTML, for the status page.
 	RecentProbes func() string
 
@@ -95,16 +99,29 @@ func landingPage(o Options) (http.Handler, error) {
 		RoutePrefix: o.LinkPrefix,
 		Profiling:   "false",
 		ExtraHTML:   o.RecentProbes(),
-		Links: []toolkit.LandingLinks{
-			{Address: o.MetricsPath, Text: "Metrics"},
-			{Address: o.MetricsPath + "?collect[]=listeners", Text: "Listeners", Description: "only what listens here"},
-			{Address: o.MetricsPath + "?collect[]=probes", Text: "Probes", Description: "only the configured targets"},
-			{Address: "sd/listeners", Text: "Listeners", Description: "for service discovery"},
-			{Address: "sd/probes", Text: "Targets of probes", Description: "for service discovery"},
-			{Address: "config", Text: "Configuration", Description: "in force, defaults included"},
-			{Address: "-/healthy", Text: "Health"},
-		},
+		Links:       o.links(),
 	})
+}
+
+func (o Options) links() []toolkit.LandingLinks {
+	links := []toolkit.LandingLinks{
+		{Address: o.MetricsPath, Text: "Metrics"},
+		{Address: o.MetricsPath + "?collect[]=listeners", Text: "Listeners", Description: "only what listens here"},
+		{Address: o.MetricsPath + "?collect[]=probes", Text: "Probes", Description: "only the configured targets"},
+	}
+	if parameters := o.ExampleProbe(); parameters != "" {
+		links = append(links, toolkit.LandingLinks{
+			Address: "probe?" + html.EscapeString(parameters), // the toolkit does not escape
+			Text:    "A probe on request", Description: "of the first configured target, as an example",
+		})
+	}
+	return append(links,
+		toolkit.LandingLinks{Address: "sd/listeners", Text: "Listeners", Description: "for service discovery"},
+		toolkit.LandingLinks{Address: "sd/probes", Text: "Targets of probes", Description: "for service discovery"},
+		toolkit.LandingLinks{Address: "config", Text: "Configuration", Description: "in force, defaults included"},
+		toolkit.LandingLinks{Address: "-/healthy", Text: "Health"},
+		toolkit.LandingLinks{Address: "-/ready", Text: "Readiness"},
+	)
 }
 
 // serveLanding serves the status page. The toolkit has one prefix for links and

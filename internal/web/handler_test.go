@@ -35,6 +35,7 @@ func handler(t *testing.T, change func(*Options)) http.Handler {
 		ListenerTargets: say("listeners"),
 		Probe:           say("probed"), ProbeTargets: say("targets"), ProbeLog: say("log"),
 		RecentProbes: func() string { return "<p>recent &amp; bounded</p>" },
+		ExampleProbe: func() string { return "" },
 		Config:       func() ([]byte, error) { return []byte("limits: {}\n"), nil },
 		MetricsPath:  "/metrics",
 		RoutePrefix:  "/",
@@ -288,6 +289,22 @@ func TestHandlerMetrics(t *testing.T) {
 	} {
 		if !strings.Contains(body, want+"\n") {
 			t.Errorf("no %s in\n%s", want, body)
+		}
+	}
+}
+
+func TestStatusPageLinks(t *testing.T) {
+	for name, tt := range map[string]struct{ parameters, want, not string }{
+		"readiness":     {"", `<a href="/outside/-/ready">`, "probe?"},
+		"no targets":    {"", `<a href="/outside/sd/probes">`, "A probe on request"},
+		"first target":  {"module=m&target=%5B%3A%3A1%5D%3A80", `<a href="/outside/probe?module=m&amp;target=%5B%3A%3A1%5D%3A80">A probe on request</a>`, "&lt;"},
+		"nothing leaks": {`"><script>`, "", "<script>"},
+	} {
+		_, page := do(handler(t, func(o *Options) {
+			o.LinkPrefix, o.ExampleProbe = "/outside", func() string { return tt.parameters }
+		}), "GET", "/")
+		if !strings.Contains(page, tt.want) || strings.Contains(page, tt.not) {
+			t.Errorf("%s: lacks %s, or has %s:\n%s", name, tt.want, tt.not, page)
 		}
 	}
 }
