@@ -216,6 +216,9 @@ func (w *watch) unexpected(m *Module, f findings) (probe.Outcome, probe.Origin, 
 	if err == nil {
 		return probe.Mismatch, probe.OriginTarget, errors.New("the answer is not as the module wants it")
 	}
+	if length := value(f.families, "probe_http_content_length"); m.HTTP.Compression == "gzip" && 0 <= length && length < minGzip {
+		return probe.Mismatch, probe.OriginTarget, fmt.Errorf("a body of %.0f bytes is not gzip, which the module wants: %w", length, err)
+	}
 	outcome, origin := classify(err)
 	if outcome != probe.Unknown {
 		return outcome, origin, err
@@ -226,6 +229,11 @@ func (w *watch) unexpected(m *Module, f findings) (probe.Outcome, probe.Origin, 
 	}
 	return outcome, probe.OriginTarget, err
 }
+
+// minGzip is the size of the header and the trailer of gzip, in bytes: RFC 1952
+// section 2.3. To the decompressor a body that says it is shorter than that ends
+// too early, as one does whose connection was cut.
+const minGzip = 18
 
 // classifyBody says what an error is that came of a body: of its length, of
 // decompressing it, of reading JSON in it.
