@@ -34,6 +34,24 @@ const (
 	commandCheck     = "check"
 )
 
+// isOneOff reports whether a command line has a command that does not serve.
+func isOneOff(args []string) bool {
+	return slices.ContainsFunc(args, func(arg string) bool {
+		return slices.Contains([]string{commandListeners, commandBaseline, commandCheck}, arg)
+	})
+}
+
+// hideServing hides the flags that only serving heeds, for the help of the other
+// commands. They may be given all the same.
+func hideServing(app *kingpin.Application) {
+	heeded := []string{"help", "version", "config.file", "path.procfs", "source"}
+	for _, flag := range app.Model().Flags {
+		if !slices.Contains(heeded, flag.Name) {
+			app.GetFlag(flag.Name).Hidden()
+		}
+	}
+}
+
 // flags are the command line.
 type flags struct {
 	command       string
@@ -116,6 +134,9 @@ func parse(args []string, stdout, stderr io.Writer) (*flags, error) {
 	check.Flag("module", "Module of the configuration, or a built-in one. The default is tcp_connect for host:port, http_2xx for URLs, unix_connect for paths.").StringVar(&f.module)
 	check.Flag("timeout", "How long it may take; 0 for the module's own.").Default("0s").DurationVar(&f.timeout)
 
+	if isOneOff(args) {
+		hideServing(app)
+	}
 	var err error
 	f.command, err = app.Parse(args)
 	if done {
