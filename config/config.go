@@ -4,7 +4,6 @@ package config
 
 import (
 	"bytes"
-	_ "embed"
 	"errors"
 	"fmt"
 	"io"
@@ -18,9 +17,6 @@ import (
 	"github.com/port-exporter/port_exporter/internal/policy"
 	"github.com/port-exporter/port_exporter/internal/probe"
 )
-
-//go:embed port_exporter.yml
-var reference []byte
 
 // Config is a validated configuration.
 type Config struct {
@@ -125,9 +121,6 @@ func defaults() raw {
 		Probes:       rawProbes{MaxInFlight: 128},
 	}
 }
-
-// Reference returns the text of the reference configuration.
-func Reference() []byte { return bytes.Clone(reference) }
 
 // Default returns the configuration without a file.
 func Default() *Config {

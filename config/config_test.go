@@ -2,6 +2,7 @@ package config
 
 import (
 	"bytes"
+	_ "embed"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -14,6 +15,9 @@ import (
 
 	"github.com/port-exporter/port_exporter/internal/porttest"
 )
+
+//go:embed port_exporter.yml
+var reference []byte
 
 func TestErrorsNameTheirPlace(t *testing.T) {
 	for _, tt := range []struct {
@@ -74,7 +78,7 @@ func TestMissingKeysKeepDefaults(t *testing.T) {
 // TestReference holds the reference file to be complete: written out again, it
 // has the keys and values that the defaults have.
 func TestReference(t *testing.T) {
-	parsed, err := Parse(Reference())
+	parsed, err := Parse(reference)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -86,7 +90,7 @@ func TestReference(t *testing.T) {
 		t.Fatal(err)
 	}
 	for line := range strings.Lines(string(written)) {
-		if !strings.Contains(string(Reference()), strings.TrimSpace(line)) {
+		if !strings.Contains(string(reference), strings.TrimSpace(line)) {
 			t.Errorf("the reference lacks %q", line)
 		}
 	}
@@ -95,7 +99,7 @@ func TestReference(t *testing.T) {
 // TestReferenceExamples takes the # from the examples: they parse, and use every
 // key.
 func TestReferenceExamples(t *testing.T) {
-	text := regexp.MustCompile(`(?m)^#(\S|  |$)`).ReplaceAll(Reference(), []byte("$1"))
+	text := regexp.MustCompile(`(?m)^#(\S|  |$)`).ReplaceAll(reference, []byte("$1"))
 	r := defaults()
 	var doc yaml.Node
 	if err := yaml.Unmarshal(text, &doc); err != nil {
@@ -184,5 +188,5 @@ func FuzzParse(f *testing.F) {
 
 // TestExampleIsTheReference keeps the copy that users find among the examples.
 func TestExampleIsTheReference(t *testing.T) {
-	porttest.Golden(t, "../examples/port_exporter.yml", string(Reference()))
+	porttest.Golden(t, "../examples/port_exporter.yml", string(reference))
 }
