@@ -90,12 +90,7 @@ func (d *daemon) build() (*state, error) {
 	if err != nil {
 		return nil, err
 	}
-	var disabled []string
-	for name, enabled := range d.flags.collectors {
-		if !*enabled {
-			disabled = append(disabled, name)
-		}
-	}
+	disabled := d.flags.disabled()
 	var watch func() collector.Watched
 	if !slices.Contains(disabled, "ephemeral") { // else no name is looked up
 		watch = watched(c.Destinations, d.names)
@@ -175,14 +170,15 @@ func (d *daemon) reloadOn(ctx context.Context, signals <-chan os.Signal) {
 
 // handler returns what is served over HTTP.
 func (d *daemon) handler() (http.Handler, error) {
+	self := d.selfMetrics()
 	o := web.Options{
-		Scrape: func(ctx context.Context, collectors, families []string) (prometheus.Gatherer, error) {
-			return d.current.Load().exporter.Scrape(ctx, collector.Filter{Collectors: collectors, Families: families})
+		Scrape: func(ctx context.Context, s web.Selection) (prometheus.Gatherer, error) {
+			return d.current.Load().exporter.Scrape(ctx, collector.Filter(s))
 		},
 		ListenerTargets: discovery.Listeners(func(ctx context.Context) (*dto.MetricFamily, error) {
 			return d.current.Load().exporter.ListenerInfo(ctx)
 		}),
-		Self:          d.selfMetrics(),
+		Self:          self,
 		MaxRequests:   d.flags.maxRequests,
 		TimeoutOffset: d.flags.timeoutOffset,
 		Config:        func() ([]byte, error) { return d.current.Load().config.YAML() },
@@ -193,6 +189,9 @@ func (d *daemon) handler() (http.Handler, error) {
 		Logger:        d.logger,
 	}
 	d.serveProbes(&o)
+	if !d.flags.noSelfMetrics {
+		o.HandlerMetrics = self
+	}
 	if d.flags.lifecycle {
 		o.Reload = d.reload
 	}
@@ -200,7 +199,7 @@ func (d *daemon) handler() (http.Handler, error) {
 }
 
 // selfMetrics returns the metrics about the process.
-func (d *daemon) selfMetrics() prometheus.Gatherer {
+func (d *daemon) selfMetrics() *prometheus.Registry {
 	r := prometheus.NewRegistry()
 	r.MustRegister(versioncollector.NewCollector("port_exporter"), d.success, d.loadedAt, newActivity(d.runner))
 	if !d.flags.noSelfMetrics {

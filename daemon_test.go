@@ -174,7 +174,7 @@ func TestReload(t *testing.T) {
 	inForce("outbound_ports: 1\n", "1")
 
 	write("limits: {outbound_ports: -1}\n")
-	if status, body := request(t, http.MethodPost, base+"/-/reload"); status != 500 || !strings.Contains(body, file+": limits.outbound_ports: -1 is out of range") {
+	if status, body := request(t, http.MethodPost, base+"/-/reload"); status != 500 || !strings.Contains(body, file+": line 1: limits.outbound_ports: -1 is out of range") {
 		t.Errorf("a bad file: %d %s", status, body)
 	}
 	inForce("outbound_ports: 1\n", "0")

@@ -34,6 +34,24 @@ const (
 	commandCheck     = "check"
 )
 
+// isOneOff reports whether a command line has a command that does not serve.
+func isOneOff(args []string) bool {
+	return slices.ContainsFunc(args, func(arg string) bool {
+		return slices.Contains([]string{commandListeners, commandBaseline, commandCheck}, arg)
+	})
+}
+
+// hideServing hides the flags that only serving heeds, for the help of the other
+// commands. They may be given all the same.
+func hideServing(app *kingpin.Application) {
+	heeded := []string{"help", "version", "config.file", "path.procfs", "source"}
+	for _, flag := range app.Model().Flags {
+		if !slices.Contains(heeded, flag.Name) {
+			app.GetFlag(flag.Name).Hidden()
+		}
+	}
+}
+
 // flags are the command line.
 type flags struct {
 	command       string
@@ -53,12 +71,27 @@ type flags struct {
 	externalURL   *url.URL
 	proxied       bool // an external URL was given
 	routePrefix   string
-	collectors    map[string]*bool
+	collectors    map[string]*collectorFlag
+	noDefaults    bool // no collector but those whose flag is given
 	procfs        string
 	source        string
 	timeoutOffset time.Duration
 	gomaxprocs    int
 	log           *promslog.Config
+}
+
+// collectorFlag is the flag of a collector.
+type collectorFlag struct{ on, given bool }
+
+// disabled returns the names of the collectors that do not run.
+func (f *flags) disabled() []string {
+	var names []string
+	for name, c := range f.collectors {
+		if !c.on || f.noDefaults && !c.given {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 // parse reads the command line. It returns nil flags when all there was to do
@@ -69,19 +102,22 @@ func parse(args []string, stdout, stderr io.Writer) (*flags, error) {
 	done := false
 	app.Terminate(func(int) { done = true })
 
-	f := &flags{log: &promslog.Config{Writer: stderr}, collectors: map[string]*bool{}}
+	f := &flags{log: &promslog.Config{Writer: stderr}, collectors: map[string]*collectorFlag{}}
 	app.Flag("config.file", "Configuration file. Without one the embedded defaults hold.").StringVar(&f.configFile)
 	app.Flag("config.check", "Check the configuration files and exit.").BoolVar(&f.configCheck)
 	f.web = kingpinflag.AddFlags(app, defaultAddress)
 	app.Flag("web.telemetry-path", "Path of the metrics.").Default("/metrics").StringVar(&f.telemetryPath)
 	app.Flag("web.max-requests", "Scrapes that may run at once; 0 for no limit.").Default("10").IntVar(&f.maxRequests)
-	app.Flag("web.disable-exporter-metrics", "Leave out the metrics of the exporter's own process (go_*, process_*).").BoolVar(&f.noSelfMetrics)
+	app.Flag("web.disable-exporter-metrics", "Leave out the metrics of the exporter's own process and of its handler (go_*, process_*, promhttp_*).").BoolVar(&f.noSelfMetrics)
 	app.Flag("web.enable-lifecycle", "Let POST /-/reload reload the configuration.").BoolVar(&f.lifecycle)
 	app.Flag("web.external-url", "URL under which the exporter is reached from outside, as behind a reverse proxy.").URLVar(&f.externalURL)
 	app.Flag("web.route-prefix", "Prefix of every path served. The default is the path of --web.external-url.").StringVar(&f.routePrefix)
 	for _, name := range collector.Names() {
-		f.collectors[name] = app.Flag("collector."+name, "Run the collector "+name+".").Default("true").Bool()
+		c := &collectorFlag{}
+		app.Flag("collector."+name, "Run the collector "+name+".").Default("true").IsSetByUser(&c.given).BoolVar(&c.on)
+		f.collectors[name] = c
 	}
+	app.Flag("collector.disable-defaults", "Run only the collectors whose flag is given.").BoolVar(&f.noDefaults)
 	app.Flag("path.procfs", "Where procfs is mounted (Linux).").Default("/proc").StringVar(&f.procfs)
 	app.Flag("source", "What sockets are read from: auto, sock_diag, procfs (Linux) or gopsutil.").Default(system.Auto).StringVar(&f.source)
 	app.Flag("timeout-offset", "How much earlier than Prometheus gives up a scrape ends.").Default("500ms").DurationVar(&f.timeoutOffset)
@@ -98,6 +134,9 @@ func parse(args []string, stdout, stderr io.Writer) (*flags, error) {
 	check.Flag("module", "Module of the configuration, or a built-in one. The default is tcp_connect for host:port, http_2xx for URLs, unix_connect for paths.").StringVar(&f.module)
 	check.Flag("timeout", "How long it may take; 0 for the module's own.").Default("0s").DurationVar(&f.timeout)
 
+	if isOneOff(args) {
+		hideServing(app)
+	}
 	var err error
 	f.command, err = app.Parse(args)
 	if done {

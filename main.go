@@ -13,7 +13,6 @@ import (
 	"os/signal"
 	"runtime"
 	"runtime/debug"
-	"slices"
 	"syscall"
 	"time"
 
@@ -51,10 +50,7 @@ func report(stderr io.Writer, err error) int {
 // run is the program: it serves until ctx ends.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	f, err := parse(args, stdout, stderr)
-	isCommand := func(arg string) bool {
-		return slices.Contains([]string{commandListeners, commandBaseline, commandCheck}, arg)
-	}
-	if err != nil && slices.ContainsFunc(args, isCommand) {
+	if err != nil && isOneOff(args) {
 		return cli.Failure(err) // not the status of a finding
 	}
 	if f == nil || err != nil {

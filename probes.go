@@ -65,12 +65,13 @@ func (d *daemon) serveProbes(o *web.Options) {
 	s := probeweb.New(probeweb.Options{
 		Runner:        d.runner,
 		Plan:          plan,
+		IsBuiltIn:     func(name string) bool { return d.current.Load().config.Module(name) != nil },
 		OwnHost:       d.ownHost,
 		TimeoutOffset: d.flags.timeoutOffset,
 		Proxied:       d.flags.proxied,
 	})
 	o.Probe, o.ProbeTargets, o.ProbeLog = http.HandlerFunc(s.Probe), discovery.Probes(plan, o.RoutePrefix), http.HandlerFunc(s.Log)
-	o.RecentProbes = s.Recent
+	o.ExampleProbe, o.RecentProbes = s.Example, s.Recent
 }
 
 // ownHost returns this host as it is when it is asked.

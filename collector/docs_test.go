@@ -55,8 +55,10 @@ const otherFamilies = "## About the process\n\n" +
 	"| `port_config_last_reload_success_timestamp_seconds` | gauge |  | When the configuration in force was loaded, in seconds since the epoch. |\n" +
 	"| `port_exporter_probes_total` | counter | prober, reason | Probes by kind of prober and by what became of them, on request and scheduled; reasons that came. |\n" +
 	"| `port_exporter_probes_in_flight` | gauge |  | Probes that are in flight. |\n" +
-	"\nThe Go runtime (`go_*`) and process (`process_*`) metrics of client_golang are there unless " +
-	"`--web.disable-exporter-metrics` is given.\n"
+	"\nThe metrics of client_golang about the Go runtime (`go_*`), the process (`process_*`) and the handler of `/metrics` are " +
+	"there unless `--web.disable-exporter-metrics` is given. Those of the handler: `promhttp_metric_handler_requests_total` " +
+	"by status code, 503 where `--web.max-requests` was reached; `promhttp_metric_handler_requests_in_flight`; " +
+	"`promhttp_metric_handler_errors_total` by cause, gathering or encoding.\n"
 
 func TestFamilies(t *testing.T) {
 	families := Families()

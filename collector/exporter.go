@@ -126,7 +126,7 @@ func collectors(o Options) []Collector {
 		all = append(all, findings{rules: o.Policy})
 	}
 	if o.Probes != nil {
-		all = append(all, probes{results: o.Probes, addresses: o.Addresses, memory: o.Memory})
+		all = append(all, probes{results: bounded(o.Probes), addresses: o.Addresses, memory: o.Memory})
 	}
 	return all
 }
@@ -172,12 +172,20 @@ func (e *UnknownCollectorError) Error() string {
 // Filter narrows a scrape; empty means everything.
 type Filter struct {
 	Collectors []string // collect[]
+	Excluded   []string // exclude[]: all collectors but these; names that are unknown exclude nothing
 	Families   []string // name[]: only collectors that have one of them run
 }
 
+// errBothWays is the answer of node_exporter too: of a collector that is in both
+// lists nobody could say what is meant.
+var errBothWays = errors.New("collect[] and exclude[] cannot be combined\nhint: ask for collectors with the one, or leave some out with the other")
+
 // Scrape returns one scrape, which ends with ctx and runs when it is gathered.
-// The error is an [UnknownCollectorError].
+// The error is about the filter; it may be an [UnknownCollectorError].
 func (e *Exporter) Scrape(ctx context.Context, f Filter) (prometheus.Gatherer, error) {
+	if len(f.Collectors) > 0 && len(f.Excluded) > 0 {
+		return nil, errBothWays
+	}
 	// Those that have nothing to tell here, such as probes without targets, may be
 	// asked for: one configuration of Prometheus is for many hosts.
 	enabled := slices.DeleteFunc(Names(), func(name string) bool { return slices.Contains(e.options.Disabled, name) })
@@ -196,7 +204,7 @@ func (e *Exporter) Scrape(ctx context.Context, f Filter) (prometheus.Gatherer, e
 }
 
 func (f Filter) wants(c Collector) bool {
-	if len(f.Collectors) > 0 && !slices.Contains(f.Collectors, c.Name()) {
+	if len(f.Collectors) > 0 && !slices.Contains(f.Collectors, c.Name()) || slices.Contains(f.Excluded, c.Name()) {
 		return false
 	}
 	asked := func(family *Family) bool { return slices.Contains(f.Families, family.Name) }

@@ -413,6 +413,10 @@ func TestFilter(t *testing.T) {
 		{"connections only", Filter{Collectors: []string{"connections"}}, 1, 1, 1},
 		{"limits only", Filter{Collectors: []string{"limits"}}, 1, 0, 0},
 		{"a family of the listeners", Filter{Families: []string{"port_listener_info"}}, 1, 1, 0},
+		{"all but what walks the connections", Filter{Excluded: []string{"sockets", "connections", "ephemeral"}}, 2, 1, 0},
+		{"all but one that there is not", Filter{Excluded: []string{"nope"}}, 5, 1, 1},
+		{"all but all", Filter{Excluded: Names()}, 0, 0, 0},
+		{"a family that is left out", Filter{Excluded: []string{"listeners"}, Families: []string{"port_listener_info"}}, 0, 0, 0},
 		{"a family of another exporter", Filter{Families: []string{"go_goroutines"}}, 0, 0, 0},
 		{"a family outside the collector", Filter{Collectors: []string{"listeners"}, Families: []string{"port_sockets"}}, 0, 0, 0},
 	} {
@@ -693,5 +697,12 @@ func TestChoiceIsStable(t *testing.T) {
 		if got := exposition(t, t.Context(), o, Filter{}); !strings.Contains(got, `port_outbound_connections{netns="",protocol="tcp",remote_port="80",state="established"}`) {
 			t.Errorf("%+v: port 80 lost its series:\n%s", busy, got)
 		}
+	}
+}
+
+func TestBothWays(t *testing.T) {
+	_, err := New(options(porttest.Sockets{})).Scrape(t.Context(), Filter{Collectors: []string{"sockets"}, Excluded: []string{"limits"}})
+	if !errors.Is(err, errBothWays) {
+		t.Errorf("collect[] and exclude[] together: %v", err)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"time"
 
 	"github.com/port-exporter/port_exporter/internal/owner"
 	"github.com/port-exporter/port_exporter/internal/socket"
@@ -48,66 +49,85 @@ func (s *Snapshot) Connections() (*socket.Table, *socket.Traffic, error) {
 }
 
 func newSnapshot(ctx context.Context, e *Exporter) *Snapshot {
-	o := e.options
-	s := &Snapshot{}
-	began := o.Memory.history.Now()
-	s.ports = sync.OnceValues(o.EphemeralPorts)
-	s.watched = sync.OnceValue(func() Watched {
-		if o.Watched == nil {
-			return Watched{}
-		}
-		return o.Watched()
+	r := &reading{Options: e.options, ctx: ctx, named: e.named, began: e.options.Memory.history.Now()}
+	r.Snapshot = Snapshot{
+		ports:   sync.OnceValues(r.EphemeralPorts),
+		watched: sync.OnceValue(r.readWatched),
+		table:   sync.OnceValues(r.readTable),
+		history: sync.OnceValues(r.noteHistory),
+		owners:  sync.OnceValues(r.findOwners),
+		traffic: sync.OnceValues(r.readTraffic),
+	}
+	return &r.Snapshot
+}
+
+// reading is how the parts of a snapshot are read. Those that need another part
+// ask the snapshot for it.
+type reading struct {
+	Options
+	Snapshot Snapshot
+
+	ctx   context.Context
+	named func(*socket.Socket) bool
+	began time.Time
+}
+
+func (r *reading) readWatched() Watched {
+	if r.Watched == nil {
+		return Watched{}
+	}
+	return r.Watched()
+}
+
+func (r *reading) readTable() (*socket.Table, error) {
+	ports, err := r.Snapshot.ports()
+	if err != nil {
+		r.Logger.Debug("ephemeral port range is not known, using the default", "err", err)
+	}
+	host := socket.Host{Ephemeral: ports, MaxListeners: r.Limits.Listeners, LongLived: r.isLongLived, Own: r.Own}
+	table, err := readTwice(r.Options, func() (*socket.Table, error) {
+		return socket.ReadListening(r.Source.Sockets(r.ctx, socket.Listening), host)
 	})
-	s.table = sync.OnceValues(func() (*socket.Table, error) {
-		ports, err := s.ports()
-		if err != nil {
-			o.Logger.Debug("ephemeral port range is not known, using the default", "err", err)
-		}
-		host := socket.Host{
-			Ephemeral:    ports,
-			MaxListeners: o.Limits.Listeners,
-			LongLived: func(s *socket.Socket) bool {
-				old := o.Memory.longLived.Has(s) // it must see every socket
-				return old || e.named(s)
-			},
-			Own: o.Own,
-		}
-		table, err := readTwice(o, func() (*socket.Table, error) {
-			return socket.ReadListening(o.Source.Sockets(ctx, socket.Listening), host)
-		})
-		if err == nil {
-			o.Memory.malformed.Add(uint64(table.Malformed))
-		}
-		return table, err
+	if err == nil {
+		r.Memory.malformed.Add(uint64(table.Malformed))
+	}
+	return table, err
+}
+
+// isLongLived reports whether a UDP socket on an ephemeral port is a service's.
+func (r *reading) isLongLived(s *socket.Socket) bool {
+	old := r.Memory.longLived.Has(s) // it must see every socket
+	return old || r.named(s)
+}
+
+func (r *reading) noteHistory() (socket.Record, error) {
+	table, err := r.Snapshot.table()
+	if err != nil {
+		return socket.Record{}, err
+	}
+	return r.Memory.history.Note(r.began, table.Listeners), nil
+}
+
+func (r *reading) findOwners() (owner.Result, error) {
+	table, err := r.Snapshot.table()
+	if err != nil {
+		return owner.Result{}, err
+	}
+	return r.Owners.Owners(r.ctx, table.Listeners), nil
+}
+
+func (r *reading) readTraffic() (*socket.Traffic, error) {
+	table, err := r.Snapshot.table()
+	if err != nil {
+		return nil, err
+	}
+	traffic, err := readTwice(r.Options, func() (*socket.Traffic, error) {
+		return socket.ReadConnections(r.Source.Sockets(r.ctx, socket.Connections), table, r.Snapshot.watched().Destinations)
 	})
-	s.history = sync.OnceValues(func() (socket.Record, error) {
-		table, err := s.table()
-		if err != nil {
-			return socket.Record{}, err
-		}
-		return o.Memory.history.Note(began, table.Listeners), nil
-	})
-	s.owners = sync.OnceValues(func() (owner.Result, error) {
-		table, err := s.table()
-		if err != nil {
-			return owner.Result{}, err
-		}
-		return o.Owners.Owners(ctx, table.Listeners), nil
-	})
-	s.traffic = sync.OnceValues(func() (*socket.Traffic, error) {
-		table, err := s.table()
-		if err != nil {
-			return nil, err
-		}
-		traffic, err := readTwice(o, func() (*socket.Traffic, error) {
-			return socket.ReadConnections(o.Source.Sockets(ctx, socket.Connections), table, s.watched().Destinations)
-		})
-		if err == nil {
-			o.Memory.malformed.Add(uint64(traffic.Malformed))
-		}
-		return traffic, err
-	})
-	return s
+	if err == nil {
+		r.Memory.malformed.Add(uint64(traffic.Malformed))
+	}
+	return traffic, err
 }
 
 // readTwice reads again after an interruption or a loss. A second interruption

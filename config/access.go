@@ -16,7 +16,11 @@ type rawProbes struct {
 	MaxInFlight       int      `yaml:"max_in_flight"`
 	Allow             rawAllow `yaml:"allow"`
 	DebugFromAnywhere bool     `yaml:"debug_from_anywhere"`
+
+	lines keyLines
 }
+
+func (p *rawProbes) setKeyLine(key string, line int) { p.lines.set(key, line) }
 
 // The words for what may be probed on request.
 const (

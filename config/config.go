@@ -4,7 +4,6 @@ package config
 
 import (
 	"bytes"
-	_ "embed"
 	"errors"
 	"fmt"
 	"io"
@@ -18,9 +17,6 @@ import (
 	"github.com/port-exporter/port_exporter/internal/policy"
 	"github.com/port-exporter/port_exporter/internal/probe"
 )
-
-//go:embed port_exporter.yml
-var reference []byte
 
 // Config is a validated configuration.
 type Config struct {
@@ -82,6 +78,38 @@ type rawLimits struct {
 	OrphanedPorts       int `yaml:"orphaned_ports"`
 	Destinations        int `yaml:"destinations"`
 	WatchedDestinations int `yaml:"watched_destinations"`
+
+	lines keyLines
+}
+
+func (l *rawLimits) setKeyLine(key string, line int) { l.lines.set(key, line) }
+
+func (l *rawLimits) limits() Limits {
+	return Limits{
+		Listeners:           l.Listeners,
+		OutboundPorts:       l.OutboundPorts,
+		OrphanedPorts:       l.OrphanedPorts,
+		Destinations:        l.Destinations,
+		WatchedDestinations: l.WatchedDestinations,
+	}
+}
+
+// keyLines are the lines in which the keys of a section stand.
+type keyLines map[string]int
+
+func (l *keyLines) set(key string, line int) {
+	if *l == nil {
+		*l = keyLines{}
+	}
+	(*l)[key] = line
+}
+
+// between reports a value of the section that is out of range.
+func (l keyLines) between(section, key string, value, low, high int) error {
+	if low <= value && value <= high {
+		return nil
+	}
+	return fmt.Errorf("line %d: %s.%s: %d is out of range\nhint: it must be from %d to %d", l[key], section, key, value, low, high)
 }
 
 // defaults is the one place that has the values of keys that are left out; a
@@ -93,9 +121,6 @@ func defaults() raw {
 		Probes:       rawProbes{MaxInFlight: 128},
 	}
 }
-
-// Reference returns the text of the reference configuration.
-func Reference() []byte { return bytes.Clone(reference) }
 
 // Default returns the configuration without a file.
 func Default() *Config {
@@ -170,19 +195,19 @@ func (r raw) validate() (*Config, error) {
 	rules, warnings, err := r.Policy.validate()
 	destinations, destinationsErr := r.Destinations.validate()
 	c := &Config{
-		Limits:       Limits(l),
+		Limits:       l.limits(),
 		Destinations: destinations,
 		Policy:       rules,
 		HasPolicy:    r.Policy != nil,
 		MaxProbes:    r.Probes.MaxInFlight,
 	}
 	err = errors.Join(
-		between("limits.listeners", l.Listeners, 1, 100_000),
-		between("limits.outbound_ports", l.OutboundPorts, 0, 1000),
-		between("limits.orphaned_ports", l.OrphanedPorts, 0, 1000),
-		between("limits.destinations", l.Destinations, 0, 1000),
-		between("limits.watched_destinations", l.WatchedDestinations, 0, 1000),
-		between("probes.max_in_flight", r.Probes.MaxInFlight, 1, 10_000),
+		l.lines.between("limits", "listeners", l.Listeners, 1, 100_000),
+		l.lines.between("limits", "outbound_ports", l.OutboundPorts, 0, 1000),
+		l.lines.between("limits", "orphaned_ports", l.OrphanedPorts, 0, 1000),
+		l.lines.between("limits", "destinations", l.Destinations, 0, 1000),
+		l.lines.between("limits", "watched_destinations", l.WatchedDestinations, 0, 1000),
+		r.Probes.lines.between("probes", "max_in_flight", r.Probes.MaxInFlight, 1, 10_000),
 		destinationsErr,
 		err,
 		r.probes(c),
@@ -193,11 +218,4 @@ func (r raw) validate() (*Config, error) {
 	c.Warnings = append(c.Warnings, warnings...)
 	c.raw = r.withoutLines()
 	return c, nil
-}
-
-func between(place string, value, low, high int) error {
-	if low <= value && value <= high {
-		return nil
-	}
-	return fmt.Errorf("%s: %d is out of range\nhint: it must be from %d to %d", place, value, low, high)
 }

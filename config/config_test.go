@@ -2,6 +2,7 @@ package config
 
 import (
 	"bytes"
+	_ "embed"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -14,6 +15,9 @@ import (
 
 	"github.com/port-exporter/port_exporter/internal/porttest"
 )
+
+//go:embed port_exporter.yml
+var reference []byte
 
 func TestErrorsNameTheirPlace(t *testing.T) {
 	for _, tt := range []struct {
@@ -29,9 +33,12 @@ func TestErrorsNameTheirPlace(t *testing.T) {
 		{"a fraction", "limits:\n  listeners: 1.5\n", []string{"limits.listeners", "whole number"}},
 		{"a list for a number", "limits:\n  listeners: [1]\n", []string{"line 2: limits.listeners: a list is not a whole number"}},
 		{"a number for a mapping", "limits: 5\n", []string{`line 1: limits: "5" where keys are expected`}},
-		{"too small", "limits: {listeners: 0}\n", []string{"limits.listeners: 0 is out of range", "hint: it must be from 1 to 100000"}},
-		{"negative", "limits: {outbound_ports: -1}\n", []string{"limits.outbound_ports: -1"}},
-		{"too large", "limits: {orphaned_ports: 1001}\n", []string{"limits.orphaned_ports: 1001"}},
+		{"too small", "limits: {listeners: 0}\n", []string{"line 1: limits.listeners: 0 is out of range", "hint: it must be from 1 to 100000"}},
+		{"negative", "limits: {outbound_ports: -1}\n", []string{"line 1: limits.outbound_ports: -1"}},
+		{"too large", "limits:\n  # many\n  orphaned_ports: 1001\n", []string{"line 3: limits.orphaned_ports: 1001"}},
+		{"too many, with an anchor", "limits: &l {destinations: 1001}\n", []string{"line 1: limits.destinations: 1001"}},
+		{"watched, too many", "limits:\n  watched_destinations: 1001\n", []string{"line 2: limits.watched_destinations: 1001"}},
+		{"no probes at all", "probes:\n  allow: configured\n  max_in_flight: 0\n", []string{"line 3: probes.max_in_flight: 0 is out of range", "hint: it must be from 1 to 10000"}},
 		{"all faults at once", "limits:\n  x: 1\n  y: 2\nz: 3\n", []string{"line 2", "line 3", "line 4"}},
 		{"two documents", "limits: {}\n---\nlimits: {}\n", []string{"more than one YAML document"}},
 	} {
@@ -71,7 +78,7 @@ func TestMissingKeysKeepDefaults(t *testing.T) {
 // TestReference holds the reference file to be complete: written out again, it
 // has the keys and values that the defaults have.
 func TestReference(t *testing.T) {
-	parsed, err := Parse(Reference())
+	parsed, err := Parse(reference)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -83,7 +90,7 @@ func TestReference(t *testing.T) {
 		t.Fatal(err)
 	}
 	for line := range strings.Lines(string(written)) {
-		if !strings.Contains(string(Reference()), strings.TrimSpace(line)) {
+		if !strings.Contains(string(reference), strings.TrimSpace(line)) {
 			t.Errorf("the reference lacks %q", line)
 		}
 	}
@@ -92,7 +99,7 @@ func TestReference(t *testing.T) {
 // TestReferenceExamples takes the # from the examples: they parse, and use every
 // key.
 func TestReferenceExamples(t *testing.T) {
-	text := regexp.MustCompile(`(?m)^#(\S|  |$)`).ReplaceAll(Reference(), []byte("$1"))
+	text := regexp.MustCompile(`(?m)^#(\S|  |$)`).ReplaceAll(reference, []byte("$1"))
 	r := defaults()
 	var doc yaml.Node
 	if err := yaml.Unmarshal(text, &doc); err != nil {
@@ -181,5 +188,5 @@ func FuzzParse(f *testing.F) {
 
 // TestExampleIsTheReference keeps the copy that users find among the examples.
 func TestExampleIsTheReference(t *testing.T) {
-	porttest.Golden(t, "../examples/port_exporter.yml", string(Reference()))
+	porttest.Golden(t, "../examples/port_exporter.yml", string(reference))
 }

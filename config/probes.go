@@ -197,6 +197,7 @@ func (r *raw) targets(c *Config, all map[string]*probe.Module) error {
 // withoutLines forgets where everything stood: two files that say the same are
 // then equal.
 func (r raw) withoutLines() raw {
+	r.Limits.lines, r.Probes.lines = nil, nil
 	r.Targets = append([]rawTarget(nil), r.Targets...)
 	for i := range r.Targets {
 		r.Targets[i].line, r.Targets[i].lines = 0, nil

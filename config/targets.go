@@ -31,17 +31,12 @@ type rawTarget struct {
 	Labels   map[string]plainText `yaml:"labels,omitempty"`
 
 	line  int
-	lines map[string]int // of its keys
+	lines keyLines
 }
 
 func (t *rawTarget) setLine(line int) { t.line = line }
 
-func (t *rawTarget) setKeyLine(key string, line int) {
-	if t.lines == nil {
-		t.lines = map[string]int{}
-	}
-	t.lines[key] = line
-}
+func (t *rawTarget) setKeyLine(key string, line int) { t.lines.set(key, line) }
 
 // at returns where a key of the target stands.
 func (t *rawTarget) at(i int, key string) string {
@@ -104,7 +99,7 @@ func (t *rawTarget) target(i int, all map[string]*probe.Module) (probe.Target, e
 			faults = append(faults, fmt.Errorf("%s: %w", t.at(i, key), err))
 		}
 	}
-	check("address", checkAddress(m.Kind, string(t.Address)))
+	check("address", CheckAddress(m.Kind, string(t.Address)))
 	check("hostname", checkHostname(m, string(t.Hostname)))
 	check("labels", checkLabels(t.Labels, m))
 	if t.Interval != 0 && time.Duration(t.Interval) < time.Second {
@@ -124,8 +119,9 @@ func labelsOf(raw map[string]plainText) []probe.Label {
 	return out
 }
 
-// checkAddress reports what is wrong with the address of a target.
-func checkAddress(kind, address string) error {
+// CheckAddress reports what is wrong with the address of a target for a kind of
+// prober. A port is a number here.
+func CheckAddress(kind, address string) error {
 	switch kind {
 	case proberUnix:
 		if !isUnixPath(address) {

@@ -20,8 +20,13 @@ import (
 // look the name up itself, and send at once.
 func (p *Prober) probeDNS(ctx context.Context, r probe.Request) probe.Result {
 	m := p.module
-	host, service := splitServer(r.Address, m.DNS.DNSOverTLS)
-	at, took, failed := locate(ctx, r, m.DNS.IPProtocol, m.DNS.IPProtocolFallback, host, service)
+	host, port, err := splitServer(ctx, r.Address, m.DNS.DNSOverTLS)
+	if err != nil {
+		result := probe.Malformed(err)
+		result.Samples = p.atRest(0)
+		return result
+	}
+	at, took, failed := locate(ctx, r, m.DNS.IPProtocol, m.DNS.IPProtocolFallback, host, port)
 	if failed != nil {
 		failed.Samples = append(failed.Samples, p.atRest(took)...)
 		return *failed
@@ -39,15 +44,16 @@ func (p *Prober) probeDNS(ctx context.Context, r probe.Request) probe.Result {
 }
 
 // splitServer reads a target as the prober does.
-func splitServer(target string, overTLS bool) (host, service string) {
+func splitServer(ctx context.Context, target string, overTLS bool) (host string, port uint16, err error) {
 	host, service, err := net.SplitHostPort(target)
 	switch {
 	case err == nil:
-		return host, service
+		port, err = probe.Resolution{}.LookUpPort(ctx, "tcp", service)
+		return host, port, err
 	case overTLS:
-		return target, "853"
+		return target, 853, nil
 	default:
-		return target, "53"
+		return target, 53, nil
 	}
 }
 
@@ -150,11 +156,7 @@ func isValidRcode(valid []string, rcode int) bool {
 
 // locate returns the address of a target that is to be probed, and how long it
 // took to find; or the result, when there is none or it may not be probed.
-func locate(ctx context.Context, r probe.Request, version string, fallback bool, host, service string) (netip.AddrPort, time.Duration, *probe.Result) {
-	port, err := net.DefaultResolver.LookupPort(ctx, "tcp", service)
-	if err != nil {
-		return netip.AddrPort{}, 0, &probe.Result{Outcome: probe.LocalError, Origin: probe.OriginLocal, Err: err}
-	}
+func locate(ctx context.Context, r probe.Request, version string, fallback bool, host string, port uint16) (netip.AddrPort, time.Duration, *probe.Result) {
 	start := time.Now()
 	addrs, err := Resolution(version, fallback).LookUp(ctx, host)
 	took := time.Since(start)
@@ -162,7 +164,7 @@ func locate(ctx context.Context, r probe.Request, version string, fallback bool,
 		outcome, origin := probe.ClassifyLookup(err)
 		return netip.AddrPort{}, took, &probe.Result{Outcome: outcome, Phase: probe.PhaseResolve, Origin: origin, Err: err}
 	}
-	at := netip.AddrPortFrom(addrs[0], uint16(port))
+	at := netip.AddrPortFrom(addrs[0], port)
 	if r.Allow != nil {
 		if err := r.Allow(at); err != nil {
 			return at, took, &probe.Result{Outcome: probe.Denied, Phase: probe.PhaseConnect, Origin: probe.OriginLocal, Peer: at, Err: err}

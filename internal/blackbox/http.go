@@ -12,6 +12,7 @@ import (
 	"net/textproto"
 	"net/url"
 	"slices"
+	"strings"
 
 	"github.com/prometheus/blackbox_exporter/config"
 
@@ -48,6 +49,11 @@ func (p *Prober) probeHTTP(ctx context.Context, r probe.Request) probe.Result {
 	if r.Hostname != "" {
 		m.HTTP.Headers = withHost(m.HTTP.Headers, r.Hostname)
 	}
+	if err := checkTarget(ctx, r.Address); err != nil {
+		result := probe.Malformed(err)
+		result.Samples = samplesOf(p.execute(ctx, "http://[", &m, nil).families) // as of every target that is no URL
+		return result
+	}
 	w := &watch{}
 	if m.HTTP.UseHTTP3 {
 		target := r.Address
@@ -78,12 +84,13 @@ func (p *Prober) probeHTTP(ctx context.Context, r probe.Request) probe.Result {
 // HTTP/3, which looks names up itself and takes no proxy.
 func holdToAddress(ctx context.Context, m *Module, r probe.Request) (string, *probe.Result) {
 	u, err := parseTarget(r.Address)
-	if err != nil {
-		return "", &probe.Result{Outcome: probe.LocalError, Origin: probe.OriginLocal, Err: err}
+	port := uint16(443)
+	if err == nil && u.Port() != "" {
+		port, err = probe.Resolution{}.LookUpPort(ctx, "udp", u.Port())
 	}
-	port := u.Port()
-	if port == "" {
-		port = "443"
+	if err != nil {
+		malformed := probe.Malformed(err)
+		return "", &malformed
 	}
 	at, _, failed := locate(ctx, r, m.HTTP.IPProtocol, m.HTTP.IPProtocolFallback, u.Hostname(), port)
 	if failed != nil {
@@ -100,6 +107,27 @@ func holdToAddress(ctx context.Context, m *Module, r probe.Request) (string, *pr
 func usesProxy(h *config.HTTPProbe) bool {
 	c := h.HTTPClientConfig
 	return c.ProxyURL.URL != nil || c.ProxyFromEnvironment
+}
+
+// checkTarget reports what keeps a target from being a URL, with a scheme or
+// without, that leads somewhere.
+func checkTarget(ctx context.Context, target string) error {
+	if !strings.HasPrefix(target, "http://") && !strings.HasPrefix(target, "https://") {
+		if u, err := url.Parse(target); err == nil && u.Host != "" { // the prober would ask for a host of the scheme's name
+			return fmt.Errorf("the scheme %q is not http or https", u.Scheme)
+		}
+		target = "http://" + target // as the prober does
+	}
+	u, err := url.Parse(target)
+	if err != nil {
+		return err
+	}
+	if u.Port() != "" {
+		if _, err := (probe.Resolution{}).LookUpPort(ctx, "tcp", u.Port()); err != nil {
+			return err
+		}
+	}
+	return probe.CheckHost(u.Hostname())
 }
 
 // parseTarget reads a target as the prober does for HTTP/3.
@@ -188,6 +216,9 @@ func (w *watch) unexpected(m *Module, f findings) (probe.Outcome, probe.Origin, 
 	if err == nil {
 		return probe.Mismatch, probe.OriginTarget, errors.New("the answer is not as the module wants it")
 	}
+	if length := value(f.families, "probe_http_content_length"); m.HTTP.Compression == "gzip" && 0 <= length && length < minGzip {
+		return probe.Mismatch, probe.OriginTarget, fmt.Errorf("a body of %.0f bytes is not gzip, which the module wants: %w", length, err)
+	}
 	outcome, origin := classify(err)
 	if outcome != probe.Unknown {
 		return outcome, origin, err
@@ -198,6 +229,11 @@ func (w *watch) unexpected(m *Module, f findings) (probe.Outcome, probe.Origin, 
 	}
 	return outcome, probe.OriginTarget, err
 }
+
+// minGzip is the size of the header and the trailer of gzip, in bytes: RFC 1952
+// section 2.3. To the decompressor a body that says it is shorter than that ends
+// too early, as one does whose connection was cut.
+const minGzip = 18
 
 // classifyBody says what an error is that came of a body: of its length, of
 // decompressing it, of reading JSON in it.

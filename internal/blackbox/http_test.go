@@ -175,7 +175,6 @@ var httpFailures = []failure{
 	{name: "no body file", module: "{body_file: /nonexistent/body}", target: serving(withStatus(200)), want: "local_error none local"},
 	{name: "no authority file", module: "{tls_config: {ca_file: /nonexistent/ca}}", target: serving(withStatus(200)), want: "local_error none local"},
 	{name: "no token file", module: "{bearer_token_file: /nonexistent/token}", target: serving(withStatus(200)), want: "local_error none local"},
-	{name: "no URL", target: at("http://127.0.0.1:port/"), want: "local_error none local"},
 	{name: "two hostnames", module: "{headers: {host: one.test}}", target: serving(withStatus(200)), host: "other.test", want: "local_error none local"},
 
 	// Proxies.

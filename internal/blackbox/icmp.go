@@ -14,7 +14,7 @@ import (
 // port of the address is 0.
 func (p *Prober) probeICMP(ctx context.Context, r probe.Request) probe.Result {
 	m := p.module
-	at, took, failed := locate(ctx, r, m.ICMP.IPProtocol, m.ICMP.IPProtocolFallback, r.Address, "0")
+	at, took, failed := locate(ctx, r, m.ICMP.IPProtocol, m.ICMP.IPProtocolFallback, r.Address, 0)
 	if failed != nil {
 		failed.Samples = append(failed.Samples, p.atRest(took)...)
 		return *failed

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"strconv"
 	"strings"
 	"time"
 
@@ -23,7 +24,7 @@ func Check(ctx context.Context, h *Host, address, module string, timeout time.Du
 	if err != nil {
 		return Failure(err)
 	}
-	if err := checkAddress(ctx, m.Kind, address); err != nil {
+	if err := config.CheckAddress(m.Kind, numbered(ctx, m.Kind, address)); err != nil {
 		return Failure(err)
 	}
 	if timeout > 0 {
@@ -45,28 +46,31 @@ func Check(ctx context.Context, h *Host, address, module string, timeout time.Du
 	}
 }
 
+// module returns the module of a name, else the one that the form of the address
+// asks for.
 func (h *Host) module(name, address string) (*probe.Module, error) {
-	const connects = "tcp_connect" // a bare host is refused for its lack of a port
-	if m := h.Config.Module(cmp.Or(name, config.DefaultModule(address), connects)); m != nil {
+	if name = cmp.Or(name, config.DefaultModule(address)); name == "" {
+		return nil, fmt.Errorf("%q has no port, and there is no module\nhint: %s:443 is probed by tcp; --module=icmp pings", address, address)
+	}
+	if m := h.Config.Module(name); m != nil {
 		return m, nil
 	}
 	return nil, fmt.Errorf("--module=%s: there is no such module\nhint: there are: %s", name, strings.Join(h.Config.ModuleNames(), ", "))
 }
 
-// checkAddress refuses an address that the kind of prober could not take.
-func checkAddress(ctx context.Context, kind, address string) error {
-	if kind != probe.KindTCP && kind != probe.KindUDP && kind != probe.KindSTUN {
-		return nil
+// numbered returns an address with the number of its port in the place of a
+// service's name, which a person may give: a configured target has the number in
+// its label.
+func numbered(ctx context.Context, kind, address string) string {
+	host, service, err := net.SplitHostPort(address)
+	if err != nil || kind == probe.KindHTTP {
+		return address
 	}
-	host, port, err := net.SplitHostPort(address)
-	number := 0
-	if err == nil {
-		number, err = net.DefaultResolver.LookupPort(ctx, "ip", port)
+	port, err := probe.Resolution{}.LookUpPort(ctx, "ip", service)
+	if err != nil {
+		return address
 	}
-	if err != nil || host == "" || number == 0 {
-		return fmt.Errorf("%q is not an address\nhint: host:port, 192.0.2.1:80 or [2001:db8::1]:80; --module=icmp pings a host", address)
-	}
-	return nil
+	return net.JoinHostPort(host, strconv.Itoa(int(port)))
 }
 
 // sayResult writes the outcome in a sentence, who said so, and what the

@@ -18,14 +18,6 @@ const (
 	Error
 )
 
-// String returns the severity in a word.
-func (s Severity) String() string {
-	if s == Error {
-		return "error"
-	}
-	return "warning"
-}
-
 // Problem is something about a rule that its author should know.
 type Problem struct {
 	Rule     int // index

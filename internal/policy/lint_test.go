@@ -13,9 +13,10 @@ import (
 
 // lint returns the problems in a line each.
 func lint(rules []Rule) []string {
+	severities := map[Severity]string{Warning: "warning", Error: "error"}
 	var out []string
 	for _, p := range Lint(rules) {
-		out = append(out, fmt.Sprintf("%d %s: %s", p.Rule, p.Severity, p.Message))
+		out = append(out, fmt.Sprintf("%d %s: %s", p.Rule, severities[p.Severity], p.Message))
 	}
 	return out
 }

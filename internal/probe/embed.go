@@ -46,6 +46,23 @@ func (r Resolution) LookUp(ctx context.Context, host string) ([]netip.Addr, erro
 // ClassifyLookup says what the error of a look-up means.
 func ClassifyLookup(err error) (Outcome, Origin) { return classifyLookup(err) }
 
+// LookUpPort returns the number of a port or of a service's name, from 1 on. Its
+// error is for [Malformed].
+func (r Resolution) LookUpPort(ctx context.Context, network, service string) (uint16, error) {
+	return r.lookUpPort(ctx, network, service)
+}
+
+// Malformed is the result for a target that is none for its prober. Nothing was
+// sent; but this host lacks nothing, so it counts as a failure, as in
+// blackbox_exporter.
+func Malformed(err error) Result {
+	return Result{Outcome: Unknown, Phase: PhaseResolve, Origin: OriginLocal, Err: err}
+}
+
+// CheckHost reports, with a [*net.AddrError], what can be neither an address nor a
+// name: nothing, or what has characters in it that neither has.
+func CheckHost(host string) error { return checkHost(host) }
+
 // Classify says what an error of a socket means of which nothing else is known.
 // A refusal has no origin then: without the error queue of its socket it may be
 // the target's, its firewall's or a router's.

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -49,6 +50,9 @@ type Resolution struct {
 func (r Resolution) lookUp(ctx context.Context, host string) ([]netip.Addr, error) {
 	if addr, err := netip.ParseAddr(host); err == nil {
 		return r.choose(host, []netip.Addr{addr})
+	}
+	if err := checkHost(host); err != nil {
+		return nil, err
 	}
 	network := "ip"
 	if r.NoFallback {
@@ -120,7 +124,7 @@ func classifyLookup(err error) (Outcome, Origin) {
 		return LocalError, OriginLocal
 	}
 	if _, ok := errors.AsType[*net.AddrError](err); ok {
-		return Unknown, OriginLocal // not host:port
+		return Unknown, OriginLocal // not host:port: as Malformed
 	}
 	dns, isDNS := errors.AsType[*net.DNSError](err)
 	switch {
@@ -166,18 +170,41 @@ func (r Resolution) resolve(ctx context.Context, network, address string, into *
 		return nil, err
 	}
 	into.address(addrs[0])
-	port, err := r.resolver().LookupPort(ctx, network, service)
-	if unknown, ok := errors.AsType[*net.DNSError](err); ok && unknown.IsNotFound { // that is no name which a name server lacks
-		return nil, &net.AddrError{Err: "unknown port", Addr: address}
-	}
+	port, err := r.lookUpPort(ctx, network, service)
 	if err != nil {
 		return nil, err
 	}
 	found := make([]netip.AddrPort, len(addrs))
 	for i, addr := range addrs {
-		found[i] = netip.AddrPortFrom(addr, uint16(port))
+		found[i] = netip.AddrPortFrom(addr, port)
 	}
 	return found, nil
+}
+
+func (r Resolution) lookUpPort(ctx context.Context, network, service string) (uint16, error) {
+	port, err := r.resolver().LookupPort(ctx, network, service)
+	unknown, isUnknown := errors.AsType[*net.DNSError](err)
+	switch {
+	case isUnknown && unknown.IsNotFound: // that is no name which a name server lacks
+		return 0, &net.AddrError{Err: "unknown port", Addr: service}
+	case err == nil && port == 0: // nothing listens there, nor could it
+		return 0, &net.AddrError{Err: "no port", Addr: service}
+	default:
+		return uint16(port), err
+	}
+}
+
+// checkHost reports what can be no host. A name server would say that there is no
+// such name, which there cannot be.
+func checkHost(host string) error {
+	if _, err := netip.ParseAddr(host); err == nil {
+		return nil
+	}
+	foreign := func(r rune) bool { return r <= ' ' || r == 0x7f || strings.ContainsRune("\"#%/:<>?@[\\]^`{|}", r) }
+	if host == "" || strings.ContainsFunc(host, foreign) {
+		return &net.AddrError{Err: "neither an address nor a name", Addr: host}
+	}
+	return nil
 }
 
 // hashOf is the hash that blackbox_exporter makes of an address: FNV-1a over

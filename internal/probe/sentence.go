@@ -61,6 +61,9 @@ func (r *Result) Sentence(address string) string {
 	case NotRun:
 		return fmt.Sprintf("%s was not tried: there was no time or no slot", address)
 	default:
+		if r.Origin == OriginLocal && r.Phase == PhaseResolve {
+			return address + " is not an address that its module takes"
+		}
 		return fmt.Sprintf("the probe of %s failed in a way that has no name", address)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"html/template"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -128,6 +129,18 @@ func recentTable() *template.Template {
 <p>None yet.</p>
 {{- end }}
 `))
+}
+
+// Example returns the parameters of a probe of the first configured target; empty
+// without one. One whose address holds a secret is passed over: the page that the
+// example is for is everybody's.
+func (s *Server) Example() string {
+	for _, t := range s.Plan().Targets {
+		if probe.Redact(t.Address, t.Address) == t.Address {
+			return url.Values{"target": {t.Address}, "module": {t.Module.Name}}.Encode()
+		}
+	}
+	return ""
 }
 
 type recentRow struct {

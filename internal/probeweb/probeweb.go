@@ -28,6 +28,9 @@ type Options struct {
 	Runner *probe.Runner
 	// Plan returns the plan in force.
 	Plan func() *probe.Plan
+	// IsBuiltIn reports whether a module that the plan lacks is a built-in one, which
+	// nothing in the configuration uses.
+	IsBuiltIn func(name string) bool
 	// OwnHost returns this host as it is now.
 	OwnHost func(ctx context.Context) *ownhost.Host
 	// TimeoutOffset is what a probe ends earlier than Prometheus would.
@@ -70,7 +73,7 @@ func (s *Server) Probe(w http.ResponseWriter, r *http.Request) {
 	plan := s.Plan()
 	ask, timeout, err := s.parse(plan, r)
 	if err != nil {
-		http.Error(w, err.Error(), http.StatusBadRequest)
+		http.Error(w, err.Error(), statusOf(err, http.StatusBadRequest))
 		return
 	}
 	debug := r.URL.Query().Get("debug") == "true"
@@ -91,11 +94,7 @@ func (s *Server) Probe(w http.ResponseWriter, r *http.Request) {
 	cancel()
 	<-s.slots
 	if err != nil {
-		status := http.StatusServiceUnavailable
-		if _, denied := probe.AsDenied(err); denied {
-			status = http.StatusForbidden
-		}
-		http.Error(w, err.Error(), status)
+		http.Error(w, err.Error(), statusOf(err, http.StatusServiceUnavailable))
 		return
 	}
 	answer := s.answer(r.Context(), &entry.Report)
@@ -107,6 +106,15 @@ func (s *Server) Probe(w http.ResponseWriter, r *http.Request) {
 	promhttp.HandlerFor(found, promhttp.HandlerOpts{}).ServeHTTP(w, r)
 }
 
+// statusOf returns the status of an error, which is another one than usual when
+// the probe is not allowed.
+func statusOf(err error, usual int) int {
+	if _, denied := probe.AsDenied(err); denied {
+		return http.StatusForbidden
+	}
+	return usual
+}
+
 // parse reads the parameters of a probe. Its errors are the client's.
 func (s *Server) parse(plan *probe.Plan, r *http.Request) (ask probe.Ask, timeout time.Duration, err error) {
 	query := r.URL.Query()
@@ -116,9 +124,9 @@ func (s *Server) parse(plan *probe.Plan, r *http.Request) (ask probe.Ask, timeou
 		}
 	}
 	name := cmp.Or(query.Get("module"), defaultModule)
-	module, ok := plan.Modules[name]
-	if !ok {
-		return ask, 0, fmt.Errorf("unknown module %q\nhint: there are those that /config shows; a built-in one is there where no module is configured, or where a target or a rule names it", name)
+	module, err := s.module(plan, name)
+	if err != nil {
+		return ask, 0, err
 	}
 	if query.Get("target") == "" {
 		return ask, 0, fmt.Errorf("the parameter target is missing\nhint: /probe?target=host:port&module=%s", name)
@@ -130,6 +138,21 @@ func (s *Server) parse(plan *probe.Plan, r *http.Request) (ask probe.Ask, timeou
 	}
 	timeout, err = web.Timeout(r.Header.Get(web.TimeoutHeader), defaultTimeout, s.TimeoutOffset)
 	return probe.Ask{Target: query.Get("target"), Module: module, Hostname: query.Get("hostname")}, timeout, err
+}
+
+// module returns the module of a name. Where modules are configured, a built-in one
+// is there for requests when a target or a rule names it.
+func (s *Server) module(plan *probe.Plan, name string) (*probe.Module, error) {
+	if m, ok := plan.Modules[name]; ok {
+		return m, nil
+	}
+	if s.IsBuiltIn(name) {
+		return nil, &probe.DeniedError{
+			Reason: fmt.Sprintf("the built-in module %q is not for requests, since there are modules in the configuration and none of its rules or targets names it", name),
+			Hint:   fmt.Sprintf("add a rule to probes.allow that does: modules: [%s]", name),
+		}
+	}
+	return nil, fmt.Errorf("unknown module %q\nhint: there are those that /config shows, and the built-in ones that a rule or a target names", name)
 }
 
 // answer returns what this host's listeners make of the target, if it is an

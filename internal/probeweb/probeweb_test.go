@@ -66,6 +66,7 @@ func server(t *testing.T, plan *probe.Plan) *Server {
 	r.Use(plan)
 	return New(Options{
 		Runner: r, Plan: func() *probe.Plan { return plan }, TimeoutOffset: 500 * time.Millisecond,
+		IsBuiltIn: func(name string) bool { return name == "icmp" },
 		OwnHost: func(ctx context.Context) *ownhost.Host {
 			addresses := func() (map[netip.Addr]string, error) {
 				return map[netip.Addr]string{netip.MustParseAddr("127.0.0.1"): "lo"}, nil
@@ -117,7 +118,8 @@ func TestProbe(t *testing.T) {
 		want               string
 	}{
 		{"no target", "/probe", there, nil, 400, "target is missing"},
-		{"unknown module", "/probe?target=a:1&module=nope", there, nil, 400, "unknown module \"nope\"\nhint: there are those that /config shows; a built-in one is there where no module is configured, or"},
+		{"unknown module", "/probe?target=a:1&module=nope", there, nil, 400, "unknown module \"nope\"\nhint: there are those that /config shows, and the built-in ones that a rule or a target names"},
+		{"built-in module that nothing names", "/probe?target=a&module=icmp", there, nil, 403, "the built-in module \"icmp\" is not for requests, since there are modules in the configuration and none of its rules or targets names it\nhint: add a rule to probes.allow that does: modules: [icmp]"},
 		{"bad timeout", "/probe?target=a:1", there, []string{"X-Prometheus-Scrape-Timeout-Seconds", "soon"}, 400, "soon"},
 		{"not configured", "/probe?target=192.0.2.1:80&module=tcp_connect", there, nil, 403, "hint: add it to targets"},
 		{"not configured, from here", "/probe?target=192.0.2.1:80&module=tcp_connect", here, nil, 403, "hint: add it to targets"},
@@ -288,5 +290,17 @@ func TestStatusPageIsBounded(t *testing.T) {
 	page := s.Recent()
 	if n := strings.Count(page, "<tr><td>"); n != shown+1 || !strings.Contains(page, "refused") {
 		t.Errorf("%d probes on the page, want %d and the failure before them", n, shown)
+	}
+}
+
+func TestExample(t *testing.T) {
+	for want, targets := range map[string][]string{
+		"": nil,
+		"module=tcp_connect&target=%5B%3A%3A1%5D%3A80":             {"[::1]:80", "b:1"},
+		"module=tcp_connect&target=https%3A%2F%2Fa%2F%3Fb%3Dc%26d": {"https://user:secret@a/", "https://a/?b=c&d"},
+	} {
+		if got := server(t, tcpPlan(targets...)).Example(); got != want {
+			t.Errorf("%q: %q, want %q", targets, got, want)
+		}
 	}
 }

@@ -37,11 +37,6 @@ func (s Standing) String() string {
 	}
 }
 
-// Standings returns every standing.
-func Standings() []Standing {
-	return []Standing{NotListening, LoopbackOnly, OtherAddress, QueueFull, Listens}
-}
-
 // Answer is what a table says of an address and port.
 type Answer struct {
 	Standing Standing

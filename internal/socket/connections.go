@@ -70,9 +70,8 @@ type Unanswered struct {
 }
 
 // ReadConnections folds the sockets of a read of [Connections], and counts the
-// watched destinations exactly. It returns the
-// first error that is not [ErrMalformed]; beside an [ErrInterrupted] it returns
-// what was read.
+// watched destinations exactly. It returns the first error that is not
+// [ErrMalformed]; beside an [ErrInterrupted] it returns what was read.
 func ReadConnections(sockets iter.Seq2[*Socket, error], table *Table, watched []Watched) (*Traffic, error) {
 	f := &folder{
 		Traffic:      &Traffic{Inbound: make([]Flow, len(table.Listeners))},

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"html"
 	"log/slog"
 	"net/http"
 	"slices"
@@ -21,12 +22,14 @@ import (
 
 // Options say what is served, and where.
 type Options struct {
-	// Scrape returns one scrape, which ends with ctx, narrowed to the named
-	// collectors and families if any are given. An error is the
-	// client's (status 400).
-	Scrape func(ctx context.Context, collectors, families []string) (prometheus.Gatherer, error)
+	// Scrape returns one scrape, which ends with ctx, of what is selected. An error
+	// is the client's (status 400).
+	Scrape func(ctx context.Context, s Selection) (prometheus.Gatherer, error)
 	// Self gathers the metrics about the process.
 	Self prometheus.Gatherer
+	// HandlerMetrics takes promhttp's own metrics about the requests for metrics,
+	// for Self to gather; nil leaves them out.
+	HandlerMetrics prometheus.Registerer
 	// MaxRequests is how many may read the host at once; zero is no limit.
 	MaxRequests int
 	// TimeoutOffset is what a scrape ends earlier than Prometheus would.
@@ -38,6 +41,9 @@ type Options struct {
 	// Probe serves probes on request, ProbeTargets the targets for service
 	// discovery, and ProbeLog what is remembered of one probe.
 	Probe, ProbeTargets, ProbeLog http.Handler
+	// ExampleProbe returns the parameters of a probe that would be allowed, for the
+	// status page; empty if there is none.
+	ExampleProbe func() string
 	// RecentProbes returns a table of recent probes, in HTML, for the status page.
 	RecentProbes func() string
 
@@ -53,6 +59,13 @@ type Options struct {
 	Logger      *slog.Logger
 }
 
+// Selection is what of the metrics a client wants; empty means everything.
+type Selection struct {
+	Collectors []string // collect[]
+	Excluded   []string // exclude[]: all collectors but these
+	Families   []string // name[]
+}
+
 // NewHandler returns the handler of every endpoint.
 func NewHandler(o Options) (http.Handler, error) {
 	if _, err := landingPage(o); err != nil {
@@ -62,7 +75,7 @@ func NewHandler(o Options) (http.Handler, error) {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+prefix+"/{$}", o.serveLanding)
 	readers := newReaders(o)
-	mux.Handle("GET "+prefix+o.MetricsPath, readers.bound(http.HandlerFunc(o.serveMetrics)))
+	mux.Handle("GET "+prefix+o.MetricsPath, o.counted(readers.bound(http.HandlerFunc(o.serveMetrics))))
 	mux.Handle("GET "+prefix+"/sd/listeners", readers.bound(o.ListenerTargets))
 	mux.Handle("GET "+prefix+"/probe", o.Probe)
 	mux.Handle("GET "+prefix+"/sd/probes", o.ProbeTargets)
@@ -86,16 +99,29 @@ func landingPage(o Options) (http.Handler, error) {
 		RoutePrefix: o.LinkPrefix,
 		Profiling:   "false",
 		ExtraHTML:   o.RecentProbes(),
-		Links: []toolkit.LandingLinks{
-			{Address: o.MetricsPath, Text: "Metrics"},
-			{Address: o.MetricsPath + "?collect[]=listeners", Text: "Listeners", Description: "only what listens here"},
-			{Address: o.MetricsPath + "?collect[]=probes", Text: "Probes", Description: "only the configured targets"},
-			{Address: "sd/listeners", Text: "Listeners", Description: "for service discovery"},
-			{Address: "sd/probes", Text: "Targets of probes", Description: "for service discovery"},
-			{Address: "config", Text: "Configuration", Description: "in force, defaults included"},
-			{Address: "-/healthy", Text: "Health"},
-		},
+		Links:       o.links(),
 	})
+}
+
+func (o Options) links() []toolkit.LandingLinks {
+	links := []toolkit.LandingLinks{
+		{Address: o.MetricsPath, Text: "Metrics"},
+		{Address: o.MetricsPath + "?collect[]=listeners", Text: "Listeners", Description: "only what listens here"},
+		{Address: o.MetricsPath + "?collect[]=probes", Text: "Probes", Description: "only the configured targets"},
+	}
+	if parameters := o.ExampleProbe(); parameters != "" {
+		links = append(links, toolkit.LandingLinks{
+			Address: "probe?" + html.EscapeString(parameters), // the toolkit does not escape
+			Text:    "A probe on request", Description: "of the first configured target, as an example",
+		})
+	}
+	return append(links,
+		toolkit.LandingLinks{Address: "sd/listeners", Text: "Listeners", Description: "for service discovery"},
+		toolkit.LandingLinks{Address: "sd/probes", Text: "Targets of probes", Description: "for service discovery"},
+		toolkit.LandingLinks{Address: "config", Text: "Configuration", Description: "in force, defaults included"},
+		toolkit.LandingLinks{Address: "-/healthy", Text: "Health"},
+		toolkit.LandingLinks{Address: "-/ready", Text: "Readiness"},
+	)
 }
 
 // serveLanding serves the status page. The toolkit has one prefix for links and
@@ -181,10 +207,18 @@ func (o *readers) bound(handler http.Handler) http.Handler {
 	})
 }
 
+// counted counts the requests of a handler, those that get no slot among them.
+func (o Options) counted(handler http.Handler) http.Handler {
+	if o.HandlerMetrics == nil {
+		return handler
+	}
+	return promhttp.InstrumentMetricHandler(o.HandlerMetrics, handler)
+}
+
 // serveMetrics serves a scrape, which ends with the context of the request.
 func (o Options) serveMetrics(w http.ResponseWriter, r *http.Request) {
 	query := r.URL.Query()
-	scrape, err := o.Scrape(r.Context(), query["collect[]"], query["name[]"])
+	scrape, err := o.Scrape(r.Context(), Selection{Collectors: query["collect[]"], Excluded: query["exclude[]"], Families: query["name[]"]})
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
@@ -193,6 +227,7 @@ func (o Options) serveMetrics(w http.ResponseWriter, r *http.Request) {
 		ErrorLog:          whileConnected{ctx: r.Context(), logger: o.Logger},
 		ErrorHandling:     promhttp.ContinueOnError,
 		EnableOpenMetrics: true,
+		Registry:          o.HandlerMetrics, // the counter of errors is made once, and found again
 	}).ServeHTTP(w, r)
 }
 

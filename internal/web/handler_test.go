@@ -14,11 +14,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 )
 
-func one(context.Context, []string, []string) (prometheus.Gatherer, error) {
+func one(context.Context, Selection) (prometheus.Gatherer, error) {
 	g := prometheus.NewGauge(prometheus.GaugeOpts{Name: "port_sockets", Help: "One."})
 	g.Set(42)
 	r := prometheus.NewRegistry()
@@ -34,6 +35,7 @@ func handler(t *testing.T, change func(*Options)) http.Handler {
 		ListenerTargets: say("listeners"),
 		Probe:           say("probed"), ProbeTargets: say("targets"), ProbeLog: say("log"),
 		RecentProbes: func() string { return "<p>recent &amp; bounded</p>" },
+		ExampleProbe: func() string { return "" },
 		Config:       func() ([]byte, error) { return []byte("limits: {}\n"), nil },
 		MetricsPath:  "/metrics",
 		RoutePrefix:  "/",
@@ -67,7 +69,7 @@ func TestEndpoints(t *testing.T) {
 	broken := func(o *Options) {
 		o.Reload = func() error { return errors.New("line 3: nonsense") }
 		o.Config = func() ([]byte, error) { return nil, errors.New("no text") }
-		o.Scrape = func(context.Context, []string, []string) (prometheus.Gatherer, error) {
+		o.Scrape = func(context.Context, Selection) (prometheus.Gatherer, error) {
 			return nil, errors.New(`unknown collector "x"`)
 		}
 	}
@@ -122,23 +124,24 @@ func TestEndpoints(t *testing.T) {
 
 func TestScrapeHasDeadlineAndFilters(t *testing.T) {
 	var left time.Duration
-	var collectors, families []string
+	var selected Selection
 	h := handler(t, func(o *Options) {
 		o.TimeoutOffset = 500 * time.Millisecond
-		o.Scrape = func(ctx context.Context, c, f []string) (prometheus.Gatherer, error) {
+		o.Scrape = func(ctx context.Context, s Selection) (prometheus.Gatherer, error) {
 			deadline, _ := ctx.Deadline()
-			left, collectors, families = time.Until(deadline), c, f
-			return one(ctx, c, f)
+			left, selected = time.Until(deadline), s
+			return one(ctx, s)
 		}
 	})
-	if status, _ := do(h, "GET", "/metrics?collect[]=a&collect[]=b&name[]=c", "X-Prometheus-Scrape-Timeout-Seconds", "3.0"); status != 200 {
+	if status, _ := do(h, "GET", "/metrics?collect[]=a&collect[]=b&name[]=c&exclude[]=d", "X-Prometheus-Scrape-Timeout-Seconds", "3.0"); status != 200 {
 		t.Errorf("status %d", status)
 	}
 	if left < 2*time.Second || left > 2500*time.Millisecond {
 		t.Errorf("%v left of a scrape timeout of 3 s, want a little below 2.5 s", left)
 	}
-	if strings.Join(collectors, " ") != "a b" || strings.Join(families, " ") != "c" {
-		t.Errorf("collectors %v, families %v", collectors, families)
+	want := Selection{Collectors: []string{"a", "b"}, Families: []string{"c"}, Excluded: []string{"d"}}
+	if diff := cmp.Diff(want, selected); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
 	}
 }
 
@@ -166,10 +169,10 @@ func TestMaxRequests(t *testing.T) {
 	started, finish := make(chan struct{}), make(chan struct{})
 	h := handler(t, func(o *Options) {
 		o.MaxRequests = 1
-		o.Scrape = func(ctx context.Context, c, f []string) (prometheus.Gatherer, error) {
+		o.Scrape = func(ctx context.Context, s Selection) (prometheus.Gatherer, error) {
 			started <- struct{}{}
 			<-finish
-			return one(ctx, c, f)
+			return one(ctx, s)
 		}
 	})
 	first := make(chan int)
@@ -216,7 +219,7 @@ func TestGatherErrorsDoNotHideTheRest(t *testing.T) {
 // it: net/http waits for it before it sends an answer that is larger than its
 // buffer.
 func TestClientCannotKeepItsSlot(t *testing.T) {
-	large := func(context.Context, []string, []string) (prometheus.Gatherer, error) {
+	large := func(context.Context, Selection) (prometheus.Gatherer, error) {
 		v := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "port_sockets", Help: "Many."}, []string{"n"})
 		for i := range 1000 {
 			v.WithLabelValues(strconv.Itoa(i)).Set(1)
@@ -247,5 +250,61 @@ func TestClientCannotKeepItsSlot(t *testing.T) {
 	}
 	if status != http.StatusOK {
 		t.Errorf("long after the deadline another client still gets %d", status)
+	}
+}
+
+// TestHandlerMetrics counts what got no slot, and what was not gathered whole,
+// over requests that each have a handler of their own.
+func TestHandlerMetrics(t *testing.T) {
+	broken := prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) { return nil, errors.New("no memory") })
+	self := prometheus.NewRegistry()
+	started, finish := make(chan struct{}), make(chan struct{})
+	h := handler(t, func(o *Options) {
+		o.Self, o.HandlerMetrics, o.MaxRequests = self, self, 1
+		o.Scrape = func(_ context.Context, s Selection) (prometheus.Gatherer, error) {
+			if s.Collectors != nil {
+				started <- struct{}{}
+				<-finish
+			}
+			return broken, nil
+		}
+	})
+	first := make(chan int)
+	go func() {
+		status, _ := do(h, "GET", "/metrics?collect[]=slow")
+		first <- status
+	}()
+	<-started
+	if status, _ := do(h, "GET", "/metrics"); status != 503 {
+		t.Errorf("a second scrape: %d", status)
+	}
+	close(finish)
+	if status := <-first; status != 200 {
+		t.Errorf("the first: %d", status)
+	}
+	_, body := do(h, "GET", "/metrics")
+	for _, want := range []string{
+		`promhttp_metric_handler_requests_total{code="200"} 1`, `promhttp_metric_handler_requests_total{code="503"} 1`,
+		`promhttp_metric_handler_errors_total{cause="gathering"} 1`, "promhttp_metric_handler_requests_in_flight 1",
+	} {
+		if !strings.Contains(body, want+"\n") {
+			t.Errorf("no %s in\n%s", want, body)
+		}
+	}
+}
+
+func TestStatusPageLinks(t *testing.T) {
+	for name, tt := range map[string]struct{ parameters, want, not string }{
+		"readiness":     {"", `<a href="/outside/-/ready">`, "probe?"},
+		"no targets":    {"", `<a href="/outside/sd/probes">`, "A probe on request"},
+		"first target":  {"module=m&target=%5B%3A%3A1%5D%3A80", `<a href="/outside/probe?module=m&amp;target=%5B%3A%3A1%5D%3A80">A probe on request</a>`, "&lt;"},
+		"nothing leaks": {`"><script>`, "", "<script>"},
+	} {
+		_, page := do(handler(t, func(o *Options) {
+			o.LinkPrefix, o.ExampleProbe = "/outside", func() string { return tt.parameters }
+		}), "GET", "/")
+		if !strings.Contains(page, tt.want) || strings.Contains(page, tt.not) {
+			t.Errorf("%s: lacks %s, or has %s:\n%s", name, tt.want, tt.not, page)
+		}
 	}
 }
