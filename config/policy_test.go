@@ -354,7 +354,7 @@ func TestMergeOfNothing(t *testing.T) {
 // TestMergeOverTime merges one host after the other into a file.
 func TestMergeOverTime(t *testing.T) {
 	for seed := range uint64(50) {
-		text := slices.Concat(reference, []byte("policy:\n  # mine\n  rules: # mine too\n"))
+		text := slices.Concat(reference(t), []byte("policy:\n  # mine\n  rules: # mine too\n"))
 		for step := range uint64(5) {
 			listeners := aHost(seed*10 + step)
 			c, err := Parse(text)
@@ -405,7 +405,7 @@ func FuzzWritePolicy(f *testing.F) {
 }
 
 func FuzzMergePolicy(f *testing.F) {
-	f.Add(slices.Concat(reference, []byte("policy:\n  rules:\n  # one\n  - ports: [22,\n    23]\n    # two\n\n  # three\n # four\n#five\n")))
+	f.Add(slices.Concat(reference(f), []byte("policy:\n  rules:\n  # one\n  - ports: [22,\n    23]\n    # two\n\n  # three\n # four\n#five\n")))
 	f.Add([]byte("policy:\r\n  rules: []"))
 	f.Add([]byte("? policy\n: rules:\n  - name: |+\n      a\n\n\nlimits: {}"))
 	f.Add([]byte("a: &a []\npolicy: {rules: *a}"))

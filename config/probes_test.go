@@ -232,7 +232,7 @@ func TestBuiltinModules(t *testing.T) {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 	for _, name := range want {
-		if !strings.Contains(string(reference), name) {
+		if !strings.Contains(string(reference(t)), name) {
 			t.Errorf("the reference does not name %s", name)
 		}
 	}
