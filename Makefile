@@ -29,7 +29,7 @@ fmt: ## Format the code and tidy the modules.
 	$(GO) mod tidy
 
 generate: ## Write golden files, docs/metrics.md and the dashboards anew.
-	$(GO) test ./collector ./config ./internal/cli -update
+	$(GO) test ./collector ./internal/cli -update
 	$(GO) generate ./examples/...
 
 check: ## Check what CI checks; it installs what it needs on Debian.
