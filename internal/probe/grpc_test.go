@@ -118,7 +118,7 @@ func TestGRPCOutcomes(t *testing.T) {
 		code    codes.Code
 	}{
 		{"no such port", GRPC{}, Request{Address: "127.0.0.1:x"}, Unknown, OriginLocal, PhaseResolve, codes.Unavailable},
-		{"refused", GRPC{}, Request{Address: refusedTCP(t)}, Refused, OriginTarget, PhaseConnect, codes.Unavailable},
+		{"refused", GRPC{}, Request{Address: closedPort}, Refused, OriginTarget, PhaseConnect, codes.Unavailable},
 		{
 			"not allowed", GRPC{}, Request{Address: plain, Allow: func(netip.AddrPort) error { return errors.New("no") }},
 			Denied, OriginLocal, PhaseConnect, codes.Unavailable,
@@ -185,16 +185,6 @@ func TestGRPCOutcomes(t *testing.T) {
 			}
 		})
 	}
-}
-
-func refusedTCP(t testing.TB) string {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
-	return listener.Addr().String()
 }
 
 func tlsWithoutALPN(t testing.TB, certificate tls.Certificate) string {
