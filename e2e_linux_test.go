@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -49,8 +48,8 @@ func startInNamespaceAs(t *testing.T, as *syscall.SysProcAttr, command ...string
 	args := append([]string{"-c", `LISTEN_PID=$$ LISTEN_FDS=1 exec "$@" --web.systemd-socket`, "sh"}, command...)
 	defer file.Close()
 	cmd := exec.Command("sh", args...)
-	cmd.SysProcAttr = as
-	return start(t, cmd, file)
+	cmd.SysProcAttr, cmd.ExtraFiles = as, []*os.File{file}
+	return porttest.Start(t, cmd)
 }
 
 // ownName is the process name of the test, which a debugger or go test -c -o may
@@ -72,26 +71,6 @@ func dup(t *testing.T, fd int) int {
 		t.Fatal(err)
 	}
 	return copied
-}
-
-// start starts a command that ends with the test, or when stop is called. What
-// it writes is shown when the test fails.
-func start(t *testing.T, cmd *exec.Cmd, files ...*os.File) (stop func()) {
-	t.Helper()
-	var output syncBuffer
-	cmd.Stdout, cmd.Stderr, cmd.ExtraFiles = &output, &output, files
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	stop = sync.OnceFunc(func() {
-		_ = cmd.Process.Signal(syscall.SIGTERM)
-		err := cmd.Wait()
-		if err != nil || t.Failed() {
-			t.Logf("%v: %v\n%s", cmd.Args, err, &output)
-		}
-	})
-	t.Cleanup(stop)
-	return stop
 }
 
 // scrape returns the samples of a scrape by series, those of the families that
@@ -459,7 +438,7 @@ func TestPrometheusInNamespace(t *testing.T) {
 		t.Fatal(err)
 	}
 	const api = "127.0.0.1:9090"
-	start(t, exec.Command(binary, "--config.file="+config, "--storage.tsdb.path="+dir, "--web.listen-address="+api, "--log.level=warn"))
+	porttest.Start(t, exec.Command(binary, "--config.file="+config, "--storage.tsdb.path="+dir, "--web.listen-address="+api, "--log.level=warn"))
 
 	for query, want := range map[string]string{
 		`up{job="port_exporter"}`:                                                                   "1",

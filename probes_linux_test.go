@@ -441,11 +441,7 @@ func TestPrometheusProbesInNamespace(t *testing.T) {
 	}
 	porttest.Namespace(t)
 	dir := t.TempDir()
-	selfSigned(t, dir)
-	certificate, err := tls.LoadX509KeyPair(filepath.Join(dir, "crt"), filepath.Join(dir, "key"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	certificate := porttest.SelfSigned(t)
 	accept(t, "127.0.0.1:1443", func(c net.Conn) {
 		_ = tls.Server(c, &tls.Config{Certificates: []tls.Certificate{certificate}}).Handshake()
 	})
@@ -458,7 +454,7 @@ targets:
   - {address: "127.0.0.1:1443", module: tls_connect, name: untrusted}
   - {address: "127.0.0.1:1001", name: open}
   - {address: "127.0.0.1:1009", name: refused}
-`, filepath.Join(dir, "crt"))
+`, porttest.WritePEM(t, filepath.Join(dir, "pem"), certificate))
 	startInNamespace(t, "port_exporter", "--config.file="+file)
 
 	manual, err := os.ReadFile("docs/diagnosis.md")
@@ -486,15 +482,15 @@ targets:
 		t.Fatal(err)
 	}
 	const api = "127.0.0.1:9090"
-	start(t, exec.Command(binary, "--config.file="+config, "--storage.tsdb.path="+dir, "--web.listen-address="+api, "--log.level=warn"))
+	porttest.Start(t, exec.Command(binary, "--config.file="+config, "--storage.tsdb.path="+dir, "--web.listen-address="+api, "--log.level=warn"))
 	for query, want := range map[string]string{
 		// The queries of existing alerts and dashboards, on both endpoints.
-		`count(probe_success{job="port_exporter"} == 0)`:                                                    "2",
-		`count(probe_success{job="probes"} == 0)`:                                                           "2",
-		`count(probe_success{job="blackbox"} == 0)`:                                                         "1",
-		`floor((probe_ssl_earliest_cert_expiry{job="port_exporter",target_name="secure"} - time()) / 1800)`: "1",
-		`floor((probe_ssl_earliest_cert_expiry{job="probes",target_name="secure"} - time()) / 1800)`:        "1",
-		`probe_success{job="blackbox",instance="127.0.0.1:1001"}`:                                           "1",
+		`count(probe_success{job="port_exporter"} == 0)`:                                                     "2",
+		`count(probe_success{job="probes"} == 0)`:                                                            "2",
+		`count(probe_success{job="blackbox"} == 0)`:                                                          "1",
+		`floor((probe_ssl_earliest_cert_expiry{job="port_exporter",target_name="secure"} - time()) / 28800)`: "1",
+		`floor((probe_ssl_earliest_cert_expiry{job="probes",target_name="secure"} - time()) / 28800)`:        "1",
+		`probe_success{job="blackbox",instance="127.0.0.1:1001"}`:                                            "1",
 		// Certificates that are not to be trusted have an expiry too.
 		`count(probe_ssl_earliest_cert_expiry{job="probes",target_name="untrusted"})`:          "1",
 		`probe_outcome_code{job="probes",instance="127.0.0.1:1443",module="tls_connect"}`:      "10",
@@ -529,7 +525,7 @@ func TestPrometheusFindsListenersInNamespace(t *testing.T) {
 	porttest.Namespace(t)
 	porttest.Listen(t, "0.0.0.0:8080", 16) // of no exporter
 	startInNamespace(t, "port_exporter")
-	start(t, exec.Command("port_exporter", "--web.listen-address=:9100"))
+	porttest.Start(t, exec.Command("port_exporter", "--web.listen-address=:9100"))
 
 	dir := t.TempDir()
 	const url = "/sd/listeners\n"
@@ -540,7 +536,7 @@ func TestPrometheusFindsListenersInNamespace(t *testing.T) {
 		t.Fatal(err)
 	}
 	const api = "127.0.0.1:9090"
-	start(t, exec.Command(binary, "--config.file="+config, "--storage.tsdb.path="+dir, "--web.listen-address="+api, "--log.level=warn"))
+	porttest.Start(t, exec.Command(binary, "--config.file="+config, "--storage.tsdb.path="+dir, "--web.listen-address="+api, "--log.level=warn"))
 	awaitAnswer(t, api, `up{job="exporters",instance="127.0.0.1:9100"}`, "1")
 	awaitAnswer(t, api, `up{job="exporters",instance="127.0.0.1:10065"}`, "1")
 	awaitAnswer(t, api, `count(up)`, "2")

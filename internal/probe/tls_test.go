@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/port-exporter/port_exporter/internal/porttest"
 )
 
 // underTLS makes a handshake as a server, and then serves.
@@ -37,7 +39,7 @@ func TestTLS(t *testing.T) {
 	ca := newAuthority(t)
 	soon, past := time.Now().Add(100*time.Hour).Truncate(time.Second), time.Now().Add(-time.Hour).Truncate(time.Second)
 	valid, expired := ca.issue(t, "name.example", soon), ca.issue(t, "name.example", past)
-	other, own := ca.issue(t, "other.example", soon), (*authority)(nil).issue(t, "name.example", soon)
+	other, own := ca.issue(t, "other.example", soon), porttest.SelfSigned(t, forName("name.example", soon))
 	withClient := func(version uint16) *tls.Config {
 		config := serverConfig(valid)
 		config.ClientAuth, config.MaxVersion = tls.RequireAnyClientCert, version
