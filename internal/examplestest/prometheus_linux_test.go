@@ -62,7 +62,7 @@ const (
 // answered, and have samples unless withoutSamples says why not; each alert must
 // have been pending.
 func TestMonitoringInNamespace(t *testing.T) {
-	dir := openDir(t)
+	dir := porttest.OpenDir(t)
 	startMonitoring(t, dir, 1)
 	began := time.Now() // building what is started may take a while
 
@@ -86,7 +86,7 @@ func TestMonitoringInNamespace(t *testing.T) {
 // none may have anything to say. A scrape that was late, or that a collector was
 // late for, is none of the host's, so they are asked when the last ones were whole.
 func TestQuietHostInNamespace(t *testing.T) {
-	prometheus, dir := porttest.Program(t, "SKIP-PROMETHEUS", "prometheus"), openDir(t)
+	prometheus, dir := porttest.Program(t, "SKIP-PROMETHEUS", "prometheus"), porttest.OpenDir(t)
 	output(t, "go", "build", "-o", dir, "../..")
 	porttest.Namespace(t)
 	address := exporters["web"]
@@ -485,20 +485,6 @@ func awaitPage(t *testing.T, address, path string) {
 		status, _, err := porttest.TryGet(address, path)
 		return err == nil && status < 500
 	})
-}
-
-// openDir makes a directory that every user can read.
-func openDir(t *testing.T) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "port_exporter") //nolint:usetesting // t.TempDir is closed to other users
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	if err := os.Chmod(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	return dir
 }
 
 // write writes a file that every user can read, and returns its path.

@@ -6,9 +6,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"os/user"
 	"path/filepath"
-	"strconv"
 	"sync"
 	"syscall"
 	"testing"
@@ -124,30 +122,4 @@ func Postgres(t testing.TB, certificate *tls.Certificate, args ...string) (data 
 	cmd.SysProcAttr, cmd.Dir = as, data
 	Start(t, cmd)
 	return data
-}
-
-// userAndDir returns what a process needs to run as a user, and a directory of
-// that user's for as long as the test lasts. Without the user the test is skipped.
-func userAndDir(t testing.TB, name string) (as *syscall.SysProcAttr, dir string) {
-	t.Helper()
-	u, err := user.Lookup(name)
-	if err != nil {
-		t.Skipf("SKIP-SERVERS: %v", err)
-	}
-	uid, _ := strconv.Atoi(u.Uid)
-	gid, _ := strconv.Atoi(u.Gid)
-	as = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}}
-	if dir, err = os.MkdirTemp("", "port_exporter"); err != nil { //nolint:usetesting // t.TempDir is closed to other users
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	own(t, as, dir)
-	return as, dir
-}
-
-func own(t testing.TB, as *syscall.SysProcAttr, path string) {
-	t.Helper()
-	if err := os.Chown(path, int(as.Credential.Uid), int(as.Credential.Gid)); err != nil {
-		t.Fatal(err)
-	}
 }
