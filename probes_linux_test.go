@@ -435,10 +435,6 @@ func TestFewDescriptorsInNamespace(t *testing.T) {
 // TestPrometheusProbesInNamespace has a real Prometheus scrape /metrics, discover
 // the targets and probe them, and probe others by the relabelling of its manual.
 func TestPrometheusProbesInNamespace(t *testing.T) {
-	binary, err := exec.LookPath("prometheus")
-	if err != nil {
-		t.Skip("SKIP-PROMETHEUS: no prometheus in PATH")
-	}
 	porttest.Namespace(t)
 	dir := t.TempDir()
 	certificate := porttest.SelfSigned(t)
@@ -477,12 +473,7 @@ targets:
       - {source_labels: [__param_target], target_label: instance}
       - {target_label: __address__, replacement: '127.0.0.1:10065'}
 `
-	config := filepath.Join(dir, "prometheus.yml")
-	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	const api = "127.0.0.1:9090"
-	porttest.Start(t, exec.Command(binary, "--config.file="+config, "--storage.tsdb.path="+dir, "--web.listen-address="+api, "--log.level=warn"))
+	api := startPrometheus(t, text)
 	for query, want := range map[string]string{
 		// The queries of existing alerts and dashboards, on both endpoints.
 		`count(probe_success{job="port_exporter"} == 0)`:                                                     "2",
@@ -510,10 +501,6 @@ targets:
 // TestPrometheusFindsListenersInNamespace has a real Prometheus find another
 // exporter by what listens here, as docs/discovery.md says.
 func TestPrometheusFindsListenersInNamespace(t *testing.T) {
-	binary, err := exec.LookPath("prometheus")
-	if err != nil {
-		t.Skip("SKIP-PROMETHEUS: no prometheus in PATH")
-	}
 	manual, err := os.ReadFile("docs/discovery.md")
 	if err != nil {
 		t.Fatal(err)
@@ -527,16 +514,10 @@ func TestPrometheusFindsListenersInNamespace(t *testing.T) {
 	startInNamespace(t, "port_exporter")
 	porttest.Start(t, exec.Command("port_exporter", "--web.listen-address=:9100"))
 
-	dir := t.TempDir()
 	const url = "/sd/listeners\n"
 	text := "global: {scrape_interval: 1s, scrape_timeout: 1s}\n" +
 		strings.NewReplacer("localhost:10065", scrapeAddress, url, url+"        refresh_interval: 1s\n").Replace(string(job[1]))
-	config := filepath.Join(dir, "prometheus.yml")
-	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	const api = "127.0.0.1:9090"
-	porttest.Start(t, exec.Command(binary, "--config.file="+config, "--storage.tsdb.path="+dir, "--web.listen-address="+api, "--log.level=warn"))
+	api := startPrometheus(t, text)
 	awaitAnswer(t, api, `up{job="exporters",instance="127.0.0.1:9100"}`, "1")
 	awaitAnswer(t, api, `up{job="exporters",instance="127.0.0.1:10065"}`, "1")
 	awaitAnswer(t, api, `count(up)`, "2")
