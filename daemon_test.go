@@ -3,14 +3,9 @@ package main
 import (
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/pem"
 	"io"
-	"math/big"
 	"net"
 	"net/http"
 	"os"
@@ -19,9 +14,10 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"golang.org/x/crypto/bcrypt"
+
+	"github.com/port-exporter/port_exporter/internal/porttest"
 )
 
 // syncBuffer is a buffer that a daemon writes while a test reads it.
@@ -42,18 +38,6 @@ func (s *syncBuffer) String() string {
 	return s.b.String()
 }
 
-// await polls until what it waits for is there. It waits long: on a loaded
-// machine of two cores a server may take many seconds to start.
-func await(t *testing.T, what string, there func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
-		if there() {
-			return
-		}
-	}
-	t.Fatalf("waited in vain for %s", what)
-}
-
 // startDaemon runs the program on a free port until the test ends, and returns
 // where it listens and what it logs. It must end without an error.
 func startDaemon(t *testing.T, args ...string) (base string, log *syncBuffer) {
@@ -71,7 +55,7 @@ func startDaemon(t *testing.T, args ...string) (base string, log *syncBuffer) {
 		}
 	})
 	listening := regexp.MustCompile(`msg="Listening on" address=(\S+)`)
-	await(t, "the daemon to listen", func() bool { return listening.MatchString(log.String()) })
+	porttest.Await(t, "the daemon to listen", func() bool { return listening.MatchString(log.String()) })
 	return "http://" + listening.FindStringSubmatch(log.String())[1], log
 }
 
@@ -213,45 +197,18 @@ func TestReloadWithoutItsFiles(t *testing.T) {
 	}
 }
 
-// selfSigned writes a certificate for 127.0.0.1 and its key to a directory.
-func selfSigned(t *testing.T, dir string) *x509.CertPool {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true,
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	certPEM := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
-	for name, text := range map[string][]byte{"crt": certPEM, "key": pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER})} {
-		if err := os.WriteFile(filepath.Join(dir, name), text, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	pool := x509.NewCertPool()
-	pool.AppendCertsFromPEM(certPEM)
-	return pool
-}
-
 func TestTLSAndBasicAuth(t *testing.T) {
 	dir := t.TempDir()
-	pool := selfSigned(t, dir)
+	certificate := porttest.SelfSigned(t)
+	porttest.WritePEM(t, filepath.Join(dir, "pem"), certificate)
+	pool := x509.NewCertPool()
+	pool.AddCert(certificate.Leaf)
 	hash, err := bcrypt.GenerateFromPassword([]byte("s3cret"), bcrypt.MinCost)
 	if err != nil {
 		t.Fatal(err)
 	}
 	webConfig := filepath.Join(dir, "web.yml")
-	text := "tls_server_config: {cert_file: crt, key_file: key}\nbasic_auth_users: {prometheus: " + string(hash) + "}\n"
+	text := "tls_server_config: {cert_file: pem, key_file: pem}\nbasic_auth_users: {prometheus: " + string(hash) + "}\n"
 	if err := os.WriteFile(webConfig, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -292,7 +249,7 @@ func TestPortInUse(t *testing.T) {
 
 func TestSeveralAddresses(t *testing.T) {
 	_, log := startDaemon(t, "--web.listen-address=127.0.0.2:0")
-	await(t, "two listeners", func() bool { return strings.Count(log.String(), `msg="Listening on"`) == 2 })
+	porttest.Await(t, "two listeners", func() bool { return strings.Count(log.String(), `msg="Listening on"`) == 2 })
 	for _, m := range regexp.MustCompile(`msg="Listening on" address=(\S+)`).FindAllStringSubmatch(log.String(), -1) {
 		if status, _ := get(t, "http://"+m[1]+"/-/ready"); status != 200 {
 			t.Errorf("%s: status %d", m[1], status)

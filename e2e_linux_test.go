@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -49,8 +48,8 @@ func startInNamespaceAs(t *testing.T, as *syscall.SysProcAttr, command ...string
 	args := append([]string{"-c", `LISTEN_PID=$$ LISTEN_FDS=1 exec "$@" --web.systemd-socket`, "sh"}, command...)
 	defer file.Close()
 	cmd := exec.Command("sh", args...)
-	cmd.SysProcAttr = as
-	return start(t, cmd, file)
+	cmd.SysProcAttr, cmd.ExtraFiles = as, []*os.File{file}
+	return porttest.Start(t, cmd)
 }
 
 // ownName is the process name of the test, which a debugger or go test -c -o may
@@ -72,26 +71,6 @@ func dup(t *testing.T, fd int) int {
 		t.Fatal(err)
 	}
 	return copied
-}
-
-// start starts a command that ends with the test, or when stop is called. What
-// it writes is shown when the test fails.
-func start(t *testing.T, cmd *exec.Cmd, files ...*os.File) (stop func()) {
-	t.Helper()
-	var output syncBuffer
-	cmd.Stdout, cmd.Stderr, cmd.ExtraFiles = &output, &output, files
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	stop = sync.OnceFunc(func() {
-		_ = cmd.Process.Signal(syscall.SIGTERM)
-		err := cmd.Wait()
-		if err != nil || t.Failed() {
-			t.Logf("%v: %v\n%s", cmd.Args, err, &output)
-		}
-	})
-	t.Cleanup(stop)
-	return stop
 }
 
 // scrape returns the samples of a scrape by series, those of the families that
@@ -442,24 +421,14 @@ func TestWithoutNetlink(t *testing.T) {
 // TestPrometheusInNamespace lets a real Prometheus scrape the exporter and
 // answer for it.
 func TestPrometheusInNamespace(t *testing.T) {
-	binary, err := exec.LookPath("prometheus")
-	if err != nil {
-		t.Skip("SKIP-PROMETHEUS: no prometheus in PATH")
-	}
 	porttest.Namespace(t)
 	porttest.EveryState(t, "127.0.0.1:85")
 	porttest.Listen(t, "0.0.0.0:86", 5)
 	startInNamespace(t, "port_exporter")
 
-	dir := t.TempDir()
-	config := filepath.Join(dir, "prometheus.yml")
 	text := "global: {scrape_interval: 1s, scrape_timeout: 1s}\nscrape_configs:\n" +
 		"- {job_name: port_exporter, static_configs: [{targets: ['" + scrapeAddress + "']}]}\n"
-	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	const api = "127.0.0.1:9090"
-	start(t, exec.Command(binary, "--config.file="+config, "--storage.tsdb.path="+dir, "--web.listen-address="+api, "--log.level=warn"))
+	api := startPrometheus(t, text)
 
 	for query, want := range map[string]string{
 		`up{job="port_exporter"}`:                                                                   "1",
@@ -476,6 +445,16 @@ func TestPrometheusInNamespace(t *testing.T) {
 	} {
 		awaitAnswer(t, api, query, want)
 	}
+}
+
+// startPrometheus starts a Prometheus in the test's namespace, and returns where it
+// answers. Without one the test is skipped.
+func startPrometheus(t *testing.T, config string) (api string) {
+	t.Helper()
+	api = "127.0.0.1:9090"
+	porttest.Start(t, exec.Command(porttest.Program(t, "SKIP-PROMETHEUS", "prometheus"), "--config.file="+write(t, "%s", config),
+		"--storage.tsdb.path="+t.TempDir(), "--web.listen-address="+api, "--log.level=warn"))
+	return api
 }
 
 // awaitAnswer asks a Prometheus until it answers what is wanted.

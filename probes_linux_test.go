@@ -438,17 +438,9 @@ func TestFewDescriptorsInNamespace(t *testing.T) {
 // TestPrometheusProbesInNamespace has a real Prometheus scrape /metrics, discover
 // the targets and probe them, and probe others by the relabelling of its manual.
 func TestPrometheusProbesInNamespace(t *testing.T) {
-	binary, err := exec.LookPath("prometheus")
-	if err != nil {
-		t.Skip("SKIP-PROMETHEUS: no prometheus in PATH")
-	}
 	porttest.Namespace(t)
 	dir := t.TempDir()
-	selfSigned(t, dir)
-	certificate, err := tls.LoadX509KeyPair(filepath.Join(dir, "crt"), filepath.Join(dir, "key"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	certificate := porttest.SelfSigned(t)
 	accept(t, "127.0.0.1:1443", func(c net.Conn) {
 		_ = tls.Server(c, &tls.Config{Certificates: []tls.Certificate{certificate}}).Handshake()
 	})
@@ -461,7 +453,7 @@ targets:
   - {address: "127.0.0.1:1443", module: tls_connect, name: untrusted}
   - {address: "127.0.0.1:1001", name: open}
   - {address: "127.0.0.1:1009", name: refused}
-`, filepath.Join(dir, "crt"))
+`, porttest.WritePEM(t, filepath.Join(dir, "pem"), certificate))
 	startInNamespace(t, "port_exporter", "--config.file="+file)
 
 	manual, err := os.ReadFile("docs/diagnosis.md")
@@ -484,20 +476,15 @@ targets:
       - {source_labels: [__param_target], target_label: instance}
       - {target_label: __address__, replacement: '127.0.0.1:10065'}
 `
-	config := filepath.Join(dir, "prometheus.yml")
-	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	const api = "127.0.0.1:9090"
-	start(t, exec.Command(binary, "--config.file="+config, "--storage.tsdb.path="+dir, "--web.listen-address="+api, "--log.level=warn"))
+	api := startPrometheus(t, text)
 	for query, want := range map[string]string{
 		// The queries of existing alerts and dashboards, on both endpoints.
-		`count(probe_success{job="port_exporter"} == 0)`:                                                    "2",
-		`count(probe_success{job="probes"} == 0)`:                                                           "2",
-		`count(probe_success{job="blackbox"} == 0)`:                                                         "1",
-		`floor((probe_ssl_earliest_cert_expiry{job="port_exporter",target_name="secure"} - time()) / 1800)`: "1",
-		`floor((probe_ssl_earliest_cert_expiry{job="probes",target_name="secure"} - time()) / 1800)`:        "1",
-		`probe_success{job="blackbox",instance="127.0.0.1:1001"}`:                                           "1",
+		`count(probe_success{job="port_exporter"} == 0)`:                                                     "2",
+		`count(probe_success{job="probes"} == 0)`:                                                            "2",
+		`count(probe_success{job="blackbox"} == 0)`:                                                          "1",
+		`floor((probe_ssl_earliest_cert_expiry{job="port_exporter",target_name="secure"} - time()) / 28800)`: "1",
+		`floor((probe_ssl_earliest_cert_expiry{job="probes",target_name="secure"} - time()) / 28800)`:        "1",
+		`probe_success{job="blackbox",instance="127.0.0.1:1001"}`:                                            "1",
 		// Certificates that are not to be trusted have an expiry too.
 		`count(probe_ssl_earliest_cert_expiry{job="probes",target_name="untrusted"})`:               "1",
 		`probe_outcome_code{job="probes",instance="127.0.0.1:1443",module="tls_connect"}`:           "10",
@@ -518,10 +505,6 @@ targets:
 // TestPrometheusFindsListenersInNamespace has a real Prometheus find another
 // exporter by what listens here, as docs/discovery.md says.
 func TestPrometheusFindsListenersInNamespace(t *testing.T) {
-	binary, err := exec.LookPath("prometheus")
-	if err != nil {
-		t.Skip("SKIP-PROMETHEUS: no prometheus in PATH")
-	}
 	manual, err := os.ReadFile("docs/discovery.md")
 	if err != nil {
 		t.Fatal(err)
@@ -533,18 +516,12 @@ func TestPrometheusFindsListenersInNamespace(t *testing.T) {
 	porttest.Namespace(t)
 	porttest.Listen(t, "0.0.0.0:8080", 16) // of no exporter
 	startInNamespace(t, "port_exporter")
-	start(t, exec.Command("port_exporter", "--web.listen-address=:9100"))
+	porttest.Start(t, exec.Command("port_exporter", "--web.listen-address=:9100"))
 
-	dir := t.TempDir()
 	const url = "/sd/listeners\n"
 	text := "global: {scrape_interval: 1s, scrape_timeout: 1s}\n" +
 		strings.NewReplacer("localhost:10065", scrapeAddress, url, url+"        refresh_interval: 1s\n").Replace(string(job[1]))
-	config := filepath.Join(dir, "prometheus.yml")
-	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	const api = "127.0.0.1:9090"
-	start(t, exec.Command(binary, "--config.file="+config, "--storage.tsdb.path="+dir, "--web.listen-address="+api, "--log.level=warn"))
+	api := startPrometheus(t, text)
 	awaitAnswer(t, api, `up{job="exporters",instance="127.0.0.1:9100"}`, "1")
 	awaitAnswer(t, api, `up{job="exporters",instance="127.0.0.1:10065"}`, "1")
 	awaitAnswer(t, api, `count(up)`, "2")

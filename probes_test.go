@@ -15,6 +15,7 @@ import (
 
 	"github.com/port-exporter/port_exporter/collector"
 	"github.com/port-exporter/port_exporter/config"
+	"github.com/port-exporter/port_exporter/internal/porttest"
 )
 
 func TestMostProbes(t *testing.T) {
@@ -102,7 +103,7 @@ func TestNoCollectorNoProbes(t *testing.T) {
 	}
 	with, _ := startDaemon(t, "--config.file="+file)
 	without, _ := startDaemon(t, "--config.file="+file, "--no-collector.probes")
-	await(t, "two probes in the background", func() bool { return probes(with) >= 2 })
+	porttest.Await(t, "two probes in the background", func() bool { return probes(with) >= 2 })
 	if got := probes(without); got != 0 {
 		t.Errorf("without the collector: %d probes", got)
 	}
@@ -144,7 +145,7 @@ func TestShutdownEndsProbes(t *testing.T) {
 		done <- run(ctx, []string{"--web.listen-address=127.0.0.1:0", "--config.file=" + file}, io.Discard, log)
 	}()
 	listening := regexp.MustCompile(`msg="Listening on" address=(\S+)`)
-	await(t, "the daemon to listen", func() bool { return listening.MatchString(log.String()) })
+	porttest.Await(t, "the daemon to listen", func() bool { return listening.MatchString(log.String()) })
 	base := "http://" + listening.FindStringSubmatch(log.String())[1]
 	answered := make(chan string, 1)
 	go func() {

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/port-exporter/port_exporter/internal/porttest"
 )
 
 func TestReloadOnSignal(t *testing.T) {
@@ -35,11 +37,11 @@ func TestReloadOnSignal(t *testing.T) {
 
 	write("limits: {outbound_port: 2}\n")
 	hangUp()
-	await(t, "SIGHUP to be refused", func() bool { return strings.Contains(log.String(), "old one is still in force") })
+	porttest.Await(t, "SIGHUP to be refused", func() bool { return strings.Contains(log.String(), "old one is still in force") })
 	inForce("outbound_ports: 1\n")
 
 	write("limits: {outbound_ports: 2}\n")
 	hangUp()
-	await(t, "SIGHUP to reload", func() bool { return strings.Contains(log.String(), "configuration reloaded") })
+	porttest.Await(t, "SIGHUP to reload", func() bool { return strings.Contains(log.String(), "configuration reloaded") })
 	inForce("outbound_ports: 2\n")
 }

@@ -3,71 +3,33 @@ package main
 import (
 	"bytes"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/port-exporter/port_exporter/internal/porttest"
 )
 
-// awaitListening dials until something accepts, on the test's own goroutine.
-func awaitListening(t *testing.T, address string) {
-	t.Helper()
-	await(t, address, func() bool {
-		c, err := net.DialTimeout("tcp", address, time.Second)
-		if err == nil {
-			_ = c.(*net.TCPConn).SetLinger(0)
-			_ = c.Close()
-		}
-		return err == nil
-	})
-}
-
 // startServers starts nginx, with workers and a group of its own, redis and
 // PostgreSQL, each as the user that distributions run it as.
 func startServers(t *testing.T) (restartNginx func()) {
 	t.Helper()
-	nginx, redis := porttest.Program(t, "SKIP-SERVERS", "nginx", "/usr/sbin/nginx"), porttest.Program(t, "SKIP-SERVERS", "redis-server")
-	postgres := porttest.Program(t, "SKIP-SERVERS", "/usr/lib/postgresql/*/bin/postgres")
-
 	dir := t.TempDir()
-	conf := filepath.Join(dir, "nginx.conf")
-	text := fmt.Sprintf("daemon off; user www-data; worker_processes 2; pid %[1]s/pid; error_log stderr;\n"+
-		"events {}\nhttp { access_log off; server { listen 8080; listen [::]:8080 ipv6only=on; listen 127.0.0.1:8081 reuseport; } }\n", dir)
-	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
+	nginx := func() (stop func()) {
+		return porttest.Nginx(t, dir, "server { listen 8080; listen [::]:8080 ipv6only=on; listen 127.0.0.1:8081 reuseport; }\n")
 	}
-	stopNginx := start(t, exec.Command(nginx, "-c", conf, "-p", dir))
-
-	as := porttest.As(t, "redis")
-	cmd := exec.Command(redis, "--bind", "127.0.0.1", "--port", "6379", "--dir", porttest.DirOf(t, as), "--save", "")
-	cmd.SysProcAttr = as
-	start(t, cmd)
-
-	as = porttest.As(t, "postgres")
-	data := porttest.DirOf(t, as)
-	cmd = exec.Command(filepath.Join(filepath.Dir(postgres), "initdb"), "--no-sync", "-A", "trust", "-D", data)
-	cmd.SysProcAttr, cmd.Dir = as, data
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("initdb: %v\n%s", err, out)
-	}
-	cmd = exec.Command(postgres, "-D", data, "-h", "127.0.0.1", "-p", "5432", "-k", data)
-	cmd.SysProcAttr, cmd.Dir = as, data
-	start(t, cmd)
-
-	for _, address := range []string{"127.0.0.1:8080", "127.0.0.1:8081", "127.0.0.1:6379", "127.0.0.1:5432"} {
-		awaitListening(t, address)
-	}
+	stop := nginx()
+	porttest.Redis(t)
+	porttest.Postgres(t, nil)
+	porttest.AwaitListening(t, "127.0.0.1:8080", "127.0.0.1:8081", "127.0.0.1:6379", "127.0.0.1:5432")
 	return func() {
-		stopNginx()
-		start(t, exec.Command(nginx, "-c", conf, "-p", dir))
-		awaitListening(t, "127.0.0.1:8081")
+		stop()
+		nginx()
+		porttest.AwaitListening(t, "127.0.0.1:8081")
 	}
 }
 

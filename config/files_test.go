@@ -78,20 +78,6 @@ func wantAll(t *testing.T, what, got string, want []string) {
 	}
 }
 
-// TestUnreadableFile has one that this user may not read.
-func TestUnreadableFile(t *testing.T) {
-	if os.Getuid() == 0 {
-		t.Skip("SKIP-USER: root may read everything")
-	}
-	path := filepath.Join(t.TempDir(), "key")
-	if err := os.WriteFile(path, nil, 0); err != nil {
-		t.Fatal(err)
-	}
-	if err := readable(path); err == nil {
-		t.Error("it is called readable")
-	}
-}
-
 // TestLibraryFilesAreFound finds each key of the library that names a file by
 // its name, and has it among those that are checked.
 func TestLibraryFilesAreFound(t *testing.T) {

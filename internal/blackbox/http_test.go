@@ -19,6 +19,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/port-exporter/port_exporter/internal/blackbox"
+	"github.com/port-exporter/port_exporter/internal/porttest"
 	"github.com/port-exporter/port_exporter/internal/probe"
 )
 
@@ -57,7 +58,7 @@ type site struct {
 
 func newSite(t testing.TB) *site {
 	a := newAuthority(t)
-	return &site{authority: a, valid: a.issue(t, nil)}
+	return &site{authority: a, valid: a.Issue(t)}
 }
 
 func at(target string) func(*testing.T, *site) string {
@@ -74,8 +75,8 @@ func serving(handler http.HandlerFunc) func(*testing.T, *site) string {
 }
 
 // presenting makes a target of a server with a certificate.
-func presenting(change func(*x509.Certificate)) func(*testing.T, *site) string {
-	return func(t *testing.T, s *site) string { return secureWeb(t, withCertificate(s.issue(t, change))) }
+func presenting(change ...func(*x509.Certificate)) func(*testing.T, *site) string {
+	return func(t *testing.T, s *site) string { return secureWeb(t, withCertificate(s.Issue(t, change...))) }
 }
 
 func secure(change func(*tls.Config)) func(*testing.T, *site) string {
@@ -105,12 +106,12 @@ var httpFailures = []failure{
 	{name: "certificate for another name", target: presenting(wrongName), want: "tls_certificate tls target"},
 	{name: "certificate not for servers", target: presenting(func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} }), want: "tls_certificate tls target"},
 	{name: "certificate self-signed", target: func(t *testing.T, _ *site) string {
-		return secureWeb(t, withCertificate((*authority)(nil).issue(t, nil)))
+		return secureWeb(t, withCertificate(porttest.SelfSigned(t)))
 	}, want: "tls_certificate tls target"},
 	{name: "certificate of an unknown authority", target: func(t *testing.T, _ *site) string {
-		return secureWeb(t, withCertificate(newAuthority(t).issue(t, nil)))
+		return secureWeb(t, withCertificate(newAuthority(t).Issue(t)))
 	}, want: "tls_certificate tls target"},
-	{name: "certificate not for the hostname asked for", target: presenting(nil), host: "third.test", want: "tls_certificate tls target"},
+	{name: "certificate not for the hostname asked for", target: presenting(), host: "third.test", want: "tls_certificate tls target"},
 	{name: "a client certificate is wanted", target: secure(func(c *tls.Config) { c.ClientAuth = tls.RequireAnyClientCert }), want: "tls_handshake tls target"},
 	{name: "a client certificate is wanted, TLS 1.2", target: secure(func(c *tls.Config) { c.ClientAuth, c.MaxVersion = tls.RequireAnyClientCert, tls.VersionTLS12 }), want: "tls_handshake tls target"},
 	{name: "only TLS 1.0", target: secure(func(c *tls.Config) { c.MinVersion, c.MaxVersion = tls.VersionTLS10, tls.VersionTLS10 }), want: "tls_handshake tls target"},
@@ -160,7 +161,7 @@ var httpFailures = []failure{
 	{name: "header that must not be", module: "{fail_if_header_matches: [{header: Server, regexp: x, allow_missing: true}]}", target: serving(func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Server", "x") }), want: "mismatch exchange target"},
 	{name: "header that is missing", module: "{fail_if_header_not_matches: [{header: Server, regexp: x}]}", target: serving(withStatus(200)), want: "mismatch exchange target"},
 	{name: "version of HTTP", module: "{valid_http_versions: [HTTP/2.0]}", target: serving(withStatus(200)), want: "mismatch exchange target"},
-	{name: "TLS that must not be", module: "{fail_if_ssl: true}", target: presenting(nil), want: "mismatch exchange target"},
+	{name: "TLS that must not be", module: "{fail_if_ssl: true}", target: presenting(), want: "mismatch exchange target"},
 	{name: "TLS that must be", module: "{fail_if_not_ssl: true}", target: serving(withStatus(200)), want: "mismatch exchange target"},
 	{name: "JSON that must not be", module: `{fail_if_body_json_matches_cel: "body.ok == false"}`, target: serving(withBody(`{"ok":false}`)), want: "mismatch exchange target"},
 	{name: "JSON that must be", module: `{fail_if_body_json_not_matches_cel: "body.ok == true"}`, target: serving(withBody(`{"ok":false}`)), want: "mismatch exchange target"},
@@ -228,7 +229,7 @@ func withProxies(t *testing.T, module string) string {
 		"'SOCKSPROXY'": func() string {
 			return "socks5://" + accept(t, func(c *net.TCPConn) { c.Read(make([]byte, 4)); io.WriteString(c, raw("400 Bad Request")); silent(c) })
 		},
-		"'UNTRUSTED'": func() string { return secureWeb(t, withCertificate((*authority)(nil).issue(t, nil))) },
+		"'UNTRUSTED'": func() string { return secureWeb(t, withCertificate(porttest.SelfSigned(t))) },
 		"'TUNNEL'":    func() string { return "http://" + httpProxy(t, accept(t, silent), nil).address },
 		"PORT":        func() string { _, port, _ := net.SplitHostPort(accept(t, silent)); return port },
 		"SILENT":      func() string { return accept(t, silent) },

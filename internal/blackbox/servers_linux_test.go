@@ -3,7 +3,6 @@ package blackbox_test
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"math"
 	"net"
@@ -15,44 +14,15 @@ import (
 	"time"
 
 	"github.com/port-exporter/port_exporter/internal/blackbox"
+	"github.com/port-exporter/port_exporter/internal/porttest"
 	"github.com/port-exporter/port_exporter/internal/probe"
 )
 
 // start runs a server until the test is over, and waits until it listens.
 func start(t *testing.T, address, program string, args ...string) {
 	t.Helper()
-	path, err := exec.LookPath(program)
-	if errors.Is(err, exec.ErrNotFound) {
-		if path, err = exec.LookPath("/usr/sbin/" + program); err != nil {
-			t.Skipf("SKIP-%s: it is not installed", strings.ToUpper(program))
-		}
-	}
-	cmd := exec.Command(path, args...)
-	var out strings.Builder
-	cmd.Stdout, cmd.Stderr = &out, &out
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	exited := make(chan error, 1)
-	go func() { exited <- cmd.Wait() }()
-	t.Cleanup(func() {
-		cmd.Process.Kill()
-		<-exited
-	})
-	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); {
-		c, err := net.Dial("tcp", address)
-		if err == nil {
-			c.Close()
-			return
-		}
-		select {
-		case err := <-exited:
-			exited <- err
-			t.Fatalf("%s: %v\n%s", program, err, out.String())
-		case <-time.After(50 * time.Millisecond):
-		}
-	}
-	t.Fatalf("%s does not listen on %s", program, address)
+	porttest.Start(t, exec.Command(porttest.Program(t, "SKIP-SERVERS", program, "/usr/sbin/"+program), args...))
+	porttest.AwaitListening(t, address)
 }
 
 // host is where the servers of others listen. No test but these has an address
@@ -70,28 +40,22 @@ func freePort(t testing.TB) string {
 }
 
 func TestNginx(t *testing.T) {
-	s := newSite(t)
+	s, dir := newSite(t), t.TempDir()
 	ports := map[string]string{}
 	listen := func(name string) string {
 		ports[name] = freePort(t)
 		return ports[name]
 	}
 	certified := func(name string, c tls.Certificate) string {
-		certFile, keyFile := files(t, c)
-		return fmt.Sprintf("server { listen %s ssl http2; ssl_certificate %s; ssl_certificate_key %s; location / { return 200 ok; } }\n", listen(name), certFile, keyFile)
+		name = listen(name)
+		pem := porttest.WritePEM(t, filepath.Join(dir, name), c)
+		return fmt.Sprintf("server { listen %s ssl http2; ssl_certificate %[2]s; ssl_certificate_key %[2]s; location / { return 200 ok; } }\n", name, pem)
 	}
-	dir := t.TempDir()
-	conf := filepath.Join(dir, "nginx.conf")
-	text := "daemon off; master_process off; pid nginx.pid; error_log stderr crit; events {}\nhttp { access_log off;\n" +
-		"client_body_temp_path b; proxy_temp_path p; fastcgi_temp_path f; uwsgi_temp_path u; scgi_temp_path s;\n" +
-		fmt.Sprintf("server { listen %s; location / { return 200 ok; } location /away { return 302 /; } location /loop { return 302 /loop; }\n"+
-			"location /missing { return 404; } location /broken { return 500; } location /drop { return 444; } }\n", listen("plain")) +
-		certified("valid", s.valid) + certified("expired", s.issue(t, expired)) + certified("name", s.issue(t, wrongName)) +
-		certified("self", (*authority)(nil).issue(t, nil)) + "}\n"
-	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	start(t, ports["plain"], "nginx", "-p", dir, "-c", conf)
+	porttest.Nginx(t, dir, fmt.Sprintf("server { listen %s; location / { return 200 ok; } location /away { return 302 /; } location /loop { return 302 /loop; }\n"+
+		"location /missing { return 404; } location /broken { return 500; } location /drop { return 444; } }\n", listen("plain"))+
+		certified("valid", s.valid)+certified("expired", s.Issue(t, expired))+certified("name", s.Issue(t, wrongName))+
+		certified("self", porttest.SelfSigned(t)))
+	porttest.AwaitListening(t, ports["plain"])
 	for _, tt := range []struct{ name, target, module, want string }{
 		{"plain", "http://" + ports["plain"], "", "open none none"},
 		{"without a scheme", ports["plain"], "", "open none none"},

@@ -22,7 +22,7 @@ func TestPicturesInNamespace(t *testing.T) {
 	if *pictures == "" {
 		t.Skip("SKIP-PICTURES: takes pictures only when asked to, with -pictures")
 	}
-	chromium, dir := porttest.Program(t, "SKIP-CHROMIUM", "chromium", "chromium-browser", "google-chrome"), openDir(t)
+	chromium, dir := porttest.Program(t, "SKIP-CHROMIUM", "chromium", "chromium-browser", "google-chrome"), porttest.OpenDir(t)
 	startMonitoring(t, dir, hold.Minutes()/3)
 	startPreview(t, dir)
 	time.Sleep(*hold)

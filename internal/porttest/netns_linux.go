@@ -11,6 +11,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// The main thread is kept from all tests. It is the one thread that never ends,
+// so that a namespace which a test left on it would be the process's from then
+// on: /proc/net is that of the main thread. Locked by an init, the main goroutine
+// has it for good (runtime.LockOSThread), and no test runs there.
+func init() { runtime.LockOSThread() } //nolint:gochecknoinits // later it may be on another thread
+
 // Namespace moves the test into a network namespace of its own, with the
 // loopback interface up, or skips it where that is not permitted. The thread
 // is locked and ends with the test, so all that is to happen inside must be

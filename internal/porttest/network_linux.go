@@ -1,7 +1,6 @@
 package porttest
 
 import (
-	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -38,7 +37,8 @@ const (
 	ServerIP6       = "2001:db8:2::2"
 )
 
-// NewNetwork makes a network, and the test its client, as [Namespace] does.
+// NewNetwork makes a network, and the test its client, as [Namespace] does. What
+// is sent gets through from then on.
 func NewNetwork(t testing.TB) *Network {
 	t.Helper()
 	Namespace(t)
@@ -65,8 +65,7 @@ func NewNetwork(t testing.TB) *Network {
 		Route(t, "0.0.0.0/0", RouterServerIP4)
 		Route(t, "::/0", RouterServerIP6)
 	})
-	awaitRefusal(t, ServerIP4)
-	awaitRefusal(t, ServerIP6)
+	n.settle(t)
 	n.askNeighboursEvery(t, time.Second)
 	return n
 }
@@ -90,20 +89,6 @@ func AskNeighboursEvery(t testing.TB, name string, wait time.Duration) {
 	for _, version := range []string{"ipv4", "ipv6"} {
 		Sysctl(t, "net/"+version+"/neigh/"+name+"/retrans_time_ms", strconv.FormatInt(wait.Milliseconds(), 10))
 	}
-}
-
-// awaitRefusal dials a port where nobody listens until it is refused. A new
-// link drops packets for a while, and a lost one would cost the test a second.
-func awaitRefusal(t testing.TB, host string) {
-	t.Helper()
-	address := net.JoinHostPort(host, "9")
-	var err error
-	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
-		if _, err = net.DialTimeout("tcp", address, 50*time.Millisecond); errors.Is(err, unix.ECONNREFUSED) {
-			return
-		}
-	}
-	t.Fatalf("the network does not come up: dial %s: %v", address, err)
 }
 
 // quicken lets addresses be used at once and ICMP errors be sent always.

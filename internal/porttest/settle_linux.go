@@ -2,7 +2,6 @@ package porttest
 
 import (
 	"errors"
-	"fmt"
 	"net"
 	"syscall"
 	"testing"
@@ -11,11 +10,11 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-// Settle waits until datagrams get to the server and back, in both versions of
+// settle waits until datagrams get to the server and back, in both versions of
 // IP. A new link drops packets until the kernel's own worker has started its
 // queue (linkwatch_do_dev, net/core/link_watch.c); a request of ARP or ND that
 // is lost so is sent again after a second only.
-func (n *Network) Settle(t testing.TB) {
+func (n *Network) settle(t testing.TB) {
 	t.Helper()
 	awaitUp(t, n.Client, "eth0")
 	awaitUp(t, n.Router, "eth0")
@@ -23,41 +22,28 @@ func (n *Network) Settle(t testing.TB) {
 	awaitUp(t, n.Server, "eth0")
 	const closedPort = "1"
 	for _, host := range []string{ServerIP4, ServerIP6} {
-		if err := untilRefused(net.JoinHostPort(host, closedPort)); err != nil {
-			t.Fatalf("the network does not settle: %v", err)
-		}
+		address := net.JoinHostPort(host, closedPort)
+		Await(t, "a refusal of "+address, func() bool { return refuses(address) })
 	}
 }
 
 func awaitUp(t testing.TB, s *Space, name string) {
 	t.Helper()
 	s.Do(t, func() {
-		for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
-			if link(t, name).Attrs().OperState == netlink.OperUp {
-				return
-			}
-		}
-		t.Fatalf("%s does not come up", name)
+		Await(t, name, func() bool { return link(t, name).Attrs().OperState == netlink.OperUp })
 	})
 }
 
-// untilRefused sends datagrams until one is answered by an ICMP error.
-func untilRefused(address string) error {
+// refuses reports whether a datagram is answered by an ICMP error.
+func refuses(address string) bool {
 	conn, err := net.Dial("udp", address)
 	if err != nil {
-		return err
+		return false
 	}
 	defer conn.Close()
-	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
-		if _, err = conn.Write(nil); err == nil {
-			if err := conn.SetReadDeadline(time.Now().Add(100 * time.Millisecond)); err != nil {
-				return err
-			}
-			_, err = conn.Read(make([]byte, 1))
-		}
-		if errors.Is(err, syscall.ECONNREFUSED) {
-			return nil
-		}
+	_ = conn.SetDeadline(time.Now().Add(100 * time.Millisecond))
+	if _, err = conn.Write(nil); err == nil {
+		_, err = conn.Read(make([]byte, 1))
 	}
-	return fmt.Errorf("%s: %w", address, err)
+	return errors.Is(err, syscall.ECONNREFUSED)
 }

@@ -371,6 +371,35 @@ func TestDiagnosisInNamespace(t *testing.T) {
 	}
 }
 
+// TestErrorOfAConnectionInNamespace has a router drop one segment of a connection
+// that is there and reject it when it comes again. TCP sends it once more, and a
+// probe does not ask to be told. The first one would not do: here its rejection
+// comes while the socket is still the sender's, which the kernel keeps from it.
+func TestErrorOfAConnectionInNamespace(t *testing.T) {
+	t.Parallel()
+	for _, f := range families() {
+		t.Run(f.name, func(t *testing.T) {
+			t.Parallel()
+			n := porttest.NewNetwork(t)
+			address := net.JoinHostPort(f.server, "80")
+			n.Server.Do(t, func() { startServer(t, "tcp", address, answers("+PONG\r\n")) })
+			n.Router.Do(t, func() {
+				const data = "tcp dport 80 tcp flags & psh == psh "
+				porttest.Filter(t, "forward", data+"limit rate over 1/hour burst 2 packets accept; "+
+					data+"limit rate over 1/hour burst 1 packets reject with icmpx admin-prohibited; "+data+"drop")
+			})
+			p := &TCP{Conversation: Conversation{Exchange: []Step{{Send: "PING"}, expect("PONG")}}}
+			got := probeFor(t, p, 20*time.Second, Request{Address: address})
+			if got.Outcome != Open {
+				t.Errorf("%s (%s) in %q: %v", got.Outcome, got.Origin, got.Phase, got.Err)
+			}
+			if got.Duration < 300*time.Millisecond { // TCP_RTO_MIN is 200 ms, and is doubled
+				t.Errorf("no segment was sent three times: it took %v", got.Duration)
+			}
+		})
+	}
+}
+
 func (r *row) run(t *testing.T, v6 bool) {
 	n := porttest.NewNetwork(t)
 	r.cause(t, n, v6)

@@ -3,13 +3,9 @@ package probe
 import (
 	"bytes"
 	"context"
-	"crypto/ed25519"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"io"
-	"math/big"
 	"net"
 	"net/netip"
 	"strings"
@@ -26,6 +22,8 @@ import (
 	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+
+	"github.com/port-exporter/port_exporter/internal/porttest"
 )
 
 // serveGRPC starts a gRPC server on loopback.
@@ -97,14 +95,8 @@ func serveTCP(t testing.TB, f func(net.Conn)) string {
 func untilGone(conn net.Conn) { _, _ = io.Copy(io.Discard, conn) }
 
 func TestGRPCOutcomes(t *testing.T) {
-	certificate := throwAwayCertificate(t)
-	pool := x509.NewCertPool()
-	leaf, err := x509.ParseCertificate(certificate.Certificate[0])
-	if err != nil {
-		t.Fatal(err)
-	}
-	pool.AddCert(leaf)
-	trusting := func(string) (*tls.Config, error) { return &tls.Config{RootCAs: pool, ServerName: "localhost"}, nil }
+	certificate := porttest.SelfSigned(t)
+	trusting := trusting(certificate.Leaf)
 	plain := serveGRPC(t, withHealth)
 	overTLS := serveGRPC(t, withHealth, grpc.Creds(credentials.NewServerTLSFromCert(&certificate)))
 
@@ -118,7 +110,7 @@ func TestGRPCOutcomes(t *testing.T) {
 		code    codes.Code
 	}{
 		{"no such port", GRPC{}, Request{Address: "127.0.0.1:x"}, Unknown, OriginLocal, PhaseResolve, codes.Unavailable},
-		{"refused", GRPC{}, Request{Address: refusedTCP(t)}, Refused, OriginTarget, PhaseConnect, codes.Unavailable},
+		{"refused", GRPC{}, Request{Address: closedPort}, Refused, OriginTarget, PhaseConnect, codes.Unavailable},
 		{
 			"not allowed", GRPC{}, Request{Address: plain, Allow: func(netip.AddrPort) error { return errors.New("no") }},
 			Denied, OriginLocal, PhaseConnect, codes.Unavailable,
@@ -185,16 +177,6 @@ func TestGRPCOutcomes(t *testing.T) {
 			}
 		})
 	}
-}
-
-func refusedTCP(t testing.TB) string {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
-	return listener.Addr().String()
 }
 
 func tlsWithoutALPN(t testing.TB, certificate tls.Certificate) string {
@@ -324,18 +306,4 @@ func TestGRPCSamples(t *testing.T) {
 	if serving, _ := valueOf(result, grpcHealth, "SERVING"); serving != 1 {
 		t.Errorf("serving is %v, want 1", serving)
 	}
-}
-
-func throwAwayCertificate(t *testing.T) tls.Certificate {
-	t.Helper()
-	public, private, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), DNSNames: []string{"localhost"}}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, public, private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: private}
 }

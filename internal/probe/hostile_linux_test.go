@@ -20,7 +20,7 @@ func TestLeaks(t *testing.T) {
 	ca := newAuthority(t)
 	config := serverConfig(ca.issue(t, "name.example", time.Now().Add(time.Hour)))
 	dir := t.TempDir()
-	targets := []string{unusedAddress(t)}
+	targets := []string{closedPort}
 	var unixTargets []string
 	for i, serve := range []func(net.Conn){
 		hold, drips, endless("x"), endless("ERROR\n"), reset, leaves(""), says("220 here\n"), leaves("\x16\x03\x03"),

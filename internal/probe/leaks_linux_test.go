@@ -41,7 +41,7 @@ func hostileDatagrams(t *testing.T) []leakCase {
 		return [][]byte{response.Raw, []byte("garbage"), response.Raw}
 	})
 	var cases []leakCase
-	for _, target := range []string{flood, silent, slow, halfSTUN, refusedPort(t)} {
+	for _, target := range []string{flood, silent, slow, halfSTUN, closedPort} {
 		cases = append(cases, leakCase{dns, target}, leakCase{&UDP{}, target}, leakCase{&STUN{}, target})
 	}
 	return cases
@@ -58,7 +58,7 @@ func hostileGRPC(t *testing.T) []leakCase {
 	config.NextProtos = []string{protocolHTTP2}
 	overTLS := &GRPC{TLS: true, TLSConfig: ca.trusting()}
 	cases := []leakCase{
-		{&GRPC{}, hangs}, {&GRPC{}, refusedTCP(t)}, {&GRPC{}, serveGRPC(t, withHealth)}, {overTLS, hangs},
+		{&GRPC{}, hangs}, {&GRPC{}, closedPort}, {&GRPC{}, serveGRPC(t, withHealth)}, {overTLS, hangs},
 		{overTLS, serveTCP(t, underTLS(config, hold))}, {overTLS, serveTCP(t, underTLS(config, goAway))},
 		{overTLS, serveTCP(t, underTLS(config, frameFlood))},
 	}

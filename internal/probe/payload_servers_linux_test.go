@@ -7,7 +7,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -84,8 +83,8 @@ func TestPayloadsAgainstServersInNamespace(t *testing.T) {
 			if result := askWith(t, s.payload, address, 10*time.Second); result.Outcome != Refused {
 				t.Fatalf("before it starts: %s, %v", result.Outcome, result.Err)
 			}
-			output := s.start(t)
-			awaitReply(t, s.payload, address, output)
+			s.start(t)
+			porttest.Await(t, "a reply", func() bool { return askWith(t, s.payload, address, 500*time.Millisecond).Outcome == Open })
 
 			other := "stun"
 			if s.payload == other {
@@ -98,54 +97,32 @@ func TestPayloadsAgainstServersInNamespace(t *testing.T) {
 	}
 }
 
-// start runs the program until the test ends, and returns the file that its
-// output goes to.
-func (s realServer) start(t *testing.T) string {
+// start runs the program until the test ends.
+func (s realServer) start(t *testing.T) {
 	t.Helper()
-	path, err := exec.LookPath(s.program)
-	if err != nil {
-		if path = "/usr/sbin/" + s.program; !isFile(path) {
-			t.Skipf("SKIP-%s: not installed", strings.ToUpper(filepath.Base(s.program)))
-		}
-	}
+	reason := "SKIP-" + strings.ToUpper(filepath.Base(s.program))
+	path := porttest.Program(t, reason, s.program, "/usr/sbin/"+s.program)
 	dir := t.TempDir()
 	in := strings.NewReplacer("DIR", dir)
 	if err := os.WriteFile(dir+"/config", []byte(in.Replace(s.config)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	output, err := os.Create(dir + "/output")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer output.Close()
 	if words := strings.Fields(in.Replace(s.prepare)); len(words) > 0 {
 		prepare := exec.CommandContext(t.Context(), words[0], words[1:]...)
 		if out, err := prepare.CombinedOutput(); err != nil {
-			t.Skipf("SKIP-%s: %v\n%s", strings.ToUpper(s.program), err, out)
+			t.Skipf("%s: %v\n%s", reason, err, out)
 		}
 	}
 	// Each has a /run of its own: some write a pid there whatever their
 	// configuration says, and refuse to start beside another of their kind.
 	const alone = `mount --make-rprivate / && mount -t tmpfs tmpfs "$(realpath /run)" && exec "$@"`
 	args := append([]string{"--mount", "sh", "-c", alone, "sh", path}, strings.Fields(in.Replace(s.args))...)
-	cmd := exec.CommandContext(t.Context(), "unshare", args...)
-	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, output, output
-	// Asked to end, those that fork end what they forked; killed, they leave it.
-	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
-	cmd.WaitDelay = 10 * time.Second
+	cmd := exec.Command("unshare", args...)
+	cmd.Dir = dir
 	if s.env != "" {
 		cmd.Env = append(os.Environ(), in.Replace(s.env))
 	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = cmd.Wait() }) // the context has ended by then
-	return output.Name()
-}
-
-func isFile(path string) bool {
-	info, err := os.Stat(path)
-	return err == nil && info.Mode().IsRegular()
+	porttest.Start(t, cmd)
 }
 
 func askWith(t *testing.T, payload, address string, within time.Duration) Result {
@@ -155,19 +132,6 @@ func askWith(t *testing.T, payload, address string, within time.Duration) Result
 		t.Fatal(err)
 	}
 	return probeFor(t, &UDP{Payload: p}, within, Request{Address: address})
-}
-
-// awaitReply waits until a server has started.
-func awaitReply(t *testing.T, payload, address, output string) {
-	t.Helper()
-	var result Result
-	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(250 * time.Millisecond) {
-		if result = askWith(t, payload, address, 500*time.Millisecond); result.Outcome == Open {
-			return
-		}
-	}
-	said, _ := os.ReadFile(output)
-	t.Errorf("%s: %s, %v\n%s", payload, result.Outcome, result.Err, said)
 }
 
 // TestDNSPayloadAgainstLibrary asks a server of miekg/dns, the way that
@@ -197,7 +161,7 @@ func TestDNSPayloadAgainstLibrary(t *testing.T) {
 
 // TestQUICPayloadAgainstLibrary asks a server of quic-go.
 func TestQUICPayloadAgainstLibrary(t *testing.T) {
-	listener, err := quic.ListenAddr("127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{throwAwayCertificate(t)}, NextProtos: []string{"h3"}}, nil)
+	listener, err := quic.ListenAddr("127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{porttest.SelfSigned(t)}, NextProtos: []string{"h3"}}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

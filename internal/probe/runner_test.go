@@ -789,6 +789,53 @@ func TestEqualAsksShareAProbe(t *testing.T) {
 	})
 }
 
+// TestAsksThatShareNothing has asks of one target that cannot share a probe, and
+// one that shares the right one.
+func TestAsksThatShareNothing(t *testing.T) {
+	plain := Ask{Target: "192.0.2.1:1"}
+	alone := plain
+	alone.Alone = true
+	type client struct {
+		after, timeout time.Duration
+		ask            Ask
+	}
+	for _, tt := range []struct {
+		name    string
+		clients []client
+		probes  int64
+	}{
+		{"one that is alone, and an equal one after it", []client{{0, 10 * time.Second, alone}, {0, 10 * time.Second, plain}}, 2},
+		// The first ends at 4 s, the second one at 6 s.
+		{"a second probe outlasts the first", []client{{0, 10 * time.Second, plain}, {2 * time.Second, time.Minute, plain}, {3 * time.Second, time.Minute, plain}}, 2},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				prober := &counted{Prober: takes(4*time.Second, Open)}
+				p := &Plan{Access: Access{Any: true}}
+				r := started(t, p)
+				m := &Module{Name: "tcp", Kind: KindTCP, Prober: prober}
+				var all sync.WaitGroup
+				for _, c := range tt.clients {
+					time.Sleep(c.after)
+					c.ask.Module = m
+					all.Go(func() {
+						ctx, cancel := context.WithTimeout(t.Context(), c.timeout)
+						defer cancel()
+						if e, err := r.Once(ctx, p, c.ask); err != nil || e.Result.Outcome != Open {
+							t.Errorf("%+v, %v", e, err)
+						}
+					})
+					synctest.Wait()
+				}
+				all.Wait()
+				if n := prober.all.Load(); n != tt.probes {
+					t.Errorf("%d probes, want %d", n, tt.probes)
+				}
+			})
+		})
+	}
+}
+
 func TestFewDescriptors(t *testing.T) {
 	r := NewRunner(t.Context(), 20)
 	defer r.Stop()

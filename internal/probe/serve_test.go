@@ -40,6 +40,11 @@ func startServer(t testing.TB, network, address string, serve func(net.Conn)) st
 	return listener.Addr().String()
 }
 
+// closedPort is one that nothing listens on, neither TCP nor UDP. It is no port
+// that was free a moment ago: a test that runs beside this one could have it by
+// now.
+const closedPort = "127.0.0.1:1"
+
 // hold says nothing until the peer ends the connection.
 func hold(c net.Conn) { _, _ = io.Copy(io.Discard, c) }
 

@@ -1,79 +1,15 @@
 package probe
 
 import (
-	"bytes"
+	"crypto/tls"
 	"fmt"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/port-exporter/port_exporter/internal/porttest"
 )
-
-// runServer runs a program until the test ends, as a user if one is given.
-func runServer(t *testing.T, as *syscall.SysProcAttr, path string, args ...string) {
-	t.Helper()
-	var output bytes.Buffer
-	cmd := exec.Command(path, args...)
-	cmd.Stdout, cmd.Stderr, cmd.SysProcAttr, cmd.Dir = &output, &output, as, "/"
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Signal(syscall.SIGTERM)
-		if err := cmd.Wait(); err != nil || t.Failed() {
-			t.Logf("%s: %v\n%s", path, err, &output)
-		}
-	})
-}
-
-// startNginx serves a certificate on each port.
-func startNginx(t *testing.T, certificates map[string]string) {
-	t.Helper()
-	dir := t.TempDir()
-	var servers strings.Builder
-	for port, pem := range certificates {
-		fmt.Fprintf(&servers, "server { listen 127.0.0.1:%s ssl; ssl_certificate %[2]s; ssl_certificate_key %[2]s; location / { return 200; } }\n", port, pem)
-	}
-	conf := filepath.Join(dir, "nginx.conf")
-	text := fmt.Sprintf("daemon off; user www-data; worker_processes 1; pid %s/pid; error_log stderr;\nevents {}\nhttp { access_log off;\n%s}\n", dir, &servers)
-	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	runServer(t, nil, porttest.Program(t, "SKIP-SERVERS", "nginx", "/usr/sbin/nginx"), "-c", conf, "-p", dir)
-}
-
-// startRedis listens on TCP and on a unix-domain socket, whose path it returns.
-func startRedis(t *testing.T) string {
-	t.Helper()
-	path := porttest.Program(t, "SKIP-SERVERS", "redis-server")
-	as := porttest.As(t, "redis")
-	dir := porttest.DirOf(t, as)
-	socket := filepath.Join(dir, "socket")
-	runServer(t, as, path, "--bind", "127.0.0.1", "--port", "6379", "--unixsocket", socket, "--dir", dir, "--save", "")
-	return socket
-}
-
-// startPostgres listens with TLS.
-func startPostgres(t *testing.T, write func(dir string) string) {
-	t.Helper()
-	path := porttest.Program(t, "SKIP-SERVERS", "/usr/lib/postgresql/*/bin/postgres")
-	as := porttest.As(t, "postgres")
-	dir := porttest.DirOf(t, as)
-	initdb := exec.Command(filepath.Join(filepath.Dir(path), "initdb"), "--no-sync", "-A", "trust", "-D", filepath.Join(dir, "data"))
-	initdb.SysProcAttr, initdb.Dir = as, dir
-	if out, err := initdb.CombinedOutput(); err != nil {
-		t.Fatalf("initdb: %v\n%s", err, out)
-	}
-	pem := write(dir)
-	porttest.Own(t, as, pem)
-	runServer(t, as, path, "-D", filepath.Join(dir, "data"), "-h", "127.0.0.1", "-p", "5432", "-k", dir,
-		"-c", "ssl=on", "-c", "ssl_cert_file="+pem, "-c", "ssl_key_file="+pem)
-}
 
 // TestServersInNamespace probes real servers.
 func TestServersInNamespace(t *testing.T) {
@@ -81,19 +17,21 @@ func TestServersInNamespace(t *testing.T) {
 	ca := newAuthority(t)
 	dir := t.TempDir()
 	soon, past := time.Now().Add(100*time.Hour).Truncate(time.Second), time.Now().Add(-time.Hour).Truncate(time.Second)
-	startNginx(t, map[string]string{
-		"8443": writePEM(t, dir, "valid", ca.issue(t, "name.example", soon)),
-		"8444": writePEM(t, dir, "expired", ca.issue(t, "name.example", past)),
-		"8445": writePEM(t, dir, "other", ca.issue(t, "other.example", soon)),
-		"8446": writePEM(t, dir, "own", (*authority)(nil).issue(t, "name.example", soon)),
-	})
-	redis := startRedis(t)
-	startPostgres(t, func(dir string) string { return writePEM(t, dir, "pem", ca.issue(t, "name.example", soon)) })
-
-	for _, address := range []string{"127.0.0.1:8443", "127.0.0.1:8444", "127.0.0.1:8445", "127.0.0.1:8446", "127.0.0.1:6379", "127.0.0.1:5432"} {
-		awaitReached(t, &TCP{}, address)
+	var blocks strings.Builder
+	for port, c := range map[string]tls.Certificate{
+		"8443": ca.issue(t, "name.example", soon),
+		"8444": ca.issue(t, "name.example", past),
+		"8445": ca.issue(t, "other.example", soon),
+		"8446": porttest.SelfSigned(t, forName("name.example", soon)),
+	} {
+		pem := porttest.WritePEM(t, filepath.Join(dir, port), c)
+		fmt.Fprintf(&blocks, "server { listen 127.0.0.1:%s ssl; ssl_certificate %[2]s; ssl_certificate_key %[2]s; location / { return 200; } }\n", port, pem)
 	}
-	awaitReached(t, &Unix{}, redis)
+	porttest.Nginx(t, dir, blocks.String())
+	redis := porttest.Redis(t)
+	certificate := ca.issue(t, "name.example", soon)
+	porttest.Postgres(t, &certificate)
+	porttest.AwaitListening(t, "127.0.0.1:8443", "127.0.0.1:8444", "127.0.0.1:8445", "127.0.0.1:8446", "127.0.0.1:6379", "127.0.0.1:5432", redis)
 
 	var (
 		none     = Conversation{}
@@ -144,16 +82,4 @@ func TestServersInNamespace(t *testing.T) {
 			t.Errorf("%s: expiry %v (there: %v), want %v", tc.name, expiry, ok, tc.expiry.Unix())
 		}
 	}
-}
-
-// awaitReached probes until a server is there.
-func awaitReached(t *testing.T, p Prober, address string) {
-	t.Helper()
-	var got Result
-	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
-		if got = p.Probe(t.Context(), Request{Address: address}); got.Outcome == Open {
-			return
-		}
-	}
-	t.Fatalf("%s: %v", address, got.Err)
 }

@@ -60,7 +60,6 @@ func TestSTUNBehindNATInNamespace(t *testing.T) {
 			t.Run(f.name+"/"+row.name, func(t *testing.T) {
 				t.Parallel()
 				n := porttest.NewNetwork(t)
-				n.Settle(t)
 				n.Server.Do(t, func() {
 					porttest.Address(t, "eth0", second+prefix)
 					serveSTUN(t, [2]string{f.server, second}, [2]int{3478, 3479})

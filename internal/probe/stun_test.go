@@ -28,21 +28,16 @@ type stunServer struct {
 	lose atomic.Int32
 }
 
-// serveSTUN starts a server in the caller's network namespace.
+// serveSTUN starts a server in the caller's network namespace. A port of 0 is any
+// that is free.
 func serveSTUN(t testing.TB, addresses [2]string, ports [2]int, change ...func(*stunServer)) *stunServer {
 	t.Helper()
 	s := &stunServer{}
 	for _, f := range change {
 		f(s)
 	}
-	for i, address := range addresses {
-		for j, port := range ports {
-			conn, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.ParseIP(address), Port: port})
-			if err != nil {
-				t.Fatal(err)
-			}
-			s.conns[i][j] = conn
-		}
+	for j, port := range ports {
+		s.conns[0][j], s.conns[1][j] = listenOnBoth(t, addresses, port)
 	}
 	for i := range s.conns {
 		for j := range s.conns[i] {
@@ -52,6 +47,23 @@ func serveSTUN(t testing.TB, addresses [2]string, ports [2]int, change ...func(*
 		}
 	}
 	return s
+}
+
+// listenOnBoth binds the same port of both addresses.
+func listenOnBoth(t testing.TB, addresses [2]string, port int) (first, second *net.UDPConn) {
+	t.Helper()
+	for range 20 {
+		var err error
+		if first, err = net.ListenUDP("udp", &net.UDPAddr{IP: net.ParseIP(addresses[0]), Port: port}); err != nil {
+			t.Fatal(err)
+		}
+		if second, err = net.ListenUDP("udp", &net.UDPAddr{IP: net.ParseIP(addresses[1]), Port: first.LocalAddr().(*net.UDPAddr).Port}); err == nil {
+			return first, second
+		}
+		first.Close() // the second address has that port taken
+	}
+	t.Fatal("no port is free on both addresses")
+	return nil, nil
 }
 
 func (s *stunServer) serve(i, j int) {
@@ -151,8 +163,7 @@ func TestSTUNWithoutNAT(t *testing.T) {
 			if c.change == nil {
 				c.change = func(*stunServer) {}
 			}
-			ports := [2]int{freePort(t), freePort(t)}
-			server := serveSTUN(t, addresses, ports, c.change)
+			server := serveSTUN(t, addresses, [2]int{}, c.change)
 			c.request.Address = server.address()
 			result := probeFor(t, &STUN{}, max(c.timeout, 4*time.Second), c.request)
 			if result.Outcome != Open {
@@ -170,16 +181,6 @@ func forbidIf(when bool) error {
 		return errors.New("forbidden")
 	}
 	return nil
-}
-
-func freePort(t testing.TB) int {
-	t.Helper()
-	conn, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 2)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	return conn.LocalAddr().(*net.UDPAddr).Port
 }
 
 func TestSTUNOutcomes(t *testing.T) {

@@ -227,8 +227,7 @@ func TestExpectInfo(t *testing.T) {
 
 // TestNotConnected has what a probe that does not get that far says.
 func TestNotConnected(t *testing.T) {
-	closed := unusedAddress(t)
-	_, port, _ := net.SplitHostPort(closed)
+	_, port, _ := net.SplitHostPort(closedPort)
 	cancelled, cancel := context.WithCancel(t.Context())
 	cancel()
 	for _, tc := range []struct {
@@ -243,14 +242,14 @@ func TestNotConnected(t *testing.T) {
 		{"no port", t.Context(), TCP{}, Request{Address: "127.0.0.1"}, Unknown, PhaseResolve, OriginLocal},
 		{"port of no service", t.Context(), TCP{}, Request{Address: "127.0.0.1:no-such-service"}, Unknown, PhaseResolve, OriginLocal},
 		{"unknown name", t.Context(), TCP{Resolution: Resolution{Resolver: nameServer(t, rcode(3))}}, Request{Address: "name.example.:80"}, DNSNotFound, PhaseResolve, OriginNone},
-		{"refused", t.Context(), TCP{}, Request{Address: closed}, Refused, PhaseConnect, OriginTarget},
-		{"given up", cancelled, TCP{}, Request{Address: closed}, NotRun, PhaseConnect, OriginLocal},
-		{"denied", t.Context(), TCP{}, Request{Address: closed, Allow: deny}, Denied, PhaseConnect, OriginLocal},
+		{"refused", t.Context(), TCP{}, Request{Address: closedPort}, Refused, PhaseConnect, OriginTarget},
+		{"given up", cancelled, TCP{}, Request{Address: closedPort}, NotRun, PhaseConnect, OriginLocal},
+		{"denied", t.Context(), TCP{}, Request{Address: closedPort, Allow: deny}, Denied, PhaseConnect, OriginLocal},
 		{"denied as IPv4", t.Context(), TCP{}, Request{Address: "[::ffff:127.0.0.1]:" + port, Allow: denyIPv4}, Denied, PhaseConnect, OriginLocal},
 		{"denied by its name's address", t.Context(), TCP{Resolution: Resolution{Resolver: nameServer(t, records("127.0.0.1"))}},
 			Request{Address: "name.example.:" + port, Allow: denyIPv4}, Denied, PhaseConnect, OriginLocal},
-		{"source of another host", t.Context(), TCP{SourceAddress: netip.MustParseAddr("192.0.2.1")}, Request{Address: closed}, LocalError, PhaseConnect, OriginLocal},
-		{"source of the other version", t.Context(), TCP{SourceAddress: netip.MustParseAddr("::1")}, Request{Address: closed}, LocalError, PhaseConnect, OriginLocal},
+		{"source of another host", t.Context(), TCP{SourceAddress: netip.MustParseAddr("192.0.2.1")}, Request{Address: closedPort}, LocalError, PhaseConnect, OriginLocal},
+		{"source of the other version", t.Context(), TCP{SourceAddress: netip.MustParseAddr("::1")}, Request{Address: closedPort}, LocalError, PhaseConnect, OriginLocal},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			got := tc.prober.Probe(tc.ctx, tc.request)
@@ -271,17 +270,6 @@ func denyIPv4(addr netip.AddrPort) error {
 		return errors.New("not by IPv4")
 	}
 	return nil
-}
-
-// unusedAddress is where nobody listens.
-func unusedAddress(t testing.TB) string {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
-	return listener.Addr().String()
 }
 
 func TestAllIPs(t *testing.T) {

@@ -2,20 +2,25 @@ package probe
 
 import (
 	"bufio"
+	"context"
 	"crypto/sha256"
 	"crypto/tls"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"os"
 	"regexp"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/port-exporter/port_exporter/internal/porttest"
 )
 
 // underTLS makes a handshake as a server, and then serves.
@@ -37,7 +42,7 @@ func TestTLS(t *testing.T) {
 	ca := newAuthority(t)
 	soon, past := time.Now().Add(100*time.Hour).Truncate(time.Second), time.Now().Add(-time.Hour).Truncate(time.Second)
 	valid, expired := ca.issue(t, "name.example", soon), ca.issue(t, "name.example", past)
-	other, own := ca.issue(t, "other.example", soon), (*authority)(nil).issue(t, "name.example", soon)
+	other, own := ca.issue(t, "other.example", soon), porttest.SelfSigned(t, forName("name.example", soon))
 	withClient := func(version uint16) *tls.Config {
 		config := serverConfig(valid)
 		config.ClientAuth, config.MaxVersion = tls.RequireAnyClientCert, version
@@ -130,6 +135,34 @@ func TestCertificateSamples(t *testing.T) {
 	if v, ok := sample(got, "probe_tcp_duration_seconds", "tls"); !ok || v <= 0 {
 		t.Errorf("time of the handshake %v", v)
 	}
+}
+
+// slow is where something takes two seconds to write.
+type slow struct{}
+
+func (slow) Write(b []byte) (int, error) { time.Sleep(2 * time.Second); return len(b), nil }
+
+// TestGoodbyeHasNoTimeOfItsOwn has the time of a probe end between the handshake,
+// after which the peer reads nothing, and the goodbye: that has no more.
+func TestGoodbyeHasNoTimeOfItsOwn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ca := newAuthority(t)
+		config := serverConfig(ca.issue(t, "name.example", time.Now().Add(time.Hour)))
+		config.SessionTicketsDisabled = true // the server would wait until they are read
+		ours, theirs := net.Pipe()
+		defer theirs.Close()
+		go func() { _ = tls.Server(theirs, config).Handshake() }()
+
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		s := session{Conversation: &Conversation{TLS: true, TLSConfig: ca.trusting()}, conn: ours, serverName: "name.example", duration: tcpDuration, samples: newSamples()}
+		s.log = slog.New(slog.NewTextHandler(slow{}, &slog.HandlerOptions{Level: slog.LevelDebug}))
+		began, result := time.Now(), Result{Outcome: Open}
+		s.run(ctx, &result)
+		if took := time.Since(began); result.Outcome != Open || took != 2*time.Second {
+			t.Errorf("%s after %v: %v", result.Outcome, took, result.Err)
+		}
+	})
 }
 
 // TestStartTLS has an SMTP-like dialogue, in which the server says more before

@@ -245,7 +245,6 @@ func TestUDPDiagnosisInNamespace(t *testing.T) {
 			t.Run(fmt.Sprintf("%s/%s", f.name, row.name), func(t *testing.T) {
 				t.Parallel()
 				n := porttest.NewNetwork(t)
-				n.Settle(t)
 				if row.arrange != nil {
 					row.arrange(t, n, f)
 				}

@@ -231,24 +231,13 @@ func TestUDPModuleExpectsSilence(t *testing.T) {
 		want    bool
 	}{
 		{answer(t, "127.0.0.1", always("x")), false},
-		{refusedPort(t), false},
+		{closedPort, false},
 		{answer(t, "127.0.0.1", func(int, []byte) [][]byte { return nil }), true},
 	} {
 		if success, known := m.Success(m.Probe(t.Context(), Request{Address: c.address})); !known || success != c.want {
 			t.Errorf("success %t (known: %t), want %t", success, known, c.want)
 		}
 	}
-}
-
-// refusedPort returns an address that nothing listens on.
-func refusedPort(t testing.TB) string {
-	t.Helper()
-	conn, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	return conn.LocalAddr().String()
 }
 
 // valueOf returns a sample of a result.
