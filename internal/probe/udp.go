@@ -231,6 +231,10 @@ func (d *datagrams) receive(ctx context.Context, until time.Time, buffer []byte,
 			// A router wants fragments. The kernel has learnt it, so that the
 			// next datagram gets through.
 			_ = queuedError(d.conn)
+		case isTimeout(err):
+			// An error that came in this moment stays for the next operation: taking
+			// it out of the queue would take it from the socket too.
+			return err
 		default:
 			d.icmp = queuedError(d.conn)
 			return err

@@ -62,9 +62,9 @@ const (
 	quick    = 900 * time.Millisecond // less than the second after which a datagram is sent again
 	noWait   = 300 * time.Millisecond // enough where nobody will answer
 	answered = 2 * time.Second        // more than enough where somebody does
-	// Three requests of ARP or ND that nobody answers, one second apart; and the
-	// same again where the first round met links that were still settling.
-	forARP, forARPAtMost = 3 * time.Second, 8 * time.Second
+	// Three requests of ARP or ND that nobody answers, one second apart. A second
+	// round would take six seconds.
+	forARP, forARPAtMost = 3 * time.Second, 5 * time.Second
 )
 
 func udpRows() []udpRow {
