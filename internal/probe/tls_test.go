@@ -75,7 +75,7 @@ func TestTLS(t *testing.T) {
 		{"alert: no common version", underTLS(&tls.Config{MaxVersion: tls.VersionTLS10, Certificates: []tls.Certificate{valid}}, hold), ca.trusting(), time.Time{}, TLSHandshake, PhaseTLS, ""},
 		{"wants a client certificate, TLS 1.2", underTLS(withClient(tls.VersionTLS12), hold), ca.trusting(), time.Time{}, TLSHandshake, PhaseTLS, ""},
 		{"wants a client certificate, TLS 1.3", underTLS(withClient(tls.VersionTLS13), hold), ca.trusting(), soon, TLSHandshake, PhaseExchange, "TLS 1.3"},
-		{"FIN", leaves(""), ca.trusting(), time.Time{}, Closed, PhaseTLS, ""},
+		{"FIN", func(c net.Conn) { closeWrite(c); hold(c) }, ca.trusting(), time.Time{}, Closed, PhaseTLS, ""},
 		{"FIN in the middle", func(c net.Conn) {
 			_, _ = c.Read(make([]byte, 9))
 			_, _ = io.WriteString(c, "\x16\x03\x03")
