@@ -71,7 +71,7 @@ func (listeners) Families() []*Family {
 		unattributed, privilegeMissing, ownerSearches, unixListeners}
 }
 
-func (c listeners) Collect(_ context.Context, host *Snapshot, out *Output) error {
+func (c listeners) Collect(ctx context.Context, host *Snapshot, out *Output) error {
 	table, err := host.Listening()
 	if err != nil {
 		return err
@@ -95,24 +95,31 @@ func (c listeners) Collect(_ context.Context, host *Snapshot, out *Output) error
 		out.add(listenerChanges, float64(history.Changes[p].Closed), hostNetns, p.String(), "closed")
 	}
 	out.fold(listenerInfo, table.Folded)
-	owners, err := host.Owners()
-	if err != nil {
+	if err := (ownership{}).Collect(ctx, host, out); err != nil {
 		return err
 	}
-	addOwners(out, owners)
 	return c.addUnix(out)
 }
 
 // ListenerInfo returns the family port_listener_info, as a scrape tells it. It
-// ends with ctx.
+// ends with ctx, as a collector does.
 func (e *Exporter) ListenerInfo(ctx context.Context) (*dto.MetricFamily, error) {
-	owners, err := newSnapshot(ctx, e).Owners()
-	if err != nil {
-		return nil, err
+	o := e.run(ctx, ownership{}, newSnapshot(ctx, e))
+	if o.err != nil {
+		return nil, o.err
 	}
-	var out Output
-	addOwners(&out, owners)
-	return out.family(listenerInfo), nil
+	return o.out.family(listenerInfo), nil
+}
+
+// ownership is the part of listeners that tells of their owners.
+type ownership struct{ listeners }
+
+func (ownership) Collect(_ context.Context, host *Snapshot, out *Output) error {
+	owners, err := host.Owners()
+	if err == nil {
+		addOwners(out, owners)
+	}
+	return err
 }
 
 // privileges are those that reading other users' processes takes.
