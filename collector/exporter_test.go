@@ -571,6 +571,27 @@ func TestStuckCollectorIsLeftBehind(t *testing.T) {
 	}
 }
 
+// busy are owners that nobody has time to look for.
+type busy struct{ owners }
+
+func (b busy) Owners(ctx context.Context, listeners []socket.Listener) owner.Result {
+	r := b.owners.Owners(ctx, listeners)
+	r.Busy = true
+	return r
+}
+
+// TestBusyOwners has a scrape without owners, and an error for discovery.
+func TestBusyOwners(t *testing.T) {
+	o := options(stories["web_server"])
+	o.Owners = busy{}
+	if got, want := exposition(t, t.Context(), o, Filter{}), `port_scrape_collector_success{collector="listeners"} 1`; !strings.Contains(got, want) {
+		t.Errorf("lacks %s", want)
+	}
+	if info, err := New(o).ListenerInfo(t.Context()); !errors.Is(err, errBusy) {
+		t.Errorf("for discovery: %v, %v", info, err)
+	}
+}
+
 func TestLongLivedUDPBecomesListener(t *testing.T) {
 	now := time.Unix(1_000_000, 0)
 	o := options(porttest.Sockets{made(socket.UDP, socket.Unconnected, "0.0.0.0:41000", "", func(s *socket.Socket) { s.Cookie = 5 })})

@@ -71,7 +71,7 @@ func (listeners) Families() []*Family {
 		unattributed, privilegeMissing, ownerSearches, unixListeners}
 }
 
-func (c listeners) Collect(ctx context.Context, host *Snapshot, out *Output) error {
+func (c listeners) Collect(_ context.Context, host *Snapshot, out *Output) error {
 	table, err := host.Listening()
 	if err != nil {
 		return err
@@ -95,14 +95,17 @@ func (c listeners) Collect(ctx context.Context, host *Snapshot, out *Output) err
 		out.add(listenerChanges, float64(history.Changes[p].Closed), hostNetns, p.String(), "closed")
 	}
 	out.fold(listenerInfo, table.Folded)
-	if err := (ownership{}).Collect(ctx, host, out); err != nil {
+	owners, err := host.Owners()
+	if err != nil {
 		return err
 	}
+	addOwners(out, owners)
 	return c.addUnix(out)
 }
 
 // ListenerInfo returns the family port_listener_info, as a scrape tells it. It
-// ends with ctx, as a collector does.
+// ends with ctx, as a collector does. That owners could not be looked for is an
+// error: without them whoever chooses by owner would find that nothing listens.
 func (e *Exporter) ListenerInfo(ctx context.Context) (*dto.MetricFamily, error) {
 	o := e.run(ctx, ownership{}, newSnapshot(ctx, e))
 	if o.err != nil {
@@ -114,12 +117,18 @@ func (e *Exporter) ListenerInfo(ctx context.Context) (*dto.MetricFamily, error) 
 // ownership is the part of listeners that tells of their owners.
 type ownership struct{ listeners }
 
+var errBusy = errors.New("another search for the owners of listeners takes too long")
+
 func (ownership) Collect(_ context.Context, host *Snapshot, out *Output) error {
 	owners, err := host.Owners()
-	if err == nil {
-		addOwners(out, owners)
+	switch {
+	case err != nil:
+		return err
+	case owners.Busy:
+		return errBusy
 	}
-	return err
+	addOwners(out, owners)
+	return nil
 }
 
 // privileges are those that reading other users' processes takes.
