@@ -151,7 +151,7 @@ func parse(args []string, stdout, stderr io.Writer) (*flags, error) {
 // check refuses values that kingpin accepts and that could not work.
 func (f *flags) check() error {
 	path := regexp.MustCompile(`^(/[\w.~-]+)+$`)
-	if !path.MatchString(f.telemetryPath) || f.telemetryPath == "/config" || strings.HasPrefix(f.telemetryPath, "/-/") {
+	if !path.MatchString(f.telemetryPath) { // the handler knows which are taken
 		return fmt.Errorf("--web.telemetry-path=%q: it must be a path that no other page has\nhint: /metrics", f.telemetryPath)
 	}
 	if !slices.Contains(system.SourceNames(), f.source) {

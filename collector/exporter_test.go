@@ -560,11 +560,35 @@ func TestStuckCollectorIsLeftBehind(t *testing.T) {
 	defer close(source.release)
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
-	got := exposition(t, ctx, options(source), Filter{}) // or the test hangs
+	if _, err := New(options(source)).ListenerInfo(ctx); !errors.Is(err, context.DeadlineExceeded) { // or the test hangs
+		t.Errorf("for discovery: %v", err)
+	}
+	got := exposition(t, ctx, options(source), Filter{})
 	for _, name := range []string{"sockets", "listeners", "connections", "ephemeral"} {
 		if want := fmt.Sprintf("port_scrape_collector_success{collector=%q} 0\n", name); !strings.Contains(got, want) {
 			t.Errorf("lacks %s in\n%s", want, got)
 		}
+	}
+}
+
+// busy are owners that nobody has time to look for.
+type busy struct{ owners }
+
+func (b busy) Owners(ctx context.Context, listeners []socket.Listener) owner.Result {
+	r := b.owners.Owners(ctx, listeners)
+	r.Busy = true
+	return r
+}
+
+// TestBusyOwners has a scrape without owners, and an error for discovery.
+func TestBusyOwners(t *testing.T) {
+	o := options(stories["web_server"])
+	o.Owners = busy{}
+	if got, want := exposition(t, t.Context(), o, Filter{}), `port_scrape_collector_success{collector="listeners"} 1`; !strings.Contains(got, want) {
+		t.Errorf("lacks %s", want)
+	}
+	if info, err := New(o).ListenerInfo(t.Context()); !errors.Is(err, errBusy) {
+		t.Errorf("for discovery: %v, %v", info, err)
 	}
 }
 

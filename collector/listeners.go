@@ -104,15 +104,31 @@ func (c listeners) Collect(_ context.Context, host *Snapshot, out *Output) error
 }
 
 // ListenerInfo returns the family port_listener_info, as a scrape tells it. It
-// ends with ctx.
+// ends with ctx, as a collector does. That owners could not be looked for is an
+// error: without them whoever chooses by owner would find that nothing listens.
 func (e *Exporter) ListenerInfo(ctx context.Context) (*dto.MetricFamily, error) {
-	owners, err := newSnapshot(ctx, e).Owners()
-	if err != nil {
-		return nil, err
+	o := e.run(ctx, ownership{}, newSnapshot(ctx, e))
+	if o.err != nil {
+		return nil, o.err
 	}
-	var out Output
-	addOwners(&out, owners)
-	return out.family(listenerInfo), nil
+	return o.out.family(listenerInfo), nil
+}
+
+// ownership is the part of listeners that tells of their owners.
+type ownership struct{ listeners }
+
+var errBusy = errors.New("another search for the owners of listeners takes too long")
+
+func (ownership) Collect(_ context.Context, host *Snapshot, out *Output) error {
+	owners, err := host.Owners()
+	switch {
+	case err != nil:
+		return err
+	case owners.Busy:
+		return errBusy
+	}
+	addOwners(out, owners)
+	return nil
 }
 
 // privileges are those that reading other users' processes takes.

@@ -112,6 +112,9 @@ type Result struct {
 	Missing []string
 	// Searches counts how often processes were searched, ever.
 	Searches uint64
+	// Busy says that another search took all the time there was: nothing is known of
+	// any owner, not even what was known before.
+	Busy bool
 }
 
 // Owners returns the owners of listeners, within half of the time that ctx
@@ -160,7 +163,7 @@ func withinBudget(ctx context.Context) (context.Context, context.CancelFunc) {
 // unknown returns the listeners without owners. The counter is there all the
 // same: at 0 it would be taken for a restart.
 func (f *Finder) unknown(listeners []socket.Listener) Result {
-	r := Result{Unattributed: len(listeners), Missing: f.host.Missing(), Searches: f.searches.Load()}
+	r := Result{Unattributed: len(listeners), Missing: f.host.Missing(), Searches: f.searches.Load(), Busy: true}
 	for _, l := range listeners {
 		r.Owned = append(r.Owned, socket.Owned{Listener: l})
 	}

@@ -251,6 +251,29 @@ func TestWaitingForAnotherSearch(t *testing.T) {
 	})
 }
 
+// TestBusy has a scrape with less time than another one's search takes.
+func TestBusy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := New(&slowHost{})
+		var long sync.WaitGroup
+		owners := func(within time.Duration) Result {
+			ctx, cancel := context.WithTimeout(t.Context(), within)
+			defer cancel()
+			return f.Owners(ctx, []socket.Listener{listener(80, 1)})
+		}
+		long.Go(func() {
+			if r := owners(time.Minute); r.Busy {
+				t.Errorf("who searches: %+v", r)
+			}
+		})
+		synctest.Wait()
+		if r := owners(10 * time.Second); !r.Busy || len(r.Owned) != 1 {
+			t.Errorf("beside it: %+v", r)
+		}
+		long.Wait()
+	})
+}
+
 // slowHost searches until its context ends.
 type slowHost struct{ fakeHost }
 

@@ -41,6 +41,7 @@ func TestClassify(t *testing.T) {
 		{"denied for want of descriptors", &deniedError{syscall.EMFILE}, sent, Denied, OriginLocal},
 		{"given up", fmt.Errorf("dial: %w", context.Canceled), sent, NotRun, OriginLocal},
 		{"no descriptors", connect(syscall.EMFILE), unsent, LocalError, OriginLocal},
+		{"no ports for datagrams", connect(syscall.EAGAIN), unsent, LocalError, OriginLocal},
 		{"no descriptors on the host", connect(syscall.ENFILE), unsent, LocalError, OriginLocal},
 		{"no ports", connect(syscall.EADDRNOTAVAIL), unsent, LocalError, OriginLocal},
 		{"no buffers", connect(syscall.ENOBUFS), sent, LocalError, OriginLocal},

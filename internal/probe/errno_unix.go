@@ -5,11 +5,13 @@ package probe
 import "syscall"
 
 // isShortage reports whether an error says that this host lacks what a probe
-// takes: descriptors, ports, memory, an address family.
+// takes: descriptors, ports, memory, an address family. Where no port is left,
+// bind(2) says EADDRINUSE, connect(2) EADDRNOTAVAIL over TCP, and EAGAIN over UDP
+// (inet_autobind in net/ipv4/af_inet.c).
 func isShortage(e syscall.Errno) bool {
 	switch e {
 	case syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.EADDRNOTAVAIL, syscall.EADDRINUSE,
-		syscall.EAFNOSUPPORT:
+		syscall.EAGAIN, syscall.EAFNOSUPPORT:
 		return true
 	default:
 		return false
@@ -21,7 +23,7 @@ func outcomeOf(e syscall.Errno) Outcome {
 	switch e {
 	case syscall.ECONNREFUSED:
 		return Refused
-	case syscall.ETIMEDOUT, syscall.EAGAIN:
+	case syscall.ETIMEDOUT:
 		return Timeout
 	case syscall.ECONNRESET, syscall.ECONNABORTED:
 		return Reset

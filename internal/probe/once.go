@@ -58,7 +58,7 @@ func (r *Runner) Once(ctx context.Context, p *Plan, a Ask) (Entry, error) {
 		if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
 			return Entry{}, context.Cause(ctx)
 		}
-		<-c.done // soon, for the call has no more time than ctx
+		<-c.done // soon, for the call has hardly more time than ctx
 	}
 	return c.entry, nil
 }

@@ -7,7 +7,6 @@ import (
 	"hash/fnv"
 	"net"
 	"net/netip"
-	"os"
 	"strings"
 	"syscall"
 	"time"
@@ -100,19 +99,19 @@ func (r Resolution) noAddress(host string) error {
 }
 
 // shortageOr returns the shortage of this host that made a look-up fail, or its
-// error. Package net keeps no errno in a DNSError, so the only way to learn
-// whether descriptors ran out is to want one.
+// error. Package net keeps no errno in a DNSError, and for it EAGAIN is a timeout,
+// so the only way to learn whether descriptors or ports ran out is to want one.
 func shortageOr(err error) error {
 	dns, ok := errors.AsType[*net.DNSError](err)
-	if !ok || dns.IsNotFound || dns.IsTimeout {
+	if !ok || dns.IsNotFound {
 		return err
 	}
-	f, openErr := os.Open(os.DevNull)
-	if openErr == nil {
-		_ = f.Close()
+	conn, wantErr := net.Dial("udp", "127.0.0.1:53") // as the resolver does; nothing is sent
+	if wantErr == nil {
+		_ = conn.Close()
 		return err
 	}
-	if errno, ok := errors.AsType[syscall.Errno](openErr); ok && isShortage(errno) {
+	if errno, ok := errors.AsType[syscall.Errno](wantErr); ok && isShortage(errno) {
 		return fmt.Errorf("%w: %w", err, errno)
 	}
 	return err

@@ -203,9 +203,15 @@ func (d *datagrams) exchange(ctx context.Context, request []byte, schedule []tim
 	return errNoReply
 }
 
-// send may also report the ICMP error of an earlier datagram.
+// send may also report the ICMP error of an earlier datagram, but for one that
+// [datagrams.receive] makes nothing of either.
 func (d *datagrams) send(request []byte) error {
-	if _, err := d.conn.Write(request); err != nil {
+	_, err := d.conn.Write(request)
+	if errors.Is(err, syscall.EMSGSIZE) {
+		_ = queuedError(d.conn)
+		_, err = d.conn.Write(request)
+	}
+	if err != nil {
 		d.icmp = queuedError(d.conn)
 		return err
 	}

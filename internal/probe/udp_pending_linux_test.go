@@ -1,12 +1,18 @@
 package probe
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"net"
 	"net/netip"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/port-exporter/port_exporter/internal/porttest"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
 // TestErrorAtTheDeadline has an ICMP error come in the moment at which the next
@@ -29,5 +35,64 @@ func TestErrorAtTheDeadline(t *testing.T) {
 	}
 	if err := d.send([]byte("ping")); !errors.Is(err, syscall.ECONNREFUSED) {
 		t.Errorf("the second datagram: %v, want what the first met", err)
+	}
+}
+
+// TestTooBigAtTheDeadlineInNamespace has a router say that a datagram is too big
+// in the moment at which the next one is due. That one gets through.
+func TestTooBigAtTheDeadlineInNamespace(t *testing.T) {
+	for _, f := range families() {
+		t.Run(f.name, func(t *testing.T) {
+			n := porttest.NewNetwork(t)
+			n.Router.Do(t, func() { narrow(t, "eth1") })
+			n.Server.Do(t, func() { narrow(t, "eth0") })
+			echoServer(t, n, f, 7)
+			d := &datagrams{target: netip.MustParseAddrPort(net.JoinHostPort(f.server, "7"))}
+			if err := d.connect(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			defer d.conn.Close()
+			big := bytes.Repeat([]byte("x"), 1400)
+			if err := d.send(big); err != nil {
+				t.Fatal(err)
+			}
+			awaitError(t, d.conn)
+			if err := d.send(big); err != nil || d.sent != 2 {
+				t.Fatalf("the second of %d datagrams: %v", d.sent, err)
+			}
+			if err := d.receive(t.Context(), time.Now().Add(answered), make([]byte, maxReply), func([]byte) error { return nil }); err != nil {
+				t.Errorf("no reply: %v", err)
+			}
+		})
+	}
+}
+
+// narrow makes an interface take no packet above 1300 bytes.
+func narrow(t *testing.T, name string) {
+	t.Helper()
+	link, err := netlink.LinkByName(name)
+	if err == nil {
+		err = netlink.LinkSetMTU(link, 1300)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// awaitError waits until a socket has an error for the next operation.
+func awaitError(t *testing.T, conn *net.UDPConn) {
+	t.Helper()
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = raw.Control(func(fd uintptr) {
+		polled := []unix.PollFd{{Fd: int32(fd)}}
+		if n, err := unix.Poll(polled, 5000); n != 1 || polled[0].Revents&unix.POLLERR == 0 {
+			t.Errorf("no error came: %v", err)
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 }

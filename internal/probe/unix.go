@@ -74,6 +74,8 @@ func dialUnix(ctx context.Context, path string) (net.Conn, error) {
 func classifyUnix(err error) (Outcome, Origin) {
 	outcome, origin := classify(err, evidence{sent: true})
 	switch {
+	case outcome == LocalError && errors.Is(err, syscall.EAGAIN):
+		return Timeout, OriginNone
 	case errors.Is(err, syscall.ENOENT), errors.Is(err, syscall.ENOTDIR):
 		return Unreachable, OriginLocal
 	case errors.Is(err, syscall.EPROTOTYPE):

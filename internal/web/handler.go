@@ -10,6 +10,7 @@ import (
 	"html"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -75,7 +76,6 @@ func NewHandler(o Options) (http.Handler, error) {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+prefix+"/{$}", o.serveLanding)
 	readers := newReaders(o)
-	mux.Handle("GET "+prefix+o.MetricsPath, o.counted(readers.bound(http.HandlerFunc(o.serveMetrics))))
 	mux.Handle("GET "+prefix+"/sd/listeners", readers.bound(o.ListenerTargets))
 	mux.Handle("GET "+prefix+"/probe", o.Probe)
 	mux.Handle("GET "+prefix+"/sd/probes", o.ProbeTargets)
@@ -87,6 +87,11 @@ func NewHandler(o Options) (http.Handler, error) {
 	if prefix != "" {
 		mux.Handle("GET /{$}", http.RedirectHandler(prefix+"/", http.StatusFound))
 	}
+	metrics := prefix + o.MetricsPath
+	if _, taken := mux.Handler(&http.Request{Method: http.MethodGet, URL: &url.URL{Path: metrics}}); taken != "" {
+		return nil, fmt.Errorf("--web.telemetry-path=%q: it must be a path that no other page has\nhint: /metrics", o.MetricsPath)
+	}
+	mux.Handle("GET "+metrics, o.counted(readers.bound(http.HandlerFunc(o.serveMetrics))))
 	return mux, nil
 }
 
