@@ -203,7 +203,7 @@ func (l load) closeWaitOfService() {
 func leak() func() float64 {
 	n := 0
 	return func() float64 {
-		if n++; n < 120 {
+		if n++; n < 20 {
 			return 1000
 		}
 		return 1

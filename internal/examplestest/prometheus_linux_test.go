@@ -40,6 +40,8 @@ var exporters = map[string]string{
 var withoutSamples = map[string]string{
 	"PortExporterAbsent":         "there are exporters",
 	"PortServiceTimeWaitGrowing": needsHistory,
+	"PortServiceCloseWaitStuck":  needsHistory,
+	"PortOutboundCloseWaitStuck": needsHistory,
 	"PortProbeNATChanged":        needsHistory,
 	"PortProbeNATPortChanged":    needsHistory,
 	"PortListenerNew":            needsHistory,
@@ -212,8 +214,6 @@ var named = []string{
 	`PortRemoteNotAnswering", remote_port="5432`,
 	`PortServiceCloseWaitGrowing", address="127.0.0.1", port="9000`,
 	`PortOutboundCloseWaitGrowing", remote_port="9001`,
-	`PortServiceCloseWaitStuck", address="127.0.0.1", port="9000`,
-	`PortOutboundCloseWaitStuck", remote_port="9001`,
 	`PortUnexpectedPublicListener", port="4444", process="load`,
 	`PortUnexpectedPrivateListener", port="4445", process="load`,
 	`PortUnexpectedLoopbackListener", port="4446", process="load`,
