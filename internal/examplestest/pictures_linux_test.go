@@ -3,6 +3,7 @@ package examplestest
 import (
 	"flag"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strconv"
 	"testing"
@@ -31,11 +32,18 @@ func TestPicturesInNamespace(t *testing.T) {
 		if d.UID == "port-exporter-limits" {
 			instance = "web|host" // which has the limits of the whole machine
 		}
+		picture := filepath.Join(*pictures, d.name+".png")
+		if err := os.RemoveAll(picture); err != nil {
+			t.Fatal(err)
+		}
 		page := fmt.Sprintf("http://%s/%s?range=%s&instance=%s", previewAddress, d.name, *hold, instance)
 		output(t, chromium, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
 			"--disable-background-networking", "--disable-component-update", "--disable-sync", "--hide-scrollbars",
 			"--user-data-dir="+t.TempDir(), "--window-size=1456,"+strconv.Itoa(60+38*d.rows()),
-			"--screenshot="+filepath.Join(*pictures, d.name+".png"), page)
+			"--screenshot="+picture, page)
+		if _, err := os.Stat(picture); err != nil { // of which chromium says nothing
+			t.Errorf("no picture: %v", err)
+		}
 	}
 }
 
