@@ -9,7 +9,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -26,17 +28,29 @@ func start(t *testing.T, address, program string, args ...string) {
 }
 
 // host is where the servers of others listen. No test but these has an address
-// there, so that a port which is free stays free until the server has it.
+// there.
 const host = "127.8.0.1"
 
+// taken counts the ports that freePort gave away.
+var taken atomic.Int32
+
+// freePort returns a port that nobody has and, since it is none that the kernel
+// gives away, that nobody gets before the server does; no two calls return the
+// same.
 func freePort(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp4", host+":0")
-	if err != nil {
-		t.Fatal(err)
+	for range 100 {
+		port := 20000 + (os.Getpid()*16+int(taken.Add(1)))%10000
+		address := net.JoinHostPort(host, strconv.Itoa(port))
+		l, err := net.Listen("tcp4", address)
+		if err != nil {
+			continue
+		}
+		_ = l.Close()
+		return address
 	}
-	defer l.Close()
-	return l.Addr().String()
+	t.Fatal("no port from 20000 to 29999 is free")
+	return ""
 }
 
 func TestNginx(t *testing.T) {
