@@ -339,9 +339,12 @@ func (m *module) tcp() (probe.Prober, error) {
 		Conversation:  conversation(s.TLS, s.TLSConfig, s.QueryResponse, own.QueryResponse),
 		SourceAddress: source,
 		CloseReset:    own.Close.reset,
-		AllIPs:        own.AllIPs,
-		ExpectOutcome: m.own.ExpectOutcome.Outcome,
+		Breadth:       m.breadth(own.AllIPs),
 	}, nil
+}
+
+func (m *module) breadth(allIPs bool) probe.Breadth {
+	return probe.Breadth{AllIPs: allIPs, ExpectOutcome: m.own.ExpectOutcome.Outcome}
 }
 
 // conversation makes one of the steps with blackbox_exporter's keys, and of ours
@@ -388,8 +391,7 @@ func (m *module) udp() probe.Prober {
 		Payload:       u.Payload.Payload,
 		Expect:        u.expect,
 		ExpectBytes:   u.ExpectBytes,
-		AllIPs:        u.AllIPs,
-		ExpectOutcome: m.own.ExpectOutcome.Outcome,
+		Breadth:       m.breadth(u.AllIPs),
 	}
 }
 

@@ -92,7 +92,7 @@ func wantProbers(t *testing.T) map[string]probe.Prober {
 	}
 	return map[string]probe.Prober{
 		"tcp": &probe.TCP{
-			Resolution: ip4, SourceAddress: netip.MustParseAddr("192.0.2.1"), CloseReset: true, AllIPs: true, ExpectOutcome: probe.Mismatch,
+			Resolution: ip4, SourceAddress: netip.MustParseAddr("192.0.2.1"), CloseReset: true, Breadth: probe.Breadth{AllIPs: true, ExpectOutcome: probe.Mismatch},
 			Conversation: probe.Conversation{TLS: true, TLSConfig: blackbox.TLSConfig(tlsOf("tcp.test", true)), Exchange: []probe.Step{
 				{Expect: regexp.MustCompile("^220 (.*)$"), Labels: []probe.Label{{Name: "greeting", Value: "${1}"}}, Send: "EHLO ${1}"},
 				{ExpectBytes: []byte("ok"), SendBytes: []byte{0, 0xff}},
@@ -112,7 +112,7 @@ func wantProbers(t *testing.T) map[string]probe.Prober {
 		},
 		"udp": &probe.UDP{
 			Resolution: ip4, SourceAddress: netip.MustParseAddr("192.0.2.3"), Payload: payload,
-			Expect: regexp.MustCompile("^r"), ExpectBytes: []byte("r"), AllIPs: true, ExpectOutcome: probe.NoReply,
+			Expect: regexp.MustCompile("^r"), ExpectBytes: []byte("r"), Breadth: probe.Breadth{AllIPs: true, ExpectOutcome: probe.NoReply},
 		},
 		"stun": &probe.STUN{Resolution: ip4, SourceAddress: netip.MustParseAddr("192.0.2.4")},
 	}

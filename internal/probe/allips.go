@@ -8,6 +8,29 @@ import (
 // maxAddressesAtOnce bounds the connections of one probe.
 const maxAddressesAtOnce = 16
 
+// Breadth is how many of the addresses that a name has are probed. Its zero value
+// probes the first.
+type Breadth struct {
+	// AllIPs probes every address; see [worstOf].
+	AllIPs bool
+	// ExpectOutcome is what AllIPs is content with: [Module.Expect].
+	ExpectOutcome Outcome
+}
+
+// probe returns the result of the address that counts, of which there is at least
+// one. With all of them it has their number, and that of those that were open.
+func (b Breadth) probe(addrs []netip.AddrPort, found samples, number, numberOpen *Metric, probe func(netip.AddrPort, samples) Result) Result {
+	if !b.AllIPs {
+		return probe(addrs[0], found)
+	}
+	worst, open := worstOf(addrs, b.ExpectOutcome, func(addr netip.AddrPort) Result { return probe(addr, found.towards(addr)) })
+	all := samples(worst.Samples)
+	all.set(number, float64(len(addrs)))
+	all.set(numberOpen, float64(open))
+	worst.Samples = all
+	return worst
+}
+
 // worstOf probes all addresses of a name side by side, each for as long as there
 // is. It returns the worst result, and how many addresses were open: one that is
 // open and must not be is worse than others that are not as expected, those are

@@ -43,7 +43,7 @@ func TestLeaks(t *testing.T) {
 		running.Go(func() {
 			defer func() { <-slots }()
 			c := conversations[i%len(conversations)]
-			m := Module{Prober: &TCP{Conversation: c, AllIPs: i%2 == 0, CloseReset: i%5 == 0}, Timeout: 50 * time.Millisecond}
+			m := Module{Prober: &TCP{Conversation: c, Breadth: Breadth{AllIPs: i%2 == 0}, CloseReset: i%5 == 0}, Timeout: 50 * time.Millisecond}
 			target := targets[i%len(targets)]
 			if i%4 == 0 {
 				m.Prober, target = &Unix{Conversation: c}, unixTargets[i%len(unixTargets)]

@@ -19,7 +19,7 @@ func TestMetrics(t *testing.T) {
 	address := startServer(t, "tcp", "127.0.0.1:0", underTLS(config, says("220 here\n")))
 	step := expect("^220 (.*)")
 	step.Labels = []Label{{"said", "$1"}}
-	p := &TCP{AllIPs: true, Conversation: Conversation{TLS: true, TLSConfig: ca.trusting(), Exchange: []Step{step}}}
+	p := &TCP{Breadth: Breadth{AllIPs: true}, Conversation: Conversation{TLS: true, TLSConfig: ca.trusting(), Exchange: []Step{step}}}
 	got := p.Probe(t.Context(), Request{Address: address})
 	if got.Outcome != Open {
 		t.Fatalf("%s: %v", got.Outcome, got.Err)

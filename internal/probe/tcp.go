@@ -11,6 +11,7 @@ import (
 // By default it sends no byte: a printer prints what it receives.
 type TCP struct {
 	Resolution
+	Breadth
 	Conversation
 	// SourceAddress is the address of this host to connect from; the zero value
 	// lets the kernel choose.
@@ -18,10 +19,6 @@ type TCP struct {
 	// CloseReset ends the connection with an RST (SO_LINGER 0), so that no
 	// socket stays in TIME_WAIT on either side.
 	CloseReset bool
-	// AllIPs probes every address of the name; see [worstOf].
-	AllIPs bool
-	// ExpectOutcome is what AllIPs is content with: [Module.Expect].
-	ExpectOutcome Outcome
 }
 
 // Probe implements [Prober].
@@ -32,17 +29,9 @@ func (p *TCP) Probe(ctx context.Context, r Request) Result {
 		failed.Samples = found
 		return *failed
 	}
-	if !p.AllIPs {
-		return p.probeAddress(ctx, r, addrs[0], found)
-	}
-	worst, open := worstOf(addrs, p.ExpectOutcome, func(addr netip.AddrPort) Result {
-		return p.probeAddress(ctx, r, addr, found.towards(addr))
+	return p.probe(addrs, found, tcpAddresses, tcpAddressesOpen, func(addr netip.AddrPort, found samples) Result {
+		return p.probeAddress(ctx, r, addr, found)
 	})
-	all := samples(worst.Samples)
-	all.set(tcpAddresses, float64(len(addrs)))
-	all.set(tcpAddressesOpen, float64(open))
-	worst.Samples = all
-	return worst
 }
 
 func (p *TCP) probeAddress(ctx context.Context, r Request, addr netip.AddrPort, found samples) Result {

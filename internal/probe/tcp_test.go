@@ -295,7 +295,7 @@ func TestAllIPs(t *testing.T) {
 		{"all closed, as they must", []string{"127.0.0.2", "127.0.0.3"}, Refused, nil, Refused, "127.0.0.2", 0},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			p := &TCP{Resolution: Resolution{Prefer: IP4, Resolver: nameServer(t, records(tc.addresses...))}, AllIPs: true, ExpectOutcome: tc.expect}
+			p := &TCP{Resolution: Resolution{Prefer: IP4, Resolver: nameServer(t, records(tc.addresses...))}, Breadth: Breadth{AllIPs: true, ExpectOutcome: tc.expect}}
 			got := p.Probe(t.Context(), Request{Address: "name.example.:" + port, Allow: tc.allow})
 			if got.Outcome != tc.outcome || got.Peer.Addr().String() != tc.peer {
 				t.Errorf("got %s of %s, want %s of %s: %v", got.Outcome, got.Peer, tc.outcome, tc.peer, got.Err)

@@ -22,6 +22,7 @@ const maxReply = 2048
 // module expects NoReply; then it watches that nobody refuses.
 type UDP struct {
 	Resolution
+	Breadth
 	// SourceAddress is the address of this host that datagrams come from; the
 	// zero value lets the kernel choose.
 	SourceAddress netip.Addr
@@ -30,10 +31,6 @@ type UDP struct {
 	Expect *regexp.Regexp
 	// ExpectBytes are somewhere in a reply.
 	ExpectBytes []byte
-	// AllIPs asks every address of the name; see [worstOf].
-	AllIPs bool
-	// ExpectOutcome is what AllIPs is content with: [Module.Expect].
-	ExpectOutcome Outcome
 }
 
 // udpSchedule returns when datagrams are sent, counted from the first.
@@ -63,17 +60,9 @@ func (u *UDP) Probe(ctx context.Context, r Request) Result {
 		failed.Samples = found
 		return *failed
 	}
-	if !u.AllIPs {
-		return u.probeAddress(ctx, r, addrs[0], found)
-	}
-	worst, open := worstOf(addrs, u.ExpectOutcome, func(addr netip.AddrPort) Result {
-		return u.probeAddress(ctx, r, addr, found.towards(addr))
+	return u.probe(addrs, found, udpAddresses, udpAddressesOpen, func(addr netip.AddrPort, found samples) Result {
+		return u.probeAddress(ctx, r, addr, found)
 	})
-	all := samples(worst.Samples)
-	all.set(udpAddresses, float64(len(addrs)))
-	all.set(udpAddressesOpen, float64(open))
-	worst.Samples = all
-	return worst
 }
 
 func (u *UDP) probeAddress(ctx context.Context, r Request, addr netip.AddrPort, found samples) Result {

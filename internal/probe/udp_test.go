@@ -105,7 +105,7 @@ func TestUDPAllIPs(t *testing.T) {
 	_, port, _ := net.SplitHostPort(answer(t, "127.0.0.1", always("pong")))
 	both := nameServer(t, records("127.0.0.1", "127.0.0.2"))
 	for expected, want := range map[Outcome]Outcome{Open: Refused, Refused: Open, NoReply: Open} {
-		p := &UDP{Resolution: Resolution{Prefer: IP4, Resolver: both}, AllIPs: true, ExpectOutcome: expected}
+		p := &UDP{Resolution: Resolution{Prefer: IP4, Resolver: both}, Breadth: Breadth{AllIPs: true, ExpectOutcome: expected}}
 		got := probeFor(t, p, 3*time.Second, Request{Address: "name.example.:" + port})
 		n, _ := valueOf(got, udpAddresses)
 		open, _ := valueOf(got, udpAddressesOpen)
