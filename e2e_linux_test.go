@@ -23,7 +23,9 @@ import (
 
 // commands are the programs that scripts and tests find in their PATH.
 func commands() map[string]func() {
-	return map[string]func(){"port_exporter": main, "without-netlink": porttest.WithoutNetlink}
+	return map[string]func(){
+		"port_exporter": main, "without-netlink": porttest.WithoutNetlink, "with-calls": porttest.WithCalls, "knock": knock,
+	}
 }
 
 // scrapeAddress is where the exporter listens inside a test's namespace.
@@ -331,15 +333,7 @@ func TestSourcesAgreeInNamespace(t *testing.T) {
 // others. The counts are the same; the owners are there or not, and what is
 // missing is said.
 func TestPrivilegesInNamespace(t *testing.T) {
-	program, err := exec.LookPath("port_exporter")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, dir := range []string{filepath.Dir(program), filepath.Dir(filepath.Dir(program))} {
-		if err := os.Chmod(dir, 0o755); err != nil { // let nobody run it
-			t.Fatal(err)
-		}
-	}
+	openProgram(t)
 	porttest.Namespace(t)
 	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
 		t.Skipf("SKIP-NAMESPACE: unshare(CLONE_NEWNS): %v", err)

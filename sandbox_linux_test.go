@@ -1,0 +1,212 @@
+package main
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/port-exporter/port_exporter/internal/porttest"
+)
+
+// doors are system calls by which code that got into the exporter would go on
+// into other processes or into the kernel. Each is made with arguments that are
+// no use, and fails.
+func doors() map[string]func() syscall.Errno {
+	call := func(number uintptr, args ...uintptr) func() syscall.Errno {
+		return func() syscall.Errno {
+			var a [6]uintptr
+			copy(a[:], args)
+			_, _, errno := unix.RawSyscall6(number, a[0], a[1], a[2], a[3], a[4], a[5])
+			return errno
+		}
+	}
+	parent := uintptr(os.Getppid())
+	const nowhere = 1
+	return map[string]func() syscall.Errno{
+		"process_vm_readv":  call(unix.SYS_PROCESS_VM_READV, parent, nowhere, 1, nowhere, 1, 0),
+		"process_vm_writev": call(unix.SYS_PROCESS_VM_WRITEV, parent, nowhere, 1, nowhere, 1, 0),
+		"process_madvise":   call(unix.SYS_PROCESS_MADVISE, ^uintptr(0)),
+		"ptrace":            call(unix.SYS_PTRACE, ^uintptr(0), parent),
+		"pidfd_getfd":       call(unix.SYS_PIDFD_GETFD, ^uintptr(0)),
+		"kcmp":              call(unix.SYS_KCMP, parent, parent, ^uintptr(0)),
+		"io_uring_setup":    call(unix.SYS_IO_URING_SETUP, 1, nowhere),
+		"io_uring_enter":    call(unix.SYS_IO_URING_ENTER, ^uintptr(0)),
+		"io_uring_register": call(unix.SYS_IO_URING_REGISTER, ^uintptr(0)),
+		"userfaultfd":       call(unix.SYS_USERFAULTFD, ^uintptr(0)),
+		"keyctl":            call(unix.SYS_KEYCTL, ^uintptr(0)),
+		"add_key":           call(unix.SYS_ADD_KEY, nowhere, nowhere),
+		"request_key":       call(unix.SYS_REQUEST_KEY, nowhere, nowhere),
+		"memfd_create":      call(unix.SYS_MEMFD_CREATE, nowhere),
+		"perf_event_open":   call(unix.SYS_PERF_EVENT_OPEN, nowhere),
+		"bpf":               call(unix.SYS_BPF, ^uintptr(0)),
+	}
+}
+
+// knock is the main function of a command that prints what comes of each door.
+func knock() {
+	for name, call := range doors() {
+		fmt.Println(name, int(call()))
+	}
+}
+
+// TestSandboxInNamespace runs the program with the system calls of the unit, as
+// its user and with its capabilities: a scrape is whole, and no door is open. So
+// it is with each drop-in.
+func TestSandboxInNamespace(t *testing.T) {
+	program := openProgram(t)
+	porttest.Namespace(t)
+	as := syscall.SysProcAttr{
+		Credential:  &syscall.Credential{Uid: 65534, Gid: 65534},
+		AmbientCaps: []uintptr{unix.CAP_SYS_PTRACE, unix.CAP_DAC_READ_SEARCH},
+	}
+	knocked := func(command ...string) map[string]syscall.Errno {
+		t.Helper()
+		cmd := exec.CommandContext(t.Context(), command[0], command[1:]...)
+		cmd.SysProcAttr = &as
+		out, err := cmd.Output()
+		if err != nil {
+			t.Fatalf("%v: %v", command, err)
+		}
+		got := map[string]syscall.Errno{}
+		for line := range strings.Lines(string(out)) {
+			name, number, _ := strings.Cut(strings.TrimSpace(line), " ")
+			errno, _ := strconv.Atoi(number)
+			got[name] = syscall.Errno(errno)
+		}
+		return got
+	}
+	open := knocked(filepath.Join(program, "knock"))
+	for _, name := range []string{"process_vm_readv", "process_vm_writev", "kcmp"} {
+		if open[name] == unix.EPERM {
+			t.Errorf("%s is refused without the filter: this proves nothing", name)
+		}
+	}
+	for _, dropIns := range [][]string{nil, {"pings.conf"}, {"socket-activation.conf"}} {
+		calls := unitCalls(t, dropIns)
+		numbers := callNumbers(t, calls)
+		shut := knocked(filepath.Join(program, "with-calls"), numbers, filepath.Join(program, "knock"))
+		for name := range doors() {
+			if shut[name] != unix.EPERM || slices.Contains(calls, name) {
+				t.Errorf("drop-ins %v: %s is open: %v", dropIns, name, shut[name])
+			}
+		}
+		stop := startInNamespaceAs(t, &as, "with-calls", numbers, "port_exporter")
+		samples := scrape(t, "port_scrape_collector_success", "port_privilege_missing", "port_source_info")
+		stop()
+		for series, value := range samples {
+			want := 1.0
+			if strings.HasPrefix(series, "port_privilege_missing") {
+				want = 0
+			}
+			if value != want {
+				t.Errorf("drop-ins %v: %s is %v, want %v", dropIns, series, value, want)
+			}
+		}
+		if samples[`port_source_info{source="sock_diag"}`] != 1 || len(samples) < 7 {
+			t.Errorf("drop-ins %v: not whole: %v", dropIns, samples)
+		}
+	}
+}
+
+// openProgram lets nobody run the commands of the test, and returns where they
+// are.
+func openProgram(t *testing.T) (dir string) {
+	t.Helper()
+	program, err := exec.LookPath("port_exporter")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir = filepath.Dir(program)
+	for _, d := range []string{dir, filepath.Dir(dir)} {
+		if err := os.Chmod(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+// unitCalls returns the system calls that the unit allows. As systemd does, it
+// takes the lines in their order, those of drop-ins behind.
+func unitCalls(t *testing.T, dropIns []string) []string {
+	t.Helper()
+	const units = "packaging/systemd/port_exporter.service"
+	files := []string{units}
+	for _, name := range dropIns {
+		files = append(files, filepath.Join(units+".d", name))
+	}
+	allowed := map[string]bool{}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range regexp.MustCompile(`(?m)^SystemCallFilter=(~?)(.*)$`).FindAllStringSubmatch(string(text), -1) {
+			for _, word := range strings.Fields(m[2]) {
+				for _, call := range expand(t, word) {
+					allowed[call] = m[1] == ""
+				}
+			}
+		}
+	}
+	maps.DeleteFunc(allowed, func(_ string, on bool) bool { return !on })
+	return slices.Sorted(maps.Keys(allowed))
+}
+
+// expand returns the calls of a set such as @system-service, or the one call.
+func expand(t *testing.T, word string) []string {
+	t.Helper()
+	if !strings.HasPrefix(word, "@") {
+		return []string{word}
+	}
+	analyze, err := exec.LookPath("systemd-analyze")
+	if err != nil {
+		t.Skip("SKIP-SYSTEMD: systemd-analyze is not in PATH")
+	}
+	out, err := exec.CommandContext(t.Context(), analyze, "syscall-filter", "--no-pager", word).Output()
+	if err != nil {
+		t.Fatalf("systemd-analyze syscall-filter %s: %v", word, err)
+	}
+	var calls []string
+	for _, member := range strings.Fields(regexp.MustCompile(`(?m)^ *#.*$`).ReplaceAllString(string(out), "")) {
+		if member != word {
+			calls = append(calls, expand(t, member)...)
+		}
+	}
+	return calls
+}
+
+// callNumbers returns the numbers of the calls that this machine has, with commas
+// between them.
+func callNumbers(t *testing.T, calls []string) string {
+	t.Helper()
+	dir, err := exec.CommandContext(t.Context(), "go", "list", "-m", "-f", "{{.Dir}}", "golang.org/x/sys").Output()
+	if err != nil {
+		t.Skipf("SKIP-GO: %v", err)
+	}
+	table := filepath.Join(strings.TrimSpace(string(dir)), "unix", "zsysnum_linux_"+runtime.GOARCH+".go")
+	text, err := os.ReadFile(table)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var numbers []string
+	for _, m := range regexp.MustCompile(`(?m)^\s*SYS_(\w+)\s*=\s*(\d+)`).FindAllStringSubmatch(string(text), -1) {
+		if slices.Contains(calls, strings.ToLower(m[1])) {
+			numbers = append(numbers, m[2])
+		}
+	}
+	if len(numbers) < 150 {
+		t.Fatalf("only %d system calls are known by their number", len(numbers))
+	}
+	return strings.Join(numbers, ",")
+}
