@@ -252,7 +252,9 @@ func cgroup(t *testing.T, name string) string {
 			}
 			time.Sleep(10 * time.Millisecond)
 		}
-		_ = os.Remove(top)
+		for parent := filepath.Dir(dir); strings.HasPrefix(parent, top); parent = filepath.Dir(parent) {
+			_ = os.Remove(parent)
+		}
 	})
 	return dir
 }
@@ -265,7 +267,7 @@ func exists(path string) bool {
 func TestUnitsAndContainersInNamespace(t *testing.T) {
 	porttest.Namespace(t)
 	activation, service := cgroup(t, "web.socket"), cgroup(t, "web.service")
-	docker := cgroup(t, "docker-"+id64+".scope")
+	docker := cgroup(t, "system.slice/docker-"+id64+".scope")
 	startServer(t, self(t), "cgroup", 80, activation, service)
 	startServer(t, self(t), "cgroup", 81, service, service)
 	startServer(t, self(t), "cgroup", 82, docker, docker)
@@ -274,7 +276,7 @@ func TestUnitsAndContainersInNamespace(t *testing.T) {
 	for port, want := range map[uint16]socket.Owner{
 		80: {Unit: "web.socket"},
 		81: {Unit: "web.service"},
-		82: {Unit: "docker-" + id64 + ".scope", Container: "docker-" + id12},
+		82: {Container: "docker-" + id12},
 	} {
 		got := byPort[port][0]
 		if got.Unit != want.Unit || got.Container != want.Container || got.Process == "" {
@@ -283,6 +285,42 @@ func TestUnitsAndContainersInNamespace(t *testing.T) {
 	}
 	if r.Unattributed != 0 {
 		t.Errorf("%d unattributed", r.Unattributed)
+	}
+}
+
+// TestCgroupShapesInNamespace makes listeners in cgroups of the shapes that
+// runtimes make.
+func TestCgroupShapesInNamespace(t *testing.T) {
+	porttest.Namespace(t)
+	slice := strings.ReplaceAll(podID, "-", "_") + ".slice"
+	kubelet := "kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-burstable.slice/kubelet-kubepods-burstable-pod" + slice
+	shapes := []string{
+		"docker/" + id64 + "/init",
+		"system.slice/docker-" + id64 + ".scope/system.slice/a.service",
+		"system.slice/docker-" + id64 + ".scope/" + kubelet + "/cri-containerd-" + id64B + ".scope",
+		"system.slice/web.service/libpod-payload-" + id64,
+		"system.slice/containerd.service/kubepods-burstable-pod" + slice + ":cri-containerd:" + id64,
+		"kubepods/burstable/pod" + podID + "/" + id64,
+		"kubepods/burstable/pod" + podID + "/kata_" + id64,
+		"machine.slice/systemd-nspawn@web.service/payload/system.slice/nginx.service",
+		`machine.slice/machine-qemu\x2d3\x2dvm1.scope`,
+		"lxc.payload.web/system.slice/nginx.service",
+		"lxc.payload.web/docker/" + id64,
+		"ecs/" + task + "/" + task + "-3456789012",
+		"nomad.slice/share.slice/" + podID + ".web.scope",
+		"user.slice/user-1000.slice/user@1000.service/user.slice/libpod-" + id64 + ".scope/container",
+	}
+	for i, shape := range shapes {
+		dir := cgroup(t, shape)
+		startServer(t, self(t), "cgroup", 8000+i, dir, dir)
+	}
+	byPort, _ := owners(t, New(NewHost("/proc")))
+	for i, shape := range shapes {
+		want, known := cgroupShapes()["/"+shape]
+		got := byPort[uint16(8000+i)][0]
+		if !known || got.Unit != want[0] || got.Container != want[1] {
+			t.Errorf("%s: unit %q, container %q; want %q (%t)", shape, got.Unit, got.Container, want, known)
+		}
 	}
 }
 

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"net/netip"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -50,12 +49,12 @@ func draftOf(l *socket.Owned) draft {
 	d.Protocols = []socket.Protocol{l.Protocol}
 	d.Interfaces = known(literal(l.Interface))
 	d.Netns = known(foldContainer(literal(l.Netns)))
-	d.Processes = known(literal(l.Owner.Process))
+	d.Processes = known(foldIDs(literal(l.Owner.Process)))
 	d.Users = known(literal(l.Owner.User))
 	d.Units = known(foldUnit(literal(l.Owner.Unit)))
 	d.Containers = known(foldContainer(literal(l.Owner.Container)))
 	if isInterpreter(l.Owner.Process) {
-		d.Executables = known(literal(l.Owner.Executable))
+		d.Executables = known(foldIDs(literal(l.Owner.Executable)))
 	}
 	d.Ephemeral = l.Ephemeral && d.attributed()
 	if !d.Ephemeral {
@@ -91,24 +90,6 @@ func isInterpreter(process string) bool {
 	default:
 		return false
 	}
-}
-
-// foldContainer makes a pattern of a container's name: docker-0123456789ab, or
-// that behind pod<uid>/, is another one after the next deployment.
-func foldContainer(pattern string) string {
-	pattern = regexp.MustCompile(`^pod[^/]+/`).ReplaceAllString(pattern, "pod*/")
-	return regexp.MustCompile(`-[0-9a-f]{12,64}$`).ReplaceAllString(pattern, "-*")
-}
-
-// foldUnit makes a pattern of a unit that lives no longer than a login, a
-// container or a command: session-7.scope, docker-<id>.scope, run-u12.service,
-// run-r<id>.scope, app-editor-4711.scope, and ssh@3-<addresses>.service of a
-// socket with Accept=yes.
-func foldUnit(pattern string) string {
-	pattern = regexp.MustCompile(`^([^@]+@)[0-9]+-(.*:[0-9]+-.*:[0-9]+|[0-9]+-[0-9]+)(\.service)$`).ReplaceAllString(pattern, "$1*$3")
-	pattern = regexp.MustCompile(`^run-(u[0-9]+|r[0-9a-f]{12,}|p[0-9]+-i[0-9]+)\.`).ReplaceAllString(pattern, "run-*.")
-	pattern = regexp.MustCompile(`-[0-9a-f]{12,64}\.`).ReplaceAllString(pattern, "-*.")
-	return regexp.MustCompile(`-[0-9]+(\.scope)$`).ReplaceAllString(pattern, "-*$1")
 }
 
 // fold puts rules together that differ in one matcher only, whose elements they

@@ -103,12 +103,18 @@ func TestBaseline(t *testing.T) {
 
 func TestFoldedNames(t *testing.T) {
 	for in, want := range map[string]string{
-		"docker-0123456789ab":               "docker-*",
-		"pod0f2c-11/containerd-0123456789a": "pod*/containerd-0123456789a", // too short for an id
-		"pod0f2c-11/crio-0123456789ab":      "pod*/crio-*",
-		"docker-xyz":                        "docker-xyz",
-		"podman-0123456789ab":               "podman-*",
-		"":                                  "",
+		"docker-0123456789ab":                             "docker-*",
+		"pod0f2c-11/containerd-0123456789a":               "pod*/containerd-0123456789a", // too short for an id
+		"pod3a0f8c1e-7c2b-4f6e-9d53-0c8a52d1b7aa":         "pod*",
+		"podb5d7c2e1f0a94c3d8e6f7a8b9c0d1e2f":             "pod*",
+		"pod3a0f8c1e-7c2b-4f6e-9d53-0c8a52d1b7aa/lxc-web": "pod*/lxc-web",
+		"nomad-web-3a0f8c1e7c2b":                          "nomad-web-*",
+		"qemu-3a0f8c1e-7c2b-4f6e-9d53-0c8a52d1b7aa":       "qemu-*",
+		"podman-web":                   "podman-web",
+		"pod0f2c-11/crio-0123456789ab": "pod*/crio-*",
+		"docker-xyz":                   "docker-xyz",
+		"podman-0123456789ab":          "podman-*",
+		"":                             "",
 	} {
 		if got := foldContainer(in); got != want {
 			t.Errorf("container %q: got %q, want %q", in, got, want)
@@ -129,9 +135,36 @@ func TestFoldedNames(t *testing.T) {
 		"app-firefox-4711.scope":                   "app-firefox-*.scope",
 		"libpod-0123456789abcdef.scope":            "libpod-*.scope",
 		"cups.socket":                              "cups.socket",
+		"session-c2.scope":                         "session-*.scope",
+		"user@1000.service/run-u7.service":         "user@1000.service/run-*.service",
+		"tmux-spawn-3a0f8c1e-7c2b-4f6e-9d53-0c8a52d1b7aa.scope":                          "tmux-spawn-*.scope",
+		"user@1000.service/vte-spawn-3a0f8c1e-7c2b-4f6e-9d53-0c8a52d1b7aa.scope":         "user@1000.service/vte-spawn-*.scope",
+		"snap.code.code-3A0F8C1E-7C2B-4F6E-9D53-0C8A52D1B7AA.scope":                      "snap.code.code-*.scope",
+		"3a0f8c1e-7c2b-4f6e-9d53-0c8a52d1b7aa.web.scope":                                 "*.web.scope",
+		`dev-disk-by\\x2duuid-3a0f8c1e\\x2d7c2b\\x2d4f6e\\x2d9d53\\x2d0c8a52d1b7aa.swap`: `dev-disk-by\\x2duuid-*.swap`,
+		`a\\x2d0123456789abcdef.service`:                                                 "a" + `\\x2d*.service`,
+		"app-firefox@0123456789abcdef0123456789abcdef.service":                           "app-firefox@*.service",
+		"dbus-:1.23-org.example@0.service":                                               "dbus-:*-org.example@*.service",
+		"feedbackservices.service":                                                       "feedbackservices.service", // no id: a word goes on
 	} {
 		if got := foldUnit(in); got != want {
 			t.Errorf("unit %q: got %q, want %q", in, got, want)
+		}
+	}
+}
+
+func TestFoldedIDs(t *testing.T) {
+	for in, want := range map[string]string{
+		"":                                     "",
+		"nginx":                                "nginx",
+		"0123456789abcdef":                     "0123456789abcdef", // not *, which is every name
+		"3a0f8c1e-7c2b-4f6e-9d53-0c8a52d1b7aa": "3a0f8c1e-7c2b-4f6e-9d53-0c8a52d1b7aa",
+		"worker-0123456789abcdef":              "worker-*",
+		"é0123456789abcdef":                    "é0123456789abcdef",
+		"/srv/0123456789abcdef0123456789abcdef01234567/bin/node": "/srv/*/bin/node",
+	} {
+		if got := foldIDs(in); got != want {
+			t.Errorf("%q: got %q, want %q", in, got, want)
 		}
 	}
 }

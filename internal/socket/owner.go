@@ -20,12 +20,12 @@ type Owner struct {
 	Deleted bool
 	// User is the name (or number) of the user that the process runs as.
 	User string
-	// Unit is the systemd unit: nginx.service, or cups.socket for a socket that
-	// systemd opened.
+	// Unit is the systemd unit of the host: nginx.service, or cups.socket for a
+	// socket that systemd opened. A container's own scope is none.
 	Unit string
-	// Container names the container by its runtime and the first 12 digits of
-	// its id: docker-0123456789ab; in a Kubernetes pod behind the pod's uid:
-	// pod<uid>/containerd-0123456789ab.
+	// Container names the innermost container by its runtime and the first 12
+	// digits of its id, docker-0123456789ab, or by its name, lxc-web; in a
+	// Kubernetes pod after the pod's uid: pod<uid>/containerd-0123456789ab.
 	Container string
 	// PID is for tables that people read, never a label.
 	PID int32
