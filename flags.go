@@ -55,9 +55,8 @@ func hideServing(app *kingpin.Application) {
 // flags are the command line.
 type flags struct {
 	command       string
-	output        string        // of listeners
-	unexpected    bool          // of listeners
-	merge         string        // of baseline
+	listeners     cli.ListenersOptions
+	baseline      cli.BaselineOptions
 	target        string        // of check
 	module        string        // of check
 	timeout       time.Duration // of check
@@ -125,10 +124,11 @@ func parse(args []string, stdout, stderr io.Writer) (*flags, error) {
 	promslogflag.AddFlags(app, f.log)
 	app.Command(commandServe, "Serve metrics; what is done without a command.").Default()
 	listeners := app.Command(commandListeners, "List what listens here, on which address and for whom. With a policy in --config.file, exit with 1 if something is unexpected or missing.")
-	listeners.Flag("output", "Form of the list: table, json or csv.").Short('o').Default(cli.Table).StringVar(&f.output)
-	listeners.Flag("unexpected", "List only what the policy does not expect.").BoolVar(&f.unexpected)
+	listeners.Flag("output", "Form of the list: table, json or csv.").Short('o').Default(cli.Table).StringVar(&f.listeners.Output)
+	listeners.Flag("unexpected", "List only what the policy does not expect.").BoolVar(&f.listeners.Unexpected)
 	baseline := app.Command(commandBaseline, "Write a policy that expects what listens here now, for review.")
-	baseline.Flag("merge", "Write this configuration file, with rules added for what its policy does not expect.").StringVar(&f.merge)
+	baseline.Flag("merge", "Write this configuration file, with rules added for what its policy does not expect.").StringVar(&f.baseline.Merge)
+	baseline.Flag("ephemeral", "Expect any port that the kernel gives to clients of a program that has one, on addresses that other hosts reach, too.").BoolVar(&f.baseline.Ephemeral)
 	check := app.Command(commandCheck, "Reach a target once and say what came of it, and who said so. Exit with 0 when it is as the module expects, 1 when not, 2 when it could not be tried.")
 	check.Arg("target", "What to reach: host:port, or what else the module takes.").Required().StringVar(&f.target)
 	check.Flag("module", "Module of the configuration, or a built-in one. The default is tcp_connect for host:port, http_2xx for URLs, unix_connect for paths.").StringVar(&f.module)
@@ -157,8 +157,8 @@ func (f *flags) check() error {
 	if !slices.Contains(system.SourceNames(), f.source) {
 		return fmt.Errorf("--source=%s: there is no such source\nhint: it must be one of %s", f.source, strings.Join(system.SourceNames(), ", "))
 	}
-	if f.command == commandListeners && !slices.Contains(cli.Outputs(), f.output) {
-		return fmt.Errorf("--output=%s: there is no such form\nhint: it must be one of %s", f.output, strings.Join(cli.Outputs(), ", "))
+	if f.command == commandListeners && !slices.Contains(cli.Outputs(), f.listeners.Output) {
+		return fmt.Errorf("--output=%s: there is no such form\nhint: it must be one of %s", f.listeners.Output, strings.Join(cli.Outputs(), ", "))
 	}
 	if f.maxRequests < 0 || f.gomaxprocs < 0 {
 		return fmt.Errorf("--web.max-requests=%d and --runtime.gomaxprocs=%d: neither may be negative", f.maxRequests, f.gomaxprocs)

@@ -120,11 +120,11 @@ func (f *flags) look(ctx context.Context, stdout, stderr io.Writer) error {
 	host := &cli.Host{System: s, Config: c, Stdout: stdout, Stderr: stderr}
 	switch f.command {
 	case commandBaseline:
-		return cli.Baseline(ctx, host, f.merge)
+		return cli.Baseline(ctx, host, f.baseline)
 	case commandCheck:
 		return cli.Check(ctx, host, f.target, f.module, f.timeout)
 	default:
-		return cli.Listeners(ctx, host, f.output, f.unexpected)
+		return cli.Listeners(ctx, host, f.listeners)
 	}
 }
 

@@ -204,6 +204,9 @@ var stories = map[string]porttest.Sockets{
 		made(socket.TCP, socket.Listen, "0.0.0.0:81", ""),
 		made(socket.TCP, socket.Listen, "127.0.0.1:83", ""),
 		made(socket.TCP, socket.Listen, "10.0.0.5:84", ""),
+		made(socket.TCP, socket.Listen, "10.0.0.5:90", ""), // whose owner could not be read
+		made(socket.TCP, socket.Listen, "0.0.0.0:91", ""),  // likewise
+		made(socket.TCP, socket.Listen, "0.0.0.0:23", ""),
 		made(socket.UDP, socket.Unconnected, "0.0.0.0:41000", ""), // an ephemeral port that a rule names
 		made(socket.UDP, socket.Unconnected, "0.0.0.0:41001", ""),
 	},
@@ -260,10 +263,14 @@ var storyOwners = owners{
 	83: {{Process: "a\"b\\c\n\xff"}, {Process: "a\"b\\c\n\xfe"}},
 }
 
-// storyPolicy expects nginx, and one of the two programs on port 81.
+// storyPolicy expects nginx, and one of the two programs on port 81. It forbids
+// telnet, and has an exception that ended.
 var storyPolicy = []policy.Rule{
-	{Name: "web", Processes: []string{"nginx"}, Required: true},
-	{Name: "half of a group", Processes: []string{"a"}},
+	{Name: "web", Ports: []socket.PortRange{{First: 80, Last: 80}}, Processes: []string{"nginx"}, Required: true},
+	{Name: "required, not verified", Ports: []socket.PortRange{{First: 90, Last: 91}}, Processes: []string{"nginx"}, Required: true},
+	{Name: "no telnet", Ports: []socket.PortRange{{First: 23, Last: 23}}, Forbid: true, Severity: policy.SeverityWarning},
+	{Name: "exception", Ports: []socket.PortRange{{First: 84, Last: 84}}, Until: time.Unix(0, 0).UTC()},
+	{Name: "half of a group", Ports: []socket.PortRange{{First: 81, Last: 81}}, Processes: []string{"a"}},
 	{Name: "mosh", Protocols: []socket.Protocol{socket.UDP}, Ports: []socket.PortRange{{First: 41000, Last: 41000}}},
 	{Name: "database", Ports: []socket.PortRange{{First: 5432, Last: 5432}}, Required: true},
 }

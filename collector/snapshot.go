@@ -13,6 +13,7 @@ import (
 // Snapshot is what was read of the host for one scrape. Each part is read once,
 // when the first collector asks for it, so all of them tell of the same moment.
 type Snapshot struct {
+	began   time.Time
 	ports   func() (socket.EphemeralPorts, error)
 	watched func() Watched
 	table   func() (*socket.Table, error)
@@ -20,6 +21,9 @@ type Snapshot struct {
 	owners  func() (owner.Result, error)
 	traffic func() (*socket.Traffic, error)
 }
+
+// Began returns when the reading began.
+func (s *Snapshot) Began() time.Time { return s.began }
 
 // Listening returns the listeners. From sock_diag it is cheap.
 func (s *Snapshot) Listening() (*socket.Table, error) { return s.table() }
@@ -51,6 +55,7 @@ func (s *Snapshot) Connections() (*socket.Table, *socket.Traffic, error) {
 func newSnapshot(ctx context.Context, e *Exporter) *Snapshot {
 	r := &reading{Options: e.options, ctx: ctx, named: e.named, began: e.options.Memory.history.Now()}
 	r.Snapshot = Snapshot{
+		began:   r.began,
 		ports:   sync.OnceValues(r.EphemeralPorts),
 		watched: sync.OnceValue(r.readWatched),
 		table:   sync.OnceValues(r.readTable),

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"time"
 	"unicode"
 
 	"go.yaml.in/yaml/v3"
@@ -34,6 +35,9 @@ type rawRule struct {
 	Container  list[pattern]   `yaml:"container,omitempty"`
 	Netns      list[plainText] `yaml:"netns,omitempty"`
 	Required   bool            `yaml:"required,omitempty"`
+	Forbid     bool            `yaml:"forbid,omitempty"`
+	Until      date            `yaml:"until,omitempty"`
+	Severity   severity        `yaml:"severity,omitempty"`
 
 	line int
 }
@@ -55,10 +59,10 @@ func (p *rawPolicy) validate() (rules []policy.Rule, warnings []string, err erro
 	}
 
 	var faults []error
-	for _, problem := range policy.Lint(rules) {
+	for _, problem := range policy.Lint(rules, time.Now()) {
 		r := p.Rules[problem.Rule]
 		found := fmt.Sprintf("line %d: policy.rules[%d] %q: %s", r.line, problem.Rule, r.Name, problem.Message)
-		switch problem.Severity {
+		switch problem.Level {
 		case policy.Error:
 			faults = append(faults, fmt.Errorf("%s\nhint: %s", found, problem.Hint))
 		case policy.Warning:
@@ -83,6 +87,9 @@ func (r *rawRule) rule() policy.Rule {
 		Containers:  stringsOf(r.Container),
 		Netns:       stringsOf(r.Netns),
 		Required:    r.Required,
+		Forbid:      r.Forbid,
+		Until:       r.Until.Time,
+		Severity:    r.Severity.Severity,
 	}
 	for _, p := range r.Ports {
 		if p.ephemeral {
@@ -111,6 +118,9 @@ func rawOf(rule policy.Rule) rawRule {
 		Container:  fromStrings[pattern](rule.Containers),
 		Netns:      fromStrings[plainText](rule.Netns),
 		Required:   rule.Required,
+		Forbid:     rule.Forbid,
+		Until:      date{rule.Until},
+		Severity:   severity{rule.Severity},
 	}
 	if rule.Ephemeral {
 		r.Ports = append(r.Ports, ports{ephemeral: true})
@@ -172,6 +182,30 @@ func (s *scope) UnmarshalText(written []byte) (err error) {
 }
 
 func (s scope) MarshalYAML() (any, error) { return s.String(), nil }
+
+type severity struct{ policy.Severity }
+
+func (s *severity) UnmarshalText(written []byte) (err error) {
+	s.Severity, err = oneOf(string(written), "severities", policy.Severities())
+	return err
+}
+
+func (s severity) MarshalYAML() (any, error) { return s.String(), nil }
+
+// date is a day, in UTC.
+type date struct{ time.Time }
+
+func (d *date) UnmarshalText(written []byte) (err error) {
+	if d.Time, err = time.Parse(time.DateOnly, string(written)); err != nil {
+		return fmt.Errorf("%q is not a day\nhint: write the last day on which the rule holds, as 2027-01-31", written)
+	}
+	return nil
+}
+
+// MarshalYAML writes a day without quotes: it is read as a text.
+func (d date) MarshalYAML() (any, error) {
+	return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!timestamp", Value: d.Format(time.DateOnly)}, nil
+}
 
 // oneOf finds a value by its name.
 func oneOf[T fmt.Stringer](word, what string, all []T) (T, error) {

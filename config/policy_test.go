@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -36,6 +37,10 @@ func TestPolicyErrorsNameTheirPlace(t *testing.T) {
 		{"key twice", rule + "user: a\n      user: b\n", []string{"line 5: policy.rules[0].user: stands twice"}},
 		{"a list for a text", rule + "comment: [a]\n", []string{"line 4: policy.rules[0].comment: a list is not a text"}},
 		{"required", rule + "required: perhaps\n", []string{`line 4: policy.rules[0].required: "perhaps" is not true or false`}},
+		{"no day", rule + "until: 31.01.2027\n", []string{`line 4: policy.rules[0].until: "31.01.2027" is not a day`, "hint: write the last day on which the rule holds, as 2027-01-31"}},
+		{"no such day", rule + "until: 2027-02-30\n", []string{`"2027-02-30" is not a day`}},
+		{"severity", rule + "severity: crit\n", []string{`line 4: policy.rules[0].severity: "crit" is not known`, "the severities are critical, warning, info"}},
+		{"forbidden and required", rule + "ports: 1\n      forbid: true\n      required: true\n", []string{`policy.rules[0] "a": it forbids what it requires`}},
 		{"protocol", rule + "protocol: TCP\n", []string{`line 4: policy.rules[0].protocol: "TCP" is not known`, `did you mean "tcp"?`}},
 		{"protocol that resembles none", rule + "protocol: [tcp, quicksilver]\n", []string{`policy.rules[0].protocol[1]: "quicksilver" is not known`, "the protocols are tcp, udp, udplite"}},
 		{"scope", rule + "scope: link-local\n", []string{`policy.rules[0].scope: "link-local" is not known`, `did you mean "link_local"?`}},
@@ -107,6 +112,12 @@ policy:
     - ports: ephemeral
       user: [true, 007]
       required: true
+      severity: warning
+    - ports: 23
+      forbid: true
+      until: 2999-12-31
+    - ports: 24
+      until: 2020-02-29
 `
 	got, err := Parse([]byte(text))
 	if err != nil {
@@ -125,13 +136,16 @@ policy:
 			Addresses: []netip.Prefix{netip.MustParsePrefix("::/128"), netip.MustParsePrefix("0.0.0.0/32"), netip.MustParsePrefix("10.0.0.1/32"), netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("fd00::/8")},
 			Scopes:    []socket.Scope{socket.ScopeAny, socket.ScopeLinkLocal}, Processes: []string{"a", "b"}, Users: []string{"a", "b"}, Netns: []string{"", "blue"},
 		},
-		{Name: "true,007 ephemeral", Ephemeral: true, Users: []string{"true", "007"}, Required: true},
+		{Name: "true,007 ephemeral", Ephemeral: true, Users: []string{"true", "007"}, Required: true, Severity: policy.SeverityWarning},
+		{Name: "no 23", Ports: []socket.PortRange{{First: 23, Last: 23}}, Forbid: true, Until: time.Date(2999, 12, 31, 0, 0, 0, 0, time.UTC)},
+		{Name: "24", Ports: []socket.PortRange{{First: 24, Last: 24}}, Until: time.Date(2020, 2, 29, 0, 0, 0, 0, time.UTC)},
 	}
 	if diff := cmp.Diff(want, got.Policy, comparePrefixes); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 	warnings := []string{
 		`line 25: policy.rules[2] "true,007 ephemeral": it is required, but any ephemeral port satisfies it; hint: make a rule of its own for each service that has to be there`,
+		`line 32: policy.rules[4] "24": it ended with 2020-02-29 and matches nothing any more; hint: remove the rule, or set a later day in until`,
 	}
 	if diff := cmp.Diff(warnings, got.Warnings); diff != "" {
 		t.Errorf("warnings (-want +got):\n%s", diff)
@@ -207,7 +221,7 @@ func aHost(seed uint64) []socket.Owned {
 
 func TestWritePolicy(t *testing.T) {
 	for seed := range uint64(300) {
-		rules := policy.Baseline(aHost(seed))
+		rules := policy.Baseline(aHost(seed), policy.Options{})
 		text, err := WritePolicy(rules)
 		if err != nil {
 			t.Fatal(err)
@@ -249,7 +263,7 @@ func TestWrittenText(t *testing.T) {
       address: [0.0.0.0, '::']
       process: sshd
 
-    # Reachable on this host only. The kernel chooses the port.
+    # Reachable on this host only. Any port that the kernel gives to clients.
     - name: b
       comment: "two\n\nlines"
       ports: [8000-8100, ephemeral]
@@ -361,7 +375,7 @@ func TestMergeOverTime(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			merged, err := MergePolicy("", text, policy.Merge(c.Policy, listeners))
+			merged, err := MergePolicy("", text, policy.Merge(c.Policy, listeners, policy.Options{}))
 			if err != nil {
 				t.Fatalf("%v\n%s", err, text)
 			}
@@ -371,7 +385,7 @@ func TestMergeOverTime(t *testing.T) {
 			if c, err = Parse(merged); err != nil {
 				t.Fatal(err)
 			}
-			if verdicts := policy.Evaluate(c.Policy, listeners).Verdicts; slices.Contains(verdicts, policy.Unexpected) {
+			if verdicts := policy.Evaluate(c.Policy, listeners, time.Now()).Verdicts; slices.ContainsFunc(verdicts, policy.Verdict.Broken) {
 				t.Errorf("something is unexpected in:\n%s", merged)
 			}
 			text = merged
@@ -387,7 +401,7 @@ func FuzzWritePolicy(f *testing.F) {
 		l.Address, l.Port, l.Netns, l.Interface = netip.IPv6Unspecified(), max(port, 1), netns, container
 		l.Ephemeral = port > 32767
 		l.Owner = socket.Owner{Process: process, Executable: executable, User: user, Unit: unit, Container: container}
-		rules := policy.Baseline([]socket.Owned{l})
+		rules := policy.Baseline([]socket.Owned{l}, policy.Options{})
 		rules[0].Comment, rules[0].Users = user, []string{"?" + user}
 		text, err := WritePolicy(rules)
 		if err != nil {
@@ -460,7 +474,7 @@ func ExampleWritePolicy() {
 	var l socket.Owned
 	l.Address, l.Port = netip.MustParseAddr("0.0.0.0"), 22
 	l.Owner = socket.Owner{Process: "sshd", User: "root", Unit: "ssh.service"}
-	text, err := WritePolicy(policy.Baseline([]socket.Owned{l}))
+	text, err := WritePolicy(policy.Baseline([]socket.Owned{l}, policy.Options{}))
 	fmt.Print(string(text), err)
 	// Output:
 	// # A policy for port_exporter, written from what listens on a host. Read each rule

@@ -61,7 +61,7 @@ func remark(r policy.Rule) string {
 		text = exposure(reach[0])
 	}
 	if r.Ephemeral {
-		text += " The kernel chooses the port."
+		text += " Any port that the kernel gives to clients."
 	}
 	return text
 }

@@ -8,31 +8,55 @@ import (
 
 	"github.com/port-exporter/port_exporter/config"
 	"github.com/port-exporter/port_exporter/internal/policy"
+	"github.com/port-exporter/port_exporter/internal/socket"
 )
+
+// BaselineOptions are the flags of the command baseline.
+type BaselineOptions struct {
+	Merge     string // the file to add rules to
+	Ephemeral bool   // expect any ephemeral port of a program that has one
+}
 
 // Baseline writes a policy that expects what listens now. With a file, it
 // writes that file with rules added for what its policy does not expect;
 // everything that stands in it stays as it is.
-func Baseline(ctx context.Context, h *Host, merge string) error {
-	if merge == "" {
-		owned, err := h.read(ctx)
+func Baseline(ctx context.Context, h *Host, o BaselineOptions) error {
+	options := policy.Options{Now: h.now(), Ephemeral: o.Ephemeral}
+	if o.Merge == "" {
+		owners, err := h.read(ctx)
 		if err != nil {
 			return Failure(err)
 		}
-		return h.print(config.WritePolicy(policy.Baseline(owned)))
+		h.sayMissing(owners)
+		return h.print(config.WritePolicy(policy.Baseline(owners.Owned, options)))
 	}
-	text, err := os.ReadFile(merge)
+	text, err := os.ReadFile(o.Merge)
 	if err != nil {
 		return Failure(err)
 	}
-	if h.Config, err = config.ParseIn(filepath.Dir(merge), text); err != nil {
-		return Failure(fmt.Errorf("%s: %w", merge, err))
+	if h.Config, err = config.ParseIn(filepath.Dir(o.Merge), text); err != nil {
+		return Failure(fmt.Errorf("%s: %w", o.Merge, err))
 	}
-	owned, err := h.read(ctx)
+	owners, err := h.read(ctx)
 	if err != nil {
 		return Failure(err)
 	}
-	return h.print(config.MergePolicy(filepath.Dir(merge), text, policy.Merge(h.Config.Policy, owned)))
+	h.sayMissing(owners)
+	h.sayLeftOut(owners.Owned)
+	return h.print(config.MergePolicy(filepath.Dir(o.Merge), text, policy.Merge(h.Config.Policy, owners.Owned, options)))
+}
+
+// sayLeftOut says what no rule is added for.
+func (h *Host) sayLeftOut(owned []socket.Owned) {
+	j := h.judge(owned)
+	for _, r := range j.rows {
+		if r.Verdict == policy.Forbidden.String() {
+			fmt.Fprintf(h.Stderr, "no rule is added for %s %s port %d: rule %s forbids it\n", r.Protocol, r.place(), r.Port, printable(r.Rule))
+		}
+	}
+	if n := j.kinds[policy.Unverified]; n > 0 {
+		fmt.Fprintf(h.Stderr, "no rule is added for %d listeners whose owner could not be read: a rule may expect them already\n", n)
+	}
 }
 
 func (h *Host) print(text []byte, err error) error {

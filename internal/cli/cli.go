@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/port-exporter/port_exporter/config"
 	"github.com/port-exporter/port_exporter/internal/owner"
@@ -25,10 +26,12 @@ type ExitError struct {
 func (e *ExitError) Error() string { return e.Message }
 
 // The statuses of the commands, as of grep(1): 1 says that there is a finding,
-// 2 that the command could not do its work.
+// 2 that the command could not do its work. 3 says that it could not read all that
+// it was to judge, and found nothing else.
 const (
-	statusFinding = 1
-	statusFailure = 2
+	statusFinding    = 1
+	statusFailure    = 2
+	statusUnverified = 3
 )
 
 // Failure makes an error of a command one that ends with status 2.
@@ -40,11 +43,11 @@ type Host struct {
 	Config *config.Config
 	Stdout io.Writer
 	Stderr io.Writer
+	Now    time.Time // at which policies are to hold; zero is the present
 }
 
-// read returns the listeners of the host with their owners. On standard error
-// it says what it could not see.
-func (h *Host) read(ctx context.Context) ([]socket.Owned, error) {
+// read returns the listeners of the host with their owners.
+func (h *Host) read(ctx context.Context) (owner.Result, error) {
 	ports, err := h.System.EphemeralPorts()
 	if err != nil {
 		fmt.Fprintf(h.Stderr, "ephemeral port range cannot be read, taking %d-%d: %v\n", ports.First, ports.Last, err)
@@ -52,13 +55,12 @@ func (h *Host) read(ctx context.Context) ([]socket.Owned, error) {
 	host := socket.Host{Ephemeral: ports, LongLived: policy.Named(h.Config.Policy)}
 	table, err := socket.ReadListening(h.System.Source.Sockets(ctx, socket.Listening), host)
 	if err != nil {
-		return nil, err
+		return owner.Result{}, err
 	}
-	owners := h.System.Owners.Owners(ctx, table.Listeners)
-	h.sayMissing(owners)
-	return owners.Owned, nil
+	return h.System.Owners.Owners(ctx, table.Listeners), nil
 }
 
+// sayMissing says on standard error what could not be seen.
 func (h *Host) sayMissing(owners owner.Result) {
 	if owners.Unattributed == 0 {
 		return

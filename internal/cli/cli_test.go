@@ -81,6 +81,20 @@ const rules = `policy:
     - {name: database, ports: 5432, required: true, comment: "must always be there"}
 `
 
+// forbidding has an exception that ended beside a rule that forbids, and asks for
+// the owner of what has none.
+const forbidding = `policy:
+  rules:
+    - {name: no dns, ports: 53, forbid: true, severity: warning, comment: not here}
+    - {name: web, process: nginx, until: 2020-01-01}
+    - {name: oddity, ports: 99, process: odd, required: true}
+    - {name: what is known, process: "*"}
+`
+
+const unverifiable = `policy: {rules: [{name: named, process: "*"}, {name: all else, scope: loopback}]}`
+
+const inDoubt = ": whether a rule matches depends on an owner that could not be read"
+
 func TestListeners(t *testing.T) {
 	for name, tt := range map[string]struct {
 		policy, output string
@@ -89,15 +103,17 @@ func TestListeners(t *testing.T) {
 		message        string
 	}{
 		"table":            {"", Table, false, 0, ""},
-		"table_policy":     {rules, Table, false, 1, "4 unexpected\nmissing: database (must always be there)"},
-		"table_unexpected": {rules, Table, true, 1, "4 unexpected\nmissing: database (must always be there)"},
-		"json_unexpected":  {rules, JSON, true, 1, "4 unexpected\nmissing: database (must always be there)"},
-		"csv_policy":       {rules, CSV, false, 1, "4 unexpected\nmissing: database (must always be there)"},
-		"json_all_well":    {"policy: {rules: [{name: all}]}", JSON, true, 0, ""},
+		"table_policy":     {rules, Table, false, 1, "3 unexpected\n1 unverified" + inDoubt + "\nmissing: database (must always be there)"},
+		"table_unexpected": {rules, Table, true, 1, "3 unexpected\n1 unverified" + inDoubt + "\nmissing: database (must always be there)"},
+		"json_unexpected":  {rules, JSON, true, 1, "3 unexpected\n1 unverified" + inDoubt + "\nmissing: database (must always be there)"},
+		"csv_policy":       {rules, CSV, false, 1, "3 unexpected\n1 unverified" + inDoubt + "\nmissing: database (must always be there)"},
+		"table_forbidden":  {forbidding, Table, true, 1, "1 forbidden\n1 unverified" + inDoubt + "\nrequired, but unverified: oddity"},
+		"json_forbidden":   {forbidding, JSON, true, 1, "1 forbidden\n1 unverified" + inDoubt + "\nrequired, but unverified: oddity"},
+		"table_unverified": {unverifiable, Table, true, 3, "1 unverified" + inDoubt},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h, stdout, stderr := host(t, tt.policy)
-			err := Listeners(t.Context(), h, tt.output, tt.onlyUnexpected)
+			err := Listeners(t.Context(), h, ListenersOptions{Output: tt.output, Unexpected: tt.onlyUnexpected})
 			var exit *ExitError
 			switch {
 			case tt.status == 0 && err != nil:
@@ -130,11 +146,11 @@ func TestFailures(t *testing.T) {
 		err  error
 		want string
 	}{
-		"no policy":           {Listeners(t.Context(), plain, Table, true), "hint: write one with: port_exporter baseline"},
-		"the source fails":    {Listeners(cancelled, guarded, Table, false), "context canceled"},
-		"baseline fails":      {Baseline(cancelled, guarded, ""), "context canceled"},
-		"no file to merge":    {Baseline(t.Context(), guarded, missing), missing},
-		"a bad file to merge": {Baseline(t.Context(), guarded, bad), bad + ": line 1: polcy: unknown key"},
+		"no policy":           {Listeners(t.Context(), plain, ListenersOptions{Unexpected: true}), "hint: write one with: port_exporter baseline"},
+		"the source fails":    {Listeners(cancelled, guarded, ListenersOptions{}), "context canceled"},
+		"baseline fails":      {Baseline(cancelled, guarded, BaselineOptions{}), "context canceled"},
+		"no file to merge":    {Baseline(t.Context(), guarded, BaselineOptions{Merge: missing}), missing},
+		"a bad file to merge": {Baseline(t.Context(), guarded, BaselineOptions{Merge: bad}), bad + ": line 1: polcy: unknown key"},
 	} {
 		var exit *ExitError
 		if !errors.As(tt.err, &exit) || exit.Code != 2 || !strings.Contains(exit.Message, tt.want) {
@@ -143,15 +159,68 @@ func TestFailures(t *testing.T) {
 	}
 }
 
+// TestSilence holds that a run with --unexpected that has nothing to report writes
+// nothing, so that cron mails nothing, not even of owners that no rule asks for.
+func TestSilence(t *testing.T) {
+	for output, want := range map[string]string{Table: "", JSON: "[]\n"} {
+		h, stdout, stderr := host(t, "policy: {rules: [{name: all}]}")
+		if err := Listeners(t.Context(), h, ListenersOptions{Output: output, Unexpected: true}); err != nil {
+			t.Errorf("%s: %v", output, err)
+		}
+		if stdout.String() != want || stderr.String() != "" {
+			t.Errorf("%s: wrote %q and %q", output, stdout, stderr)
+		}
+	}
+}
+
+// TestBaselineAsks holds that a listener which other hosts reach on a port of
+// clients is pinned to that port, so that the next one is not expected.
+func TestBaselineAsks(t *testing.T) {
+	h, stdout, _ := host(t, "")
+	if err := Baseline(t.Context(), h, BaselineOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	text := stdout.String()
+	if strings.Contains(text, "ephemeral") || !strings.Contains(text, "ports: 41000") || !strings.Contains(text, "is this meant?") {
+		t.Errorf("a listener on a port of clients is taken for granted:\n%s", text)
+	}
+	h, stdout, _ = host(t, "")
+	if err := Baseline(t.Context(), h, BaselineOptions{Ephemeral: true}); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(stdout.String(), "ports: ephemeral") {
+		t.Errorf("not as was asked for:\n%s", stdout)
+	}
+}
+
+func TestBaselineLeavesOut(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "policy.yml")
+	if err := os.WriteFile(file, []byte(forbidding), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	h, stdout, stderr := host(t, "")
+	if err := Baseline(t.Context(), h, BaselineOptions{Merge: file}); err != nil {
+		t.Fatal(err)
+	}
+	if stdout.String() != forbidding {
+		t.Errorf("rules were added:\n%s", stdout)
+	}
+	for _, want := range []string{"no rule is added for udp 0.0.0.0 port 53: rule no dns forbids it\n", "no rule is added for 1 listeners whose owner could not be read"} {
+		if !strings.Contains(stderr.String(), want) {
+			t.Errorf("%q lacks %q", stderr, want)
+		}
+	}
+}
+
 func TestBaseline(t *testing.T) {
 	h, stdout, _ := host(t, "")
-	if err := Baseline(t.Context(), h, ""); err != nil {
+	if err := Baseline(t.Context(), h, BaselineOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	porttest.Golden(t, "testdata/baseline.yml", stdout.String())
 
 	h, out, _ := host(t, stdout.String())
-	if err := Listeners(t.Context(), h, Table, true); err != nil {
+	if err := Listeners(t.Context(), h, ListenersOptions{Unexpected: true}); err != nil {
 		t.Errorf("the baseline does not expect its own host: %v\n%s", err, out)
 	}
 }
@@ -163,7 +232,7 @@ func TestBaselineMerge(t *testing.T) {
 		t.Fatal(err)
 	}
 	h, stdout, _ := host(t, "")
-	if err := Baseline(t.Context(), h, file); err != nil {
+	if err := Baseline(t.Context(), h, BaselineOptions{Merge: file}); err != nil {
 		t.Fatal(err)
 	}
 	porttest.Golden(t, "testdata/merged.yml", stdout.String())

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -49,64 +50,39 @@ type row struct {
 	Container        string  `json:"container"`
 	Verdict          string  `json:"verdict,omitempty"`
 	Rule             string  `json:"rule,omitempty"`
+	Severity         string  `json:"severity,omitempty"`
 	Comment          string  `json:"comment,omitempty"`
 }
 
-// The verdicts.
-const (
-	expected   = "expected"
-	unexpected = "unexpected"
-)
+// ListenersOptions are the flags of the command listeners.
+type ListenersOptions struct {
+	Output     string
+	Unexpected bool // only what the policy does not expect
+}
 
-// Listeners writes the listeners of the host. With a policy each has a verdict,
-// and the error has status 1 when one is unexpected or a required one is not
-// there.
-func Listeners(ctx context.Context, h *Host, output string, onlyUnexpected bool) error {
-	if onlyUnexpected && !h.Config.HasPolicy {
+// Listeners writes the listeners of the host. With a policy each has a verdict.
+// The error has status 1 when one is not expected or a required one is not there,
+// and 3 when there is no such finding, but an owner that a rule asks for could not
+// be read.
+func Listeners(ctx context.Context, h *Host, o ListenersOptions) error {
+	if o.Unexpected && !h.Config.HasPolicy {
 		return Failure(fmt.Errorf("--unexpected: no policy is configured\nhint: write one with: port_exporter baseline > policy.yml, and give it with --config.file=policy.yml"))
 	}
-	owned, err := h.read(ctx)
+	owners, err := h.read(ctx)
 	if err != nil {
 		return Failure(err)
 	}
-	findings := policy.Evaluate(h.Config.Policy, owned)
-	var rows []row
-	surprises := 0
-	for i, o := range owned {
-		r := newRow(o)
-		if h.Config.HasPolicy {
-			r.judge(findings.Verdicts[i], h.Config.Policy)
-		}
-		if r.Verdict == unexpected {
-			surprises++
-		}
-		if !onlyUnexpected || r.Verdict == unexpected {
-			rows = append(rows, r)
-		}
+	j := h.judge(owners.Owned)
+	if o.Unexpected {
+		j.rows = slices.DeleteFunc(j.rows, func(r row) bool { return r.Verdict == policy.Expected.String() })
 	}
-	if err := write(h.Stdout, output, rows, h.Config.HasPolicy); err != nil {
+	if !o.Unexpected || len(j.rows) > 0 { // a run of cron that has nothing to say is silent
+		h.sayMissing(owners)
+	}
+	if err := write(h.Stdout, o, j); err != nil {
 		return Failure(err)
 	}
-	return verdict(surprises, findings, h.Config.Policy)
-}
-
-// verdict returns the error of what the policy does not allow.
-func verdict(surprises int, findings policy.Findings, rules []policy.Rule) error {
-	var faults []string
-	if surprises > 0 {
-		faults = append(faults, fmt.Sprintf("%d unexpected", surprises))
-	}
-	for _, i := range findings.Missing {
-		fault := "missing: " + rules[i].Name
-		if rules[i].Comment != "" {
-			fault += " (" + rules[i].Comment + ")"
-		}
-		faults = append(faults, fault)
-	}
-	if len(faults) == 0 {
-		return nil
-	}
-	return &ExitError{Code: statusFinding, Message: strings.Join(faults, "\n")}
+	return j.verdict()
 }
 
 func newRow(o socket.Owned) row {
@@ -137,31 +113,30 @@ func newRow(o socket.Owned) row {
 	return r
 }
 
-func (r *row) judge(v policy.Verdict, rules []policy.Rule) {
-	if !v.Expected() {
-		r.Verdict = unexpected
-		return
+func write(w io.Writer, o ListenersOptions, j *judged) error {
+	switch o.Output {
+	case JSON:
+		return writeJSON(w, j.rows)
+	case CSV:
+		return writeCSV(w, j.rows)
+	default:
+		if o.Unexpected && len(j.rows) == 0 {
+			return nil
+		}
+		return writeTable(w, j.rows, j.hasPolicy)
 	}
-	r.Verdict, r.Rule, r.Comment = expected, rules[v].Name, rules[v].Comment
 }
 
-func write(w io.Writer, output string, rows []row, judged bool) error {
-	switch output {
-	case JSON:
-		if rows == nil {
-			rows = []row{}
-		}
-		text, err := json.MarshalIndent(rows, "", "  ")
-		if err != nil {
-			return err
-		}
-		_, err = w.Write(append(escapeControls(text), '\n'))
-		return err
-	case CSV:
-		return writeCSV(w, rows)
-	default:
-		return writeTable(w, rows, judged)
+func writeJSON(w io.Writer, rows []row) error {
+	if rows == nil {
+		rows = []row{}
 	}
+	text, err := json.MarshalIndent(rows, "", "  ")
+	if err != nil {
+		return err
+	}
+	_, err = w.Write(append(escapeControls(text), '\n'))
+	return err
 }
 
 // writeTable writes for a terminal: names that hold what a terminal would act
@@ -271,12 +246,12 @@ func writeCSV(w io.Writer, rows []row) error {
 		return strconv.FormatUint(*n, 10)
 	}
 	records := [][]string{{"netns", "protocol", "address", "port", "interface", "scope", "dual_stack", "ephemeral", "sockets",
-		"accept_queue", "accept_queue_limit", "process", "pid", "user", "executable", "executable_deleted", "unit", "container", "verdict", "rule", "comment"}}
+		"accept_queue", "accept_queue_limit", "process", "pid", "user", "executable", "executable_deleted", "unit", "container", "verdict", "rule", "comment", "severity"}}
 	for _, r := range rows {
 		records = append(records, []string{r.Netns, r.Protocol, r.Address, strconv.Itoa(int(r.Port)), r.Interface, r.Scope,
 			strconv.FormatBool(r.DualStack), strconv.FormatBool(r.Ephemeral), strconv.Itoa(r.Sockets),
 			optional(r.AcceptQueue), optional(r.AcceptQueueLimit), printable(r.Process), number(r.PID), printable(r.User), printable(r.Executable),
-			strconv.FormatBool(r.Deleted), printable(r.Unit), printable(r.Container), r.Verdict, printable(r.Rule), printable(r.Comment)})
+			strconv.FormatBool(r.Deleted), printable(r.Unit), printable(r.Container), r.Verdict, printable(r.Rule), printable(r.Comment), r.Severity})
 	}
 	return c.WriteAll(records)
 }

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/port-exporter/port_exporter/internal/socket"
 )
@@ -18,16 +19,28 @@ import (
 // What one owner does in the same way makes one rule: addresses are put
 // together, then ports, then protocols, only where every combination is there.
 // A listener whose process is not known has a rule of its own, by its port.
-func Baseline(listeners []socket.Owned) []Rule { return Merge(nil, listeners) }
+func Baseline(listeners []socket.Owned, o Options) []Rule { return Merge(nil, listeners, o) }
+
+// Options say how a baseline is made.
+type Options struct {
+	// Now is the time at which the rules that are there are to hold.
+	Now time.Time
+	// Ephemeral expects any ephemeral port of a program that has one now, whoever
+	// can reach it. Else this is so for those that only this host can reach, and
+	// the others keep their port: that the kernel chose it cannot be known from the
+	// socket, and a backdoor may have such a port as well.
+	Ephemeral bool
+}
 
 // Merge returns what is to be appended to the rules so that they expect all of
-// the listeners.
-func Merge(old []Rule, listeners []socket.Owned) (added []Rule) {
-	verdicts := Evaluate(old, listeners).Verdicts
+// the listeners, but for those that a rule forbids and those that could not be
+// verified: a rule may expect them already.
+func Merge(old []Rule, listeners []socket.Owned, o Options) (added []Rule) {
+	verdicts := Evaluate(old, listeners, o.Now).Verdicts
 	var drafts []draft
 	for i := range listeners {
-		if !verdicts[i].Expected() {
-			drafts = append(drafts, draftOf(&listeners[i]))
+		if verdicts[i].Kind == Unexpected {
+			drafts = append(drafts, draftOf(&listeners[i], o.Ephemeral))
 		}
 	}
 	drafts = fold(drafts, draft.addresses, nil)
@@ -41,10 +54,11 @@ func Merge(old []Rule, listeners []socket.Owned) (added []Rule) {
 type draft struct {
 	Rule
 	deleted bool // the executable of one of its listeners is gone
+	asked   bool // the kernel may have chosen its port, or a backdoor
 }
 
 // draftOf returns the rule for one listener.
-func draftOf(l *socket.Owned) draft {
+func draftOf(l *socket.Owned, ephemeral bool) draft {
 	d := draft{deleted: l.Owner.Deleted}
 	d.Protocols = []socket.Protocol{l.Protocol}
 	d.Interfaces = known(literal(l.Interface))
@@ -56,7 +70,8 @@ func draftOf(l *socket.Owned) draft {
 	if isInterpreter(l.Owner.Process) {
 		d.Executables = known(foldIDs(literal(l.Owner.Executable)))
 	}
-	d.Ephemeral = l.Ephemeral && d.attributed()
+	d.Ephemeral = l.Ephemeral && d.attributed() && (ephemeral || isLocal(l))
+	d.asked = l.Ephemeral && !d.Ephemeral && !isLocal(l)
 	if !d.Ephemeral {
 		d.Ports = []socket.PortRange{{First: l.Port, Last: l.Port}}
 	}
@@ -67,6 +82,9 @@ func draftOf(l *socket.Owned) draft {
 	}
 	return d
 }
+
+// isLocal reports whether this host alone can reach the listener.
+func isLocal(l *socket.Owned) bool { return l.Scope == socket.ScopeLoopback || l.Interface == "lo" }
 
 // known returns a matcher for what is not empty.
 func known(pattern string) []string {
@@ -143,6 +161,7 @@ func (d draft) join(other draft) draft {
 	d.Addresses = sorted(d.Addresses, other.Addresses, func(a, b netip.Prefix) int { return a.Addr().Compare(b.Addr()) })
 	d.Scopes = sorted(d.Scopes, other.Scopes, cmp.Compare)
 	d.deleted = d.deleted || other.deleted
+	d.asked = d.asked || other.asked
 	return d
 }
 
@@ -157,6 +176,9 @@ func (r *Rule) key() string {
 	return fmt.Sprintf("%d %d %t %v %d %q", r.Protocols, r.Ports, r.Ephemeral, r.Addresses, r.Scopes,
 		[][]string{r.Interfaces, r.Netns, r.Processes, r.Executables, r.Users, r.Units, r.Containers})
 }
+
+// key is the same for drafts that match the same and are asked about alike.
+func (d draft) key() string { return fmt.Sprintf("%t %s", d.asked, d.Rule.key()) }
 
 // compare orders rules for people: by exposure, the guesses after what is
 // certain, then by port.
@@ -188,6 +210,9 @@ func finish(drafts []draft) []Rule {
 	for _, d := range drafts {
 		d.Ports = runs(d.Ports)
 		var notes []string
+		if d.asked {
+			notes = append(notes, "is this meant? it is on a port that the kernel gives to clients")
+		}
 		if !d.attributed() {
 			notes = append(notes, "its process could not be read when this rule was written")
 		}

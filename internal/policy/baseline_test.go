@@ -4,6 +4,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -26,6 +27,11 @@ func rulesDiff(want, got []Rule) string {
 	return cmp.Diff(want, got, prefix, cmpopts.EquateEmpty())
 }
 
+// today is when the rules of these tests are to hold.
+var today = time.Date(2026, 11, 30, 12, 0, 0, 0, time.UTC)
+
+const meant = "is this meant? it is on a port that the kernel gives to clients"
+
 func TestBaseline(t *testing.T) {
 	tcp, both := []socket.Protocol{socket.TCP}, []socket.Protocol{socket.TCP, socket.UDP}
 	list := func(s ...string) []string { return s }
@@ -40,61 +46,72 @@ func TestBaseline(t *testing.T) {
 		what      string
 		listeners []socket.Owned
 		want      []Rule
+		ephemeral bool
 	}{
-		{"nothing listens", nil, nil},
+		{what: "nothing listens"},
 		{"owner not known", []socket.Owned{listener("127.0.0.1:631", socket.Owner{}), listener("[::1]:631", socket.Owner{}), listener("[::1]:632", socket.Owner{})}, []Rule{
 			{Name: "tcp/631 loopback", Protocols: tcp, Ports: ports(631, 631), Addresses: prefixes("127.0.0.1/32", "::1/128"), Comment: "its process could not be read when this rule was written"},
 			{Name: "tcp/632 loopback", Protocols: tcp, Ports: ports(632, 632), Addresses: prefixes("::1/128"), Comment: "its process could not be read when this rule was written"},
-		}},
+		}, false},
 		{"ephemeral port, owner not known", []socket.Owned{listener("0.0.0.0:40000", socket.Owner{User: "root"})}, []Rule{
-			{Name: "root tcp/40000 any", Protocols: tcp, Ports: ports(40000, 40000), Addresses: prefixes("0.0.0.0/32"), Users: list("root"), Comment: "its process could not be read when this rule was written"},
-		}},
+			{Name: "root tcp/40000 any", Protocols: tcp, Ports: ports(40000, 40000), Addresses: prefixes("0.0.0.0/32"), Users: list("root"), Comment: meant + "; its process could not be read when this rule was written"},
+		}, false},
 		{"a web server", []socket.Owned{
 			listener("0.0.0.0:443", nginx), listener("[::]:443", nginx), listener("[::]:80", nginx), listener("0.0.0.0:80", nginx),
 			listener("127.0.0.1:8080", nginx), udp(listener("[::]:443", nginx)), udp(listener("0.0.0.0:443", nginx)), udp(listener("[::]:80", nginx)), udp(listener("0.0.0.0:80", gone)),
 		}, []Rule{
 			{Name: "nginx tcp,udp/80,443 any", Protocols: both, Ports: ports(80, 80, 443, 443), Addresses: prefixes("0.0.0.0/32", "::/128"), Processes: list("nginx"), Users: list("root"), Units: list("nginx.service"), Comment: "its executable was deleted or replaced on disk when this rule was written"},
 			{Name: "nginx tcp/8080 loopback", Protocols: tcp, Ports: ports(8080, 8080), Addresses: prefixes("127.0.0.1/32"), Processes: list("nginx"), Users: list("root"), Units: list("nginx.service")},
-		}},
+		}, false},
 		{"not every combination is there", []socket.Owned{
 			listener("0.0.0.0:443", nginx), listener("[::]:443", nginx), listener("0.0.0.0:80", nginx), udp(listener("0.0.0.0:443", nginx)),
 		}, []Rule{
 			{Name: "nginx tcp/80 any", Protocols: tcp, Ports: ports(80, 80), Addresses: prefixes("0.0.0.0/32"), Processes: list("nginx"), Users: list("root"), Units: list("nginx.service")},
 			{Name: "nginx tcp/443 any", Protocols: tcp, Ports: ports(443, 443), Addresses: prefixes("0.0.0.0/32", "::/128"), Processes: list("nginx"), Users: list("root"), Units: list("nginx.service")},
 			{Name: "nginx udp/443 any", Protocols: both[1:], Ports: ports(443, 443), Addresses: prefixes("0.0.0.0/32"), Processes: list("nginx"), Users: list("root"), Units: list("nginx.service")},
-		}},
+		}, false},
 		{"runs of ports", []socket.Owned{
 			listener("10.0.0.1:1", nginx), listener("10.0.0.1:2", nginx), listener("10.0.0.1:4", nginx), listener("10.0.0.1:5", nginx), listener("10.0.0.1:6", nginx), listener("10.0.0.1:4", nginx),
 		}, []Rule{
 			{Name: "nginx tcp/1,2,4-6 10.0.0.1", Protocols: tcp, Ports: ports(1, 1, 2, 2, 4, 6), Addresses: prefixes("10.0.0.1/32"), Processes: list("nginx"), Users: list("root"), Units: list("nginx.service")},
-		}},
-		{"ephemeral ports", []socket.Owned{
+		}, false},
+		{"ephemeral ports on request", []socket.Owned{
 			listener("127.0.0.1:40001", nginx), listener("0.0.0.0:40002", nginx), listener("[::]:40003", nginx),
 		}, []Rule{
 			{Name: "nginx tcp/ephemeral any,loopback", Protocols: tcp, Ephemeral: true, Scopes: []socket.Scope{socket.ScopeAny, socket.ScopeLoopback}, Processes: list("nginx"), Users: list("root"), Units: list("nginx.service")},
-		}},
+		}, true},
+		{"ephemeral ports", []socket.Owned{
+			listener("127.0.0.1:40001", nginx), listener("0.0.0.0:40002", nginx), listener("[::]:40002", nginx), listener("10.0.0.1:40003", nginx),
+			in("", "lo", listener("0.0.0.0:40004", nginx)), listener("0.0.0.0:80", nginx), listener("[::]:80", nginx),
+		}, []Rule{
+			{Name: "nginx tcp/80 any", Protocols: tcp, Ports: ports(80, 80), Addresses: prefixes("0.0.0.0/32", "::/128"), Processes: list("nginx"), Users: list("root"), Units: list("nginx.service")},
+			{Name: "nginx tcp/40002 any", Protocols: tcp, Ports: ports(40002, 40002), Addresses: prefixes("0.0.0.0/32", "::/128"), Processes: list("nginx"), Users: list("root"), Units: list("nginx.service"), Comment: meant},
+			{Name: "nginx tcp/ephemeral any lo", Protocols: tcp, Ephemeral: true, Scopes: []socket.Scope{socket.ScopeAny}, Interfaces: list("lo"), Processes: list("nginx"), Users: list("root"), Units: list("nginx.service")},
+			{Name: "nginx tcp/40003 10.0.0.1", Protocols: tcp, Ports: ports(40003, 40003), Addresses: prefixes("10.0.0.1/32"), Processes: list("nginx"), Users: list("root"), Units: list("nginx.service"), Comment: meant},
+			{Name: "nginx tcp/ephemeral loopback", Protocols: tcp, Ephemeral: true, Scopes: []socket.Scope{socket.ScopeLoopback}, Processes: list("nginx"), Users: list("root"), Units: list("nginx.service")},
+		}, false},
 		{"containers", []socket.Owned{listener("0.0.0.0:6379", inDocker), listener("0.0.0.0:6379", inOther)}, []Rule{
 			{Name: "redis-server tcp/6379 any", Protocols: tcp, Ports: ports(6379, 6379), Addresses: prefixes("0.0.0.0/32"), Processes: list("redis-server"), Users: list("999"), Units: list("docker-*.scope"), Containers: list("docker-*")},
-		}},
+		}, false},
 		{"namespaces and devices", []socket.Owned{in("docker-0123456789ab", "eth0", listener("0.0.0.0:22", nginx)), in("", "", listener("0.0.0.0:22", nginx))}, []Rule{
 			{Name: "nginx tcp/22 any eth0 docker-*", Protocols: tcp, Ports: ports(22, 22), Addresses: prefixes("0.0.0.0/32"), Interfaces: list("eth0"), Netns: list("docker-*"), Processes: list("nginx"), Users: list("root"), Units: list("nginx.service")},
 			{Name: "nginx tcp/22 any", Protocols: tcp, Ports: ports(22, 22), Addresses: prefixes("0.0.0.0/32"), Processes: list("nginx"), Users: list("root"), Units: list("nginx.service")},
-		}},
+		}, false},
 		{"the narrow rule first of all", []socket.Owned{listener("10.0.0.1:1", socket.Owner{Process: "\xff\xfe"}), listener("10.0.0.1:1", socket.Owner{Process: "ab"})}, []Rule{
 			{Name: "ab tcp/1 10.0.0.1", Protocols: tcp, Ports: ports(1, 1), Addresses: prefixes("10.0.0.1/32"), Processes: list("ab")},
 			{Name: "?? tcp/1 10.0.0.1", Protocols: tcp, Ports: ports(1, 1), Addresses: prefixes("10.0.0.1/32"), Processes: list("??")},
-		}},
+		}, false},
 		{"the path of an interpreter", []socket.Owned{listener("127.0.0.1:1", socket.Owner{Process: "python3", Executable: "/usr/bin/python3.12"})}, []Rule{
 			{Name: "python3 tcp/1 loopback", Protocols: tcp, Ports: ports(1, 1), Addresses: prefixes("127.0.0.1/32"), Processes: list("python3"), Executables: list("/usr/bin/python3.12")},
-		}},
+		}, false},
 		{"the narrow rule first", []socket.Owned{listener("0.0.0.0:22", nginx), listener("0.0.0.0:22", socket.Owner{}), listener("0.0.0.0:21", socket.Owner{})}, []Rule{
 			{Name: "nginx tcp/22 any", Protocols: tcp, Ports: ports(22, 22), Addresses: prefixes("0.0.0.0/32"), Processes: list("nginx"), Users: list("root"), Units: list("nginx.service")},
 			{Name: "tcp/21 any", Protocols: tcp, Ports: ports(21, 21), Addresses: prefixes("0.0.0.0/32"), Comment: "its process could not be read when this rule was written"},
 			{Name: "tcp/22 any", Protocols: tcp, Ports: ports(22, 22), Addresses: prefixes("0.0.0.0/32"), Comment: "its process could not be read when this rule was written"},
-		}},
+		}, false},
 	} {
 		t.Run(tt.what, func(t *testing.T) {
-			if diff := rulesDiff(tt.want, Baseline(tt.listeners)); diff != "" {
+			if diff := rulesDiff(tt.want, Baseline(tt.listeners, Options{Now: today, Ephemeral: tt.ephemeral})); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
 		})
@@ -180,13 +197,13 @@ func TestIsInterpreter(t *testing.T) {
 // checkBaseline holds what a baseline promises.
 func checkBaseline(t *testing.T, c chaos, listeners []socket.Owned) {
 	t.Helper()
-	rules := Baseline(listeners)
-	for i, v := range Evaluate(rules, listeners).Verdicts {
+	rules := Baseline(listeners, Options{Now: today})
+	for i, v := range Evaluate(rules, listeners, today).Verdicts {
 		if !v.Expected() {
 			t.Errorf("unexpected: %+v", listeners[i])
 		}
 	}
-	if problems := Lint(rules); problems != nil {
+	if problems := Lint(rules, today); problems != nil {
 		t.Errorf("problems: %+v", problems)
 	}
 	other := slices.Clone(listeners)
@@ -194,10 +211,10 @@ func checkBaseline(t *testing.T, c chaos, listeners []socket.Owned) {
 	for i := range other {
 		other[i].Owner.PID = c.Int32()
 	}
-	if diff := rulesDiff(rules, Baseline(other)); diff != "" {
+	if diff := rulesDiff(rules, Baseline(other, Options{Now: today})); diff != "" {
 		t.Errorf("the order and the pids of the listeners show (-want +got):\n%s", diff)
 	}
-	if again := Merge(rules, listeners); len(again) > 0 {
+	if again := Merge(rules, listeners, Options{Now: today}); len(again) > 0 {
 		t.Errorf("to merge the same once more adds %+v", again)
 	}
 }
@@ -205,14 +222,14 @@ func checkBaseline(t *testing.T, c chaos, listeners []socket.Owned) {
 // checkMerge holds what a merge promises.
 func checkMerge(t *testing.T, old []Rule, listeners []socket.Owned) {
 	t.Helper()
-	added := Merge(old, listeners)
+	added := Merge(old, listeners, Options{Now: today})
 	all := slices.Concat(old, added)
-	for i, v := range Evaluate(all, listeners).Verdicts {
-		if !v.Expected() {
+	for i, v := range Evaluate(all, listeners, today).Verdicts {
+		if v.Kind == Unexpected {
 			t.Errorf("unexpected: %+v", listeners[i])
 		}
 	}
-	before, after := Lint(old), Lint(all)
+	before, after := Lint(old, today), Lint(all, today)
 	if diff := cmp.Diff(before, after, cmpopts.EquateEmpty()); diff != "" {
 		t.Errorf("problems (-before +after):\n%s", diff)
 	}
@@ -232,7 +249,7 @@ func TestMergeOfRandomHosts(t *testing.T) {
 	for seed := range uint64(150) {
 		c := newChaos(seed)
 		checkMerge(t, WithNames(c.rules()), c.listeners())
-		checkMerge(t, Baseline(c.listeners()), c.listeners())
+		checkMerge(t, Baseline(c.listeners(), Options{Now: today}), c.listeners())
 		if t.Failed() {
 			t.Fatalf("seed %d", seed)
 		}
@@ -265,6 +282,6 @@ func BenchmarkBaseline(b *testing.B) {
 		listeners[i].Port = uint16(i + 1)
 	}
 	for b.Loop() {
-		Baseline(listeners)
+		Baseline(listeners, Options{Now: today})
 	}
 }

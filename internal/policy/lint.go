@@ -5,37 +5,38 @@ import (
 	"math"
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/port-exporter/port_exporter/internal/socket"
 )
 
-// Severity says whether a policy can be used in spite of a problem.
-type Severity uint8
+// Level says whether a policy can be used in spite of a problem.
+type Level uint8
 
-// The severities.
+// The levels.
 const (
-	Warning Severity = iota
+	Warning Level = iota
 	Error
 )
 
 // Problem is something about a rule that its author should know.
 type Problem struct {
-	Rule     int // index
-	Severity Severity
-	Message  string
-	Hint     string
+	Rule    int // index
+	Level   Level
+	Message string
+	Hint    string
 }
 
 // Lint returns the problems of a policy, in the order of its rules. A rule said
 // to be covered by an earlier one is: it can never match, whatever listens. Not
 // found are rules that only several others cover together.
-func Lint(rules []Rule) []Problem {
+func Lint(rules []Rule, now time.Time) []Problem {
 	var problems []Problem
 	for i := range rules {
 		r := &rules[i]
 		found := slices.Concat(
-			twice(rules, i), r.emptyRanges(), r.beyondReach(), shadowed(rules, i),
-			r.tooWide(), r.leavesOutWildcard(), r.requiresSeveral(),
+			twice(rules, i), r.emptyRanges(), r.contradicts(), r.isOver(now), r.beyondReach(), shadowed(rules, i, now),
+			r.tooWide(), r.leavesOutWildcard(), r.requiresSeveral(), r.idleSeverity(),
 		)
 		for _, p := range found {
 			p.Rule = i
@@ -46,11 +47,11 @@ func Lint(rules []Rule) []Problem {
 }
 
 func warn(message, hint string) []Problem {
-	return []Problem{{Severity: Warning, Message: message, Hint: hint}}
+	return []Problem{{Level: Warning, Message: message, Hint: hint}}
 }
 
 func refuse(message, hint string) []Problem {
-	return []Problem{{Severity: Error, Message: message, Hint: hint}}
+	return []Problem{{Level: Error, Message: message, Hint: hint}}
 }
 
 // reference is how a problem names another rule.
@@ -76,6 +77,30 @@ func (r *Rule) emptyRanges() []Problem {
 	return nil
 }
 
+// contradicts finds a rule that asks for what it forbids.
+func (r *Rule) contradicts() []Problem {
+	if !r.Forbid || !r.Required {
+		return nil
+	}
+	return refuse("it forbids what it requires", "leave out forbid or required")
+}
+
+// isOver finds an exception that has ended.
+func (r *Rule) isOver(now time.Time) []Problem {
+	if !r.Ended(now) {
+		return nil
+	}
+	return warn("it ended with "+r.Until.Format(time.DateOnly)+" and matches nothing any more", "remove the rule, or set a later day in until")
+}
+
+// idleSeverity finds a severity that nothing will ever have.
+func (r *Rule) idleSeverity() []Problem {
+	if r.Severity == SeverityCritical || r.Forbid || r.Required {
+		return nil
+	}
+	return warn("its severity has no effect", "severity is for rules that are required or forbid something")
+}
+
 // beyondReach finds a rule whose addresses are in none of its scopes.
 func (r *Rule) beyondReach() []Problem {
 	if scopes, certain := r.reach(); !certain || len(scopes) > 0 {
@@ -84,19 +109,35 @@ func (r *Rule) beyondReach() []Problem {
 	return r.never("none of its addresses is in one of its scopes", "leave out the scope")
 }
 
-// shadowed finds the first rule that leaves nothing for the one at the index.
-func shadowed(rules []Rule, at int) []Problem {
+// shadowed finds the first rule that leaves nothing for the one at the index, as
+// long as that holds.
+func shadowed(rules []Rule, at int, now time.Time) []Problem {
 	late := &rules[at]
 	for i := range rules[:at] {
 		switch early := &rules[i]; {
-		case !early.covers(late):
-		case late.covers(early):
-			return late.never(reference(rules, i)+" expects the same", "remove one of the two")
+		case early.Ended(now) || early.endsBefore(late) || !early.covers(late):
+		case early.Forbid && !late.Forbid:
+			return late.never(reference(rules, i)+" comes first and forbids it", "put the narrower rule first, or remove one of the two")
+		case late.covers(early) && early.Forbid == late.Forbid:
+			return late.never(reference(rules, i)+" "+early.verb()+" the same", "remove one of the two")
 		default:
 			return late.never(reference(rules, i)+" comes first and covers it", "put the narrower rule first, or remove it")
 		}
 	}
 	return nil
+}
+
+// endsBefore reports whether the rule ends while another one still holds.
+func (r *Rule) endsBefore(other *Rule) bool {
+	return !r.Until.IsZero() && (other.Until.IsZero() || r.Until.Before(other.Until))
+}
+
+// verb is what the rule does with what it matches.
+func (r *Rule) verb() string {
+	if r.Forbid {
+		return "forbids"
+	}
+	return "expects"
 }
 
 // never is about a rule that can never match. One that is required would be
@@ -113,6 +154,8 @@ func (r *Rule) tooWide() []Problem {
 	everything := Rule{}
 	anyProgram := Rule{Ephemeral: true, Protocols: r.Protocols, Addresses: r.Addresses, Scopes: r.Scopes}
 	switch {
+	case r.Forbid:
+		return nil
 	case r.covers(&everything):
 		return warn("it matches every listener, so nothing is unexpected", "say what to expect, or remove the rule")
 	case r.exposed() && r.covers(&anyProgram):
@@ -137,7 +180,7 @@ func (r *Rule) leavesOutWildcard() []Problem {
 	for _, prefix := range r.Addresses {
 		if wildcard := prefix.Addr(); prefix.Bits() == 0 && !r.matchesAddress(wildcard) {
 			return warn(fmt.Sprintf("%s has every address in it but %s itself", prefix, wildcard),
-				fmt.Sprintf("to expect listeners on the wildcard as well, add %q", wildcard))
+				fmt.Sprintf("for listeners on the wildcard as well, add %q", wildcard))
 		}
 	}
 	return nil

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -13,13 +14,16 @@ import (
 
 // lint returns the problems in a line each.
 func lint(rules []Rule) []string {
-	severities := map[Severity]string{Warning: "warning", Error: "error"}
+	levels := map[Level]string{Warning: "warning", Error: "error"}
 	var out []string
-	for _, p := range Lint(rules) {
-		out = append(out, fmt.Sprintf("%d %s: %s", p.Rule, severities[p.Severity], p.Message))
+	for _, p := range Lint(rules, today) {
+		out = append(out, fmt.Sprintf("%d %s: %s", p.Rule, levels[p.Level], p.Message))
 	}
 	return out
 }
+
+// day is a day of November 2026, of which the 30th is today.
+func day(n int) time.Time { return time.Date(2026, 11, n, 0, 0, 0, 0, time.UTC) }
 
 func TestLint(t *testing.T) {
 	tcp := []socket.Protocol{socket.TCP}
@@ -60,7 +64,22 @@ func TestLint(t *testing.T) {
 		{"required, protocols", []Rule{{Ports: ports(1, 1), Protocols: []socket.Protocol{socket.TCP, socket.UDP}, Required: true}},
 			[]string{"0 warning: it is required, but one of its protocols satisfies it"}},
 
+		{"required and forbidden", []Rule{{Ports: ports(1, 1), Required: true, Forbid: true}}, []string{"0 error: it forbids what it requires"}},
+		{"ended", []Rule{{Ports: ports(1, 1), Until: day(29)}}, []string{"0 warning: it ended with 2026-11-29 and matches nothing any more"}},
+		{"an idle severity", []Rule{{Ports: ports(1, 1), Severity: SeverityInfo}}, []string{"0 warning: its severity has no effect"}},
+		{"forbidden before", []Rule{{Name: "a", Ports: ports(1, 9), Forbid: true}, {Name: "b", Ports: ports(2, 2)}},
+			[]string{`1 warning: it can never match: rules[0] "a" comes first and forbids it`}},
+		{"forbidden twice", []Rule{{Name: "a", Ports: ports(1, 1), Forbid: true}, {Name: "b", Ports: ports(1, 1), Forbid: true}},
+			[]string{`1 warning: it can never match: rules[0] "a" forbids the same`}},
+		{"expected before", []Rule{{Name: "a", Ports: ports(1, 1)}, {Name: "b", Ports: ports(1, 1), Forbid: true}},
+			[]string{`1 warning: it can never match: rules[0] "a" comes first and covers it`}},
+		{"covered until the end", []Rule{{Name: "a", Ports: ports(1, 1), Until: day(30)}, {Name: "b", Ports: ports(1, 1), Until: day(30)}},
+			[]string{`1 warning: it can never match: rules[0] "a" expects the same`}},
+
 		{"nothing", nil, nil},
+		{"its last day", []Rule{{Ports: ports(1, 1), Until: day(30)}}, nil},
+		{"after an exception", []Rule{{Name: "a", Ports: ports(1, 1), Until: day(30)}, {Name: "b", Ports: ports(1, 1)}}, nil},
+		{"nothing is expected", []Rule{{Forbid: true, Severity: SeverityWarning}}, nil},
 		{"sound", []Rule{
 			{Name: "ssh", Ports: ports(22, 22), Required: true},
 			{Name: "smtp", Ports: ports(25, 25), Protocols: tcp, Required: true},
@@ -84,7 +103,7 @@ func TestLint(t *testing.T) {
 func TestEveryProblemHasAHint(t *testing.T) {
 	c := newChaos(7)
 	for range 500 {
-		for _, p := range Lint(c.rules()) {
+		for _, p := range Lint(c.rules(), today) {
 			if p.Message == "" || p.Hint == "" {
 				t.Errorf("%+v", p)
 			}
@@ -152,7 +171,7 @@ func TestLintIsSound(t *testing.T) {
 		c := newChaos(seed)
 		rules := c.rules()
 		never := map[int]bool{}
-		for _, p := range Lint(rules) {
+		for _, p := range Lint(rules, today) {
 			if strings.Contains(p.Message, "can never match") {
 				never[p.Rule] = true
 				claims++
@@ -160,7 +179,7 @@ func TestLintIsSound(t *testing.T) {
 		}
 		for range 300 {
 			l := c.listener()
-			if v := judge(rules, &l); never[int(v)] {
+			if v := Evaluate(rules, []socket.Owned{l}, today).Verdicts[0]; v.Kind != Unverified && never[v.Rule] {
 				t.Fatalf("seed %d: rule %d of %+v matches %+v", seed, v, rules, l)
 			}
 		}

@@ -43,7 +43,11 @@ func free(wanted string, taken map[string]bool) string {
 func (r *Rule) defaultName() string {
 	parts := []string{r.who(), r.service(), r.where(), few(r.Interfaces), few(r.Netns)}
 	parts = slices.DeleteFunc(parts, func(part string) bool { return part == "" })
-	return cmp.Or(strings.Join(parts, " "), "everything")
+	name := cmp.Or(strings.Join(parts, " "), "everything")
+	if r.Forbid {
+		return "no " + name
+	}
+	return name
 }
 
 func (r *Rule) who() string {

@@ -5,11 +5,13 @@ package policy
 import (
 	"net/netip"
 	"slices"
+	"strings"
+	"time"
 
 	"github.com/port-exporter/port_exporter/internal/socket"
 )
 
-// Rule expects listeners. It matches a listener when each of its matchers does;
+// Rule expects listeners, or forbids them. It matches a listener when each of its matchers does;
 // a matcher is a list, of which one element has to match, and an empty one
 // matches every listener.
 //
@@ -48,70 +50,142 @@ type Rule struct {
 
 	// Required says that something is wrong when no listener matches.
 	Required bool
+	// Forbid makes what the rule matches unexpected, whatever later rules say.
+	Forbid bool
+	// Until is the last day, in UTC, on which the rule holds. The zero time is no
+	// end.
+	Until time.Time
+	// Severity says how bad it is when the rule is broken: when what it forbids is
+	// there, or what it requires is not.
+	Severity Severity
 }
 
-// Verdict is the index of the rule that expects a listener, or [Unexpected].
-type Verdict int
+// Ended reports whether the rule holds no more.
+func (r *Rule) Ended(now time.Time) bool { return !r.Until.IsZero() && !now.Before(r.End()) }
 
-// Unexpected is the verdict on a listener that no rule matches.
-const Unexpected Verdict = -1
+// End returns the moment from which on the rule does not hold.
+func (r *Rule) End() time.Time { return r.Until.AddDate(0, 0, 1) }
 
-// Expected reports whether a rule expects the listener.
-func (v Verdict) Expected() bool { return v >= 0 }
-
-// Findings are what a policy says of the listeners of one moment.
-type Findings struct {
-	// Verdicts has one for each listener, in their order.
-	Verdicts []Verdict
-	// Matches has, for each rule, the number of listeners it expects: of
-	// identities, so that two owners of one listener count once.
-	Matches []int
-	// Missing are the required rules that expect no listener, by index.
-	Missing []int
-}
-
-// Evaluate judges listeners: the first rule that matches one expects it.
-func Evaluate(rules []Rule, listeners []socket.Owned) Findings {
-	type match struct {
-		rule Verdict
-		id   socket.ListenerID
+// Evaluate judges listeners by the rules that hold at a time: the first rule that
+// matches one decides.
+func Evaluate(rules []Rule, listeners []socket.Owned, now time.Time) Findings {
+	c := court{rules: rules, held: make([]bool, len(rules))}
+	for i := range rules {
+		c.held[i] = !rules[i].Ended(now)
 	}
-	f := Findings{Verdicts: make([]Verdict, len(listeners)), Matches: make([]int, len(rules))}
-	counted := make(map[match]bool, len(listeners))
+	f := Findings{
+		Verdicts:   make([]Verdict, len(listeners)),
+		Matches:    make([]int, len(rules)),
+		Unverified: make([]int, len(rules)),
+	}
+	matches, doubts := newTally(f.Matches), newTally(f.Unverified)
 	for i := range listeners {
-		v := judge(rules, &listeners[i])
+		v, doubtful := c.judge(&listeners[i])
 		f.Verdicts[i] = v
-		if m := (match{v, listeners[i].ListenerID}); v.Expected() && !counted[m] {
-			counted[m] = true
-			f.Matches[v]++
+		if v.Kind == Expected || v.Kind == Forbidden {
+			matches.count(v.Rule, listeners[i].ListenerID)
+		}
+		for _, rule := range doubtful {
+			doubts.count(rule, listeners[i].ListenerID)
 		}
 	}
 	for i := range rules {
-		if rules[i].Required && f.Matches[i] == 0 {
+		if c.held[i] && rules[i].Required && f.Matches[i] == 0 && f.Unverified[i] == 0 {
 			f.Missing = append(f.Missing, i)
 		}
 	}
 	return f
 }
 
-func judge(rules []Rule, l *socket.Owned) Verdict {
-	for i := range rules {
-		if rules[i].matches(l) {
-			return Verdict(i)
+// tally counts the listeners of each rule: two owners of one listener count once.
+type tally struct {
+	counts []int
+	seen   map[tallied]bool
+}
+
+type tallied struct {
+	rule int
+	id   socket.ListenerID
+}
+
+func newTally(counts []int) tally { return tally{counts, map[tallied]bool{}} }
+
+func (t tally) count(rule int, id socket.ListenerID) {
+	if key := (tallied{rule, id}); !t.seen[key] {
+		t.seen[key] = true
+		t.counts[rule]++
+	}
+}
+
+// court judges by the rules that hold.
+type court struct {
+	rules []Rule
+	held  []bool
+}
+
+// judge returns the verdict on a listener, and the rules in doubt that come before
+// the one that decides: whether they match depends on an owner that could not be
+// read. The listener is unverified only where that makes a difference.
+func (c court) judge(l *socket.Owned) (v Verdict, doubtful []int) {
+	v = Verdict{Unexpected, noRule}
+	mayAllow, mayForbid := false, false
+	for i := range c.rules {
+		r := &c.rules[i]
+		if !c.held[i] {
+			continue
+		}
+		m := r.matches(l)
+		if m == yes {
+			v = Verdict{r.verdict(), i}
+			break
+		}
+		if m == maybe {
+			doubtful = append(doubtful, i)
+			mayAllow, mayForbid = mayAllow || !r.Forbid, mayForbid || r.Forbid
 		}
 	}
-	return Unexpected
+	if v.Expected() && mayForbid || !v.Expected() && mayAllow {
+		v = Verdict{Unverified, doubtful[0]}
+	}
+	return v, doubtful
+}
+
+// verdict is that on what the rule matches.
+func (r *Rule) verdict() Kind {
+	if r.Forbid {
+		return Forbidden
+	}
+	return Expected
+}
+
+// match is whether a rule matches a listener.
+type match uint8
+
+// The answers in the order in which the least of several holds for all of them.
+const (
+	no    match = iota
+	maybe       // it depends on an owner that could not be read
+	yes
+)
+
+func matchIf(holds bool) match {
+	if holds {
+		return yes
+	}
+	return no
 }
 
 // matches asks the cheap and telling questions first: every listener meets
 // every rule at each scrape.
-func (r *Rule) matches(l *socket.Owned) bool {
-	return r.matchesPort(l) &&
+func (r *Rule) matches(l *socket.Owned) match {
+	if r.matchesPort(l) &&
 		(len(r.Protocols) == 0 || slices.Contains(r.Protocols, l.Protocol)) &&
 		(len(r.Scopes) == 0 || slices.Contains(r.Scopes, l.Scope)) &&
 		r.matchesAddress(l.Address) &&
-		r.matchesFacts(l) &&
-		r.matchesOwner(&l.Owner)
+		r.matchesFacts(l) {
+		return r.matchesOwner(&l.Owner)
+	}
+	return no
 }
 
 // anyPort reports whether the rule asks for no port.
@@ -159,18 +233,48 @@ func (r *Rule) matchesFacts(l *socket.Owned) bool {
 		(len(r.Netns) == 0 || matches(r.Netns, name, l.Netns))
 }
 
-func (r *Rule) matchesOwner(o *socket.Owner) bool {
-	return verified(r.Processes, name, o.Process) &&
-		verified(r.Users, name, o.User) &&
-		verified(r.Units, name, o.Unit) &&
-		verified(r.Containers, name, o.Container) &&
-		verified(r.Executables, path, o.Executable)
+// matchesOwner compares what is known of an owner. What could not be read is in
+// doubt; what was read and is not there (a unit, a container) is not.
+func (r *Rule) matchesOwner(o *socket.Owner) match {
+	return min(
+		verified(r.Processes, name, o.Process, o.Process == ""),
+		verified(r.Users, name, o.User, userInDoubt(o)),
+		verified(r.Units, name, o.Unit, unitInDoubt(o)),
+		verified(r.Containers, name, o.Container, o.Process == "" && o.Container == "" && o.Unit == ""),
+		verified(r.Executables, path, o.Executable, o.Executable == "" && !isKernel(o)),
+	)
 }
 
 // verified reports whether what is known of an owner matches.
-func verified(patterns []string, d dialect, known string) bool {
-	return len(patterns) == 0 || known != "" && matches(patterns, d, known)
+func verified(patterns []string, d dialect, known string, inDoubt bool) match {
+	switch {
+	case len(patterns) == 0, known != "" && matches(patterns, d, known):
+		return yes
+	case inDoubt:
+		return maybe
+	default:
+		return no
+	}
 }
+
+// userInDoubt reports whether the process may run as another user. Of a process
+// that could not be read, the user who made the socket is known: root, for many a
+// service that gives up its rights when it has its port.
+func userInDoubt(o *socket.Owner) bool {
+	return o.Process == "" && (o.User == "" || o.User == "root" || o.User == "0")
+}
+
+// unitInDoubt reports whether the process may be of another unit. Of a process
+// that could not be read, the unit that made the socket is known: systemd, for a
+// service that it starts on demand.
+func unitInDoubt(o *socket.Owner) bool {
+	madeBySystemd := o.Unit == "init.scope" || strings.HasSuffix(o.Unit, ".socket")
+	return o.Process == "" && (madeBySystemd || o.Unit == "" && o.Container == "")
+}
+
+// isKernel reports whether the owner is the kernel, which has no executable; ps(1)
+// writes its threads in brackets, too.
+func isKernel(o *socket.Owner) bool { return strings.HasPrefix(o.Process, "[") }
 
 // Named returns a function that reports whether a rule names the port of a
 // socket by its number. A UDP socket on an ephemeral port is no client's then,

@@ -3,6 +3,7 @@ package policy
 import (
 	"net/netip"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -50,63 +51,76 @@ func TestRuleMatches(t *testing.T) {
 		what     string
 		rule     Rule
 		listener socket.Owned
-		want     bool
+		want     match
 	}{
-		{"another protocol", Rule{Protocols: []socket.Protocol{socket.UDP, socket.UDPLite}}, ssh, false},
-		{"another port", Rule{Ports: ports(21, 21, 23, 30)}, ssh, false},
-		{"ephemeral only", Rule{Ephemeral: true}, ssh, false},
-		{"a number only", Rule{Ports: ports(22, 22)}, listener("0.0.0.0:40000", sshd), false},
-		{"network without the wildcard", Rule{Addresses: prefixes("10.0.0.0/8")}, ssh, false},
-		{"all of IPv4 without the wildcard", Rule{Addresses: prefixes("0.0.0.0/0")}, ssh, false},
-		{"all of IPv6 without the wildcard", Rule{Addresses: prefixes("::/0")}, dual, false},
-		{"dual-stack is not 0.0.0.0", Rule{Addresses: prefixes("0.0.0.0/32")}, dual, false},
-		{"0.0.0.0 is not ::", Rule{Addresses: prefixes("::/128")}, ssh, false},
-		{"another network", Rule{Addresses: prefixes("10.0.0.0/8")}, listener("11.0.0.1:22", sshd), false},
-		{"no prefix at all", Rule{Addresses: make([]netip.Prefix, 1)}, ssh, false},
-		{"another scope", Rule{Scopes: []socket.Scope{socket.ScopeLoopback, socket.ScopePrivate}}, ssh, false},
-		{"another interface", Rule{Interfaces: []string{"wg*"}}, named, false},
-		{"bound to no device", Rule{Interfaces: []string{""}}, named, false},
-		{"any device", Rule{Interfaces: []string{"?*"}}, ssh, false},
-		{"the host's own namespace", Rule{Netns: []string{""}}, named, false},
-		{"another namespace", Rule{Netns: []string{"red"}}, named, false},
-		{"another process", Rule{Processes: []string{"nginx"}}, ssh, false},
-		{"executable deeper down", Rule{Executables: []string{"/usr/*"}}, ssh, false},
-		{"another user", Rule{Users: []string{"www-*"}}, ssh, false},
-		{"another unit", Rule{Units: []string{"ssh"}}, ssh, false},
-		{"another container", Rule{Containers: []string{"podman-*"}}, ssh, false},
-		{"process not known", Rule{Processes: []string{"*"}}, unknown, false},
-		{"process not known, empty pattern", Rule{Processes: []string{""}}, unknown, false},
-		{"executable not known", Rule{Executables: []string{"**"}}, unknown, false},
-		{"user not known", Rule{Users: []string{"*"}}, unknown, false},
-		{"unit not known", Rule{Units: []string{"*"}}, unknown, false},
-		{"container not known", Rule{Containers: []string{"*"}}, unknown, false},
-		{"all but one", Rule{Ports: ports(22, 22), Processes: []string{"sshd"}, Users: []string{"nobody"}}, ssh, false},
+		{"another protocol", Rule{Protocols: []socket.Protocol{socket.UDP, socket.UDPLite}}, ssh, no},
+		{"another port", Rule{Ports: ports(21, 21, 23, 30)}, ssh, no},
+		{"ephemeral only", Rule{Ephemeral: true}, ssh, no},
+		{"a number only", Rule{Ports: ports(22, 22)}, listener("0.0.0.0:40000", sshd), no},
+		{"network without the wildcard", Rule{Addresses: prefixes("10.0.0.0/8")}, ssh, no},
+		{"all of IPv4 without the wildcard", Rule{Addresses: prefixes("0.0.0.0/0")}, ssh, no},
+		{"all of IPv6 without the wildcard", Rule{Addresses: prefixes("::/0")}, dual, no},
+		{"dual-stack is not 0.0.0.0", Rule{Addresses: prefixes("0.0.0.0/32")}, dual, no},
+		{"0.0.0.0 is not ::", Rule{Addresses: prefixes("::/128")}, ssh, no},
+		{"another network", Rule{Addresses: prefixes("10.0.0.0/8")}, listener("11.0.0.1:22", sshd), no},
+		{"no prefix at all", Rule{Addresses: make([]netip.Prefix, 1)}, ssh, no},
+		{"another scope", Rule{Scopes: []socket.Scope{socket.ScopeLoopback, socket.ScopePrivate}}, ssh, no},
+		{"another interface", Rule{Interfaces: []string{"wg*"}}, named, no},
+		{"bound to no device", Rule{Interfaces: []string{""}}, named, no},
+		{"any device", Rule{Interfaces: []string{"?*"}}, ssh, no},
+		{"the host's own namespace", Rule{Netns: []string{""}}, named, no},
+		{"another namespace", Rule{Netns: []string{"red"}}, named, no},
+		{"another process", Rule{Processes: []string{"nginx"}}, ssh, no},
+		{"executable deeper down", Rule{Executables: []string{"/usr/*"}}, ssh, no},
+		{"another user", Rule{Users: []string{"www-*"}}, ssh, no},
+		{"another unit", Rule{Units: []string{"ssh"}}, ssh, no},
+		{"another container", Rule{Containers: []string{"podman-*"}}, ssh, no},
+		{"process not known", Rule{Processes: []string{"*"}}, unknown, maybe},
+		{"process not known, empty pattern", Rule{Processes: []string{""}}, unknown, maybe},
+		{"executable not known", Rule{Executables: []string{"**"}}, unknown, maybe},
+		{"user not known", Rule{Users: []string{"*"}}, unknown, maybe},
+		{"unit not known", Rule{Units: []string{"*"}}, unknown, maybe},
+		{"container not known", Rule{Containers: []string{"*"}}, unknown, maybe},
+		{"all but one", Rule{Ports: ports(22, 22), Processes: []string{"sshd"}, Users: []string{"nobody"}}, ssh, no},
 
-		{"nothing asked", Rule{}, unknown, true},
-		{"the protocol", Rule{Protocols: []socket.Protocol{socket.TCP, socket.UDP}}, udp, true},
-		{"first of a range", Rule{Ports: ports(22, 30)}, ssh, true},
-		{"last of a range", Rule{Ports: ports(1, 1, 10, 22)}, ssh, true},
-		{"ephemeral", Rule{Ports: ports(1, 1), Ephemeral: true}, listener("0.0.0.0:40000", sshd), true},
-		{"number beside ephemeral", Rule{Ports: ports(22, 22), Ephemeral: true}, ssh, true},
-		{"the wildcard itself", Rule{Addresses: prefixes("10.0.0.0/8", "0.0.0.0/32")}, ssh, true},
-		{"the other wildcard itself", Rule{Addresses: prefixes("::/128")}, dual, true},
-		{"in the network", Rule{Addresses: prefixes("10.0.0.0/8")}, listener("10.1.2.3:22", sshd), true},
-		{"with a zone", Rule{Addresses: prefixes("fe80::/10")}, zoned, true},
-		{"mapped", Rule{Addresses: prefixes("10.0.0.1/32")}, mapped, true},
-		{"the scope", Rule{Scopes: []socket.Scope{socket.ScopeAny}}, ssh, true},
-		{"the interface", Rule{Interfaces: []string{"eth?"}}, named, true},
-		{"no device", Rule{Interfaces: []string{""}}, ssh, true},
-		{"the namespace", Rule{Netns: []string{"red", "blue"}}, named, true},
-		{"any namespace", Rule{Netns: []string{"*"}}, ssh, true},
-		{"any namespace when none is asked for", Rule{}, named, true},
+		{"another port, process not known", Rule{Ports: ports(21, 21), Processes: []string{"sshd"}}, unknown, no},
+		{"another unit made the socket", Rule{Units: []string{"ssh.service"}, Processes: []string{"sshd"}}, listener("0.0.0.0:22", socket.Owner{Unit: "evil.service"}), no},
+		{"systemd made the socket", Rule{Units: []string{"ssh.service"}}, listener("0.0.0.0:22", socket.Owner{Unit: "ssh.socket", User: "root"}), maybe},
+		{"init made the socket", Rule{Units: []string{"ssh.service"}}, listener("0.0.0.0:22", socket.Owner{Unit: "init.scope", User: "root"}), maybe},
+		{"root made the socket", Rule{Users: []string{"bind"}}, listener("0.0.0.0:53", socket.Owner{User: "root"}), maybe},
+		{"root without a name made the socket", Rule{Users: []string{"bind"}}, listener("0.0.0.0:53", socket.Owner{User: "0"}), maybe},
+		{"another user made the socket", Rule{Users: []string{"bind"}, Processes: []string{"named"}}, listener("0.0.0.0:53", socket.Owner{User: "mallory"}), no},
+		{"the user made the socket", Rule{Users: []string{"bind"}}, listener("0.0.0.0:53", socket.Owner{User: "bind"}), yes},
+		{"made in no container", Rule{Containers: []string{"*"}}, listener("0.0.0.0:53", socket.Owner{Unit: "ssh.service"}), no},
+		{"runs in no unit", Rule{Units: []string{"*"}}, listener("0.0.0.0:53", socket.Owner{Process: "named"}), no},
+		{"executable alone not known", Rule{Processes: []string{"sshd"}, Executables: []string{"/usr/sbin/*"}}, listener("0.0.0.0:22", socket.Owner{Process: "sshd", User: "root"}), maybe},
+		{"the kernel has no executable", Rule{Executables: []string{"**"}}, listener("0.0.0.0:2049", socket.Owner{Process: "[kernel]"}), no},
+
+		{"nothing asked", Rule{}, unknown, yes},
+		{"the protocol", Rule{Protocols: []socket.Protocol{socket.TCP, socket.UDP}}, udp, yes},
+		{"first of a range", Rule{Ports: ports(22, 30)}, ssh, yes},
+		{"last of a range", Rule{Ports: ports(1, 1, 10, 22)}, ssh, yes},
+		{"ephemeral", Rule{Ports: ports(1, 1), Ephemeral: true}, listener("0.0.0.0:40000", sshd), yes},
+		{"number beside ephemeral", Rule{Ports: ports(22, 22), Ephemeral: true}, ssh, yes},
+		{"the wildcard itself", Rule{Addresses: prefixes("10.0.0.0/8", "0.0.0.0/32")}, ssh, yes},
+		{"the other wildcard itself", Rule{Addresses: prefixes("::/128")}, dual, yes},
+		{"in the network", Rule{Addresses: prefixes("10.0.0.0/8")}, listener("10.1.2.3:22", sshd), yes},
+		{"with a zone", Rule{Addresses: prefixes("fe80::/10")}, zoned, yes},
+		{"mapped", Rule{Addresses: prefixes("10.0.0.1/32")}, mapped, yes},
+		{"the scope", Rule{Scopes: []socket.Scope{socket.ScopeAny}}, ssh, yes},
+		{"the interface", Rule{Interfaces: []string{"eth?"}}, named, yes},
+		{"no device", Rule{Interfaces: []string{""}}, ssh, yes},
+		{"the namespace", Rule{Netns: []string{"red", "blue"}}, named, yes},
+		{"any namespace", Rule{Netns: []string{"*"}}, ssh, yes},
+		{"any namespace when none is asked for", Rule{}, named, yes},
 		{"the owner", Rule{
 			Processes: []string{"sshd"}, Executables: []string{"/usr/sbin/*"}, Users: []string{"root"},
 			Units: []string{"ssh.service"}, Containers: []string{"docker-*"},
-		}, ssh, true},
+		}, ssh, yes},
 	} {
 		t.Run(tt.what, func(t *testing.T) {
 			if got := tt.rule.matches(&tt.listener); got != tt.want {
-				t.Errorf("got %t", got)
+				t.Errorf("got %d, want %d", got, tt.want)
 			}
 		})
 	}
@@ -129,21 +143,117 @@ func TestEvaluate(t *testing.T) {
 		{Name: "shadowed", Ports: ports(80, 80), Required: true},
 	}
 	want := Findings{
-		Verdicts: []Verdict{0, 0, 2, 2, Unexpected},
-		Matches:  []int{2, 0, 1, 0, 0},
-		Missing:  []int{1, 4},
+		Verdicts:   []Verdict{{Expected, 0}, {Expected, 0}, {Expected, 2}, {Expected, 2}, {Unverified, 2}},
+		Matches:    []int{2, 0, 1, 0, 0},
+		Unverified: []int{0, 0, 1, 0, 0},
+		Missing:    []int{1, 4},
 	}
-	if diff := cmp.Diff(want, Evaluate(rules, listeners)); diff != "" {
+	if diff := cmp.Diff(want, Evaluate(rules, listeners, today)); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	if Unexpected.Expected() || !Verdict(0).Expected() {
-		t.Error("a verdict does not know itself")
+}
+
+// TestUnverified holds what becomes of a listener whose owner could not be read: it
+// is unverified where the owner makes a difference, and nowhere else.
+func TestUnverified(t *testing.T) {
+	unread := listener("0.0.0.0:22", socket.Owner{User: "root"})
+	sshd := Rule{Name: "ssh", Ports: ports(22, 22), Processes: []string{"sshd"}, Required: true}
+	port := Rule{Name: "port", Ports: ports(22, 22)}
+	noNetcat := Rule{Name: "no nc", Processes: []string{"nc"}, Forbid: true}
+	noPort := Rule{Name: "no port", Ports: ports(22, 22), Forbid: true}
+	web := Rule{Name: "web", Ports: ports(80, 80), Processes: []string{"nginx"}}
+	for _, tt := range []struct {
+		what    string
+		rules   []Rule
+		want    Verdict
+		missing []int
+	}{
+		{"no rules", nil, Verdict{Unexpected, -1}, nil},
+		{"another port", []Rule{web}, Verdict{Unexpected, -1}, nil},
+		{"a rule asks for the process", []Rule{web, sshd}, Verdict{Unverified, 1}, nil},
+		{"a later rule expects it whoever it is", []Rule{sshd, port}, Verdict{Expected, 1}, nil},
+		{"an earlier rule expects it whoever it is", []Rule{port, {Name: "late", Ports: ports(22, 22), Users: []string{"www"}, Required: true}}, Verdict{Expected, 0}, []int{1}},
+		{"it may be forbidden, and is not expected", []Rule{noNetcat}, Verdict{Unexpected, -1}, nil},
+		{"it may be forbidden, and is expected else", []Rule{noNetcat, port}, Verdict{Unverified, 0}, nil},
+		{"it may be expected, and is forbidden else", []Rule{sshd, noPort}, Verdict{Unverified, 0}, nil},
+		{"it may be forbidden, and is forbidden anyhow", []Rule{noNetcat, noPort}, Verdict{Forbidden, 1}, nil},
+	} {
+		t.Run(tt.what, func(t *testing.T) {
+			got := Evaluate(tt.rules, []socket.Owned{unread}, today)
+			if got.Verdicts[0] != tt.want {
+				t.Errorf("verdict %v, want %v", got.Verdicts[0], tt.want)
+			}
+			if diff := cmp.Diff(tt.missing, got.Missing); diff != "" {
+				t.Errorf("missing (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestForbid(t *testing.T) {
+	rules := []Rule{
+		{Name: "but this", Ports: ports(23, 23), Scopes: []socket.Scope{socket.ScopeLoopback}},
+		{Name: "no telnet", Ports: ports(23, 23), Forbid: true},
+		{Name: "all"},
+	}
+	listeners := []socket.Owned{listener("127.0.0.1:23", socket.Owner{}), listener("0.0.0.0:23", socket.Owner{}), listener("0.0.0.0:22", socket.Owner{})}
+	want := Findings{
+		Verdicts: []Verdict{{Expected, 0}, {Forbidden, 1}, {Expected, 2}},
+		Matches:  []int{1, 1, 1}, Unverified: []int{0, 0, 0},
+	}
+	if diff := cmp.Diff(want, Evaluate(rules, listeners, today)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if again := Merge(rules[:2], listeners[:2], Options{Now: today}); len(again) > 0 {
+		t.Errorf("a rule is added that could never match: %+v", again)
+	}
+}
+
+// TestUntil holds that a rule holds through its last day, and no longer.
+func TestUntil(t *testing.T) {
+	day := time.Date(2026, 12, 24, 0, 0, 0, 0, time.UTC)
+	rules := []Rule{
+		{Name: "test", Ports: ports(8080, 8080), Until: day, Required: true},
+		{Name: "no test", Ports: ports(8080, 8080), Until: day.AddDate(0, 0, 2), Forbid: true},
+	}
+	l := []socket.Owned{listener("0.0.0.0:8080", socket.Owner{})}
+	for at, want := range map[time.Time]Verdict{
+		day.Add(24*time.Hour - 1):  {Expected, 0},
+		day.Add(24 * time.Hour):    {Forbidden, 1},
+		day.Add(72*time.Hour - 1):  {Forbidden, 1},
+		day.Add(72 * time.Hour):    {Unexpected, -1},
+		day.AddDate(1, 0, 0):       {Unexpected, -1},
+		day.Add(-time.Hour * 1000): {Expected, 0},
+	} {
+		if got := Evaluate(rules, l, at).Verdicts[0]; got != want {
+			t.Errorf("%v: %v, want %v", at, got, want)
+		}
+	}
+	if missing := Evaluate(rules, nil, day.AddDate(0, 0, 1)).Missing; len(missing) > 0 {
+		t.Errorf("a rule that ended is missing: %v", missing)
+	}
+	if missing := Evaluate(rules, nil, day).Missing; len(missing) != 1 {
+		t.Errorf("missing: %v", missing)
+	}
+}
+
+func TestVerdictNames(t *testing.T) {
+	var got []string
+	for _, k := range append(Kinds(), Expected+1) {
+		got = append(got, k.String())
+	}
+	for _, s := range append(Severities(), SeverityInfo+1) {
+		got = append(got, s.String())
+	}
+	want := []string{"unexpected", "forbidden", "unverified", "expected", "unknown", "critical", "warning", "info", "unknown"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
 
 func TestEvaluateWithoutRules(t *testing.T) {
-	want := Findings{Verdicts: []Verdict{Unexpected}, Matches: []int{}}
-	if diff := cmp.Diff(want, Evaluate(nil, []socket.Owned{listener("0.0.0.0:22", socket.Owner{})})); diff != "" {
+	want := Findings{Verdicts: []Verdict{{Unexpected, -1}}, Matches: []int{}, Unverified: []int{}}
+	if diff := cmp.Diff(want, Evaluate(nil, []socket.Owned{listener("0.0.0.0:22", socket.Owner{})}, today)); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
@@ -188,6 +298,7 @@ func TestWithNames(t *testing.T) {
 		"udp/ephemeral loopback":       {Protocols: udp, Ephemeral: true, Scopes: []socket.Scope{socket.ScopeLoopback}},
 		"1,2,3,+2 loopback,10.0.0.1":   {Ports: ports(1, 1, 2, 2, 3, 3, 4, 4), Ephemeral: true, Addresses: prefixes("127.0.0.0/8", "::1/128", "10.0.0.1/32")},
 		"tcp 0.0.0.0/0 eth0 blue":      {Protocols: tcp, Addresses: prefixes("0.0.0.0/0"), Interfaces: []string{"eth0"}, Netns: []string{"blue"}},
+		"no telnetd tcp/23":            {Protocols: tcp, Ports: ports(23, 23), Processes: []string{"telnetd"}, Forbid: true},
 		"my own":                       {Name: "my own", Ports: ports(22, 22)},
 		"10.0.0.0/8,192.0.2.0/24 blue": {Addresses: prefixes("10.0.0.0/8", "192.0.2.0/24"), Netns: []string{"blue"}},
 	} {
@@ -226,6 +337,6 @@ func BenchmarkEvaluate(b *testing.B) {
 		listeners[i].Port = uint16(i)
 	}
 	for b.Loop() {
-		Evaluate(rules, listeners)
+		Evaluate(rules, listeners, today)
 	}
 }

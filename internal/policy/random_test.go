@@ -79,6 +79,10 @@ func (c chaos) rule() Rule {
 	r.Units = some(c, "*.service", "*", "ssh*", "session-*.scope")
 	r.Containers = some(c, "*", "docker-*", "pod*/containerd-*")
 	r.Required = c.IntN(3) == 0
+	r.Forbid = !r.Required && c.IntN(4) == 0
+	if c.IntN(4) == 0 {
+		r.Until = day(pick(c, 28, 29, 30))
+	}
 	return r
 }
 

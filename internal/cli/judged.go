@@ -1,0 +1,147 @@
+package cli
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/port-exporter/port_exporter/internal/policy"
+	"github.com/port-exporter/port_exporter/internal/socket"
+)
+
+// judged are the listeners of a host with the verdicts of a policy.
+type judged struct {
+	rows      []row
+	kinds     map[policy.Kind]int // how many rows there are of each
+	rules     []policy.Rule
+	findings  policy.Findings
+	hasPolicy bool
+}
+
+// judge makes rows of listeners. Without a policy they have no verdict.
+func (h *Host) judge(owned []socket.Owned) *judged {
+	j := &judged{kinds: map[policy.Kind]int{}, rules: h.Config.Policy, hasPolicy: h.Config.HasPolicy}
+	if j.hasPolicy {
+		j.findings = policy.Evaluate(j.rules, owned, h.now())
+	}
+	for i, o := range owned {
+		r := newRow(o)
+		if j.hasPolicy {
+			v := j.findings.Verdicts[i]
+			r.judge(v, j.rules)
+			j.kinds[v.Kind]++
+		}
+		j.rows = append(j.rows, r)
+	}
+	return j
+}
+
+// now returns the time at which the rules are to hold.
+func (h *Host) now() time.Time {
+	if h.Now.IsZero() {
+		return time.Now()
+	}
+	return h.Now
+}
+
+func (r *row) judge(v policy.Verdict, rules []policy.Rule) {
+	r.Verdict = v.Kind.String()
+	severity := scopeSeverity(r.Scope)
+	if v.Rule >= 0 {
+		r.Rule, r.Comment = rules[v.Rule].Name, rules[v.Rule].Comment
+	}
+	switch v.Kind {
+	case policy.Forbidden:
+		severity = rules[v.Rule].Severity
+	case policy.Unverified:
+		severity = policy.SeverityWarning
+	case policy.Expected:
+		return
+	case policy.Unexpected:
+	}
+	r.Severity = severity.String()
+}
+
+// scopeSeverity is how bad a listener is that no rule knows, by who can reach it,
+// as in the example rules.
+func scopeSeverity(scope string) policy.Severity {
+	switch scope {
+	case socket.ScopeAny.String(), socket.ScopePublic.String():
+		return policy.SeverityCritical
+	case socket.ScopeLoopback.String():
+		return policy.SeverityInfo
+	default:
+		return policy.SeverityWarning
+	}
+}
+
+// broken is a required rule that no listener is known to match.
+type broken struct {
+	rule       *policy.Rule
+	unverified bool // a listener may match it whose owner could not be read
+}
+
+// required returns the required rules that are missing or could not be verified.
+func (j *judged) required() []broken {
+	var out []broken
+	for i := range j.rules {
+		missing := slices.Contains(j.findings.Missing, i)
+		unverified := j.rules[i].Required && j.findings.Matches[i] == 0 && j.findings.Unverified[i] > 0
+		if missing || unverified {
+			out = append(out, broken{&j.rules[i], unverified})
+		}
+	}
+	return out
+}
+
+func (b broken) String() string {
+	text := "missing: " + b.rule.Name
+	if b.unverified {
+		text = "required, but unverified: " + b.rule.Name
+	}
+	if b.rule.Comment != "" {
+		text += " (" + b.rule.Comment + ")"
+	}
+	return text
+}
+
+// verdict returns the error of what the policy does not allow.
+func (j *judged) verdict() error {
+	if !j.hasPolicy {
+		return nil
+	}
+	status := 0
+	var faults []string
+	for _, kind := range []policy.Kind{policy.Unexpected, policy.Forbidden, policy.Unverified} {
+		if n := j.kinds[kind]; n > 0 {
+			status = worse(status, kind == policy.Unverified)
+			faults = append(faults, counted(n, kind))
+		}
+	}
+	for _, b := range j.required() {
+		status = worse(status, b.unverified)
+		faults = append(faults, b.String())
+	}
+	if status == 0 {
+		return nil
+	}
+	return &ExitError{Code: status, Message: strings.Join(faults, "\n")}
+}
+
+func counted(n int, kind policy.Kind) string {
+	text := fmt.Sprintf("%d %s", n, kind)
+	if kind == policy.Unverified {
+		text += ": whether a rule matches depends on an owner that could not be read"
+	}
+	return text
+}
+
+// worse returns the status with one more finding: one that is certain outweighs
+// any that could not be verified.
+func worse(status int, unverified bool) int {
+	if unverified && status != statusFinding {
+		return statusUnverified
+	}
+	return statusFinding
+}
