@@ -19,20 +19,20 @@ import (
 // processes is a host that knows the holders of sockets by cookie.
 type processes map[uint64]owner.Process
 
-func (p processes) Find(_ context.Context, members []socket.Member) map[uint64]owner.Process {
-	found := map[uint64]owner.Process{}
+func (p processes) Find(_ context.Context, members []socket.Member) map[uint64]owner.Found {
+	found := map[uint64]owner.Found{}
 	for _, m := range members {
 		if process, ok := p[m.ID()]; ok {
-			found[m.ID()] = process
+			found[m.ID()] = owner.Found{Fate: owner.Held, Process: process}
 		}
 	}
 	return found
 }
-func (p processes) Look(_ context.Context, known owner.Process, _ []socket.Member) (owner.Process, map[uint64]bool, bool) {
-	return known, nil, true
+func (p processes) Look(_ context.Context, known owner.Process, _ []socket.Member) owner.Sight {
+	return owner.Sight{Process: known, Unclear: true}
 }
-func (p processes) Unit(socket.Member) (unit, container string) { return "", "" }
-func (p processes) Missing() []string                           { return []string{"CAP_SYS_PTRACE", "CAP_DAC_READ_SEARCH"} }
+func (p processes) Unit(context.Context, socket.Member) (unit, container string) { return "", "" }
+func (p processes) Missing() []string                                            { return []string{"CAP_SYS_PTRACE", "CAP_DAC_READ_SEARCH"} }
 
 func cookie(n uint64) func(*socket.Socket) { return func(s *socket.Socket) { s.Cookie = n } }
 

@@ -6,214 +6,104 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/port-exporter/port_exporter/internal/socket"
 )
 
+// How long one process may take to answer, how many that do not are waited for at
+// a time, and how long all cgroups may take.
+const (
+	processPatience = time.Second
+	maxStuck        = 8
+	cgroupsPatience = 5 * time.Second
+)
+
 // NewHost returns the host whose procfs is mounted at a place, /proc.
-func NewHost(procfs string) Host {
-	h := &linuxHost{procfs: procfs, cgroups: newCgroups(procfs), buf: make([]byte, 4096)}
-	if p, ok := h.read(initPID); ok && p.comm != "systemd" && p.comm != "init" {
-		h.init = 0 // a container's first process is a service like any other
-	} else {
-		h.init = initPID
+func NewHost(procfs string) Host { return newLinuxHost(procfs) }
+
+func newLinuxHost(procfs string) *linuxHost {
+	return &linuxHost{
+		procfs:       procfs,
+		calls:        newCalls(processPatience, maxStuck),
+		cgroups:      newCgroups(procfs),
+		everyProcess: initialPIDNamespace,
 	}
-	return h
 }
 
-// linuxHost reads /proc. It is used by one [Finder], under its lock.
+// linuxHost reads /proc. It is used by one [Finder], by one search at a time. What
+// it reads may not answer, so it reads in calls that it can give up.
 type linuxHost struct {
 	procfs  string
+	calls   *calls
 	cgroups *cgroups
-	buf     []byte
-	init    int32 // the pid of systemd, which holds sockets for others; 0 for none
+	// init is the pid of systemd, which holds sockets for others; 0 for none. It
+	// is not known before the first search.
+	init      int32
+	knowsInit bool
+	// everyProcess is the pid namespace (pid_namespaces(7)) that has every process
+	// which may hold a socket.
+	everyProcess string
 }
 
 // initPID is systemd: it holds the sockets of .socket units, also once their
 // service holds them too.
 const initPID = 1
 
-// Find looks first among the processes of the cgroup that each socket was made
-// in, then through all of /proc, and last at init, so that a service counts
-// before the systemd that opened its socket. It stops when every socket is
-// found.
-func (h *linuxHost) Find(ctx context.Context, members []socket.Member) map[uint64]Process {
-	s := search{
-		host: h, ctx: ctx,
-		wanted: map[uint64]uint64{}, found: map[uint64]Process{},
-		held: map[int32]map[uint64]bool{}, processes: map[int32]*process{},
-	}
-	for _, m := range members {
-		switch {
-		case m.Inode != 0:
-			s.wanted[m.Inode] = m.ID()
-		case m.PID != 0: // the source knows a holder
-			if p := s.process(m.PID); p != nil {
-				s.found[m.ID()] = h.describe(*p)
-			}
-		}
-	}
-	h.cgroups.stale = true
-	looked := map[uint64]bool{0: true} // no cgroup
-	for _, m := range members {
-		if _, open := s.wanted[m.Inode]; open && !looked[m.CgroupID] {
-			looked[m.CgroupID] = true
-			s.through(h.cgroups.processes(m.CgroupID))
-		}
-	}
-	if !s.done() {
-		s.through(h.pids())
-	}
-	if !s.done() && h.init != 0 {
-		s.at(h.init)
-	}
-	return s.found
-}
+// initialPIDNamespace is the first pid namespace of the system
+// (PROC_PID_INIT_INO, include/linux/proc_ns.h).
+const initialPIDNamespace = "pid:[4026531836]"
 
-// search is one search for the holders of some sockets. Each process is read
-// once: of a server with thousands of workers, every one has the same parent.
-type search struct {
-	host      *linuxHost
-	ctx       context.Context
-	wanted    map[uint64]uint64 // by inode: the ID
-	found     map[uint64]Process
-	held      map[int32]map[uint64]bool // what a process holds of what was wanted
-	processes map[int32]*process        // nil is one that is gone
-}
-
-func (s *search) done() bool { return len(s.wanted) == 0 || s.ctx.Err() != nil }
-
-// through looks at processes in the order of their pids, which is mostly that
-// of their age.
-func (s *search) through(pids []int32) {
-	for _, pid := range pids {
-		if s.done() {
-			return
-		}
-		if pid != s.host.init {
-			s.at(pid)
-		}
-	}
-}
-
-// at takes what the process holds of what is wanted.
-func (s *search) at(pid int32) {
-	for inode := range s.holdings(pid) {
-		id, open := s.wanted[inode]
-		if !open {
-			continue
-		}
-		if s.done() {
-			return
-		}
-		if p, ok := s.oldestHolder(pid, inode); ok {
-			s.found[id] = p
-			delete(s.wanted, inode)
-		}
-	}
-}
-
-// oldestHolder climbs from a process that holds a socket to its farthest
-// ancestor that holds it too: of a server and its workers, the server.
-func (s *search) oldestHolder(pid int32, inode uint64) (Process, bool) {
-	p := s.process(pid)
-	if p == nil {
-		return Process{}, false
-	}
-	const limit = 64 // generations; a cycle cannot be, but a race of pids could look like one
-	for range limit {
-		if p.parent == 0 || p.parent == s.host.init || !s.holdings(p.parent)[inode] {
-			break
-		}
-		older := s.process(p.parent)
-		if older == nil {
-			break
-		}
-		p = older
-	}
-	return s.host.describe(*p), true
-}
-
-func (s *search) holdings(pid int32) map[uint64]bool {
-	held, ok := s.held[pid]
-	if ok {
-		return held
-	}
-	s.host.eachSocket(s.ctx, pid, func(inode uint64) {
-		if _, ok := s.wanted[inode]; ok {
-			if held == nil {
-				held = map[uint64]bool{}
-			}
-			held[inode] = true
-		}
-	})
-	s.held[pid] = held
-	return held
-}
-
-func (s *search) process(pid int32) *process {
-	p, ok := s.processes[pid]
-	if ok {
-		return p
-	}
-	if now, alive := s.host.read(pid); alive {
-		p = &now
-	}
-	s.processes[pid] = p
-	return p
-}
-
-// eachSocket calls add for each socket among the descriptors of a process. A
-// process that is gone, or may not be read, has none.
-func (h *linuxHost) eachSocket(ctx context.Context, pid int32, add func(inode uint64)) {
-	dir, err := os.Open(h.path(pid, "fd"))
-	if err != nil {
+// learnInit finds out whether the first process is systemd: that of a container is
+// a service like any other.
+func (h *linuxHost) learnInit(ctx context.Context) {
+	if h.knowsInit {
 		return
 	}
-	defer dir.Close()
-	for {
-		names, err := dir.Readdirnames(256)
-		for _, name := range names {
-			n, err := unix.Readlinkat(int(dir.Fd()), name, h.buf)
-			if err != nil {
-				continue
-			}
-			if inode, ok := socketInode(h.buf[:n]); ok {
-				add(inode)
-			}
-		}
-		if err != nil || ctx.Err() != nil {
-			return
-		}
+	p, presence := h.read(ctx, initPID)
+	h.init = initPID
+	if presence == alive && p.comm != "systemd" && p.comm != "init" {
+		h.init = 0
 	}
+	h.knowsInit = presence != stuck
 }
 
-// Look implements [Host].
-func (h *linuxHost) Look(ctx context.Context, known Process, members []socket.Member) (Process, map[uint64]bool, bool) {
-	p, ok := h.read(known.PID)
-	if !ok || p.start != known.Start {
-		return Process{}, nil, false
+// presence is what a process answers.
+type presence uint8
+
+const (
+	alive presence = iota
+	gone
+	stuck // it does not answer in time
+)
+
+// read reads a process.
+func (h *linuxHost) read(ctx context.Context, pid int32) (process, presence) {
+	type result struct {
+		process
+		alive bool
 	}
-	wanted := map[uint64]uint64{}
-	held := map[uint64]bool{}
-	for _, m := range members {
-		wanted[m.Inode] = m.ID()
-		if m.Inode == 0 { // the source says that the process holds it
-			held[m.ID()] = m.PID == known.PID
-		}
-	}
-	h.eachSocket(ctx, known.PID, func(inode uint64) {
-		if id, ok := wanted[inode]; ok && inode != 0 {
-			held[id] = true
-		}
+	r, ok := attempt(ctx, h.calls, h.path(pid, "stat"), func() (r result) {
+		r.process, r.alive = h.readProcess(pid)
+		return r
 	})
-	return h.describe(p), held, true
+	switch {
+	case !ok:
+		return process{}, stuck
+	case !r.alive:
+		return process{}, gone
+	default:
+		return r.process, alive
+	}
 }
 
-// read reads a process. False means that it is gone.
-func (h *linuxHost) read(pid int32) (process, bool) {
+// readProcess reads a process. False means that it is gone. The main thread of one
+// may have ended, and others serve: then they have what it has no more
+// (proc_pid_task(5)).
+func (h *linuxHost) readProcess(pid int32) (process, bool) {
 	stat, err := os.ReadFile(h.path(pid, "stat"))
 	if err != nil {
 		return process{}, false
@@ -222,25 +112,62 @@ func (h *linuxHost) read(pid int32) (process, bool) {
 	if err != nil || p.pid != pid {
 		return process{}, false
 	}
-	status, err := os.ReadFile(h.path(pid, "status"))
+	dir := h.path(pid, "")
+	if p.state == 'Z' {
+		if dir = h.livingThread(pid); dir == "" {
+			return process{}, false
+		}
+	}
+	status, err := os.ReadFile(filepath.Join(dir, "status"))
 	if err != nil {
 		return process{}, false
 	}
 	p.uid, _ = effectiveUID(status)
-	if cgroup, err := os.ReadFile(h.path(pid, "cgroup")); err == nil {
+	if cgroup, err := os.ReadFile(filepath.Join(dir, "cgroup")); err == nil {
 		p.cgroup = cgroupPath(string(cgroup))
 	}
-	if link, err := os.Readlink(h.path(pid, "exe")); err == nil {
-		p.executable, p.deleted = executable(link, h.existsFor(pid))
+	if link, err := os.Readlink(filepath.Join(dir, "exe")); err == nil {
+		p.executable, p.deleted = executable(link, existsBelow(filepath.Join(dir, "root")))
 	}
 	return p, true
 }
 
-// existsFor tells whether a path exists in the mount namespace of a process.
-func (h *linuxHost) existsFor(pid int32) func(string) bool {
+// livingThread returns the directory of a thread that has not ended, or nothing.
+func (h *linuxHost) livingThread(pid int32) string {
+	for _, tid := range numbers(h.path(pid, "task")) {
+		dir := h.path(pid, filepath.Join("task", strconv.Itoa(int(tid))))
+		stat, err := os.ReadFile(filepath.Join(dir, "stat"))
+		if err != nil {
+			continue
+		}
+		if p, err := parseStat(stat); err == nil && p.state != 'Z' && p.state != 'X' {
+			return dir
+		}
+	}
+	return ""
+}
+
+// existsBelow tells whether a path exists in the mount namespace of a process,
+// whose root is given. It asks no file system, which may not answer (a network
+// file system whose server is gone), and could keep even a killed process: only
+// what the kernel has in memory (RESOLVE_CACHED, openat2(2)). The executable of
+// a running process is there. Where the kernel does not know of that, as before
+// 5.12, no path exists.
+func existsBelow(root string) func(string) bool {
 	return func(path string) bool {
-		_, err := os.Stat(filepath.Join(h.path(pid, "root"), path))
-		return err == nil
+		dir, err := unix.Open(root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return false
+		}
+		defer unix.Close(dir)
+		const cached = 0x20 // RESOLVE_CACHED
+		how := unix.OpenHow{Flags: unix.O_PATH | unix.O_NOFOLLOW | unix.O_CLOEXEC, Resolve: cached}
+		fd, err := unix.Openat2(dir, strings.TrimPrefix(path, "/"), &how)
+		if err != nil {
+			return false
+		}
+		_ = unix.Close(fd)
+		return true
 	}
 }
 
@@ -257,22 +184,37 @@ func (h *linuxHost) describe(p process) Process {
 		},
 		Start:   p.start,
 		UID:     p.uid,
-		Waiting: p.pid == h.init,
+		Waiting: h.isManager(p) && (p.comm == "systemd" || p.comm == "init"),
 	}
 }
+
+// isManager reports whether a process is a systemd, which holds sockets for the
+// services that it starts: that of the system, of a user, or of a container.
+func (h *linuxHost) isManager(p process) bool {
+	return p.pid == h.init || isInitScope(p.cgroup)
+}
+
+// isInitScope reports whether a cgroup is that in which a systemd puts itself
+// (systemd.special(7)).
+func isInitScope(cgroup string) bool { return filepath.Base(cgroup) == "init.scope" }
 
 func (h *linuxHost) path(pid int32, name string) string {
 	return filepath.Join(h.procfs, strconv.Itoa(int(pid)), name)
 }
 
 // pids returns every process that /proc shows, in numeric order.
-func (h *linuxHost) pids() []int32 {
-	dir, err := os.Open(h.procfs)
+func (h *linuxHost) pids(ctx context.Context) ([]int32, bool) {
+	return attempt(ctx, h.calls, h.procfs, func() []int32 { return numbers(h.procfs) })
+}
+
+// numbers returns the entries of a directory that are numbers, in their order.
+func numbers(dir string) []int32 {
+	d, err := os.Open(dir)
 	if err != nil {
 		return nil
 	}
-	defer dir.Close()
-	names, _ := dir.Readdirnames(-1)
+	defer d.Close()
+	names, _ := d.Readdirnames(-1)
 	var pids []int32
 	for _, name := range names {
 		if pid, err := strconv.ParseInt(name, 10, 32); err == nil {
@@ -283,15 +225,45 @@ func (h *linuxHost) pids() []int32 {
 	return pids
 }
 
-// Unit implements [Host]. The root cgroup and init's own say nothing: there
+// Look implements [Host].
+func (h *linuxHost) Look(ctx context.Context, known Process, members []socket.Member) Sight {
+	h.learnInit(ctx)
+	p, presence := h.read(ctx, known.PID)
+	switch {
+	case presence == stuck:
+		return Sight{Unclear: true}
+	case presence == gone, p.start != known.Start:
+		return Sight{Gone: true}
+	}
+	w := h.newWalk(ctx, members)
+	for _, look := range []func(int32) map[uint64]bool{w.holdings, w.holdingsOfThreads} {
+		for inode := range look(known.PID) {
+			delete(w.open, inode)
+		}
+		if len(w.open) == 0 {
+			break
+		}
+	}
+	s := Sight{Process: h.describe(p), Held: map[uint64]bool{}, Unclear: w.partial && len(w.open) > 0}
+	for _, m := range members {
+		if m.Inode == 0 { // the source says who holds it
+			s.Held[m.ID()] = m.PID == known.PID
+		} else {
+			s.Held[m.ID()] = !w.open[m.Inode]
+		}
+	}
+	return s
+}
+
+// Unit implements [Host]. The root cgroup and a systemd's own say nothing: there
 // sockets are made by what systemd did not start, or by systemd before it
 // starts something.
-func (h *linuxHost) Unit(m socket.Member) (unit, container string) {
+func (h *linuxHost) Unit(ctx context.Context, m socket.Member) (unit, container string) {
 	if m.CgroupID == 0 {
 		return "", ""
 	}
-	path := h.cgroups.path(m.CgroupID)
-	if path == "" || path == "/init.scope" {
+	path := h.cgroups.path(ctx, m.CgroupID)
+	if path == "" || isInitScope(path) {
 		return "", ""
 	}
 	return unitAndContainer(path)
@@ -320,6 +292,7 @@ func (h *linuxHost) Missing() []string {
 
 // cgroups finds the cgroup of an id in the cgroup v2 hierarchy.
 type cgroups struct {
+	calls *calls
 	mount string // empty where there is none
 	paths map[uint64]string
 	// stale says that the hierarchy may be walked for an id that is not known:
@@ -329,7 +302,7 @@ type cgroups struct {
 }
 
 func newCgroups(procfs string) *cgroups {
-	c := &cgroups{}
+	c := &cgroups{calls: newCalls(cgroupsPatience, 1)}
 	if text, err := os.ReadFile(filepath.Join(procfs, "self/mountinfo")); err == nil {
 		c.mount = cgroupMount(string(text))
 	}
@@ -337,43 +310,47 @@ func newCgroups(procfs string) *cgroups {
 }
 
 // path returns the path of a cgroup, or nothing for one that is not known.
-func (c *cgroups) path(id uint64) string {
+func (c *cgroups) path(ctx context.Context, id uint64) string {
 	if _, known := c.paths[id]; !known && c.stale && c.mount != "" {
-		c.walk()
+		c.stale = false
+		if paths, ok := attempt(ctx, c.calls, "walk", c.walk); ok {
+			c.paths = paths
+		}
 	}
 	return c.paths[id]
 }
 
 // walk notes the id of every cgroup, which is the inode of its directory
 // (kernfs, fs/kernfs/inode.c), up to a bound.
-func (c *cgroups) walk() {
+func (c *cgroups) walk() map[uint64]string {
 	const limit = 100_000
-	c.stale, c.paths = false, map[uint64]string{}
+	paths := map[uint64]string{}
 	_ = filepath.WalkDir(c.mount, func(path string, entry os.DirEntry, err error) error {
 		if err != nil || !entry.IsDir() {
 			return nil //nolint:nilerr // a cgroup that was removed meanwhile
 		}
 		var stat unix.Stat_t
 		if unix.Lstat(path, &stat) == nil {
-			c.paths[stat.Ino] = path[len(c.mount):]
+			paths[stat.Ino] = path[len(c.mount):]
 		}
-		if len(c.paths) >= limit {
+		if len(paths) >= limit {
 			return filepath.SkipAll
 		}
 		return nil
 	})
+	return paths
 }
 
 // processes returns the processes of a cgroup, in numeric order. The root
 // cgroup has none worth the name: every process that nothing has placed.
-func (c *cgroups) processes(id uint64) []int32 {
-	path := c.path(id)
+func (c *cgroups) processes(ctx context.Context, id uint64) []int32 {
+	path := c.path(ctx, id)
 	if path == "" {
 		return nil
 	}
-	text, err := os.ReadFile(filepath.Join(c.mount, path, "cgroup.procs"))
-	if err != nil {
-		return nil
-	}
+	text, _ := attempt(ctx, c.calls, "processes", func() []byte {
+		text, _ := os.ReadFile(filepath.Join(c.mount, path, "cgroup.procs")) // none of one that was removed
+		return text
+	})
 	return parsePIDs(text)
 }

@@ -403,10 +403,10 @@ func TestProcfsThatIsNotThere(t *testing.T) {
 	if found := host.Find(t.Context(), []socket.Member{{Inode: 1, CgroupID: 5}}); len(found) != 0 {
 		t.Errorf("found %v", found)
 	}
-	if _, _, ok := host.Look(t.Context(), Process{}, nil); ok {
-		t.Error("a process was found")
+	if seen := host.Look(t.Context(), Process{}, nil); !seen.Gone {
+		t.Errorf("a process was found: %+v", seen)
 	}
-	if unit, container := host.Unit(socket.Member{CgroupID: 5}); unit != "" || container != "" {
+	if unit, container := host.Unit(t.Context(), socket.Member{CgroupID: 5}); unit != "" || container != "" {
 		t.Errorf("unit %q, container %q", unit, container)
 	}
 }

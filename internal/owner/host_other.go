@@ -17,14 +17,14 @@ func NewHost(string) Host { return gopsutilHost{} }
 type gopsutilHost struct{}
 
 // Find implements [Host].
-func (h gopsutilHost) Find(ctx context.Context, members []socket.Member) map[uint64]Process {
-	found := map[uint64]Process{}
+func (h gopsutilHost) Find(ctx context.Context, members []socket.Member) map[uint64]Found {
+	found := map[uint64]Found{}
 	for _, m := range members {
 		if m.PID == 0 {
 			continue
 		}
 		if p, ok := h.read(ctx, m.PID); ok {
-			found[m.ID()] = p
+			found[m.ID()] = Found{Fate: Held, Process: p}
 		}
 	}
 	return found
@@ -32,13 +32,13 @@ func (h gopsutilHost) Find(ctx context.Context, members []socket.Member) map[uin
 
 // Look implements [Host]. That the process still holds the sockets is what the
 // source says.
-func (h gopsutilHost) Look(ctx context.Context, known Process, members []socket.Member) (Process, map[uint64]bool, bool) {
+func (h gopsutilHost) Look(ctx context.Context, known Process, members []socket.Member) Sight {
 	p, ok := h.read(ctx, known.PID)
 	held := map[uint64]bool{}
 	for _, m := range members {
 		held[m.ID()] = m.PID == known.PID
 	}
-	return p, held, ok && p.Start == known.Start
+	return Sight{Process: p, Held: held, Gone: !ok || p.Start != known.Start}
 }
 
 func (gopsutilHost) read(ctx context.Context, pid int32) (Process, bool) {
@@ -61,7 +61,7 @@ func (gopsutilHost) read(ctx context.Context, pid int32) (Process, bool) {
 }
 
 // Unit implements [Host].
-func (gopsutilHost) Unit(socket.Member) (unit, container string) { return "", "" }
+func (gopsutilHost) Unit(context.Context, socket.Member) (unit, container string) { return "", "" }
 
 // Missing implements [Host].
 func (gopsutilHost) Missing() []string { return nil }

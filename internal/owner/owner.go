@@ -2,45 +2,64 @@
 // the systemd unit and the container.
 //
 // It remembers what it found by socket, so that a host on which nothing changes
-// is not searched again.
+// is not searched again. A search runs beside the scrapes: what it waits for, they
+// do not.
 package owner
 
 import (
 	"context"
-	"os/user"
+	"maps"
 	"slices"
-	"strconv"
-	"sync/atomic"
+	"sync"
 	"time"
 
 	"github.com/port-exporter/port_exporter/internal/socket"
 )
 
-// recheckAfter is how long an answer holds before the process is looked at
-// again: long enough that a scrape of a steady host looks at few, short enough
-// that an executable that was replaced, and a new process on an inherited
-// socket, show soon. A socket whose holder was not found is searched for as
-// rarely.
-const recheckAfter = time.Minute
+// When an answer is due again. Sockets whose holder is known are looked at after
+// recheckAfter: long enough that a scrape of a steady host looks at few, short
+// enough that an executable that was replaced, and a new process on an inherited
+// socket, show soon. Those that no process holds are searched for more and more
+// rarely. Those whose search did not end are searched for again soon.
+const (
+	recheckAfter = time.Minute
+	longestPause = time.Hour
+	retryAfter   = 10 * time.Second
+)
 
-// budget is the share of the time that is left which a search may take: the
-// listeners must be told in time, with owners or without.
+// forgetAfter is how long the answer for a socket that is gone is kept: callers may
+// have read the sockets at different moments.
+const forgetAfter = time.Minute
+
+// How long a search may take, and up to which age of a search other scrapes wait
+// for it. Who begins one waits for as long as its budget lets it.
+const (
+	searchLimit = 30 * time.Second
+	joinWithin  = 5 * time.Second
+)
+
+// budget is the share of the time that is left which may be spent waiting: the
+// listeners must be exported in time, with owners or without.
 const budget = 2 // half
 
-// maxMembers bounds the sockets of one listener whose owners are looked for.
-const maxMembers = 256
+// The sockets whose owners are looked for, of one listener and of all. An answer
+// takes about 400 bytes.
+const (
+	maxMembers    = 16_384
+	maxAllMembers = 131_072
+)
 
-// Host is the operating system's side: it reads processes.
+// Host is the operating system's side: it reads processes. Find, Look and Unit are
+// called by one goroutine at a time.
 type Host interface {
-	// Find returns the process that holds each of the sockets, by the socket's
-	// ID. Those whose holder cannot be read are left out.
-	Find(ctx context.Context, members []socket.Member) map[uint64]Process
-	// Look returns a process again, and which of the sockets it still holds, by
-	// ID. False means that it is gone, or another process has its pid now.
-	Look(ctx context.Context, p Process, members []socket.Member) (now Process, held map[uint64]bool, same bool)
+	// Find returns what it finds out about each of the sockets, by the socket's
+	// ID, until ctx ends. What is not in it was not found.
+	Find(ctx context.Context, members []socket.Member) map[uint64]Found
+	// Look looks at a process again.
+	Look(ctx context.Context, p Process, members []socket.Member) Sight
 	// Unit returns the unit and the container whose cgroup the socket was made
 	// in; both may be empty.
-	Unit(m socket.Member) (unit, container string)
+	Unit(ctx context.Context, m socket.Member) (unit, container string)
 	// Missing returns the privileges that this process lacks and that reading
 	// other users' processes takes. Unlike the others it may be called at any time.
 	Missing() []string
@@ -56,48 +75,56 @@ type Process struct {
 	Waiting bool
 }
 
+// Found is what a search finds out about one socket.
+type Found struct {
+	Fate    Fate
+	Process Process // that holds it, if it is Held
+}
+
+// Fate is how the search for the holder of a socket ended.
+type Fate uint8
+
+// The fates.
+const (
+	NotFound Fate = iota // no process that may be read holds it
+	Held                 // a process holds it
+	Unclear              // what may hold it did not answer in time
+	InKernel             // no process holds it: it is the kernel's own
+)
+
+// Sight is what a second look at a process saw.
+type Sight struct {
+	Process Process         // as it is now
+	Held    map[uint64]bool // the sockets that it holds, of those asked for, by ID
+	Gone    bool            // it ended, or another process has its pid
+	Unclear bool            // it did not answer in time
+}
+
 // Finder finds owners. It is safe for concurrent use.
 type Finder struct {
-	host     Host
-	now      func() time.Time
-	userName func(uid uint32) (string, error)
+	host  Host
+	now   func() time.Time
+	users *users
 
-	lock       chan struct{} // a mutex that can be waited for with a context
-	known      map[uint64]*answer
-	users      map[uint32]string
-	usersSince time.Time
-	generation uint64
-	searches   atomic.Uint64 // also read without the lock
+	mu       sync.Mutex // never held during a call of the host
+	known    map[uint64]*answer
+	search   *search // the one that is under way, or nil
+	searches uint64
 }
 
 // answer is what is known of one socket.
 type answer struct {
-	process    Process
-	found      bool
-	unit       string // of the socket itself, before that of the process
-	container  string
-	checked    time.Time
-	generation uint64 // of the last call that saw the socket
+	Found
+	unit      string // of the socket itself, before that of the process
+	container string
+	due       time.Time     // when it is to be looked at again
+	pause     time.Duration // before that
+	seen      time.Time     // when the socket was there last
 }
 
 // New returns a finder that asks a host.
 func New(host Host) *Finder {
-	return &Finder{
-		host:     host,
-		lock:     make(chan struct{}, 1),
-		now:      time.Now,
-		userName: lookUpUser,
-		known:    map[uint64]*answer{},
-		users:    map[uint32]string{},
-	}
-}
-
-func lookUpUser(uid uint32) (string, error) {
-	u, err := user.LookupId(strconv.FormatUint(uint64(uid), 10))
-	if err != nil {
-		return "", err
-	}
-	return u.Username, nil
+	return &Finder{host: host, now: time.Now, users: newUsers(), known: map[uint64]*answer{}}
 }
 
 // Result is who owns the listeners.
@@ -105,50 +132,34 @@ type Result struct {
 	// Owned has each listener once for each of its owners, in the order of the
 	// listeners. A listener without a known owner is there with an empty one.
 	Owned []socket.Owned
-	// Unattributed counts the listeners whose process is not known.
+	// Unattributed counts the listeners that have a socket whose process is not
+	// known.
 	Unattributed int
+	// Pending counts those of the listeners that have an owner which is not known
+	// now: see [socket.Owner.Pending].
+	Pending int
 	// Missing names the privileges that would have helped, if any listener is
 	// unattributed.
 	Missing []string
 	// Searches counts how often processes were searched, ever.
 	Searches uint64
-	// Busy says that another search took all the time there was: nothing is known of
-	// any owner, not even what was known before.
+	// Busy says that a search is under way whose answers are not in Owned.
 	Busy bool
 }
 
 // Owners returns the owners of listeners, within half of the time that ctx
-// leaves. What was not found by then stays unknown, and is searched for again
-// after a minute.
+// leaves, and a second for the names of users. What is not found by then is pending: the search goes on, and a later
+// call has its answers.
 func (f *Finder) Owners(ctx context.Context, listeners []socket.Listener) Result {
-	ctx, cancel := withinBudget(ctx)
-	defer cancel()
-	select {
-	case f.lock <- struct{}{}:
-		defer func() { <-f.lock }()
-	case <-ctx.Done(): // another scrape's search takes as long
-		return f.unknown(listeners)
-	}
-	f.generation++
-	f.search(ctx, listeners)
-
-	r := Result{Owned: make([]socket.Owned, 0, len(listeners))}
-	for _, l := range listeners {
-		owners := f.ownersOf(l)
-		known := false
-		for _, o := range owners {
-			known = known || o.PID != 0
-			r.Owned = append(r.Owned, socket.Owned{Listener: l, Owner: o})
-		}
-		if !known {
-			r.Unattributed++
-		}
+	f.update(ctx, listeners)
+	r, due := f.result(listeners)
+	if len(due) > 0 {
+		f.users.refresh(ctx, due)
+		r, _ = f.result(listeners)
 	}
 	if r.Unattributed > 0 {
 		r.Missing = f.host.Missing()
 	}
-	r.Searches = f.searches.Load()
-	f.forget()
 	return r
 }
 
@@ -160,141 +171,128 @@ func withinBudget(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(ctx, time.Until(deadline)/budget)
 }
 
-// unknown returns the listeners without owners. The counter is there all the
-// same: at 0 it would be taken for a restart.
-func (f *Finder) unknown(listeners []socket.Listener) Result {
-	r := Result{Unattributed: len(listeners), Missing: f.host.Missing(), Searches: f.searches.Load(), Busy: true}
-	for _, l := range listeners {
-		r.Owned = append(r.Owned, socket.Owned{Listener: l})
-	}
-	return r
-}
-
-// search brings the answers for every member up to date. Sockets that are new,
-// and those that their process holds no more, are searched for together.
-func (f *Finder) search(ctx context.Context, listeners []socket.Listener) {
-	now := f.now()
-	var unknown []socket.Member
-	stale := map[int32][]socket.Member{} // by the process that held them
-	for _, l := range listeners {
-		for _, m := range l.Members[:min(len(l.Members), maxMembers)] {
-			id := m.ID()
-			if id == 0 {
-				continue
-			}
-			a, seen := f.known[id]
-			switch {
-			case !seen, now.Sub(a.checked) >= recheckAfter && !a.keeps():
-				unknown = append(unknown, m)
-			case now.Sub(a.checked) >= recheckAfter:
-				stale[a.process.PID] = append(stale[a.process.PID], m)
-			}
-			if seen {
-				a.generation = f.generation
-			}
+// update brings the answers for the listeners up to date, by a search of its own
+// and those under way.
+func (f *Finder) update(ctx context.Context, listeners []socket.Listener) {
+	ctx, cancel := withinBudget(ctx)
+	defer cancel()
+	const enough = 3 // one under way, one of its own, one that another caller was faster with
+	for range enough {
+		s, own := f.searchFor(listeners)
+		if s == nil || !s.wait(ctx, own) {
+			return
 		}
-	}
-	for _, members := range stale {
-		unknown = append(unknown, f.recheck(ctx, members, now)...)
-	}
-	if len(unknown) == 0 {
-		return
-	}
-	f.searches.Add(1)
-	found := f.host.Find(ctx, unknown)
-	for _, m := range unknown {
-		a := &answer{checked: now, generation: f.generation}
-		a.process, a.found = found[m.ID()]
-		a.unit, a.container = f.host.Unit(m)
-		f.known[m.ID()] = a
 	}
 }
 
-// keeps reports whether the answer is worth a second look at its process.
-// Sockets that wait for a service, and those without a holder, are searched for
-// again instead.
-func (a *answer) keeps() bool { return a.found && !a.process.Waiting }
-
-// recheck looks again at the process of some sockets, which had the same one,
-// and returns those that it holds no more.
-func (f *Finder) recheck(ctx context.Context, members []socket.Member, now time.Time) (lost []socket.Member) {
-	p, held, same := f.host.Look(ctx, f.known[members[0].ID()].process, members)
-	for _, m := range members {
-		a := f.known[m.ID()]
-		if !same || !held[m.ID()] || a.process.Start != p.Start {
-			lost = append(lost, m)
-			continue
-		}
-		a.process, a.checked = p, now
-		if a.unit == "" && a.container == "" {
-			a.unit, a.container = f.host.Unit(m)
-		}
+// result returns what is known, and the users whose names are to be refreshed.
+func (f *Finder) result(listeners []socket.Listener) (r Result, due []uint32) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	b := resultBuilder{finder: f, Result: Result{Owned: make([]socket.Owned, 0, len(listeners)), Searches: f.searches, Busy: f.search != nil}}
+	b.left = maxAllMembers
+	for i := range listeners {
+		b.add(&listeners[i])
 	}
-	return lost
+	b.Busy = b.Busy && b.Pending > 0
+	return b.Result, slices.Sorted(maps.Keys(b.due))
 }
 
-// ownersOf returns the distinct owners of a listener, sorted; at least one,
-// which may be empty.
-func (f *Finder) ownersOf(l socket.Listener) []socket.Owner {
-	var owners []socket.Owner
-	for _, m := range l.Members[:min(len(l.Members), maxMembers)] {
-		o := f.ownerOf(m, l.Known)
+// resultBuilder puts a result together.
+type resultBuilder struct {
+	Result
+	finder *Finder
+	left   int // sockets that may still be looked for
+	due    map[uint32]bool
+}
+
+func (b *resultBuilder) add(l *socket.Listener) {
+	members := lookedFor(l, &b.left)
+	owners := make([]socket.Owner, 0, 1)
+	known := len(members) == len(l.Members) && len(members) > 0
+	pending := false
+	for i := range members {
+		o := b.ownerOf(&members[i], l.Known)
+		known = known && (o.PID != 0 || o.Process == socket.Kernel)
+		pending = pending || o.Pending
 		if !slices.ContainsFunc(owners, func(other socket.Owner) bool { return other.Identity() == o.Identity() }) {
 			owners = append(owners, o)
 		}
 	}
 	if len(owners) == 0 {
-		return []socket.Owner{{}}
+		owners = append(owners, socket.Owner{})
 	}
 	slices.SortFunc(owners, socket.Owner.Compare)
-	return owners
+	for _, o := range owners {
+		b.Owned = append(b.Owned, socket.Owned{Listener: *l, Owner: o})
+	}
+	b.Unattributed += count(!known)
+	b.Pending += count(pending)
 }
 
-func (f *Finder) ownerOf(m socket.Member, known socket.Facts) socket.Owner {
-	a, ok := f.known[m.ID()]
-	if !ok {
-		a = &answer{}
+func count(yes bool) int {
+	if yes {
+		return 1
 	}
-	o := a.process.Owner
+	return 0
+}
+
+// lookedFor returns the sockets of a listener whose owners are looked for.
+func lookedFor(l *socket.Listener, left *int) []socket.Member {
+	n := min(len(l.Members), maxMembers, *left)
+	*left -= n
+	return l.Members[:n]
+}
+
+// ownerOf returns the owner of one socket. Who made it, which takes no privilege
+// to read, is its user as long as no process is known.
+func (b *resultBuilder) ownerOf(m *socket.Member, known socket.Facts) socket.Owner {
+	a, ok := b.finder.known[m.ID()]
+	switch {
+	case ok:
+	case m.ID() == 0: // it cannot be looked for
+		a = &answer{}
+	default:
+		a = &answer{Found: Found{Fate: Unclear}}
+	}
+	o := a.owner()
+	switch {
+	case o.User != "": // the host knows the name
+	case a.Fate == Held:
+		b.name(&o, a.Process.UID)
+	case known.Has(socket.KnowsUID):
+		b.name(&o, m.UID)
+	}
+	return o
+}
+
+func (b *resultBuilder) name(o *socket.Owner, uid uint32) {
+	name, known, due := b.finder.users.name(uid)
+	o.User, o.Pending = name, o.Pending || !known
+	if due {
+		if b.due == nil {
+			b.due = map[uint32]bool{}
+		}
+		b.due[uid] = true
+	}
+}
+
+// owner returns the owner that an answer has. A process that calls itself what
+// the kernel's sockets have for a process is not taken for the kernel.
+func (a *answer) owner() socket.Owner {
+	o := a.Process.Owner
+	switch {
+	case a.Fate == InKernel:
+		return socket.Owner{Process: socket.Kernel}
+	case o.Process == socket.Kernel:
+		o.Process += "?"
+	}
 	if a.unit != "" {
 		o.Unit = a.unit
 	}
 	if a.container != "" {
 		o.Container = a.container
 	}
-	switch {
-	case o.User != "": // the host knows the name
-	case a.found:
-		o.User = f.user(a.process.UID)
-	case known.Has(socket.KnowsUID):
-		o.User = f.user(m.UID) // who made the socket, which takes no privilege to read
-	}
+	o.Pending = a.Fate == Unclear
 	return o
-}
-
-// user returns the name of a user, or the number of one without a name.
-func (f *Finder) user(uid uint32) string {
-	const limit, keep = 1024, 5 * time.Minute
-	if now := f.now(); len(f.users) >= limit || now.Sub(f.usersSince) >= keep {
-		clear(f.users)
-		f.usersSince = now
-	}
-	if name, ok := f.users[uid]; ok {
-		return name
-	}
-	name, err := f.userName(uid)
-	if err != nil {
-		name = strconv.FormatUint(uint64(uid), 10)
-	}
-	f.users[uid] = name
-	return name
-}
-
-// forget drops the answers for sockets that are gone.
-func (f *Finder) forget() {
-	for id, a := range f.known {
-		if a.generation != f.generation {
-			delete(f.known, id)
-		}
-	}
 }

@@ -17,6 +17,7 @@ import (
 // fakeHost has processes by the socket they hold.
 type fakeHost struct {
 	holders map[uint64]Process
+	fates   map[uint64]Fate // of what no process holds
 	gone    map[int32]bool
 	units   map[uint64]string // by cgroup
 	missing []string
@@ -25,28 +26,32 @@ type fakeHost struct {
 	asked        []int // sockets in each search
 }
 
-func (h *fakeHost) Find(_ context.Context, members []socket.Member) map[uint64]Process {
+func (h *fakeHost) Find(_ context.Context, members []socket.Member) map[uint64]Found {
 	h.finds++
 	h.asked = append(h.asked, len(members))
-	found := map[uint64]Process{}
+	found := map[uint64]Found{}
 	for _, m := range members {
 		if p, ok := h.holders[m.ID()]; ok && !h.gone[p.PID] {
-			found[m.ID()] = p
+			found[m.ID()] = Found{Fate: Held, Process: p}
+		} else {
+			found[m.ID()] = Found{Fate: h.fates[m.ID()]}
 		}
 	}
 	return found
 }
 
-func (h *fakeHost) Look(_ context.Context, p Process, members []socket.Member) (Process, map[uint64]bool, bool) {
+func (h *fakeHost) Look(_ context.Context, p Process, members []socket.Member) Sight {
 	h.looks++
 	held := map[uint64]bool{}
 	for _, m := range members {
 		held[m.ID()] = h.holders[m.ID()].PID == p.PID
 	}
-	return p, held, !h.gone[p.PID]
+	return Sight{Process: p, Held: held, Gone: h.gone[p.PID]}
 }
 
-func (h *fakeHost) Unit(m socket.Member) (string, string) { return h.units[m.CgroupID], "" }
+func (h *fakeHost) Unit(_ context.Context, m socket.Member) (string, string) {
+	return h.units[m.CgroupID], ""
+}
 
 func (h *fakeHost) Missing() []string { return h.missing }
 
@@ -57,7 +62,8 @@ func proc(pid int32, name string) Process {
 func finder(h Host, now *time.Time) *Finder {
 	f := New(h)
 	f.now = func() time.Time { return *now }
-	f.userName = func(uid uint32) (string, error) {
+	f.users.now = f.now
+	f.users.lookUp = func(uid uint32) (string, error) {
 		if uid == 33 {
 			return "www-data", nil
 		}
@@ -157,7 +163,8 @@ func TestSteadyHostIsNotSearched(t *testing.T) {
 	h.holders[1] = proc(12, "nginx")
 	now = now.Add(recheckAfter)
 	scrape("another process took the socket over", 4, 4, []string{nginx, redis}, web, db)
-	if len(f.known) != 2 {
+	now = now.Add(forgetAfter)
+	if f.Owners(t.Context(), []socket.Listener{web, db}); len(f.known) != 2 {
 		t.Errorf("%d sockets are remembered, want 2", len(f.known))
 	}
 }
@@ -179,20 +186,6 @@ func TestHandOver(t *testing.T) {
 	}
 }
 
-func TestUsersAreLookedUpAgain(t *testing.T) {
-	now := time.Unix(1000, 0)
-	f := finder(&fakeHost{}, &now)
-	f.user(7)
-	f.userName = func(uint32) (string, error) { return "late", nil }
-	if got := f.user(7); got != "7" {
-		t.Errorf("at once: %s", got)
-	}
-	now = now.Add(5 * time.Minute)
-	if got := f.user(7); got != "late" {
-		t.Errorf("five minutes later: %s", got)
-	}
-}
-
 func TestInitIsSearchedAgain(t *testing.T) {
 	systemd := proc(1, "systemd")
 	systemd.Waiting = true
@@ -207,94 +200,195 @@ func TestInitIsSearchedAgain(t *testing.T) {
 	}
 }
 
-// TestSlowSearch has a host whose search ends only with its context: the
-// listeners must be told in time all the same, now and by the next scrapes.
-func TestSlowSearch(t *testing.T) {
+// slowHost searches for as long as it is held up, whatever its context says, as
+// where a file of /proc does not answer.
+type slowHost struct {
+	fakeHost
+	release chan struct{}
+}
+
+func newSlowHost() *slowHost {
+	return &slowHost{fakeHost: fakeHost{holders: map[uint64]Process{1: proc(10, "nginx"), 2: proc(20, "redis")}}, release: make(chan struct{})}
+}
+
+func (h *slowHost) Find(ctx context.Context, members []socket.Member) map[uint64]Found {
+	<-h.release
+	return h.fakeHost.Find(ctx, members)
+}
+
+func within(t *testing.T, d time.Duration, f *Finder, listeners ...socket.Listener) (r Result, took time.Duration) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), d)
+	defer cancel()
+	start := time.Now()
+	r = f.Owners(ctx, listeners)
+	return r, time.Since(start)
+}
+
+// TestHungSearch has a search that does not end. What was known goes on being
+// exported, nobody waits long, and all is well once it ends.
+func TestHungSearch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := &slowHost{}
+		h := newSlowHost()
 		f := New(h)
-		for range 3 {
-			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-			start := time.Now()
-			r := f.Owners(ctx, []socket.Listener{listener(80, 1)})
-			cancel()
-			if len(r.Owned) != 1 || r.Unattributed != 1 || time.Since(start) > 5*time.Second {
-				t.Errorf("%+v after %v", r, time.Since(start))
+		f.users.lookUp = func(uint32) (string, error) { return "www-data", nil }
+		f.known[1] = &answer{Found: Found{Fate: Held, Process: proc(10, "nginx")}, due: time.Now().Add(recheckAfter)}
+		web, db := listener(80, 1), listener(6379, 2)
+		for i := range 3 {
+			r, took := within(t, 20*time.Second, f, web, db)
+			if want := []time.Duration{10 * time.Second, 0, 0}[i]; took != want {
+				t.Errorf("call %d waited %v, want %v", i, took, want)
+			}
+			want := []string{"80 nginx www-data nginx.service", "6379  www-data "}
+			if diff := cmp.Diff(want, names(r)); diff != "" {
+				t.Errorf("call %d (-want +got):\n%s", i, diff)
+			}
+			if !r.Busy || r.Pending != 1 || r.Unattributed != 1 || r.Owned[0].Owner.Pending || !r.Owned[1].Owner.Pending || r.Searches != 1 {
+				t.Errorf("call %d: %+v", i, r)
 			}
 		}
-		if h.finds != 1 {
-			t.Errorf("%d searches, want 1: the next is due after a minute", h.finds)
+		close(h.release)
+		synctest.Wait()
+		r, took := within(t, 20*time.Second, f, web, db)
+		if r.Busy || r.Pending != 0 || r.Unattributed != 0 || took != 0 || r.Owned[1].Owner.Process != "redis" {
+			t.Errorf("after it ended: %+v, %v", r, took)
 		}
 	})
 }
 
-// TestWaitingForAnotherSearch has two scrapes at once.
-func TestWaitingForAnotherSearch(t *testing.T) {
+// TestJoinedSearch has a second call while a young search is under way: it waits
+// for that, and then for one of its own.
+func TestJoinedSearch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := New(&slowHost{fakeHost{missing: []string{"CAP_SYS_PTRACE"}}})
+		h := newSlowHost()
+		f := New(h)
 		var both sync.WaitGroup
-		for range 2 {
+		for _, l := range []socket.Listener{listener(80, 1), listener(6379, 2)} {
 			both.Go(func() {
-				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-				defer cancel()
-				r := f.Owners(ctx, []socket.Listener{listener(80, 1)})
-				if len(r.Owned) != 1 || r.Unattributed != 1 || r.Searches != 1 || len(r.Missing) != 1 {
+				if r, _ := within(t, 20*time.Second, f, l); r.Pending != 0 || r.Owned[0].Owner.PID == 0 {
 					t.Errorf("%+v", r)
 				}
 			})
+			synctest.Wait()
 		}
-		start := time.Now()
+		time.Sleep(time.Second)
+		close(h.release)
 		both.Wait()
-		if elapsed := time.Since(start); elapsed != 5*time.Second {
-			t.Errorf("both took %v", elapsed)
+		if h.finds != 2 {
+			t.Errorf("%d searches, want 2", h.finds)
 		}
 	})
 }
 
-// TestBusy has a scrape with less time than another one's search takes.
-func TestBusy(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		f := New(&slowHost{})
-		var long sync.WaitGroup
-		owners := func(within time.Duration) Result {
-			ctx, cancel := context.WithTimeout(t.Context(), within)
-			defer cancel()
-			return f.Owners(ctx, []socket.Listener{listener(80, 1)})
-		}
-		long.Go(func() {
-			if r := owners(time.Minute); r.Busy {
-				t.Errorf("who searches: %+v", r)
-			}
-		})
-		synctest.Wait()
-		if r := owners(10 * time.Second); !r.Busy || len(r.Owned) != 1 {
-			t.Errorf("beside it: %+v", r)
-		}
-		long.Wait()
-	})
-}
-
-// slowHost searches until its context ends.
-type slowHost struct{ fakeHost }
-
-func (h *slowHost) Find(ctx context.Context, _ []socket.Member) map[uint64]Process {
-	h.finds++
-	<-ctx.Done()
-	return nil
-}
-
-func TestUsersAreLookedUpOnce(t *testing.T) {
+// TestUnclearIsPending has a search that could not look at everything.
+func TestUnclearIsPending(t *testing.T) {
+	h := &fakeHost{holders: map[uint64]Process{1: proc(10, "nginx")}, gone: map[int32]bool{}, fates: map[uint64]Fate{2: Unclear}}
 	now := time.Unix(1000, 0)
-	f := finder(&fakeHost{}, &now)
-	calls := 0
-	f.userName = func(uint32) (string, error) { calls++; return "", errors.New("none") }
+	f := finder(h, &now)
+	both := []socket.Listener{listener(80, 1), listener(99, 2)}
+	r := f.Owners(t.Context(), both)
+	if r.Pending != 1 || r.Busy || r.Owned[0].Owner.Pending || !r.Owned[1].Owner.Pending {
+		t.Errorf("%+v", r)
+	}
+	h.gone[10], h.fates[1] = true, Unclear
+	now = now.Add(recheckAfter)
+	if r = f.Owners(t.Context(), both); r.Pending != 2 || r.Owned[0].Owner.Process != "" {
+		t.Errorf("a process that is gone: %+v", r)
+	}
+	h.gone[10] = false
+	now = now.Add(retryAfter)
+	if r = f.Owners(t.Context(), both); r.Pending != 1 || r.Owned[0].Owner.Process != "nginx" || r.Searches != 3 {
+		t.Errorf("a moment later: %+v", r)
+	}
+}
+
+// TestUnclearLeavesAnswersAlone has a process that does not answer a second look.
+func TestUnclearLeavesAnswersAlone(t *testing.T) {
+	h := &unclearHost{fakeHost{holders: map[uint64]Process{1: proc(10, "nginx")}}}
+	now := time.Unix(1000, 0)
+	f := finder(h, &now)
 	for range 3 {
-		if got := f.user(1234); got != "1234" {
-			t.Errorf("a user without a name is %q", got)
+		r := f.Owners(t.Context(), []socket.Listener{listener(80, 1)})
+		if r.Pending != 0 || r.Owned[0].Owner.Process != "nginx" || r.Searches != 1 {
+			t.Errorf("%+v", r)
+		}
+		now = now.Add(recheckAfter)
+	}
+	if h.looks != 2 {
+		t.Errorf("%d looks, want 2", h.looks)
+	}
+}
+
+type unclearHost struct{ fakeHost }
+
+func (h *unclearHost) Look(context.Context, Process, []socket.Member) Sight {
+	h.looks++
+	return Sight{Unclear: true}
+}
+
+// TestNothingFoundIsSearchedForMoreRarely counts the searches for what no process
+// holds over a day.
+func TestNothingFoundIsSearchedForMoreRarely(t *testing.T) {
+	for name, fate := range map[string]Fate{"not found": NotFound, "in the kernel": InKernel} {
+		h := &fakeHost{fates: map[uint64]Fate{1: fate}}
+		now := time.Unix(1000, 0)
+		f := finder(h, &now)
+		for range 24 * 60 {
+			f.Owners(t.Context(), []socket.Listener{listener(4789, 1)})
+			now = now.Add(time.Minute)
+		}
+		if h.finds < 24 || h.finds > 32 { // 1, 2, 4, … 60 minutes
+			t.Errorf("%s: %d searches a day", name, h.finds)
+		}
+		h.holders = map[uint64]Process{1: proc(10, "nginx")}
+		now = now.Add(longestPause)
+		if r := f.Owners(t.Context(), []socket.Listener{listener(4789, 1)}); r.Owned[0].Owner.Process != "nginx" {
+			t.Errorf("%s, then held: %+v", name, r)
 		}
 	}
-	if calls != 1 {
-		t.Errorf("%d look-ups", calls)
+}
+
+func TestKernel(t *testing.T) {
+	named := proc(10, socket.Kernel)
+	h := &fakeHost{holders: map[uint64]Process{2: named}, fates: map[uint64]Fate{1: InKernel}, missing: []string{"CAP_SYS_PTRACE"}}
+	now := time.Unix(1000, 0)
+	r := finder(h, &now).Owners(t.Context(), []socket.Listener{listener(4789, 1), listener(666, 2)})
+	want := []string{"4789 [kernel] 7 ", "666 [kernel]? www-data [kernel].service"}
+	if diff := cmp.Diff(want, names(r)); diff != "" {
+		t.Errorf("owners (-want +got):\n%s", diff)
+	}
+	if r.Unattributed != 0 || r.Missing != nil {
+		t.Errorf("%+v", r)
+	}
+}
+
+// TestLargeGroups has one program in the last socket of a group, and more sockets
+// than are looked for.
+func TestLargeGroups(t *testing.T) {
+	h := &fakeHost{holders: map[uint64]Process{}}
+	var ids []uint64
+	for id := range uint64(maxMembers) {
+		h.holders[id+1] = proc(10, "nginx")
+		ids = append(ids, id+1)
+	}
+	h.holders[maxMembers] = proc(20, "intruder")
+	now := time.Unix(1000, 0)
+	f := finder(h, &now)
+	r := f.Owners(t.Context(), []socket.Listener{listener(80, ids...)})
+	if diff := cmp.Diff([]string{"80 intruder www-data intruder.service", "80 nginx www-data nginx.service"}, names(r)); diff != "" || r.Unattributed != 0 {
+		t.Errorf("%d unattributed, owners (-want +got):\n%s", r.Unattributed, diff)
+	}
+	h.holders[maxMembers+1] = proc(20, "intruder")
+	if r = f.Owners(t.Context(), []socket.Listener{listener(80, append(ids, maxMembers+1)...)}); r.Unattributed != 1 {
+		t.Errorf("a socket that is not looked for: %d unattributed", r.Unattributed)
+	}
+}
+
+func TestPartlyUnattributed(t *testing.T) {
+	now := time.Unix(1000, 0)
+	h := &fakeHost{holders: map[uint64]Process{1: proc(10, "nginx")}}
+	if r := finder(h, &now).Owners(t.Context(), []socket.Listener{listener(80, 1, 2)}); r.Unattributed != 1 || len(r.Owned) != 2 {
+		t.Errorf("%+v", r)
 	}
 }
 

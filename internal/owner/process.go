@@ -16,6 +16,7 @@ type process struct {
 	// it identifies the process (proc_pid_stat(5), starttime).
 	start      uint64
 	comm       string
+	state      byte   // R, S, D, Z, …
 	uid        uint32 // effective
 	executable string // empty where it may not be read
 	deleted    bool
@@ -35,12 +36,12 @@ func parseStat(b []byte) (p process, err error) {
 	if err != nil {
 		return process{}, errStat
 	}
-	const parent, start = 1, 19 // fields 4 and 22 of the file, counted from behind comm
+	const state, parent, start = 0, 1, 19 // fields 3, 4 and 22 of the file, counted from behind comm
 	fields := strings.Fields(string(b[end+1:]))
 	if len(fields) <= start {
 		return process{}, errStat
 	}
-	p = process{pid: int32(pid), comm: string(b[open+1 : end])}
+	p = process{pid: int32(pid), comm: string(b[open+1 : end]), state: fields[state][0]}
 	ppid, parentErr := strconv.ParseInt(fields[parent], 10, 32)
 	p.parent = int32(ppid)
 	p.start, err = strconv.ParseUint(fields[start], 10, 64)
@@ -104,4 +105,29 @@ func parsePIDs(text []byte) []int32 {
 	}
 	slices.Sort(pids)
 	return pids
+}
+
+// inFlight reports whether the fdinfo of a socket (proc_pid_fdinfo(5)) says that
+// descriptors are in messages which it is to receive.
+func inFlight(fdinfo []byte) bool {
+	for line := range bytes.Lines(fdinfo) {
+		if rest, ok := bytes.CutPrefix(line, []byte("scm_fds:")); ok {
+			return string(bytes.TrimSpace(rest)) != "0"
+		}
+	}
+	return false
+}
+
+// registeredSockets returns the inodes of the sockets that are registered with an
+// io_uring, from its fdinfo (io_uring/fdinfo.c). False means that the kernel does
+// not say what is registered, as while the ring is in use.
+func registeredSockets(fdinfo []byte) (inodes []uint64, ok bool) {
+	for line := range bytes.Lines(fdinfo) {
+		_, file, numbered := bytes.Cut(bytes.TrimSpace(line), []byte(": "))
+		if inode, is := socketInode(file); numbered && is {
+			inodes = append(inodes, inode)
+		}
+		ok = ok || bytes.HasPrefix(line, []byte("UserFiles:"))
+	}
+	return inodes, ok
 }

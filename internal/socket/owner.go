@@ -6,6 +6,11 @@ import (
 	"path"
 )
 
+// Kernel is the process of a listening socket that the kernel itself has: of a
+// tunnel (VXLAN, WireGuard), of an MPTCP endpoint, of the NFS server. No process
+// has that name.
+const Kernel = "[kernel]"
+
 // Owner is who holds a listening socket. A field that is empty is not known.
 type Owner struct {
 	// Process is the name of the process: the kernel's (comm, proc_pid_comm(5)),
@@ -29,6 +34,10 @@ type Owner struct {
 	Container string
 	// PID is for tables that people read, never a label.
 	PID int32
+	// Pending says that the owner is not known now, and may be at a later read: a
+	// search or the name of a user did not come in time. No verdict may rest on what
+	// is empty in it.
+	Pending bool
 }
 
 // Identity returns the owner without what changes when the service restarts,
