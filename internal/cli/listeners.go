@@ -42,6 +42,7 @@ type row struct {
 	AcceptQueue      *uint64 `json:"accept_queue"`
 	AcceptQueueLimit *uint64 `json:"accept_queue_limit"`
 	Process          string  `json:"process"`
+	Comm             string  `json:"comm"`
 	PID              int32   `json:"pid"`
 	User             string  `json:"user"`
 	Executable       string  `json:"executable"`
@@ -97,6 +98,7 @@ func newRow(o socket.Owned) row {
 		Ephemeral:  o.Ephemeral,
 		Sockets:    o.Sockets,
 		Process:    o.Owner.Process,
+		Comm:       o.Owner.Comm,
 		PID:        o.Owner.PID,
 		User:       o.Owner.User,
 		Executable: o.Owner.Executable,
@@ -191,11 +193,16 @@ func (r *row) queue() string {
 	}
 }
 
+// program is the process and, where that says more, what it calls itself.
 func (r *row) program() string {
-	if r.Deleted {
-		return r.Process + " (deleted)"
+	name := r.Process
+	if !strings.HasPrefix(name, r.Comm) {
+		name += " [" + r.Comm + "]"
 	}
-	return r.Process
+	if r.Deleted {
+		name += " (deleted)"
+	}
+	return name
 }
 
 func (r *row) reason() string {
@@ -246,11 +253,11 @@ func writeCSV(w io.Writer, rows []row) error {
 		return strconv.FormatUint(*n, 10)
 	}
 	records := [][]string{{"netns", "protocol", "address", "port", "interface", "scope", "dual_stack", "ephemeral", "sockets",
-		"accept_queue", "accept_queue_limit", "process", "pid", "user", "executable", "executable_deleted", "unit", "container", "verdict", "rule", "comment", "severity"}}
+		"accept_queue", "accept_queue_limit", "process", "comm", "pid", "user", "executable", "executable_deleted", "unit", "container", "verdict", "rule", "comment", "severity"}}
 	for _, r := range rows {
 		records = append(records, []string{r.Netns, r.Protocol, r.Address, strconv.Itoa(int(r.Port)), r.Interface, r.Scope,
 			strconv.FormatBool(r.DualStack), strconv.FormatBool(r.Ephemeral), strconv.Itoa(r.Sockets),
-			optional(r.AcceptQueue), optional(r.AcceptQueueLimit), printable(r.Process), number(r.PID), printable(r.User), printable(r.Executable),
+			optional(r.AcceptQueue), optional(r.AcceptQueueLimit), printable(r.Process), printable(r.Comm), number(r.PID), printable(r.User), printable(r.Executable),
 			strconv.FormatBool(r.Deleted), printable(r.Unit), printable(r.Container), r.Verdict, printable(r.Rule), printable(r.Comment), r.Severity})
 	}
 	return c.WriteAll(records)

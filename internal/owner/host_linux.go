@@ -176,6 +176,7 @@ func (h *linuxHost) describe(p process) Process {
 	return Process{
 		Owner: socket.Owner{
 			Process:    socket.ProcessName(p.comm, p.executable),
+			Comm:       p.comm,
 			Executable: p.executable,
 			Deleted:    p.deleted,
 			Unit:       unit,

@@ -391,20 +391,3 @@ func TestPartlyUnattributed(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 }
-
-func TestProcessName(t *testing.T) {
-	for _, tt := range [][3]string{
-		{"nginx", "/usr/sbin/nginx", "nginx"},
-		{"port_exporter_l", "/opt/port_exporter_long", "port_exporter_long"},
-		{"port_exporter_l", "/opt/other", "port_exporter_l"},
-		{"a-worker-threa", "/opt/a-worker-thread", "a-worker-threa"}, // 14 bytes: not cut
-		{"exactly15letter", "/opt/exactly15letter", "exactly15letter"},
-		{"kthreadd", "", "kthreadd"},
-		{"", "/opt/hidden", "hidden"},
-		{"", "", "?"},
-	} {
-		if got := socket.ProcessName(tt[0], tt[1]); got != tt[2] {
-			t.Errorf("ProcessName(%q, %q) = %q, want %q", tt[0], tt[1], got, tt[2])
-		}
-	}
-}

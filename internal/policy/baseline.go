@@ -67,7 +67,7 @@ func draftOf(l *socket.Owned, ephemeral bool) draft {
 	d.Users = known(literal(l.Owner.User))
 	d.Units = known(foldUnit(literal(l.Owner.Unit)))
 	d.Containers = known(foldContainer(literal(l.Owner.Container)))
-	if isInterpreter(l.Owner.Process) {
+	if socket.IsInterpreter(l.Owner.Executable) {
 		d.Executables = known(foldIDs(literal(l.Owner.Executable)))
 	}
 	d.Ephemeral = l.Ephemeral && d.attributed() && (ephemeral || isLocal(l))
@@ -97,18 +97,6 @@ func known(pattern string) []string {
 // attributed reports whether the rule names a process. Without one, two
 // listeners are only guessed to belong together.
 func (d draft) attributed() bool { return len(d.Processes) > 0 }
-
-// isInterpreter reports whether a process has the name of what runs programs in
-// many of them: its path says a little more.
-func isInterpreter(process string) bool {
-	switch strings.TrimRight(process, "0123456789.-") {
-	case "python", "pypy", "java", "node", "nodejs", "deno", "bun", "ruby", "perl", "php", "php-fpm", "lua", "luajit",
-		"beam.smp", "mono", "dotnet", "tclsh", "guile", "Rscript", "pwsh", "sh", "bash", "dash", "zsh", "busybox":
-		return true
-	default:
-		return false
-	}
-}
 
 // fold puts rules together that differ in one matcher only, whose elements they
 // then share. It leaves alone what may not be folded.

@@ -101,8 +101,9 @@ func TestBaseline(t *testing.T) {
 			{Name: "ab tcp/1 10.0.0.1", Protocols: tcp, Ports: ports(1, 1), Addresses: prefixes("10.0.0.1/32"), Processes: list("ab")},
 			{Name: "?? tcp/1 10.0.0.1", Protocols: tcp, Ports: ports(1, 1), Addresses: prefixes("10.0.0.1/32"), Processes: list("??")},
 		}, false},
-		{"the path of an interpreter", []socket.Owned{listener("127.0.0.1:1", socket.Owner{Process: "python3", Executable: "/usr/bin/python3.12"})}, []Rule{
+		{"the path of an interpreter", []socket.Owned{listener("127.0.0.1:1", socket.Owner{Process: "python3", Executable: "/usr/bin/python3.12"}), listener("127.0.0.1:2", socket.Owner{Process: "salt-master", Executable: "/usr/bin/python3.12"})}, []Rule{
 			{Name: "python3 tcp/1 loopback", Protocols: tcp, Ports: ports(1, 1), Addresses: prefixes("127.0.0.1/32"), Processes: list("python3"), Executables: list("/usr/bin/python3.12")},
+			{Name: "salt-master tcp/2 loopback", Protocols: tcp, Ports: ports(2, 2), Addresses: prefixes("127.0.0.1/32"), Processes: list("salt-master"), Executables: list("/usr/bin/python3.12")},
 		}, false},
 		{"the narrow rule first", []socket.Owned{listener("0.0.0.0:22", nginx), listener("0.0.0.0:22", socket.Owner{}), listener("0.0.0.0:21", socket.Owner{})}, []Rule{
 			{Name: "nginx tcp/22 any", Protocols: tcp, Ports: ports(22, 22), Addresses: prefixes("0.0.0.0/32"), Processes: list("nginx"), Users: list("root"), Units: list("nginx.service")},
@@ -182,14 +183,6 @@ func TestFoldedIDs(t *testing.T) {
 	} {
 		if got := foldIDs(in); got != want {
 			t.Errorf("%q: got %q, want %q", in, got, want)
-		}
-	}
-}
-
-func TestIsInterpreter(t *testing.T) {
-	for process, want := range map[string]bool{"": false, "nginx": false, "javascriptd": false, "python": true, "python3": true, "python3.12": true, "java": true, "php-fpm8.2": true} {
-		if got := isInterpreter(process); got != want {
-			t.Errorf("%q: got %t", process, got)
 		}
 	}
 }

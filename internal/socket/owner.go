@@ -3,7 +3,6 @@ package socket
 import (
 	"cmp"
 	"iter"
-	"path"
 )
 
 // Kernel is the process of a listening socket that the kernel itself has: of a
@@ -13,10 +12,13 @@ const Kernel = "[kernel]"
 
 // Owner is who holds a listening socket. A field that is empty is not known.
 type Owner struct {
-	// Process is the name of the process: the kernel's (comm, proc_pid_comm(5)),
-	// or the base name of the executable where comm is that cut to 15 bytes. Of
-	// several processes that share a socket it is the oldest.
+	// Process is the name of the process: see [ProcessName]. Of several processes
+	// that share a socket it is the oldest.
 	Process string
+	// Comm is the name that the process has given itself, or the kernel has given
+	// it (proc_pid_comm(5)). It may change at any time; it is for tables that people
+	// read, never a label.
+	Comm string
 	// Executable is the path of its binary as the process sees it. It is for
 	// rules, never a label.
 	Executable string
@@ -45,6 +47,7 @@ type Owner struct {
 func (o Owner) Identity() Owner {
 	o.PID = 0
 	o.Deleted = false
+	o.Comm = ""
 	return o
 }
 
@@ -57,24 +60,6 @@ func (o Owner) Compare(other Owner) int {
 		cmp.Compare(o.Container, other.Container),
 		cmp.Compare(o.Executable, other.Executable),
 	)
-}
-
-// ProcessName returns the name of a process from its comm, which the kernel
-// cuts to 15 bytes (TASK_COMM_LEN), and its executable: a comm that was cut is
-// completed, and one that the process emptied is replaced.
-func ProcessName(comm, executable string) string {
-	const cut = 15
-	if comm == "" && executable == "" {
-		return "?"
-	}
-	base := path.Base(executable)
-	if comm == "" {
-		return base
-	}
-	if len(comm) == cut && len(base) > cut && base[:cut] == comm {
-		return base
-	}
-	return comm
 }
 
 // Groups yields the runs of neighbours that have the same key.

@@ -1,0 +1,69 @@
+package owner
+
+import (
+	"bufio"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"github.com/port-exporter/port_exporter/internal/porttest"
+)
+
+// startScript starts a program in an interpreter of this machine. It says "ready"
+// when it listens, and ends with its standard input.
+func startScript(t *testing.T, interpreter, name, text string) {
+	t.Helper()
+	path, err := exec.LookPath(interpreter)
+	if err != nil {
+		t.Skipf("SKIP-%s: %v", interpreter, err)
+	}
+	script := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(script, []byte("#!"+path+"\n"+text), 0o755); err != nil { // to be executed
+		t.Fatal(err)
+	}
+	cmd := exec.Command(script)
+	cmd.Stderr = os.Stderr
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = stdin.Close()
+		_ = cmd.Wait()
+	})
+	if _, err := bufio.NewReader(stdout).ReadString('\n'); err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+}
+
+const listenInPerl = `use IO::Socket::INET; my $s = IO::Socket::INET->new(LocalAddr => "127.0.0.1:80", Listen => 5) or die $!; $| = 1;
+`
+
+// TestInterpretersInNamespace asks for the names of programs in interpreters: their
+// script, which stays, and not their state or their thread, which change.
+func TestInterpretersInNamespace(t *testing.T) {
+	for _, tt := range []struct{ what, interpreter, script, text, process, comm string }{
+		{"a script", "perl", "mail-filter", listenInPerl + `print "ready\n"; <STDIN>;`, "mail-filter", "mail-filter"},
+		{"a state in the name", "perl", "mail-filter", listenInPerl + `$0 = "job 17 of 99"; print "ready\n"; <STDIN>;`, "perl", "job 17 of 99"},
+		{"a state without blanks", "perl", "mail-filter", listenInPerl + `$0 = "job-18"; print "ready\n"; <STDIN>;`, "perl", "job-18"},
+		{"the name of a thread", "node", "web", `process.title = "node-MainThread"; process.stdin.resume().on("end", () => process.exit());
+require("net").createServer().listen(80, "127.0.0.1", () => console.log("ready"));`, "node", "node-MainThread"},
+	} {
+		t.Run(tt.what, func(t *testing.T) {
+			porttest.Namespace(t)
+			startScript(t, tt.interpreter, tt.script, tt.text)
+			byPort, _ := owners(t, New(NewHost("/proc")))
+			if o := byPort[80][0]; o.Process != tt.process || o.Comm != tt.comm {
+				t.Errorf("process %q, comm %q; want %q, %q", o.Process, o.Comm, tt.process, tt.comm)
+			}
+		})
+	}
+}

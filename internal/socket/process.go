@@ -1,0 +1,90 @@
+package socket
+
+import (
+	"path"
+	"strings"
+)
+
+// ProcessName returns the name of a process that stays the same as long as it
+// runs, from its comm, which the kernel cuts to 15 bytes (TASK_COMM_LEN) and which
+// each thread may change, and from its executable. Where the executable is known,
+// the name is
+//
+//   - comm, where the base name of the executable begins with it: python3 of
+//     python3.12, nc of nc.openbsd; completed where it was cut;
+//   - comm, where the executable runs programs that others wrote, and comm looks
+//     like the name of one: fail2ban-server of python3.12, httpd of busybox;
+//   - else the base name: node of MainThread, nginx of "worker: 17 jobs".
+func ProcessName(comm, executable string) string {
+	base := baseName(executable)
+	switch {
+	case comm == "" && base == "":
+		return "?"
+	case base == "":
+		return comm
+	case comm == "":
+		return base
+	case len(comm) == cutComm && strings.HasPrefix(base, comm):
+		return base
+	case strings.HasPrefix(base, comm), IsInterpreter(executable) && isProgramName(comm):
+		return comm
+	default:
+		return base
+	}
+}
+
+// cutComm is how many bytes the kernel keeps of a name.
+const cutComm = 15
+
+// baseName returns the name of an executable, or nothing. One in memory
+// (memfd_create(2)) has its whole name, in which slashes are none of a path.
+func baseName(executable string) string {
+	if name, ok := strings.CutPrefix(executable, "/memfd:"); ok {
+		return "memfd:" + name
+	}
+	if executable == "" {
+		return ""
+	}
+	return path.Base(executable)
+}
+
+// isProgramName reports whether comm may be the name of a script, which the kernel
+// takes from its file, and not a state that a process puts into its name, or the
+// name of a thread: no blanks, colons, brackets or slashes, and no number that
+// stands alone (worker-17).
+func isProgramName(comm string) bool {
+	if strings.HasSuffix(comm, "MainThread") { // node, node-MainThread
+		return false
+	}
+	for i := range len(comm) {
+		c := comm[i]
+		switch {
+		case isLetter(c):
+		case c == '.' || c == '_' || c == '-' || c == '+':
+		case isDigit(c) && i > 0 && (isLetter(comm[i-1]) || isDigit(comm[i-1])):
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+func isLetter(c byte) bool { return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' }
+
+func isDigit(c byte) bool { return c >= '0' && c <= '9' }
+
+// IsInterpreter reports whether an executable, by its base name, runs programs
+// that are in other files: interpreters, virtual machines and emulators of
+// languages, and binaries that are many programs.
+func IsInterpreter(executable string) bool {
+	base := baseName(executable)
+	switch strings.TrimRight(base, "0123456789.-") {
+	case "python", "pypy", "java", "node", "nodejs", "deno", "bun", "ruby", "perl", "php", "php-fpm", "php-cgi", "lua", "luajit",
+		"beam.smp", "mono", "mono-sgen", "dotnet", "tclsh", "guile", "Rscript", "R", "pwsh", "sh", "bash", "dash", "zsh", "ksh",
+		"busybox", "toybox", "wine", "wine-preloader", "FEXInterpreter", "box", "rosetta":
+		return true
+	default:
+		return strings.HasPrefix(base, "qemu-") && !strings.HasPrefix(base, "qemu-system-") && !strings.HasPrefix(base, "qemu-nbd") ||
+			strings.HasPrefix(base, "wine64")
+	}
+}

@@ -1,0 +1,56 @@
+package socket_test
+
+import (
+	"testing"
+
+	"github.com/port-exporter/port_exporter/internal/socket"
+)
+
+func TestProcessName(t *testing.T) {
+	for _, tt := range [][3]string{
+		{"", "", "?"},
+		{"kthreadd", "", "kthreadd"},
+		{"", "/opt/hidden", "hidden"},
+		{"exe", "/", "/"},
+		// comm is the beginning of the base name.
+		{"nginx", "/usr/sbin/nginx", "nginx"},
+		{"python3", "/usr/bin/python3.12", "python3"},
+		{"nc", "/usr/bin/nc.openbsd", "nc"},
+		{"port_exporter_l", "/opt/port_exporter_long", "port_exporter_long"},
+		{"exactly15letter", "/opt/exactly15letter", "exactly15letter"},
+		// A name that the process gave itself.
+		{"port_exporter_l", "/opt/other", "other"},
+		{"worker: 17 jobs", "/usr/sbin/exim4", "exim4"},
+		{"nginx", "/tmp/intruder", "intruder"},
+		{"3", "/usr/bin/tool", "tool"}, // fexecve(3)
+		{"runc:[2:INIT]", "/memfd:runc_cloned:/proc/self/exe", "memfd:runc_cloned:/proc/self/exe"},
+		// What runs the programs of others.
+		{"fail2ban-server", "/usr/bin/python3.12", "fail2ban-server"},
+		{"httpd", "/bin/busybox", "httpd"},
+		{"sh", "/usr/bin/dash", "sh"},
+		{"port_exporter", "/usr/bin/qemu-aarch64-static", "port_exporter"},
+		{"MainThread", "/usr/bin/node", "node"},
+		{"node-MainThread", "/usr/bin/node", "node"},
+		{"gunicorn: maste", "/usr/bin/python3.12", "python3.12"},
+		{"puma 6.4 (tcp:/", "/usr/bin/ruby3.1", "ruby3.1"},
+		{"job-17", "/usr/bin/perl", "perl"},
+		{"17", "/usr/bin/perl", "perl"},
+		{"new\nline", "/usr/bin/perl", "perl"},
+	} {
+		if got := socket.ProcessName(tt[0], tt[1]); got != tt[2] {
+			t.Errorf("ProcessName(%q, %q) = %q, want %q", tt[0], tt[1], got, tt[2])
+		}
+	}
+}
+
+func TestIsInterpreter(t *testing.T) {
+	for executable, want := range map[string]bool{
+		"": false, "/usr/sbin/nginx": false, "/opt/javascriptd": false, "/usr/bin/qemu-system-x86_64": false,
+		"/usr/bin/python": true, "/usr/bin/python3.12": true, "/usr/lib/jvm/bin/java": true, "/usr/sbin/php-fpm8.2": true,
+		"/usr/bin/qemu-aarch64-static": true, "/bin/busybox": true, "C:/python/python": true,
+	} {
+		if got := socket.IsInterpreter(executable); got != want {
+			t.Errorf("%q: got %t", executable, got)
+		}
+	}
+}
