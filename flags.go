@@ -57,6 +57,7 @@ type flags struct {
 	command       string
 	listeners     cli.ListenersOptions
 	baseline      cli.BaselineOptions
+	wait          time.Duration // of listeners and baseline
 	target        string        // of check
 	module        string        // of check
 	timeout       time.Duration // of check
@@ -126,9 +127,12 @@ func parse(args []string, stdout, stderr io.Writer) (*flags, error) {
 	listeners := app.Command(commandListeners, "List what listens here, on which address and for whom. With a policy in --config.file, exit with 1 if something is unexpected or missing.")
 	listeners.Flag("output", "Form of the list: table, json or csv.").Short('o').Default(cli.Table).StringVar(&f.listeners.Output)
 	listeners.Flag("unexpected", "List only what the policy does not expect.").BoolVar(&f.listeners.Unexpected)
+	const waitHelp = "Watch UDP sockets on ports above 1023 for this long; those that stay are listeners. The daemon takes 5m."
+	listeners.Flag("wait", waitHelp).DurationVar(&f.wait)
 	baseline := app.Command(commandBaseline, "Write a policy that expects what listens here now, for review.")
 	baseline.Flag("merge", "Write this configuration file, with rules added for what its policy does not expect.").StringVar(&f.baseline.Merge)
 	baseline.Flag("ephemeral", "Expect any port that the kernel gives to clients of a program that has one, on addresses that other hosts reach, too.").BoolVar(&f.baseline.Ephemeral)
+	baseline.Flag("wait", waitHelp).DurationVar(&f.wait)
 	check := app.Command(commandCheck, "Reach a target once and say what came of it, and who said so. Exit with 0 when it is as the module expects, 1 when not, 2 when it could not be tried.")
 	check.Arg("target", "What to reach: host:port, or what else the module takes.").Required().StringVar(&f.target)
 	check.Flag("module", "Module of the configuration, or a built-in one. The default is tcp_connect for host:port, http_2xx for URLs, unix_connect for paths.").StringVar(&f.module)

@@ -117,7 +117,7 @@ func (f *flags) look(ctx context.Context, stdout, stderr io.Writer) error {
 	if err != nil {
 		return cli.Failure(err)
 	}
-	host := &cli.Host{System: s, Config: c, Stdout: stdout, Stderr: stderr}
+	host := &cli.Host{System: s, Config: c, Stdout: stdout, Stderr: stderr, Wait: f.wait}
 	switch f.command {
 	case commandBaseline:
 		return cli.Baseline(ctx, host, f.baseline)

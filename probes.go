@@ -76,7 +76,7 @@ func (d *daemon) serveProbes(o *web.Options) {
 
 // ownHost returns this host as it is when it is asked.
 func (d *daemon) ownHost(ctx context.Context) *ownhost.Host {
-	return ownhost.New(d.system.Addresses, func() (*socket.Table, error) { return d.system.Listening(ctx) })
+	return ownhost.New(d.system.Addresses, func() (*socket.Table, error) { return d.system.Reader().Listening(ctx) })
 }
 
 // activity tells what the exporter itself does by way of probes.

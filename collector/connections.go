@@ -55,29 +55,36 @@ func (c connections) Collect(_ context.Context, host *Snapshot, out *Output) err
 	if err != nil {
 		return err
 	}
-	addInbound(out, table, traffic)
+	c.addInbound(out, table, traffic)
 	c.addOutbound(out, traffic.Outbound)
 	c.addUnanswered(out, traffic.Unanswered)
 	c.addOrphaned(out, traffic.Orphaned)
 	return nil
 }
 
-func addInbound(out *Output, table *socket.Table, traffic *socket.Traffic) {
+func (c connections) addInbound(out *Output, table *socket.Table, traffic *socket.Traffic) {
 	always := []socket.State{socket.Established, socket.TimeWait, socket.CloseWait, socket.SynRecv}
+	series, _ := socket.MostExposed(table.Listeners, c.limits.Listeners)
+	rest, others := traffic.InboundUnread, table.Unread > 0
 	for i, l := range table.Listeners {
 		if l.Protocol != socket.TCP {
 			continue
 		}
-		id, flow := labelsOf(l.ListenerID), traffic.Inbound[i]
+		flow := traffic.Inbound[i]
+		if !series[l.ListenerID] {
+			rest.Add(flow)
+			others = true
+			continue
+		}
+		id := labelsOf(l.ListenerID)
 		addStates(out, inboundConnections, flow, always, id)
 		if l.Known.Has(socket.KnowsQueues) {
 			out.add(inboundReceiveQueue, float64(flow.ReceiveQueue), id...)
 			out.add(inboundSendQueue, float64(flow.SendQueue), id...)
 		}
 	}
-	if table.Folded > 0 {
-		id := []string{hostNetns, socket.TCP.String(), other, other, ""}
-		addStates(out, inboundConnections, traffic.InboundFolded, always, id)
+	if others {
+		addStates(out, inboundConnections, rest, always, []string{hostNetns, socket.TCP.String(), other, other, ""})
 	}
 }
 

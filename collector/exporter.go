@@ -123,7 +123,7 @@ func collectors(o Options) []Collector {
 		all = append(all, limits{read: o.KernelStats})
 	}
 	if o.Policy != nil {
-		all = append(all, findings{rules: o.Policy})
+		all = append(all, findings{rules: o.Policy, limit: o.Limits.Listeners})
 	}
 	if o.Probes != nil {
 		all = append(all, probes{results: bounded(o.Probes), addresses: o.Addresses, memory: o.Memory})

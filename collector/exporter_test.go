@@ -149,7 +149,7 @@ var stories = map[string]porttest.Sockets{
 			made(socket.UDP, socket.Unconnected, "0.0.0.0:53", "", queued(2304, 0), func(s *socket.Socket) { s.Drops = 7 }),
 			made(socket.UDP, socket.Unconnected, "0.0.0.0:41000", ""),
 			made(socket.UDP, socket.Connected, "10.0.0.5:41001", "10.0.0.2:53"),
-			made(socket.UDPLite, socket.Unconnected, "[fe80::1]:5000", "", device("eth0")),
+			made(socket.UDPLite, socket.Unconnected, "[fe80::1]:500", "", device("eth0")),
 			made(socket.TCP, socket.FinWait1, "10.0.0.5:443", "192.0.2.9:5000", queued(0, 999)),
 			made(socket.TCP, socket.Established, "127.0.0.1:6379", "127.0.0.1:40002", queued(10, 0)),
 			made(socket.TCP, socket.Established, "127.0.0.1:40002", "127.0.0.1:6379", queued(0, 5)),
@@ -198,7 +198,7 @@ var stories = map[string]porttest.Sockets{
 		made(socket.TCP, socket.Listen, "0.0.0.0:83", ""),
 		made(socket.TCP, socket.Listen, "0.0.0.0:84", ""),
 	},
-	"policy": {
+	"policy": slices.Concat([]socket.Socket{
 		made(socket.TCP, socket.Listen, "0.0.0.0:80", ""),
 		made(socket.TCP, socket.Listen, "127.0.0.1:80", ""),
 		made(socket.TCP, socket.Listen, "0.0.0.0:81", ""),
@@ -208,8 +208,9 @@ var stories = map[string]porttest.Sockets{
 		made(socket.TCP, socket.Listen, "0.0.0.0:91", ""),  // likewise
 		made(socket.TCP, socket.Listen, "0.0.0.0:23", ""),
 		made(socket.UDP, socket.Unconnected, "0.0.0.0:41000", ""), // an ephemeral port that a rule names
-		made(socket.UDP, socket.Unconnected, "0.0.0.0:41001", ""),
-	},
+		made(socket.UDP, socket.Unconnected, "0.0.0.0:41001", ""), // a client or a service
+		made(socket.UDP, socket.Unconnected, "0.0.0.0:5060", ""),  // a service, once it is old enough
+	}, ephemeralUDP("[::]", 50000, 5)),
 	"client": slices.Concat(
 		clients("10.0.0.5", "198.51.100.1:5432", 900),
 		clients("::ffff:10.0.0.5", "198.51.100.2:5432", 400),
@@ -226,6 +227,15 @@ var stories = map[string]porttest.Sockets{
 		made(socket.TCP, socket.Listen, "127.0.0.1:80", "", backlog(6, 5, 1)),
 		made(socket.TCP, socket.Listen, "0.0.0.0:443", ""),
 	},
+}
+
+// ephemeralUDP are the sockets of a program on n ephemeral ports.
+func ephemeralUDP(address string, first, n int) []socket.Socket {
+	var all []socket.Socket
+	for i := range n {
+		all = append(all, made(socket.UDP, socket.Unconnected, fmt.Sprintf("%s:%d", address, first+i), ""))
+	}
+	return all
 }
 
 // clients are connections from one address to one remote end, some of them in
@@ -261,6 +271,8 @@ var storyOwners = owners{
 	81: {{Process: "a", Unit: "a.service"}, {Process: "b", Unit: "b.service", Container: "docker-0123456789ab"}},
 	82: {{Process: "redis-server", Deleted: true, PID: 1}, {Process: "redis-server", Deleted: true, Executable: "/other", PID: 2}},
 	83: {{Process: "a\"b\\c\n\xff"}, {Process: "a\"b\\c\n\xfe"}},
+
+	50000: {{Process: "browser"}}, 50001: {{Process: "browser"}}, 50002: {{Process: "browser"}}, 50003: {{Process: "browser"}}, 50004: {{Process: "browser"}},
 }
 
 // storyPolicy expects nginx, and one of the two programs on port 81. It forbids
@@ -292,7 +304,11 @@ func TestStories(t *testing.T) {
 				o.Watched = func() Watched { return storyWatched }
 			}
 			if name == "policy" {
+				now := time.Unix(1_800_000_000, 0)
 				o.Owners, o.Policy = storyOwners, storyPolicy
+				o.Memory = NewMemory(func() time.Time { return now })
+				exposition(t, t.Context(), o, Filter{})
+				now = now.Add(longLivedAge)
 			}
 			if name == "probes" {
 				o.Probes, o.Addresses = storyProbes, storyAddresses
@@ -508,7 +524,7 @@ func TestFailedCollectorLeavesOthersWhole(t *testing.T) {
 		"port_listener_info{":       6,
 		"port_inbound_connections{": 0,
 		"port_sockets{":             0,
-		`port_folded_series{`:       1,
+		`port_folded_series{`:       2,
 	} {
 		if strings.Count(got, want) != n {
 			t.Errorf("%s stands %d times, want %d", want, strings.Count(got, want), n)
@@ -596,6 +612,85 @@ func TestBusyOwners(t *testing.T) {
 	}
 	if info, err := New(o).ListenerInfo(t.Context()); !errors.Is(err, errBusy) {
 		t.Errorf("for discovery: %v, %v", info, err)
+	}
+}
+
+// TestLimitDecidesNoVerdict has more listeners than have series: what a rule
+// requires is there, what none expects is counted, and UDP takes no place of TCP.
+func TestLimitDecidesNoVerdict(t *testing.T) {
+	var all porttest.Sockets
+	for i := range 50 {
+		all = append(all, made(socket.UDP, socket.Unconnected, fmt.Sprintf("0.0.0.0:%d", 100+i), ""))
+	}
+	all = append(all, made(socket.TCP, socket.Listen, "127.0.0.1:22", ""), made(socket.TCP, socket.Listen, "127.0.0.1:8443", ""))
+	o := options(all)
+	o.Limits.Listeners = 8
+	o.Policy = []policy.Rule{
+		{Name: "rtp", Protocols: []socket.Protocol{socket.UDP}, Ports: []socket.PortRange{{First: 101, Last: 200}}},
+		{Name: "ssh", Ports: []socket.PortRange{{First: 22, Last: 22}}, Required: true},
+	}
+	got := exposition(t, t.Context(), o, Filter{})
+	for _, want := range []string{
+		`port_policy_missing_listener{rule="ssh"} 0`,
+		`port_policy_unexpected_listeners{netns="",scope="loopback"} 1`,
+		`port_policy_unexpected_listeners{netns="",scope="any"} 1`,
+		`port_policy_rule_listeners{rule="rtp"} 49`,
+		`port_listener_sockets{address="127.0.0.1",interface="",netns="",port="22",protocol="tcp"} 1`,
+		`port_folded_series{metric="port_listener_info"} 44`,
+		`port_listener_changes_total{change="opened",netns="",protocol="udp"} 0`,
+	} {
+		if !strings.Contains(got, want+"\n") {
+			t.Errorf("lacks %s in\n%s", want, got)
+		}
+	}
+	if n := strings.Count(got, "\nport_listener_info{"); n != 8 {
+		t.Errorf("%d series of port_listener_info, want 8", n)
+	}
+}
+
+// TestUnreadIsNoVerdict has more listeners than are read: what a rule requires may
+// be among them.
+func TestUnreadIsNoVerdict(t *testing.T) {
+	var all porttest.Sockets
+	for i := range 1<<15 + 3 {
+		all = append(all, made(socket.TCP, socket.Listen, fmt.Sprintf("127.1.%d.%d:80", i>>8, i&0xff), ""))
+	}
+	o := options(all)
+	o.Policy = []policy.Rule{
+		{Name: "web", Ports: []socket.PortRange{{First: 80, Last: 80}}, Required: true},
+		{Name: "ssh", Ports: []socket.PortRange{{First: 22, Last: 22}}, Required: true},
+	}
+	got := exposition(t, t.Context(), o, Filter{Collectors: []string{"policy", "listeners"}})
+	for want, there := range map[string]bool{
+		`port_policy_missing_listener{rule="web"} 0`:      true,
+		`port_policy_missing_listener{rule="ssh"}`:        false,
+		`port_listener_sockets_unread{netns=""} 3` + "\n": true,
+	} {
+		if strings.Contains(got, want) != there {
+			t.Errorf("%s: want it there: %t", want, there)
+		}
+	}
+}
+
+// TestChangingPortsAreOne has a client that has another ephemeral port each ten
+// minutes: after a few of them it has one series, which stays.
+func TestChangingPortsAreOne(t *testing.T) {
+	now := time.Unix(1_800_000_000, 0)
+	o := options(nil)
+	o.Memory = NewMemory(func() time.Time { return now })
+	o.Owners = owners{}
+	for i := range 24 {
+		port := uint16(50000 + i/2)
+		o.Source = porttest.Sockets(ephemeralUDP("0.0.0.0", int(port), 1))
+		o.Owners.(owners)[port] = []socket.Owner{{Process: "vpn"}}
+		got := exposition(t, t.Context(), o, Filter{})
+		if i%2 == 1 && i >= 10 && !strings.Contains(got, `port_listener_sockets{address="0.0.0.0",interface="",netns="",port="ephemeral",protocol="udp"} 1`+"\n") {
+			t.Errorf("scrape %d:\n%s", i, got)
+		}
+		if !strings.Contains(got, `port_listener_changes_total{change="opened",netns="",protocol="udp"} 0`+"\n") {
+			t.Errorf("scrape %d: a client counts as a listener that was opened", i)
+		}
+		now = now.Add(longLivedAge)
 	}
 }
 

@@ -10,7 +10,6 @@ import (
 
 	dto "github.com/prometheus/client_model/go"
 
-	"github.com/port-exporter/port_exporter/internal/owner"
 	"github.com/port-exporter/port_exporter/internal/socket"
 )
 
@@ -19,6 +18,8 @@ import (
 var listenerLabels = []string{"netns", "protocol", "address", "port", "interface"}
 
 var (
+	unreadListeners = gauge("port_listener_sockets_unread",
+		"Listening sockets that were not read because there are too many; a required rule of the policy may have no verdict.", "netns")
 	listenerInfo = gauge("port_listener_info",
 		"1 for each address and port that is listened on. scope: any, public, private, link_local, loopback, multicast. "+
 			"dual_stack: an IPv6 wildcard that takes IPv4 too. ephemeral: the port is in the range of client ports. "+
@@ -66,13 +67,13 @@ type listeners struct {
 func (listeners) Name() string { return "listeners" }
 
 func (listeners) Families() []*Family {
-	return []*Family{listenerInfo, listenerSockets, acceptQueueLength, acceptQueueLimit, acceptQueueDrops,
+	return []*Family{listenerInfo, listenerSockets, unreadListeners, acceptQueueLength, acceptQueueLimit, acceptQueueDrops,
 		udpReceiveQueue, udpReceiveDrops, firstSeen, listenerChanges, executableDeleted, listenerConflict,
 		unattributed, privilegeMissing, ownerSearches, unixListeners}
 }
 
 func (c listeners) Collect(_ context.Context, host *Snapshot, out *Output) error {
-	table, err := host.Listening()
+	shown, err := host.Shown()
 	if err != nil {
 		return err
 	}
@@ -80,7 +81,10 @@ func (c listeners) Collect(_ context.Context, host *Snapshot, out *Output) error
 	if err != nil {
 		return err
 	}
-	for i, l := range table.Listeners {
+	for i, l := range shown.listeners {
+		if !shown.series[l.ListenerID] {
+			continue
+		}
 		id := out.set(listenerSockets, labelsOf(l.ListenerID)...)
 		out.addSet(listenerSockets, float64(l.Sockets), id)
 		out.addSet(firstSeen, float64(history.FirstSeen[i].UnixMilli())/1000, id)
@@ -94,12 +98,11 @@ func (c listeners) Collect(_ context.Context, host *Snapshot, out *Output) error
 		out.add(listenerChanges, float64(history.Changes[p].Opened), hostNetns, p.String(), "opened")
 		out.add(listenerChanges, float64(history.Changes[p].Closed), hostNetns, p.String(), "closed")
 	}
-	out.fold(listenerInfo, table.Folded)
-	owners, err := host.Owners()
-	if err != nil {
+	out.fold(listenerInfo, shown.rest)
+	out.add(unreadListeners, float64(shown.unread), hostNetns)
+	if err := addOwners(out, host); err != nil {
 		return err
 	}
-	addOwners(out, owners)
 	return c.addUnix(out)
 }
 
@@ -127,41 +130,64 @@ func (ownership) Collect(_ context.Context, host *Snapshot, out *Output) error {
 	case owners.Busy:
 		return errBusy
 	}
-	addOwners(out, owners)
-	return nil
+	return addOwners(out, host)
 }
 
 // privileges are those that reading other users' processes takes.
 var privileges = []string{"CAP_SYS_PTRACE", "CAP_DAC_READ_SEARCH"}
 
-func addOwners(out *Output, owners owner.Result) {
-	for owned := range byListener(owners.Owned) {
-		l := &owned[0].Listener
-		id := labelsOf(l.ListenerID)
-		told := make([][4]string, 0, 1)
-		deleted := false
-		for _, o := range owned {
-			deleted = deleted || o.Owner.Deleted
-			labels := ownerLabels(o.Owner)
-			if slices.Contains(told, labels) { // owners may differ in what is no label
-				continue
-			}
-			told = append(told, labels)
-			out.add(listenerInfo, 1, bind(id, l.Scope.String(), strconv.FormatBool(l.DualStack),
-				labels[0], labels[1], labels[2], labels[3], strconv.FormatBool(l.Ephemeral))...)
-		}
-		if deleted {
-			out.add(executableDeleted, 1, id...)
+func addOwners(out *Output, host *Snapshot) error {
+	owners, err := host.Owners()
+	if err != nil {
+		return err
+	}
+	shown, err := host.Shown()
+	if err != nil {
+		return err
+	}
+	for owned := range byListener(shown.owned) {
+		if l := &owned[0].Listener; shown.series[l.ListenerID] {
+			addInfo(out, l, owned)
 		}
 	}
-	for _, c := range socket.Conflicts(owners.Owned) {
-		out.add(listenerConflict, 1, c.Netns, c.Protocol.String(), portLabel(c.Port))
-	}
+	addConflicts(out, owners.Owned)
 	out.add(unattributed, float64(owners.Unattributed), hostNetns)
 	for _, privilege := range privileges {
 		out.add(privilegeMissing, truth(slices.Contains(owners.Missing, privilege)), privilege)
 	}
 	out.add(ownerSearches, float64(owners.Searches))
+	return nil
+}
+
+// maxConflicts bounds the series of conflicts.
+const maxConflicts = 1000
+
+func addConflicts(out *Output, owned []socket.Owned) {
+	conflicts := socket.Conflicts(owned)
+	named := min(len(conflicts), maxConflicts)
+	for _, c := range conflicts[:named] {
+		out.add(listenerConflict, 1, c.Netns, c.Protocol.String(), portLabel(c.Port))
+	}
+	out.fold(listenerConflict, len(conflicts)-named)
+}
+
+func addInfo(out *Output, l *socket.Listener, owned []socket.Owned) {
+	id := labelsOf(l.ListenerID)
+	exported := make([][4]string, 0, 1)
+	deleted := false
+	for _, o := range owned {
+		deleted = deleted || o.Owner.Deleted
+		labels := ownerLabels(o.Owner)
+		if slices.Contains(exported, labels) { // owners may differ in what is no label
+			continue
+		}
+		exported = append(exported, labels)
+		out.add(listenerInfo, 1, bind(id, l.Scope.String(), strconv.FormatBool(l.DualStack),
+			labels[0], labels[1], labels[2], labels[3], strconv.FormatBool(l.Ephemeral))...)
+	}
+	if deleted {
+		out.add(executableDeleted, 1, id...)
+	}
 }
 
 // byListener groups the owners of each listener, which stand together.
@@ -214,7 +240,14 @@ func addDatagramQueue(out *Output, l socket.Listener, drops uint64, id labelSet)
 
 // labelsOf returns the values of listenerLabels.
 func labelsOf(id socket.ListenerID) []string {
-	return []string{id.Netns, id.Protocol.String(), id.Address.String(), portLabel(id.Port), id.Interface}
+	port := portLabel(id.Port)
+	if id.Port == 0 { // of a client that has many
+		port = ephemeralPort
+	}
+	return []string{id.Netns, id.Protocol.String(), id.Address.String(), port, id.Interface}
 }
+
+// ephemeralPort is the port of what a program does on many ephemeral ports.
+const ephemeralPort = "ephemeral"
 
 func portLabel(port uint16) string { return strconv.Itoa(int(port)) }

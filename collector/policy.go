@@ -14,8 +14,14 @@ var (
 	unexpectedListener = gauge("port_policy_unexpected_listener",
 		"1 for each listener and owner that no rule of the policy expects.",
 		bind(listenerLabels, "scope", "process", "user", "unit", "container")...)
+	undecidedListeners = gauge("port_policy_undecided_listeners",
+		"UDP sockets on ephemeral ports no rule expects, by scope: a client's or a service's. Absent without a policy.", "netns", "scope")
+	undecidedListener = gauge("port_policy_undecided_listener",
+		"1 for each listener and owner of port_policy_undecided_listeners; port=\"ephemeral\" for a program with many.",
+		bind(listenerLabels, "scope", "process", "user", "unit", "container")...)
 	missingListener = gauge("port_policy_missing_listener",
-		"Whether no listener matches or may match a required rule of the policy (1), or one does (0).", "rule")
+		"Whether no listener matches or may match a required rule of the policy (1), or one does (0). "+
+			"Absent for 1 where some listeners were not read.", "rule")
 	unverifiedListeners = gauge("port_policy_unverified_listeners",
 		"Listeners that a rule may match if their owner could be read, by scope. They are not unexpected.", "netns", "scope")
 	forbiddenListener = gauge("port_policy_forbidden_listener",
@@ -31,15 +37,21 @@ var (
 )
 
 // findings tells what a policy says of the listeners.
-type findings struct{ rules []policy.Rule }
+type findings struct {
+	rules []policy.Rule
+	limit int // of listeners with series of their own
+}
 
 func (findings) Name() string { return "policy" }
 
 func (findings) Families() []*Family {
-	return []*Family{unexpectedListeners, unexpectedListener, unverifiedListeners, forbiddenListener, missingListener,
+	return []*Family{unexpectedListeners, unexpectedListener, unverifiedListeners, undecidedListeners,
+		undecidedListener, forbiddenListener, missingListener,
 		ruleListeners, ruleUnverified, ruleInfo, ruleEnd}
 }
 
+// Collect judges all listeners that were read. What is exported of them has its
+// limit; the counts have none.
 func (c findings) Collect(_ context.Context, host *Snapshot, out *Output) error {
 	owners, err := host.Owners()
 	switch {
@@ -49,22 +61,28 @@ func (c findings) Collect(_ context.Context, host *Snapshot, out *Output) error 
 		return errBusy // nothing is known of any owner: no verdict
 	}
 	found := policy.Evaluate(c.rules, owners.Owned, host.Began())
+	shown, err := host.Shown()
+	if err != nil {
+		return err
+	}
 	c.addVerdicts(out, owners.Owned, found.Verdicts)
+	c.addUndecided(out, shown, owners.Owned, found.Verdicts)
 	for i := range c.rules {
-		c.addRule(out, i, found)
+		c.addRule(out, i, found, shown.unread)
 	}
 	return nil
 }
 
-func (c findings) addRule(out *Output, i int, found policy.Findings) {
+func (c findings) addRule(out *Output, i int, found policy.Findings, unread int) {
 	r := &c.rules[i]
 	out.add(ruleInfo, 1, r.Name, ruleKind(r), r.Severity.String())
 	out.add(ruleUnverified, float64(found.Unverified[i]), r.Name)
 	if !r.Forbid {
 		out.add(ruleListeners, float64(found.Matches[i]), r.Name)
 	}
-	if r.Required {
-		out.add(missingListener, truth(slices.Contains(found.Missing, i)), r.Name)
+	missing := slices.Contains(found.Missing, i)
+	if r.Required && !(missing && unread > 0) {
+		out.add(missingListener, truth(missing), r.Name)
 	}
 	if !r.Until.IsZero() {
 		out.add(ruleEnd, float64(r.End().Unix()), r.Name)
@@ -84,37 +102,96 @@ func ruleKind(r *policy.Rule) string {
 
 // addVerdicts adds what is not expected. A listener counts once, however many owners it has.
 func (c findings) addVerdicts(out *Output, owned []socket.Owned, verdicts []policy.Verdict) {
-	unexpected, unverified := map[socket.Scope]int{}, map[socket.Scope]int{}
-	for of := range byListener(owned) {
-		judged := verdicts[:len(of)]
-		verdicts = verdicts[len(of):]
-		scope := of[0].Scope
-		switch {
-		case slices.ContainsFunc(judged, policy.Verdict.Broken):
-			unexpected[scope]++
+	counts := map[policy.Kind]map[socket.Scope]int{policy.Unexpected: {}, policy.Unverified: {}, policy.Undecided: {}, policy.Expected: {}}
+	var broken []socket.Listener
+	eachJudged(owned, verdicts, func(of []socket.Owned, judged []policy.Verdict) {
+		kind := worst(judged)
+		counts[kind][of[0].Scope]++
+		if kind == policy.Unexpected {
+			broken = append(broken, of[0].Listener)
+		}
+	})
+	for _, scope := range socket.Scopes() {
+		out.add(unexpectedListeners, float64(counts[policy.Unexpected][scope]), hostNetns, scope.String())
+		out.add(unverifiedListeners, float64(counts[policy.Unverified][scope]), hostNetns, scope.String())
+		out.add(undecidedListeners, float64(counts[policy.Undecided][scope]), hostNetns, scope.String())
+	}
+	series, rest := socket.MostExposed(broken, c.limit)
+	eachJudged(owned, verdicts, func(of []socket.Owned, judged []policy.Verdict) {
+		if series[of[0].ListenerID] {
 			addUnexpected(out, of, judged)
 			c.addForbidden(out, of[0].ListenerID, judged)
-		case slices.ContainsFunc(judged, func(v policy.Verdict) bool { return v.Kind == policy.Unverified }):
-			unverified[scope]++
 		}
-	}
-	for _, scope := range socket.Scopes() {
-		out.add(unexpectedListeners, float64(unexpected[scope]), hostNetns, scope.String())
-		out.add(unverifiedListeners, float64(unverified[scope]), hostNetns, scope.String())
+	})
+	out.fold(unexpectedListener, rest)
+}
+
+// eachJudged calls f for each listener with its owners and the verdicts on them.
+func eachJudged(owned []socket.Owned, verdicts []policy.Verdict, f func([]socket.Owned, []policy.Verdict)) {
+	for of := range byListener(owned) {
+		f(of, verdicts[:len(of)])
+		verdicts = verdicts[len(of):]
 	}
 }
 
-// addUnexpected names the owners of a listener that are not expected. Owners may
-// differ in what is no label.
+// worst is the verdict on a listener with several owners. What is forbidden counts
+// as unexpected.
+func worst(judged []policy.Verdict) policy.Kind {
+	if slices.ContainsFunc(judged, policy.Verdict.Broken) {
+		return policy.Unexpected
+	}
+	for _, kind := range []policy.Kind{policy.Unverified, policy.Undecided} {
+		if slices.ContainsFunc(judged, func(v policy.Verdict) bool { return v.Kind == kind }) {
+			return kind
+		}
+	}
+	return policy.Expected
+}
+
+// addUndecided names what nobody can decide, that of a program with many ports once.
+func (c findings) addUndecided(out *Output, shown *shown, owned []socket.Owned, verdicts []policy.Verdict) {
+	var undecided []socket.Owned
+	for i, v := range verdicts {
+		if v.Kind == policy.Undecided {
+			undecided = append(undecided, owned[i])
+		}
+	}
+	undecided = shown.fold(undecided)
+	var listeners []socket.Listener
+	for of := range byListener(undecided) {
+		listeners = append(listeners, of[0].Listener)
+	}
+	series, rest := socket.MostExposed(listeners, c.limit)
+	for of := range byListener(undecided) {
+		if series[of[0].ListenerID] {
+			addNames(out, undecidedListener, of)
+		}
+	}
+	out.fold(undecidedListener, rest)
+}
+
+// addUnexpected names the owners of a listener that are not expected.
 func addUnexpected(out *Output, of []socket.Owned, judged []policy.Verdict) {
-	var named [][4]string
+	var broken []socket.Owned
 	for i, o := range of {
+		if judged[i].Broken() {
+			broken = append(broken, o)
+		}
+	}
+	addNames(out, unexpectedListener, broken)
+}
+
+// addNames adds a series for each owner of one listener. Owners may differ in what
+// is no label.
+func addNames(out *Output, names *Family, of []socket.Owned) {
+	var named [][4]string
+	for _, o := range of {
 		labels := ownerLabels(o.Owner)
-		if !judged[i].Broken() || slices.Contains(named, labels) {
+		if slices.Contains(named, labels) {
 			continue
 		}
 		named = append(named, labels)
-		out.add(unexpectedListener, 1, bind(labelsOf(o.ListenerID), o.Scope.String(), labels[0], labels[1], labels[2], labels[3])...)
+		out.add(names, 1, bind(labelsOf(o.ListenerID), o.Scope.String(), labels[0], labels[1], labels[2], labels[3])...)
 	}
 }
 

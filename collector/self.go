@@ -37,17 +37,18 @@ func (e *Exporter) addSelf(out *Output) {
 	out.add(malformedRows, float64(e.options.Memory.malformed.Load()))
 }
 
-// How long a UDP socket on an ephemeral port must live to be a listener, and
+// How long a UDP socket on a port above 1023 must live to be a listener, and
 // how many such sockets are remembered (about 100 bytes each).
 const (
 	longLivedAge   = 5 * time.Minute
-	longLivedLimit = 16_384
+	longLivedLimit = 32_768
 )
 
 // Memory is what an exporter remembers from scrape to scrape. It outlives the
 // exporter, which a reload replaces.
 type Memory struct {
 	longLived *socket.LongLived
+	clients   *socket.Clients
 	history   *socket.History
 	// The choice of what is told apart, which is to last.
 	outbound, orphaned, silent        *socket.Ranking[uint16]
@@ -62,6 +63,7 @@ type Memory struct {
 func NewMemory(now func() time.Time) *Memory {
 	return &Memory{
 		longLived:    socket.NewLongLived(longLivedAge, longLivedLimit, now),
+		clients:      socket.NewClients(now),
 		history:      socket.NewHistory(now),
 		outbound:     socket.NewRanking[uint16](now),
 		orphaned:     socket.NewRanking[uint16](now),

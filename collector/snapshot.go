@@ -3,6 +3,7 @@ package collector
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -19,6 +20,7 @@ type Snapshot struct {
 	table   func() (*socket.Table, error)
 	history func() (socket.Record, error)
 	owners  func() (owner.Result, error)
+	shown   func() (*shown, error)
 	traffic func() (*socket.Traffic, error)
 }
 
@@ -35,11 +37,27 @@ func (s *Snapshot) EphemeralPorts() (socket.EphemeralPorts, error) { return s.po
 // Watched returns the destinations that are told whatever they use.
 func (s *Snapshot) Watched() Watched { return s.watched() }
 
-// History returns what was seen of the listeners up to this scrape.
+// History returns what was seen of the listeners of Shown up to this scrape.
 func (s *Snapshot) History() (socket.Record, error) { return s.history() }
 
-// Owners returns the listeners with their owners.
+// Owners returns all listeners that were read, with their owners.
 func (s *Snapshot) Owners() (owner.Result, error) { return s.owners() }
+
+// Shown returns the listeners as they are exported.
+func (s *Snapshot) Shown() (*shown, error) { return s.shown() }
+
+// shown are the listeners as they are exported, those of a client with many
+// ephemeral ports being one.
+type shown struct {
+	listeners []socket.Listener // sorted by ID
+	owned     []socket.Owned
+	folded    map[socket.ListenerID]bool // those that are one
+	// series has those with series of their own; of the others there are rest
+	// sockets.
+	series map[socket.ListenerID]bool
+	rest   int
+	unread int // listening sockets that are in none of this
+}
 
 // Connections returns the listeners, and every other socket folded onto them.
 // It makes the kernel walk its whole table.
@@ -52,6 +70,18 @@ func (s *Snapshot) Connections() (*socket.Table, *socket.Traffic, error) {
 	return table, traffic, err
 }
 
+// fold returns listeners under the ID that they are exported with, sorted by it.
+func (s *shown) fold(owned []socket.Owned) []socket.Owned {
+	owned = slices.Clone(owned)
+	for i := range owned {
+		if s.folded[owned[i].ListenerID] {
+			owned[i].Port = 0
+		}
+	}
+	slices.SortStableFunc(owned, func(a, b socket.Owned) int { return a.Compare(b.ListenerID) })
+	return owned
+}
+
 func newSnapshot(ctx context.Context, e *Exporter) *Snapshot {
 	r := &reading{Options: e.options, ctx: ctx, named: e.named, began: e.options.Memory.history.Now()}
 	r.Snapshot = Snapshot{
@@ -60,6 +90,7 @@ func newSnapshot(ctx context.Context, e *Exporter) *Snapshot {
 		watched: sync.OnceValue(r.readWatched),
 		table:   sync.OnceValues(r.readTable),
 		history: sync.OnceValues(r.noteHistory),
+		shown:   sync.OnceValues(r.choose),
 		owners:  sync.OnceValues(r.findOwners),
 		traffic: sync.OnceValues(r.readTraffic),
 	}
@@ -85,32 +116,59 @@ func (r *reading) readWatched() Watched {
 }
 
 func (r *reading) readTable() (*socket.Table, error) {
-	ports, err := r.Snapshot.ports()
+	table, err := socket.Reader{
+		Source:         r.Source,
+		EphemeralPorts: r.Snapshot.ports,
+		Named:          r.named,
+		Aged:           r.Memory.longLived.Has,
+		Own:            r.Own,
+	}.Listening(r.ctx)
 	if err != nil {
-		r.Logger.Debug("ephemeral port range is not known, using the default", "err", err)
+		return nil, err
 	}
-	host := socket.Host{Ephemeral: ports, MaxListeners: r.Limits.Listeners, LongLived: r.isLongLived, Own: r.Own}
-	table, err := readTwice(r.Options, func() (*socket.Table, error) {
-		return socket.ReadListening(r.Source.Sockets(r.ctx, socket.Listening), host)
-	})
-	if err == nil {
-		r.Memory.malformed.Add(uint64(table.Malformed))
+	if table.DefaultPorts != nil {
+		r.Logger.Debug("ephemeral port range is not known, using the default", "err", table.DefaultPorts)
 	}
-	return table, err
+	if table.Unread > 0 {
+		r.Logger.Warn("too many listeners, some were not read", "sockets", table.Unread)
+	}
+	r.Memory.malformed.Add(uint64(table.Malformed))
+	return table, r.tolerate(table.Interrupted)
 }
 
-// isLongLived reports whether a UDP socket on an ephemeral port is a service's.
-func (r *reading) isLongLived(s *socket.Socket) bool {
-	old := r.Memory.longLived.Has(s) // it must see every socket
-	return old || r.named(s)
+// tolerate counts and logs an interruption. Any other error is returned.
+func (r *reading) tolerate(err error) error {
+	if !errors.Is(err, socket.ErrInterrupted) {
+		return err
+	}
+	r.Memory.interrupted.Add(1)
+	r.Logger.Warn("socket table kept changing while it was read, figures may be off", "err", err)
+	return nil
+}
+
+func (r *reading) choose() (*shown, error) {
+	owners, err := r.Snapshot.owners()
+	if err != nil {
+		return nil, err
+	}
+	table, err := r.Snapshot.table()
+	if err != nil {
+		return nil, err
+	}
+	s := &shown{}
+	s.listeners, s.owned, s.folded = r.Memory.clients.Fold(table.Listeners, owners.Owned)
+	s.series, s.rest = socket.MostExposed(s.listeners, r.Limits.Listeners)
+	s.unread = table.Unread
+	s.rest += s.unread
+	return s, nil
 }
 
 func (r *reading) noteHistory() (socket.Record, error) {
-	table, err := r.Snapshot.table()
+	shown, err := r.Snapshot.shown()
 	if err != nil {
 		return socket.Record{}, err
 	}
-	return r.Memory.history.Note(r.began, table.Listeners), nil
+	return r.Memory.history.Note(r.began, shown.listeners), nil
 }
 
 func (r *reading) findOwners() (owner.Result, error) {
@@ -126,28 +184,12 @@ func (r *reading) readTraffic() (*socket.Traffic, error) {
 	if err != nil {
 		return nil, err
 	}
-	traffic, err := readTwice(r.Options, func() (*socket.Traffic, error) {
+	traffic, err := socket.Twice(func() (*socket.Traffic, error) {
 		return socket.ReadConnections(r.Source.Sockets(r.ctx, socket.Connections), table, r.Snapshot.watched().Destinations)
 	})
-	if err == nil {
-		r.Memory.malformed.Add(uint64(traffic.Malformed))
+	if err := r.tolerate(err); err != nil {
+		return nil, err
 	}
-	return traffic, err
-}
-
-// readTwice reads again after an interruption or a loss. A second interruption
-// is counted and said, and what was read is taken as it is: on a host that busy,
-// figures that are a little off beat none. A second loss is a failure.
-func readTwice[T any](o Options, read func() (T, error)) (T, error) {
-	result, err := read()
-	if !errors.Is(err, socket.ErrInterrupted) && !errors.Is(err, socket.ErrIncomplete) {
-		return result, err
-	}
-	result, err = read()
-	if !errors.Is(err, socket.ErrInterrupted) {
-		return result, err
-	}
-	o.Memory.interrupted.Add(1)
-	o.Logger.Warn("socket table kept changing while it was read, figures may be off", "err", err)
-	return result, nil
+	r.Memory.malformed.Add(uint64(traffic.Malformed))
+	return traffic, nil
 }

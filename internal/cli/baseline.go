@@ -8,7 +8,6 @@ import (
 
 	"github.com/port-exporter/port_exporter/config"
 	"github.com/port-exporter/port_exporter/internal/policy"
-	"github.com/port-exporter/port_exporter/internal/socket"
 )
 
 // BaselineOptions are the flags of the command baseline.
@@ -27,7 +26,7 @@ func Baseline(ctx context.Context, h *Host, o BaselineOptions) error {
 		if err != nil {
 			return Failure(err)
 		}
-		h.sayMissing(owners)
+		h.sayMissing(owners.Result)
 		return h.print(config.WritePolicy(policy.Baseline(owners.Owned, options)))
 	}
 	text, err := os.ReadFile(o.Merge)
@@ -41,14 +40,14 @@ func Baseline(ctx context.Context, h *Host, o BaselineOptions) error {
 	if err != nil {
 		return Failure(err)
 	}
-	h.sayMissing(owners)
-	h.sayLeftOut(owners.Owned)
+	h.sayMissing(owners.Result)
+	h.sayLeftOut(owners)
 	return h.print(config.MergePolicy(filepath.Dir(o.Merge), text, policy.Merge(h.Config.Policy, owners.Owned, options)))
 }
 
 // sayLeftOut says what no rule is added for.
-func (h *Host) sayLeftOut(owned []socket.Owned) {
-	j := h.judge(owned)
+func (h *Host) sayLeftOut(owners reading) {
+	j := h.judge(owners)
 	for _, r := range j.rows {
 		if r.Verdict == policy.Forbidden.String() {
 			fmt.Fprintf(h.Stderr, "no rule is added for %s %s port %d: rule %s forbids it\n", r.Protocol, r.place(), r.Port, printable(r.Rule))

@@ -44,20 +44,60 @@ type Host struct {
 	Stdout io.Writer
 	Stderr io.Writer
 	Now    time.Time // at which policies are to hold; zero is the present
+	// Wait is how long UDP sockets are watched before they are called listeners.
+	// Zero means that their ages are unknown.
+	Wait time.Duration
 }
 
-// read returns the listeners of the host with their owners.
-func (h *Host) read(ctx context.Context) (owner.Result, error) {
-	ports, err := h.System.EphemeralPorts()
+// reading is what was read of the listeners.
+type reading struct {
+	owner.Result
+	unread int // listening sockets that were too many to read
+}
+
+// read returns the listeners of the host with their owners. On standard error it
+// says what it could not read.
+func (h *Host) read(ctx context.Context) (reading, error) {
+	reader := h.System.Reader()
+	reader.Named = policy.Named(h.Config.Policy)
+	table, err := h.watch(ctx, reader)
 	if err != nil {
-		fmt.Fprintf(h.Stderr, "ephemeral port range cannot be read, taking %d-%d: %v\n", ports.First, ports.Last, err)
+		return reading{}, err
 	}
-	host := socket.Host{Ephemeral: ports, LongLived: policy.Named(h.Config.Policy)}
-	table, err := socket.ReadListening(h.System.Source.Sockets(ctx, socket.Listening), host)
-	if err != nil {
-		return owner.Result{}, err
+	h.sayTable(table)
+	return reading{h.System.Owners.Owners(ctx, table.Listeners), table.Unread}, nil
+}
+
+// watch reads the listeners, after it has watched the UDP sockets for a while. What
+// the kernel has under the same identity at both ends was there in between.
+func (h *Host) watch(ctx context.Context, reader socket.Reader) (*socket.Table, error) {
+	if h.Wait == 0 {
+		return reader.Listening(ctx)
 	}
-	return h.System.Owners.Owners(ctx, table.Listeners), nil
+	const sockets = 1 << 15
+	reader.Aged = socket.NewLongLived(h.Wait, sockets, time.Now).Has
+	if _, err := reader.Listening(ctx); err != nil {
+		return nil, err
+	}
+	select {
+	case <-time.After(h.Wait):
+		return reader.Listening(ctx)
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+func (h *Host) sayTable(t *socket.Table) {
+	if t.DefaultPorts != nil {
+		ports, _ := h.System.EphemeralPorts()
+		fmt.Fprintf(h.Stderr, "cannot read the ephemeral port range, using %d-%d: %v\n", ports.First, ports.Last, t.DefaultPorts)
+	}
+	if t.Interrupted != nil {
+		fmt.Fprintf(h.Stderr, "listeners may be missing: %v\n", t.Interrupted)
+	}
+	if t.Unread > 0 {
+		fmt.Fprintf(h.Stderr, "%d listening sockets were not read: there are too many\n", t.Unread)
+	}
 }
 
 // sayMissing says on standard error what could not be seen.

@@ -17,15 +17,16 @@ type judged struct {
 	rules     []policy.Rule
 	findings  policy.Findings
 	hasPolicy bool
+	unread    bool // some listeners were not read
 }
 
 // judge makes rows of listeners. Without a policy they have no verdict.
-func (h *Host) judge(owned []socket.Owned) *judged {
-	j := &judged{kinds: map[policy.Kind]int{}, rules: h.Config.Policy, hasPolicy: h.Config.HasPolicy}
+func (h *Host) judge(owners reading) *judged {
+	j := &judged{kinds: map[policy.Kind]int{}, rules: h.Config.Policy, hasPolicy: h.Config.HasPolicy, unread: owners.unread > 0}
 	if j.hasPolicy {
-		j.findings = policy.Evaluate(j.rules, owned, h.now())
+		j.findings = policy.Evaluate(j.rules, owners.Owned, h.now())
 	}
-	for i, o := range owned {
+	for i, o := range owners.Owned {
 		r := newRow(o)
 		if j.hasPolicy {
 			v := j.findings.Verdicts[i]
@@ -56,7 +57,7 @@ func (r *row) judge(v policy.Verdict, rules []policy.Rule) {
 		severity = rules[v.Rule].Severity
 	case policy.Unverified:
 		severity = policy.SeverityWarning
-	case policy.Expected:
+	case policy.Expected, policy.Undecided:
 		return
 	case policy.Unexpected:
 	}
@@ -79,7 +80,7 @@ func scopeSeverity(scope string) policy.Severity {
 // broken is a required rule that no listener is known to match.
 type broken struct {
 	rule       *policy.Rule
-	unverified bool // a listener may match it whose owner could not be read
+	unverified bool // a listener may match it whose owner, or that itself, could not be read
 }
 
 // required returns the required rules that are missing or could not be verified.
@@ -87,7 +88,7 @@ func (j *judged) required() []broken {
 	var out []broken
 	for i := range j.rules {
 		missing := slices.Contains(j.findings.Missing, i)
-		unverified := j.rules[i].Required && j.findings.Matches[i] == 0 && j.findings.Unverified[i] > 0
+		unverified := missing && j.unread || j.rules[i].Required && j.findings.Matches[i] == 0 && j.findings.Unverified[i] > 0
 		if missing || unverified {
 			out = append(out, broken{&j.rules[i], unverified})
 		}

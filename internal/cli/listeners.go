@@ -38,6 +38,7 @@ type row struct {
 	Scope            string  `json:"scope"`
 	DualStack        bool    `json:"dual_stack"`
 	Ephemeral        bool    `json:"ephemeral"`
+	MayBeClient      bool    `json:"may_be_client"`
 	Sockets          int     `json:"sockets"`
 	AcceptQueue      *uint64 `json:"accept_queue"`
 	AcceptQueueLimit *uint64 `json:"accept_queue_limit"`
@@ -73,12 +74,14 @@ func Listeners(ctx context.Context, h *Host, o ListenersOptions) error {
 	if err != nil {
 		return Failure(err)
 	}
-	j := h.judge(owners.Owned)
+	j := h.judge(owners)
 	if o.Unexpected {
-		j.rows = slices.DeleteFunc(j.rows, func(r row) bool { return r.Verdict == policy.Expected.String() })
+		j.rows = slices.DeleteFunc(j.rows, func(r row) bool {
+			return r.Verdict == policy.Expected.String() || r.Verdict == policy.Undecided.String()
+		})
 	}
 	if !o.Unexpected || len(j.rows) > 0 { // a run of cron that has nothing to say is silent
-		h.sayMissing(owners)
+		h.sayMissing(owners.Result)
 	}
 	if err := write(h.Stdout, o, j); err != nil {
 		return Failure(err)
@@ -88,23 +91,24 @@ func Listeners(ctx context.Context, h *Host, o ListenersOptions) error {
 
 func newRow(o socket.Owned) row {
 	r := row{
-		Netns:      o.Netns,
-		Protocol:   o.Protocol.String(),
-		Address:    o.Address.String(),
-		Port:       o.Port,
-		Interface:  o.Interface,
-		Scope:      o.Scope.String(),
-		DualStack:  o.DualStack,
-		Ephemeral:  o.Ephemeral,
-		Sockets:    o.Sockets,
-		Process:    o.Owner.Process,
-		Comm:       o.Owner.Comm,
-		PID:        o.Owner.PID,
-		User:       o.Owner.User,
-		Executable: o.Owner.Executable,
-		Deleted:    o.Owner.Deleted,
-		Unit:       o.Owner.Unit,
-		Container:  o.Owner.Container,
+		Netns:       o.Netns,
+		Protocol:    o.Protocol.String(),
+		Address:     o.Address.String(),
+		Port:        o.Port,
+		Interface:   o.Interface,
+		Scope:       o.Scope.String(),
+		DualStack:   o.DualStack,
+		Ephemeral:   o.Ephemeral,
+		MayBeClient: o.MayBeClient,
+		Sockets:     o.Sockets,
+		Process:     o.Owner.Process,
+		Comm:        o.Owner.Comm,
+		PID:         o.Owner.PID,
+		User:        o.Owner.User,
+		Executable:  o.Owner.Executable,
+		Deleted:     o.Owner.Deleted,
+		Unit:        o.Owner.Unit,
+		Container:   o.Owner.Container,
 	}
 	if o.Protocol == socket.TCP && o.Known.Has(socket.KnowsQueues) {
 		r.AcceptQueue = &o.AcceptQueue
@@ -176,10 +180,14 @@ func (r *row) place() string {
 }
 
 func (r *row) reach() string {
+	reach := r.Scope
 	if r.DualStack {
-		return r.Scope + " +IPv4"
+		reach += " +IPv4"
 	}
-	return r.Scope
+	if r.MayBeClient {
+		reach += " client?"
+	}
+	return reach
 }
 
 func (r *row) queue() string {
@@ -252,11 +260,11 @@ func writeCSV(w io.Writer, rows []row) error {
 		}
 		return strconv.FormatUint(*n, 10)
 	}
-	records := [][]string{{"netns", "protocol", "address", "port", "interface", "scope", "dual_stack", "ephemeral", "sockets",
+	records := [][]string{{"netns", "protocol", "address", "port", "interface", "scope", "dual_stack", "ephemeral", "may_be_client", "sockets",
 		"accept_queue", "accept_queue_limit", "process", "comm", "pid", "user", "executable", "executable_deleted", "unit", "container", "verdict", "rule", "comment", "severity"}}
 	for _, r := range rows {
 		records = append(records, []string{r.Netns, r.Protocol, r.Address, strconv.Itoa(int(r.Port)), r.Interface, r.Scope,
-			strconv.FormatBool(r.DualStack), strconv.FormatBool(r.Ephemeral), strconv.Itoa(r.Sockets),
+			strconv.FormatBool(r.DualStack), strconv.FormatBool(r.Ephemeral), strconv.FormatBool(r.MayBeClient), strconv.Itoa(r.Sockets),
 			optional(r.AcceptQueue), optional(r.AcceptQueueLimit), printable(r.Process), printable(r.Comm), number(r.PID), printable(r.User), printable(r.Executable),
 			strconv.FormatBool(r.Deleted), printable(r.Unit), printable(r.Container), r.Verdict, printable(r.Rule), printable(r.Comment), r.Severity})
 	}

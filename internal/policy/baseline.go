@@ -37,10 +37,17 @@ type Options struct {
 // verified: a rule may expect them already.
 func Merge(old []Rule, listeners []socket.Owned, o Options) (added []Rule) {
 	verdicts := Evaluate(old, listeners, o.Now).Verdicts
+	roams := roaming(listeners, o)
 	var drafts []draft
 	for i := range listeners {
-		if verdicts[i].Kind == Unexpected {
-			drafts = append(drafts, draftOf(&listeners[i], o.Ephemeral))
+		l := &listeners[i]
+		switch {
+		case verdicts[i].Kind == Unexpected:
+			drafts = append(drafts, draftOf(l, o.Ephemeral))
+		case verdicts[i].Kind == Undecided && !needsNoRule(l):
+			d := draftOf(l, o.Ephemeral)
+			d.guess(roams[d.programKey()])
+			drafts = append(drafts, d)
 		}
 	}
 	drafts = fold(drafts, draft.addresses, nil)
@@ -50,9 +57,50 @@ func Merge(old []Rule, listeners []socket.Owned, o Options) (added []Rule) {
 	return WithNames(slices.Concat(old, narrowFirst(finish(drafts))))[len(old):]
 }
 
+// needsNoRule reports whether nothing finds fault with a listener that no rule
+// expects: a UDP socket that is a client's, or may be one for good.
+func needsNoRule(l *socket.Owned) bool { return l.MayBeClient && l.Ephemeral }
+
+// roaming returns the programs with UDP sockets on many ports that no program
+// was given by the kernel, by programKey: resolvers with source ports of their
+// own choice, and media servers.
+func roaming(listeners []socket.Owned, o Options) map[string]bool {
+	const few = 4
+	ports, roams := map[string]int{}, map[string]bool{}
+	for i := range listeners {
+		if l := &listeners[i]; l.MayBeClient && !needsNoRule(l) {
+			key := draftOf(l, o.Ephemeral).programKey()
+			ports[key]++
+			roams[key] = ports[key] > few && l.Owner.Process != ""
+		}
+	}
+	return roams
+}
+
+// programKey is the same for the drafts of one program.
+func (d draft) programKey() string {
+	d.Addresses, d.Scopes, d.Ports = nil, nil, nil
+	return d.key()
+}
+
+// guess makes the rule one for a UDP socket that was seen once. One that roams has
+// another port the next time.
+func (d *draft) guess(roams bool) {
+	d.once = true
+	if !roams {
+		return
+	}
+	d.Ports = []socket.PortRange{{First: 1024, Last: 65535}}
+	for _, a := range d.Addresses {
+		d.Scopes = append(d.Scopes, socket.ScopeOf(a.Addr()))
+	}
+	d.Addresses = nil
+}
+
 // draft is a rule in the making.
 type draft struct {
 	Rule
+	once    bool // one of its listeners may have been a client's socket
 	deleted bool // the executable of one of its listeners is gone
 	asked   bool // the kernel may have chosen its port, or a backdoor
 }
@@ -150,6 +198,7 @@ func (d draft) join(other draft) draft {
 	d.Scopes = sorted(d.Scopes, other.Scopes, cmp.Compare)
 	d.deleted = d.deleted || other.deleted
 	d.asked = d.asked || other.asked
+	d.once = d.once || other.once
 	return d
 }
 
@@ -203,6 +252,9 @@ func finish(drafts []draft) []Rule {
 		}
 		if !d.attributed() {
 			notes = append(notes, "its process could not be read when this rule was written")
+		}
+		if d.once {
+			notes = append(notes, "UDP, seen once: remove it if it is a client's")
 		}
 		if d.deleted {
 			notes = append(notes, "its executable was deleted or replaced on disk when this rule was written")

@@ -147,6 +147,9 @@ func (c court) judge(l *socket.Owned) (v Verdict, doubtful []int) {
 	if v.Expected() && mayForbid || !v.Expected() && mayAllow {
 		v = Verdict{Unverified, doubtful[0]}
 	}
+	if l.MayBeClient && (v.Kind == Unexpected || v.Kind == Unverified) {
+		v = Verdict{Undecided, noRule}
+	}
 	return v, doubtful
 }
 

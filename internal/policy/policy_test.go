@@ -245,7 +245,7 @@ func TestVerdictNames(t *testing.T) {
 	for _, s := range append(Severities(), SeverityInfo+1) {
 		got = append(got, s.String())
 	}
-	want := []string{"unexpected", "forbidden", "unverified", "expected", "unknown", "critical", "warning", "info", "unknown"}
+	want := []string{"unexpected", "forbidden", "unverified", "undecided", "expected", "unknown", "critical", "warning", "info", "unknown"}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}

@@ -8,11 +8,12 @@ const (
 	Unexpected Kind = iota // no rule matches
 	Forbidden              // the first rule that matches forbids it
 	Unverified             // whether a rule matches depends on an owner that could not be read
+	Undecided              // no rule is known to match a UDP socket that may be a client's
 	Expected               // the first rule that matches expects it
 )
 
 // Kinds returns every kind.
-func Kinds() []Kind { return []Kind{Unexpected, Forbidden, Unverified, Expected} }
+func Kinds() []Kind { return []Kind{Unexpected, Forbidden, Unverified, Undecided, Expected} }
 
 // String returns the kind as it stands in tables.
 func (k Kind) String() string {
@@ -23,6 +24,8 @@ func (k Kind) String() string {
 		return "forbidden"
 	case Unverified:
 		return "unverified"
+	case Undecided:
+		return "undecided"
 	case Expected:
 		return "expected"
 	default:

@@ -3,6 +3,7 @@ package socket
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"sort"
 )
 
@@ -87,18 +88,21 @@ func (a Answer) place() string {
 // Answer says what becomes of what this host sends to one of its own
 // addresses. Device is the interface that has the address: a listener that is
 // bound to it gets what is sent there from within, too, and one that is bound to
-// another does not. It is not known where a listener on the port may have been
-// folded.
+// another does not. It is not known where a listener on the port may have gone
+// unread.
 func (t *Table) Answer(p Protocol, to netip.AddrPort, device string) (answer Answer, known bool) {
 	to = netip.AddrPortFrom(to.Addr().Unmap().WithZone(""), to.Port())
 	answer = Answer{Protocol: p, To: to}
 	on := t.on(p, to.Port())
+	if p != TCP {
+		on = slices.Concat(on, at(t.Young, p, to.Port()))
+	}
 	answer.Listener = taker(on, &Socket{Protocol: p, Local: to, Interface: device})
 	if answer.Listener != nil {
 		answer.Standing = answer.Listener.standing()
 		return answer, true
 	}
-	if t.Folded > 0 && (p != TCP || t.foldedPorts[to.Port()]) {
+	if t.Unread > 0 && (p != TCP || t.unreadPorts[to.Port()]) {
 		return answer, false
 	}
 	answer.Standing, answer.Listener = elsewhere(on)
@@ -132,19 +136,23 @@ func better(than, l *Listener, arriving *Socket) *Listener {
 	return l
 }
 
-// on returns the listeners on a port. They stand together, because the table is
-// sorted by namespace, protocol and port, and has one namespace.
-func (t *Table) on(p Protocol, port uint16) []Listener {
+// on returns the listeners on a port.
+func (t *Table) on(p Protocol, port uint16) []Listener { return at(t.Listeners, p, port) }
+
+// at returns those of a table's listeners that are on a port. They stand
+// together, because the table is sorted by namespace, protocol and port, and has
+// one namespace.
+func at(listeners []Listener, p Protocol, port uint16) []Listener {
 	before := func(i int) bool {
-		l := &t.Listeners[i]
+		l := &listeners[i]
 		return l.Protocol > p || l.Protocol == p && l.Port >= port
 	}
-	first := sort.Search(len(t.Listeners), before)
+	first := sort.Search(len(listeners), before)
 	last := first
-	for last < len(t.Listeners) && t.Listeners[last].Protocol == p && t.Listeners[last].Port == port {
+	for last < len(listeners) && listeners[last].Protocol == p && listeners[last].Port == port {
 		last++
 	}
-	return t.Listeners[first:last]
+	return listeners[first:last]
 }
 
 // standing returns what a listener says of what it takes. The kernel lets each

@@ -95,20 +95,33 @@ func TestAnswer(t *testing.T) {
 	}
 }
 
-// TestAnswerOfFolded makes sure that nothing is said of a port whose listener
-// may be among those that are not told apart.
-func TestAnswerOfFolded(t *testing.T) {
-	table, err := ReadListening(rows([]Socket{listening(TCP, "0.0.0.0:80"), listening(TCP, "127.0.0.1:81"), listening(TCP, "127.0.0.1:82")}), Host{MaxListeners: 1})
+// TestAnswerOfUnread makes sure that nothing is said of a port whose listener
+// may have gone unread.
+func TestAnswerOfUnread(t *testing.T) {
+	table, err := ReadListening(rows(append(tooMany(TCP, Listen, 0), listening(TCP, "127.0.0.1:81"))), Host{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	for port, want := range map[uint16]bool{80: true, 81: false, 83: true} {
+	for port, want := range map[uint16]bool{53: true, 81: false, 83: true} {
 		if _, known := table.Answer(TCP, netip.AddrPortFrom(netip.MustParseAddr("192.0.2.1"), port), ""); known != want {
 			t.Errorf("port %d: known %t, want %t", port, known, want)
 		}
 	}
 	if _, known := table.Answer(UDP, netip.MustParseAddrPort("192.0.2.1:53"), ""); known {
-		t.Error("a UDP listener may be folded, and something is known of it")
+		t.Error("a UDP listener may have gone unread, and something is known of it")
+	}
+}
+
+// TestAnswerOfYoung has a UDP socket that is no listener yet: it takes datagrams.
+func TestAnswerOfYoung(t *testing.T) {
+	socket := listening(UDP, "0.0.0.0:5000")
+	socket.State = Unconnected
+	table, err := ReadListening(rows([]Socket{socket}), Host{Aged: func(*Socket) bool { return false }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, known := table.Answer(UDP, netip.MustParseAddrPort("192.0.2.1:5000"), ""); !known || !got.Taken() || len(table.Listeners) != 0 {
+		t.Errorf("%+v, %t, with listeners %v", got, known, table.Listeners)
 	}
 }
 

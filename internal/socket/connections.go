@@ -38,8 +38,8 @@ type Traffic struct {
 	// Inbound has a flow for each listener of the table, in its order: the
 	// sockets whose local end belongs to it.
 	Inbound []Flow
-	// InboundFolded has the sockets whose listener the table folded.
-	InboundFolded Flow
+	// InboundUnread has the sockets whose listener was not read.
+	InboundUnread Flow
 	// Outbound has the connections made from here, by remote port.
 	Outbound []PortFlow
 	// Orphaned has the sockets whose local port is a service's, but no listener
@@ -148,8 +148,8 @@ func (f *folder) flowOf(s *Socket) (flow *Flow, outbound bool) {
 	}
 	ephemeral := f.table.host.Ephemeral
 	switch {
-	case f.table.foldedPorts[local]:
-		return &f.InboundFolded, false
+	case f.table.unreadPorts[local]:
+		return &f.InboundUnread, false
 	case ephemeral.Contains(local), !ephemeral.Contains(remote) && (remote < local || isReserved(local)):
 		return f.outbound.of(remote), true
 	default:

@@ -22,6 +22,7 @@ type History struct {
 type past struct {
 	firstSeen time.Time
 	present   bool
+	client    bool     // it may be a client: then it is no change that it comes or goes
 	members   []Member // that were there last
 	departed  uint64   // drops of those that are gone
 }
@@ -80,7 +81,9 @@ func (h *History) add(began time.Time, listeners []Listener) {
 	for id, p := range h.listeners {
 		if !p.present {
 			delete(h.listeners, id)
-			h.change(id.Protocol, 0, 1)
+			if !p.client {
+				h.change(id.Protocol, 0, 1)
+			}
 		}
 		p.present = false
 	}
@@ -92,11 +95,11 @@ func (h *History) note(l *Listener, began time.Time) {
 	if !known {
 		p = &past{firstSeen: began}
 		h.listeners[l.ListenerID] = p
-		if !h.last.IsZero() {
+		if !h.last.IsZero() && !l.MayBeClient {
 			h.change(l.Protocol, 1, 0)
 		}
 	}
-	p.present = true
+	p.present, p.client = true, l.MayBeClient
 	p.note(l.Members)
 }
 

@@ -10,17 +10,18 @@ import (
 )
 
 // Host is what must be known of a host (or of one of its network namespaces)
-// to tell its listeners from its clients.
+// to distinguish its listeners from its clients.
 type Host struct {
 	// Netns is the name of the network namespace; empty is the host's own.
 	Netns     string
 	Ephemeral EphemeralPorts
-	// MaxListeners bounds how many listeners are told apart. What comes after
-	// them is folded into one. Zero means no bound.
-	MaxListeners int
-	// LongLived reports whether an unconnected UDP socket on an ephemeral port
-	// has lived long enough to be a listener. Nil means never.
-	LongLived func(*Socket) bool
+	// Named reports whether a rule of the policy names the port of a UDP socket.
+	// Nil means that none does.
+	Named func(*Socket) bool
+	// Aged reports whether a UDP socket was seen for so long that no client of the
+	// usual kind has it. It is called for each one without a peer. Nil means that
+	// ages are unknown, as to a command that looks once.
+	Aged func(*Socket) bool
 	// Own reports whether a listening socket is one that the exporter itself has
 	// for a moment, and no service. It is counted, and no listener. Nil means that
 	// none is.
@@ -44,6 +45,10 @@ type Listener struct {
 	Scope     Scope
 	DualStack bool // the address is ::, and IPv4 arrives here too
 	Ephemeral bool // the port is one that the kernel gives to clients
+	// MayBeClient says that nothing proves that it is a service: it is UDP, no
+	// rule names its port, and the kernel may have chosen the port for a client
+	// (or, where ages are unknown, the program may have, for one query).
+	MayBeClient bool
 
 	Sockets int
 	// Known holds the facts known of every socket of the group.
@@ -80,18 +85,27 @@ type Totals [numProtocols][numFamilies]StateCounts
 type Table struct {
 	Totals    Totals     // LISTEN and UDP sockets
 	Listeners []Listener // sorted by ID
+	// Young are UDP sockets without a peer that were not seen for long enough to
+	// be listeners, sorted by ID: a datagram reaches them all the same.
+	Young []Listener
 	// LocalPorts are the local ports of LISTEN and UDP sockets.
 	LocalPorts [numProtocols]PortSet
-	// Folded counts the listening sockets beyond Host.MaxListeners: they are in
-	// Totals, but in no Listener.
-	Folded int
+	// Unread counts the listening sockets beyond the limit on listeners: they are
+	// in Totals, but in no Listener.
+	Unread int
 	// Malformed counts the rows that were passed over.
 	Malformed int
+	// Interrupted is the error of a read that was interrupted twice: the table may
+	// miss or repeat sockets.
+	Interrupted error
+	// DefaultPorts is the error with which the range of ephemeral ports was read;
+	// what the system starts with was taken in its place.
+	DefaultPorts error
 
 	host        Host
 	indexed     sync.Once // ports is made for the first connection
 	ports       map[uint16]tcpPort
-	foldedPorts map[uint16]bool // TCP ports of folded listeners
+	unreadPorts map[uint16]bool // TCP ports of listeners that were not read
 }
 
 // tcpPort finds the TCP listener of one port that takes a connection; the
@@ -106,19 +120,22 @@ type tcpPort struct {
 // [ErrInterrupted] it returns the table of what was read.
 func ReadListening(sockets iter.Seq2[*Socket, error], host Host) (*Table, error) {
 	t := &Table{host: host}
-	index := map[ListenerID]int{}
+	listeners, passing := newGathering(), newGathering()
 	err := each(sockets, &t.Malformed, func(s *Socket) {
 		t.Totals[s.Protocol][s.Family][s.State]++
 		t.LocalPorts[s.Protocol].Add(s.Local.Port())
-		if t.isListener(s) {
-			t.add(s, index)
+		switch is := host.roleOf(s); {
+		case is == noListener:
+		case is == young:
+			passing.add(s, &host, true)
+		case !listeners.add(s, &host, is == mayBeClient):
+			t.cut(s)
 		}
 	})
 	if err != nil && !errors.Is(err, ErrInterrupted) {
 		return nil, err
 	}
-	t.choose()
-	slices.SortFunc(t.Listeners, func(a, b Listener) int { return a.Compare(b.ListenerID) })
+	t.Listeners, t.Young = listeners.sorted(), passing.sorted()
 	t.presumeDualStack()
 	return t, err
 }
@@ -143,36 +160,85 @@ func each(sockets iter.Seq2[*Socket, error], malformed *int, add func(*Socket)) 
 	return interrupted
 }
 
-// isListener reports whether others can send to the socket: it listens (TCP),
-// or it is a UDP socket without a peer that is more than a client's passing one.
-func (t *Table) isListener(s *Socket) bool {
+// role is what a socket of a read of [Listening] is.
+type role uint8
+
+const (
+	noListener  role = iota // it has a peer, or is the exporter's own
+	young                   // UDP that may be gone in a moment
+	mayBeClient             // a listener that may be a client
+	service                 // a listener
+)
+
+// privilegedPorts is the first port that any program may bind to (ip(7)).
+const privilegedPorts = 1024
+
+// roleOf is the one notion of a listener: a TCP socket that listens, or a UDP
+// socket without a peer on a privileged port, on a multicast address, on a port
+// that a rule names, or one that has been there for a while. Of the last kind, one on an ephemeral
+// port may be a client: neither sendto(2) without bind(2) nor bind(2) to port 0
+// leaves another trace (ip(7), udp(7)).
+func (h *Host) roleOf(s *Socket) role {
 	if s.State == Listen {
-		return t.host.Own == nil || !t.host.Own(s)
+		if h.Own != nil && h.Own(s) {
+			return noListener
+		}
+		return service
 	}
-	if s.State != Unconnected || s.Local.Port() == 0 {
-		return false
+	port := s.Local.Port()
+	if s.State != Unconnected || port == 0 {
+		return noListener
 	}
-	return !t.host.Ephemeral.Contains(s.Local.Port()) || t.host.LongLived != nil && t.host.LongLived(s)
+	aged := h.Aged != nil && h.Aged(s) // it must see every socket
+	switch {
+	case port < privilegedPorts, s.Local.Addr().IsMulticast(), h.Named != nil && h.Named(s):
+		return service
+	case h.Aged == nil, aged && h.Ephemeral.Contains(port):
+		return mayBeClient
+	case aged:
+		return service
+	default:
+		return young
+	}
 }
 
-func (t *Table) add(s *Socket, index map[ListenerID]int) {
-	id := ListenerID{t.host.Netns, s.Protocol, s.Local.Addr(), s.Local.Port(), s.Interface}
-	at, ok := index[id]
+// maxListeners bounds the memory of a table: so many listeners of each protocol
+// are read, whatever the limit on those that are exported.
+const maxListeners = 1 << 15
+
+// gathering puts the sockets of each listener together.
+type gathering struct {
+	index     map[ListenerID]int
+	listeners []Listener
+	count     [numProtocols]int
+}
+
+func newGathering() *gathering { return &gathering{index: map[ListenerID]int{}} }
+
+// add returns false when the socket is beyond maxListeners.
+func (g *gathering) add(s *Socket, host *Host, mayBeClient bool) bool {
+	id := ListenerID{host.Netns, s.Protocol, s.Local.Addr(), s.Local.Port(), s.Interface}
+	at, ok := g.index[id]
 	if !ok {
-		if t.host.MaxListeners > 0 && len(t.Listeners) == readAhead*t.host.MaxListeners {
-			t.fold(s.Protocol, s.Local.Port(), 1)
-			return
+		if g.count[s.Protocol] == maxListeners {
+			return false
 		}
-		at = len(t.Listeners)
-		index[id] = at
-		t.Listeners = append(t.Listeners, Listener{
-			ListenerID: id,
-			Scope:      ScopeOf(id.Address),
-			Ephemeral:  t.host.Ephemeral.Contains(id.Port),
-			Known:      s.Known,
+		g.count[s.Protocol]++
+		at = len(g.listeners)
+		g.index[id] = at
+		g.listeners = append(g.listeners, Listener{
+			ListenerID:  id,
+			Scope:       ScopeOf(id.Address),
+			Ephemeral:   host.Ephemeral.Contains(id.Port),
+			MayBeClient: mayBeClient,
+			Known:       s.Known,
 		})
 	}
-	l := &t.Listeners[at]
+	g.listeners[at].add(s)
+	return true
+}
+
+func (l *Listener) add(s *Socket) {
 	l.Sockets++
 	l.Known &= s.Known
 	l.AcceptQueue += uint64(s.AcceptQueue)
@@ -180,40 +246,26 @@ func (t *Table) add(s *Socket, index map[ListenerID]int) {
 	l.ReceiveQueue += uint64(s.ReceiveQueue)
 	l.Drops += uint64(s.Drops)
 	l.Members = append(l.Members, Member{s.Inode, s.Cookie, s.CgroupID, s.UID, s.Drops, s.PID})
-	if id.Address == netip.IPv6Unspecified() && !s.V6Only {
+	if l.Address == netip.IPv6Unspecified() && !s.V6Only {
 		l.DualStack = true
 	}
 }
 
-// readAhead is how many times more listeners are read than are told apart, so
-// that the choice does not hang on the order in which the kernel gives them.
-const readAhead = 16
-
-// choose keeps the listeners that are told apart: the most exposed, then those
-// that come first by ID. The others are folded.
-func (t *Table) choose() {
-	n := t.host.MaxListeners
-	if n == 0 || len(t.Listeners) <= n {
-		return
-	}
-	slices.SortFunc(t.Listeners, func(a, b Listener) int {
-		return cmp.Or(cmp.Compare(a.Scope, b.Scope), a.Compare(b.ListenerID))
-	})
-	for _, l := range t.Listeners[n:] {
-		t.fold(l.Protocol, l.Port, l.Sockets)
-	}
-	t.Listeners = slices.Clone(t.Listeners[:n])
+func (g *gathering) sorted() []Listener {
+	slices.SortFunc(g.listeners, func(a, b Listener) int { return a.Compare(b.ListenerID) })
+	return g.listeners
 }
 
-func (t *Table) fold(p Protocol, port uint16, sockets int) {
-	t.Folded += sockets
-	if p != TCP {
+// cut counts a listening socket that was not read.
+func (t *Table) cut(s *Socket) {
+	t.Unread++
+	if s.Protocol != TCP {
 		return
 	}
-	if t.foldedPorts == nil {
-		t.foldedPorts = map[uint16]bool{}
+	if t.unreadPorts == nil {
+		t.unreadPorts = map[uint16]bool{}
 	}
-	t.foldedPorts[port] = true
+	t.unreadPorts[s.Local.Port()] = true
 }
 
 // presumeDualStack settles the listeners on :: of a source that cannot read

@@ -1,14 +1,17 @@
 package socket
 
 import (
+	"hash/maphash"
+	"net/netip"
 	"sync"
 	"time"
 )
 
-// LongLived tells UDP servers on ephemeral ports from clients: a client's
-// socket is gone soon, so one that was seen before and is still there some
-// time later serves. Its zero value is not usable; see [NewLongLived].
+// LongLived distinguishes UDP servers from clients: a client's socket is gone
+// soon, so one that was seen before and is still there some time later serves.
+// Its zero value is not usable; see [NewLongLived].
 type LongLived struct {
+	seed  maphash.Seed
 	age   time.Duration
 	limit int
 	now   func() time.Time
@@ -25,16 +28,13 @@ type sighting struct{ first, last time.Time }
 // long-lived once it was seen over a time of age. What is beyond the limit is
 // not remembered, so it counts as a client.
 func NewLongLived(age time.Duration, limit int, now func() time.Time) *LongLived {
-	return &LongLived{age: age, limit: limit, now: now, seen: map[uint64]sighting{}}
+	return &LongLived{seed: maphash.MakeSeed(), age: age, limit: limit, now: now, seen: map[uint64]sighting{}}
 }
 
 // Has notes that the socket is there and reports whether it is long-lived.
 // It is safe for concurrent use.
 func (m *LongLived) Has(s *Socket) bool {
-	id := s.ID()
-	if id == 0 {
-		return false
-	}
+	id := m.idOf(s)
 	now := m.now()
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -51,6 +51,20 @@ func (m *LongLived) Has(s *Socket) bool {
 	at.last = now
 	m.seen[id] = at
 	return now.Sub(at.first) >= m.age
+}
+
+// idOf returns the identity of the socket. Where the source gives sockets none, its
+// end and its process have to do.
+func (m *LongLived) idOf(s *Socket) uint64 {
+	if id := s.ID(); id != 0 {
+		return id
+	}
+	type end struct {
+		protocol Protocol
+		local    netip.AddrPort
+		pid      int32
+	}
+	return maphash.Comparable(m.seed, end{s.Protocol, s.Local, s.PID})
 }
 
 // forget drops the sockets that were not there lately.

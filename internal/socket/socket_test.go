@@ -120,7 +120,7 @@ func TestReadListening(t *testing.T) {
 	table := mustRead(t, host,
 		udp(Unconnected, "0.0.0.0:53", func(s *Socket) { s.ReceiveQueue, s.Drops = 100, 3 }),
 		udp(Unconnected, "0.0.0.0:53", func(s *Socket) { s.ReceiveQueue, s.Drops = 20, 4 }),
-		udp(Unconnected, "0.0.0.0:40000"), // a client
+		udp(Unconnected, "0.0.0.0:40000"), // maybe a client
 		udp(Connected, "10.0.0.1:53"),     // never a listener
 		udp(Unconnected, "224.0.0.251:5353"),
 		tcp(Listen, "[::]:443", "", v6only),
@@ -137,6 +137,7 @@ func TestReadListening(t *testing.T) {
 		{ListenerID: ListenerID{"", TCP, netip.MustParseAddr("127.0.0.1"), 50000, ""}, Scope: ScopeLoopback, Ephemeral: true, Sockets: 1},
 		{ListenerID: ListenerID{"", UDP, netip.MustParseAddr("0.0.0.0"), 53, ""}, Sockets: 2, ReceiveQueue: 120, Drops: 7},
 		{ListenerID: ListenerID{"", UDP, netip.MustParseAddr("224.0.0.251"), 5353, ""}, Scope: ScopeMulticast, Sockets: 1},
+		{ListenerID: ListenerID{"", UDP, netip.MustParseAddr("0.0.0.0"), 40000, ""}, Ephemeral: true, Sockets: 1, MayBeClient: true},
 	}
 	for i := range want {
 		want[i].Known = allKnown
@@ -262,45 +263,63 @@ func TestReadConnections(t *testing.T) {
 	}
 }
 
-func TestFoldedListeners(t *testing.T) {
-	bounded := host
-	bounded.MaxListeners = 1
-	table := mustRead(t, bounded,
-		tcp(Listen, "0.0.0.0:80", ""), tcp(Listen, "0.0.0.0:80", ""), // one group
-		tcp(Listen, "0.0.0.0:81", ""),
-		udp(Unconnected, "0.0.0.0:53"),
-	)
-	if len(table.Listeners) != 1 || table.Listeners[0].Sockets != 2 || table.Folded != 2 {
-		t.Errorf("listeners %v, folded %d", table.Listeners, table.Folded)
+// tooMany are sockets of more listeners than are read, in the order in which they
+// come.
+func tooMany(p Protocol, state State, more int) []Socket {
+	var all []Socket
+	for i := range maxListeners + more {
+		s := tcp(state, fmt.Sprintf("127.0.%d.%d:53", i>>8, i&0xff), "")
+		s.Protocol = p
+		all = append(all, s)
+	}
+	return all
+}
+
+// TestUnreadListeners has more listeners than a table holds: those of one
+// protocol leave the others their place, and connections to one that was not
+// read are no leftovers.
+func TestUnreadListeners(t *testing.T) {
+	sockets := append(tooMany(UDP, Unconnected, 2), tcp(Listen, "127.0.0.1:22", ""))
+	table := mustRead(t, host, append(sockets, tooMany(TCP, Listen, 0)...)...)
+	if len(table.Listeners) != 2*maxListeners || table.Unread != 3 {
+		t.Fatalf("%d listeners, %d unread", len(table.Listeners), table.Unread)
 	}
 	traffic, err := ReadConnections(seq(
-		tcp(Established, "10.0.0.1:80", "10.0.0.2:1"),
-		tcp(Established, "10.0.0.1:81", "10.0.0.2:1"),
-		tcp(Established, "10.0.0.1:53", "10.0.0.2:40000"),
+		tcp(Established, "127.0.0.1:22", "10.0.0.2:1"),
+		tcp(Established, "127.0.127.255:53", "10.0.0.2:1"),
 	), table, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if traffic.Inbound[0].Sockets() != 1 || traffic.InboundFolded.Sockets() != 1 || len(traffic.Orphaned) != 1 {
-		t.Errorf("traffic %+v", traffic)
+	if traffic.InboundUnread.Sockets() != 1 || len(traffic.Orphaned) != 0 {
+		t.Errorf("unread %+v, orphaned %+v", traffic.InboundUnread, traffic.Orphaned)
 	}
 }
 
-// TestTheMostExposedAreToldApart reads more listeners than are told apart, in
-// either order.
-func TestTheMostExposedAreToldApart(t *testing.T) {
-	bounded := host
-	bounded.MaxListeners = 2
-	sockets := []Socket{
-		tcp(Listen, "127.0.0.1:80", ""), tcp(Listen, "127.0.0.1:81", ""), tcp(Listen, "127.0.0.1:82", ""),
-		tcp(Listen, "10.0.0.1:90", ""), udp(Unconnected, "0.0.0.0:53"),
-	}
-	for range 2 {
-		table := mustRead(t, bounded, sockets...)
-		if len(table.Listeners) != 2 || table.Listeners[0].Port != 90 || table.Listeners[1].Port != 53 || table.Folded != 3 {
-			t.Errorf("listeners %v, folded %d", table.Listeners, table.Folded)
+// TestMostExposed has UDP sockets on every address, which do not displace a TCP
+// listener on a loopback address.
+func TestMostExposed(t *testing.T) {
+	table := mustRead(t, host,
+		tcp(Listen, "127.0.0.1:22", ""), tcp(Listen, "127.0.0.1:22", ""), tcp(Listen, "10.0.0.1:80", ""),
+		udp(Unconnected, "0.0.0.0:53"), udp(Unconnected, "0.0.0.0:5000"), udp(Unconnected, "127.0.0.1:54"),
+	)
+	for n, want := range [][]string{
+		nil, {"tcp 10.0.0.1:80%"}, {"tcp 10.0.0.1:80%", "tcp 127.0.0.1:22%"},
+		{"tcp 10.0.0.1:80%", "tcp 127.0.0.1:22%", "udp 0.0.0.0:53%"},
+		{"tcp 10.0.0.1:80%", "tcp 127.0.0.1:22%", "udp 0.0.0.0:53%", "udp 127.0.0.1:54%"}, // 5000 may be a client
+	} {
+		chosen, rest := MostExposed(table.Listeners, n)
+		var got []string
+		for id := range chosen {
+			got = append(got, name(id))
 		}
-		slices.Reverse(sockets)
+		slices.Sort(got)
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%d (-want +got):\n%s", n, diff)
+		}
+		if wantRest := []int{6, 5, 3, 2, 1}[n]; rest != wantRest {
+			t.Errorf("%d: the rest has %d sockets, want %d", n, rest, wantRest)
+		}
 	}
 }
 

@@ -69,9 +69,7 @@ func Open(ctx context.Context, source, procfs string) (*System, error) {
 	return s, nil
 }
 
-// Listening returns the listeners of this host as they are now, without telling
-// passing UDP sockets from those that stay.
-func (s *System) Listening(ctx context.Context) (*socket.Table, error) {
-	ports, _ := s.EphemeralPorts() // beside an error it is the default
-	return socket.ReadListening(s.Source.Sockets(ctx, socket.Listening), socket.Host{Ephemeral: ports})
+// Reader returns what reads the listeners of this host.
+func (s *System) Reader() socket.Reader {
+	return socket.Reader{Source: s.Source, EphemeralPorts: s.EphemeralPorts}
 }
