@@ -116,7 +116,7 @@ func addReport(out *Output, samples sampleFamilies, r *probe.Report, labels labe
 		out.addSet(probeSuccess, truth(success), labels)
 	}
 	out.addSet(probeOutcomeCode, float64(r.Result.Outcome), labels)
-	if r.Result.Outcome != probe.NotRun {
+	if r.Result.Outcome != probe.NotRun && r.Result.Outcome != probe.Denied { // how long it took says whether a name exists
 		out.addSet(probeDuration, r.Result.Duration.Seconds(), labels)
 	}
 	if !success {

@@ -35,6 +35,7 @@ type rawAllow struct {
 }
 
 type rawAllowRule struct {
+	Hosts    list[hostGlob]  `yaml:"hosts,omitempty"`
 	Networks list[address]   `yaml:"networks,omitempty"`
 	Ports    list[portRange] `yaml:"ports,omitempty"`
 	Modules  list[plainText] `yaml:"modules,omitempty"`
@@ -43,6 +44,27 @@ type rawAllowRule struct {
 }
 
 func (r *rawAllowRule) setLine(line int) { r.line = line }
+
+// hostGlob is an entry of hosts: a name, all names below a domain, or every host.
+type hostGlob string
+
+func (h *hostGlob) UnmarshalText(written []byte) error {
+	word := string(written)
+	name := strings.TrimPrefix(word, "*.")
+	if _, err := netip.ParseAddr(strings.Trim(name, "[]")); err == nil {
+		return fmt.Errorf("%q is an address\nhint: list it in networks", word)
+	}
+	canonical := probe.CanonicalHost(name)
+	switch {
+	case word == probe.AnyHost:
+		*h = probe.AnyHost
+	case !hostName.MatchString(canonical) || endsNumber.MatchString(canonical) || len(canonical) >= 254:
+		return fmt.Errorf("%q is not a host\nhint: write a name as db.example.org, \"*.example.org\" for all names below it, or \"*\" for every name", word)
+	default:
+		*h = hostGlob(word[:len(word)-len(name)] + canonical)
+	}
+	return nil
+}
 
 // portRange is a port or a range of them.
 type portRange struct{ ports }
@@ -113,10 +135,15 @@ func (p *rawProbes) access(all, configured map[string]*probe.Module) (access pro
 			}
 			configured[m.Name] = m
 		}
-		if len(r.Networks) == 0 || slices.ContainsFunc(r.Networks, func(a address) bool { return a.Bits() == 0 }) {
+		everywhere := len(r.Networks) == 0 || slices.ContainsFunc(r.Networks, func(a address) bool { return a.Bits() == 0 })
+		switch {
+		case slices.Contains(r.Hosts, probe.AnyHost):
+			odd = append(odd, place+`.hosts: * has the exporter resolve any name for whoever reaches it; hint: hosts: ["*.example.org"]`)
+		case everywhere && len(r.Hosts) == 0:
 			odd = append(odd, place+": it allows every address; hint: networks: [10.0.0.0/8]")
 		}
 		access.Rules = append(access.Rules, probe.AccessRule{
+			Hosts:    stringsOf(r.Hosts),
 			Networks: convert(r.Networks, func(a address) netip.Prefix { return a.Prefix }),
 			Ports:    convert(r.Ports, func(p portRange) probe.PortRange { return probe.PortRange{First: p.First, Last: p.Last} }),
 			Modules:  stringsOf(r.Modules),

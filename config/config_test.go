@@ -144,7 +144,7 @@ func TestReferenceExamples(t *testing.T) {
 	if got, err = Parse(rules); err != nil {
 		t.Fatal(err)
 	}
-	if len(got.Access.Rules) != 1 {
+	if len(got.Access.Rules) != 2 || got.Access.Rules[1].Hosts == nil {
 		t.Errorf("the rules of the example: %v", got.Access.Rules)
 	}
 }

@@ -143,6 +143,10 @@ func TestProbeErrorsNameTheirPlace(t *testing.T) {
 		{"no ports", "probes: {allow: {rules: [{ports: ephemeral}]}}\n", []string{`"ephemeral" is not a port here`}},
 		{"empty list", "probes: {allow: {rules: [{ports: []}]}}\n", []string{"the list is empty"}},
 		{"module of a rule that is gone", "modules:\n  icmp: {prober: nonsense}\nprobes:\n  allow:\n    rules:\n      - modules: icmp\n", []string{`line 6: probes.allow.rules[0].modules: the module "icmp" is left out`}},
+		{"host that is an address", "probes:\n  allow:\n    rules:\n      - hosts: [a.example, 192.0.2.1]\n", []string{`line 4: probes.allow.rules[0].hosts[1]: "192.0.2.1" is an address`, "hint: list it in networks"}},
+		{"host that is a number", "probes: {allow: {rules: [{hosts: '2852039166'}]}}\n", []string{`"2852039166" is not a host`}},
+		{"host with a star within", "probes: {allow: {rules: [{hosts: '*example.org'}]}}\n", []string{`"*example.org" is not a host`, `"*.example.org" for all names below it`}},
+		{"host with a port", "probes: {allow: {rules: [{hosts: 'a.example:80'}]}}\n", []string{`"a.example:80" is not a host`}},
 		{"unknown module of a rule", "probes:\n  allow:\n    rules:\n      - modules: http_2x\n", []string{`line 4: probes.allow.rules[0].modules: there is no module "http_2x"`, `did you mean "http_2xx"?`}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -184,7 +188,7 @@ probes:
   debug_from_anywhere: true
   allow:
     rules:
-      - {networks: [10.0.0.0/8, "::ffff:192.0.2.0/120"], ports: [22, 8000-8100], modules: [tcp_connect]}
+      - {hosts: ["*.Example.org", münchen.example], networks: [10.0.0.0/8, "::ffff:192.0.2.0/120"], ports: [22, 8000-8100], modules: [tcp_connect]}
 `))
 	if err != nil {
 		t.Fatal(err)
@@ -217,6 +221,7 @@ probes:
 		t.Errorf("modules (-want +got):\n%s", diff)
 	}
 	access := probe.Access{DebugAnywhere: true, Rules: []probe.AccessRule{{
+		Hosts:    []string{"*.example.org", "xn--mnchen-3ya.example"},
 		Networks: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("192.0.2.0/24")},
 		Ports:    []probe.PortRange{{First: 22, Last: 22}, {First: 8000, Last: 8100}}, Modules: []string{"tcp_connect"},
 	}}}
@@ -280,7 +285,9 @@ func TestProbeWarnings(t *testing.T) {
 		{"any", "probes: {allow: any}", []string{"probes.allow: any", "hint: rules"}},
 		{"every address", "probes:\n  allow:\n    rules:\n      - ports: 80\n", []string{"line 4: probes.allow.rules[0]: it allows every address"}},
 		{"0.0.0.0/0", "probes: {allow: {rules: [{networks: 0.0.0.0/0}]}}", []string{"it allows every address"}},
+		{"every name", "probes:\n  allow:\n    rules:\n      - {hosts: '*', networks: 10.0.0.0/8}\n", []string{"line 4: probes.allow.rules[0].hosts: * has the exporter resolve any name"}},
 		{"a network", "probes: {allow: {rules: [{networks: 10.0.0.0/8}]}}", nil},
+		{"names", "probes: {allow: {rules: [{hosts: ['*.Example.org', münchen.example., db]}]}}", nil},
 		{"credentials named by a rule", "modules: {tok: {prober: http, http: {bearer_token: a}}}\nprobes: {allow: {rules: [{networks: 10.0.0.0/8}, {networks: 10.1.0.0/16, modules: tok}]}}", nil},
 		{"credentials and a rule that names no module", "modules: {tok: {prober: http, http: {bearer_token: a}}, b: {prober: tcp}}\nprobes:\n  allow:\n    rules:\n      - networks: 10.0.0.0/8\n",
 			[]string{"line 5: probes.allow.rules[0]: modules that hold credentials", "names none: tok;", "hint: modules: [tok]"}},

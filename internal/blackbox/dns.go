@@ -158,6 +158,10 @@ func isValidRcode(valid []string, rcode int) bool {
 // took to find; or the result, when there is none or it may not be probed.
 func locate(ctx context.Context, r probe.Request, version string, fallback bool, host string, port uint16) (netip.AddrPort, time.Duration, *probe.Result) {
 	start := time.Now()
+	if err := r.MayResolve(host); err != nil {
+		outcome, origin := probe.ClassifyLookup(err)
+		return netip.AddrPort{}, 0, &probe.Result{Outcome: outcome, Phase: probe.PhaseResolve, Origin: origin, Err: err}
+	}
 	addrs, err := Resolution(version, fallback).LookUp(ctx, host)
 	took := time.Since(start)
 	if err != nil {

@@ -116,7 +116,7 @@ func (e *errand) dial(ctx context.Context) (stream, error) {
 	case e.token:
 		return (&dialler{watch: &watch{}}).dial(ctx, e.to)
 	default:
-		return (&dialler{watch: e.relay.watch, allow: e.allow()}).dial(ctx, e.to)
+		return (&dialler{watch: e.relay.watch, request: &e.relay.request}).dial(ctx, e.to)
 	}
 }
 
@@ -153,8 +153,33 @@ const maxAddresses = 4
 
 // dialler connects to what is allowed only, and tells a watch of each address.
 type dialler struct {
-	watch *watch
-	allow func(netip.AddrPort) error
+	watch   *watch
+	request *probe.Request // nil where everything is allowed
+}
+
+func (d *dialler) allow() func(netip.AddrPort) error {
+	if d.request == nil {
+		return nil
+	}
+	return d.request.Allow
+}
+
+// mayResolve asks whether a host may be probed, before it is resolved.
+func (d *dialler) mayResolve(host string) error {
+	if d.request == nil {
+		return nil
+	}
+	return held(d.watch, d.request.MayResolve(host))
+}
+
+// held lets the watch hear of a denial.
+func held(w *watch, err error) error {
+	if err == nil {
+		return nil
+	}
+	err = &probe.ConnectError{Outcome: probe.Denied, Origin: probe.OriginLocal, Err: err}
+	w.tried(netip.AddrPort{}, err)
+	return err
 }
 
 // dial connects to an address or a name.
@@ -169,6 +194,9 @@ func (d *dialler) dial(ctx context.Context, to string) (*net.TCPConn, error) {
 	}
 	if _, err := netip.ParseAddr(host); err != nil {
 		d.watch.enter(probe.PhaseResolve)
+	}
+	if err := d.mayResolve(host); err != nil {
+		return nil, err
 	}
 	addrs, err := probe.Resolution{}.LookUp(ctx, host)
 	if err != nil {
@@ -193,7 +221,7 @@ func (d *dialler) try(ctx context.Context, to netip.AddrPort, shares int) (*net.
 		ctx, cancel = context.WithTimeout(ctx, time.Until(deadline)/time.Duration(shares))
 		defer cancel()
 	}
-	conn, err := probe.Connect(ctx, to, d.allow)
+	conn, err := probe.Connect(ctx, to, d.allow())
 	d.watch.tried(to, err)
 	return conn, err
 }

@@ -152,6 +152,9 @@ func (e *errand) lookUp(ctx context.Context, to string) (netip.AddrPort, error) 
 		return netip.AddrPort{}, err
 	}
 	e.relay.watch.enter(probe.PhaseResolve)
+	if err := held(e.relay.watch, e.relay.request.MayResolve(host)); err != nil {
+		return netip.AddrPort{}, err
+	}
 	addrs, err := probe.Resolution{}.LookUp(ctx, host)
 	if err != nil {
 		return netip.AddrPort{}, err

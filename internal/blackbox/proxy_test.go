@@ -195,9 +195,16 @@ func asked(t *testing.T, m blackbox.Module, rules, target, hostname string) prob
 	runner := probe.NewRunner(t.Context(), 0)
 	t.Cleanup(runner.Stop)
 	module := &probe.Module{Name: "m", Kind: probe.KindHTTP, Prober: newProber(t, m), Timeout: 2 * time.Second}
-	plan := &probe.Plan{Access: probe.Access{Rules: []probe.AccessRule{{Networks: []netip.Prefix{netip.MustParsePrefix(rules)}}}}}
+	plan := &probe.Plan{Access: probe.Access{Rules: []probe.AccessRule{{
+		Hosts: []string{"localhost", "*.test"}, Networks: []netip.Prefix{netip.MustParsePrefix(rules)},
+	}, {
+		Networks: []netip.Prefix{netip.MustParsePrefix(rules)},
+	}}}}
 	runner.Use(plan)
 	entry, err := runner.Once(t.Context(), plan, probe.Ask{Target: target, Module: module, Hostname: hostname})
+	if denied, ok := probe.AsDenied(err); ok { // before it is tried
+		return probe.Result{Outcome: probe.Denied, Phase: probe.PhaseConnect, Origin: probe.OriginLocal, Err: denied}
+	}
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -43,6 +43,10 @@ func (r Resolution) LookUp(ctx context.Context, host string) ([]netip.Addr, erro
 	return r.lookUp(ctx, host)
 }
 
+// MayResolve asks AllowHost, before a host is resolved that a prober was led to.
+// Its error is for [ClassifyLookup], which makes it Denied.
+func (r Request) MayResolve(host string) error { return r.resolvable(host) }
+
 // ClassifyLookup says what the error of a look-up means.
 func ClassifyLookup(err error) (Outcome, Origin) { return classifyLookup(err) }
 

@@ -138,8 +138,8 @@ func (f *flight) hasCounted() bool {
 
 func (f *flight) probe(i int) {
 	t := &f.plan.Targets[i]
-	allow := f.plan.Access.allowConfigured(t.Module, t.Address)
-	result := f.runner.probe(f.ctx, f.began, t, allow, scheduled, nil)
+	g := grant{address: f.plan.Access.allowConfigured(t.Module, t.Address)}
+	result := f.runner.probe(f.ctx, f.began, t, g, scheduled, nil)
 	now := time.Now()
 	f.mu.Lock()
 	f.results[i], f.ended[i] = result, now

@@ -21,24 +21,35 @@ func (e *DeniedError) Error() string {
 	return e.Reason + "\nhint: " + e.Hint
 }
 
-// special are the addresses that answer to whoever asks from inside, and give
-// away more than that they are there: link-local ones, which hold the metadata
-// services of most clouds (RFC 3927, RFC 4291 2.5.6), and those of the others.
+// special are link-local addresses, at which most clouds have their metadata
+// service (RFC 3927, RFC 4291 2.5.6), and the metadata services elsewhere. They
+// answer every process of the host, some with credentials.
 var special = []netip.Prefix{
 	netip.MustParsePrefix("169.254.0.0/16"),
 	netip.MustParsePrefix("fe80::/10"),
-	netip.MustParsePrefix("fd00:ec2::/32"),      // Amazon EC2: instance metadata, time, DNS
-	netip.MustParsePrefix("fd20:ce::254/128"),   // Google Compute Engine
-	netip.MustParsePrefix("fd00:42::42/128"),    // Scaleway
-	netip.MustParsePrefix("100.100.100.200/32"), // Alibaba Cloud
-	netip.MustParsePrefix("168.63.129.16/32"),   // Azure's wire server
-	netip.MustParsePrefix("192.0.0.192/32"),     // Oracle Cloud
+	netip.MustParsePrefix("fd00:ec2::/32"),          // Amazon EC2: instance metadata, time, DNS
+	netip.MustParsePrefix("fd20:ce::254/128"),       // Google Compute Engine
+	netip.MustParsePrefix("fd00:42::42/128"),        // Scaleway
+	netip.MustParsePrefix("fd00:c1::a9fe:a9fe/128"), // Oracle Cloud
+	netip.MustParsePrefix("fd00:100::100:200/128"),  // Alibaba Cloud
+	netip.MustParsePrefix("fd00:a9fe:a9fe::1/128"),  // Akamai Cloud (Linode)
+	netip.MustParsePrefix("100.100.100.200/32"),     // Alibaba Cloud
+	netip.MustParsePrefix("168.63.129.16/32"),       // Azure's wire server
+	netip.MustParsePrefix("192.0.0.192/32"),         // Oracle Cloud
 }
 
-// nobodys are addresses that no single host has. To the kernel the unspecified
-// ones are loopback: connect(2) to 0.0.0.0 reaches 127.0.0.1, and a filter of DNS
-// that answers with it would have this host probed in place of another.
-var nobodys = []netip.Prefix{
+// siteLocal are the networks of IPv6 in which the next metadata service will be:
+// unique local addresses (RFC 4193), and the site-local ones before them (RFC
+// 3879).
+var siteLocal = []netip.Prefix{
+	netip.MustParsePrefix("fc00::/7"),
+	netip.MustParsePrefix("fec0::/10"),
+}
+
+// nonUnicast are addresses that no single host has. The kernel takes the
+// unspecified ones for loopback: connect(2) to 0.0.0.0 reaches 127.0.0.1, and a
+// DNS filter that answers with it would have this host probed in place of another.
+var nonUnicast = []netip.Prefix{
 	netip.MustParsePrefix("0.0.0.0/32"),
 	netip.MustParsePrefix("::/128"),
 	netip.MustParsePrefix("224.0.0.0/4"), // multicast
@@ -70,9 +81,9 @@ var (
 	translated = netip.MustParsePrefix("::ffff:0:0:0/96") // RFC 2765 2.1
 )
 
-// guises returns the IPv4 addresses that a plain address may stand for. Where
+// embeddedIPv4 returns the IPv4 addresses that a plain address may stand for. Where
 // one is in a prefix of [ownNAT64] depends on how long that is: RFC 6052 2.2.
-func guises(addr netip.Addr) []netip.Addr {
+func embeddedIPv4(addr netip.Addr) []netip.Addr {
 	b := addr.As16()
 	of := func(i, j, k, l int) netip.Addr { return netip.AddrFrom4([4]byte{b[i], b[j], b[k], b[l]}) }
 	switch {
@@ -91,144 +102,73 @@ func within(networks []netip.Prefix, addr netip.Addr) bool {
 	return slices.ContainsFunc(networks, func(n netip.Prefix) bool { return n.Contains(addr) })
 }
 
-// isDisguised reports whether a plain address may stand for a special one.
-func isDisguised(addr netip.Addr) bool {
-	return slices.ContainsFunc(guises(addr), func(a netip.Addr) bool { return within(special, a) })
+// embedsSpecial reports whether a plain address may stand for a special one.
+func embedsSpecial(addr netip.Addr) bool {
+	return slices.ContainsFunc(embeddedIPv4(addr), func(a netip.Addr) bool { return within(special, a) })
 }
 
-// isSpecial reports whether a plain address takes a rule that lists it.
+// isSpecial reports whether a plain address is one to which no configured target
+// may lead without a rule that lists it.
 func isSpecial(addr netip.Addr) bool {
-	return within(special, addr) || within(nobodys, addr) || isDisguised(addr)
+	return within(special, addr) || within(nonUnicast, addr) || embedsSpecial(addr)
 }
+
+// isListedOnly reports whether a plain address is probed on request only where a
+// rule lists it.
+func isListedOnly(addr netip.Addr) bool { return isSpecial(addr) || within(siteLocal, addr) }
 
 // isLoopback reports whether a plain address is loopback, or may stand for it.
 func isLoopback(addr netip.Addr) bool {
-	return addr.IsLoopback() || slices.ContainsFunc(guises(addr), netip.Addr.IsLoopback)
+	return addr.IsLoopback() || slices.ContainsFunc(embeddedIPv4(addr), netip.Addr.IsLoopback)
 }
 
-// denySpecial says why a special address is denied.
-func denySpecial(addr netip.Addr) *DeniedError {
+// denyListedOnly says why an address that [isListedOnly] reports is denied.
+func denyListedOnly(addr netip.Addr) *DeniedError {
 	const hint = "a rule of probes.allow that lists this very network would allow it"
 	switch {
-	case within(nobodys, addr):
+	case within(nonUnicast, addr):
 		return &DeniedError{fmt.Sprintf("%s is the address of no single host: unspecified, multicast or reserved", addr), hint}
-	case isDisguised(addr):
-		return &DeniedError{fmt.Sprintf("%s may stand for an IPv4 address that is link-local or of a cloud's metadata service", addr),
+	case embedsSpecial(addr):
+		return &DeniedError{fmt.Sprintf("%s may be an IPv4 address that is link-local or of a cloud's metadata service", addr),
 			"probe the IPv4 address itself, with a rule of probes.allow that lists it"}
-	default:
+	case within(special, addr):
 		return &DeniedError{fmt.Sprintf("%s is a link-local address or one of a cloud's metadata service", addr), hint}
+	default:
+		return &DeniedError{fmt.Sprintf("%s is a unique local address, as metadata services have", addr),
+			"a rule of probes.allow with a network within fc00::/7 would allow it"}
 	}
 }
 
-// lists reports whether the rule names special addresses on purpose, addr among
-// them: 0.0.0.0/0 does not.
+// lists reports whether a network of the rule that contains the address lies
+// within the networks that must be listed: 0.0.0.0/0 does not, nor does fd00::/8
+// for a metadata service within it.
 func (r *AccessRule) lists(addr netip.Addr) bool {
+	listed := [][]netip.Prefix{special, nonUnicast}
+	if !isSpecial(addr) {
+		listed = append(listed, siteLocal)
+	}
 	return slices.ContainsFunc(r.Networks, func(n netip.Prefix) bool {
 		holds := func(s netip.Prefix) bool { return s.Bits() <= n.Bits() && s.Contains(n.Addr()) }
-		return n.Contains(addr) && (slices.ContainsFunc(special, holds) || slices.ContainsFunc(nobodys, holds))
+		return n.Contains(addr) && slices.ContainsFunc(listed, func(l []netip.Prefix) bool { return slices.ContainsFunc(l, holds) })
 	})
 }
 
-// allowsModule reports whether the rule is about probes with the module at all.
-// One that holds credentials has to be named: they go to whoever the client
-// chooses.
-func (r *AccessRule) allowsModule(m *Module) bool {
-	return len(r.Modules) == 0 && !m.Credentials || slices.Contains(r.Modules, m.Name)
-}
-
-// allows reports whether the rule allows a probe of the address. A probe that
-// has no port (icmp: port 0) is allowed by a rule that names no ports.
-func (r *AccessRule) allows(m *Module, to netip.AddrPort) bool {
-	if !r.allowsModule(m) {
-		return false
-	}
-	inPort := func(p PortRange) bool { return to.Port() != 0 && p.First <= to.Port() && to.Port() <= p.Last }
-	if len(r.Ports) > 0 && !slices.ContainsFunc(r.Ports, inPort) {
-		return false
-	}
-	if isSpecial(to.Addr()) {
-		return r.lists(to.Addr())
-	}
-	return len(r.Networks) == 0 || within(r.Networks, to.Addr())
-}
-
-// ruled reports whether a rule allows a probe with the module of a plain
-// address.
-func (a *Access) ruled(m *Module, to netip.AddrPort) bool {
-	return slices.ContainsFunc(a.Rules, func(r AccessRule) bool { return r.allows(m, to) })
-}
-
-// check says whether a probe with the module may reach an address that is not
-// of a configured target.
-func (a *Access) check(m *Module, to netip.AddrPort) error {
-	if !to.IsValid() {
-		return &DeniedError{"the proxy of the module would look the name up itself, so that nobody can tell where that leads",
-			"add it to targets, or ask for https, which a proxy passes on to the address that was checked"}
-	}
-	to = netip.AddrPortFrom(plain(to.Addr()), to.Port())
-	if a.ruled(m, to) {
-		return nil
-	}
-	if isSpecial(to.Addr()) {
-		return denySpecial(to.Addr())
-	}
-	if a.Any && !m.Credentials {
-		return nil
-	}
-	return &DeniedError{fmt.Sprintf("no rule allows %s with the module %s", to, m.Name), a.hint(m)}
-}
-
-// mayAllow says whether a probe with the module, on request, could be allowed at
-// all, before anything is resolved or sent.
-func (a *Access) mayAllow(m *Module, address string) error {
-	if m.Kind == KindUnix {
-		return &DeniedError{"unix-domain sockets can be probed as configured targets only", "add it to targets"}
-	}
-	of := func(r AccessRule) bool { return r.allowsModule(m) }
-	if (!a.Any || m.Credentials) && !slices.ContainsFunc(a.Rules, of) {
-		return &DeniedError{fmt.Sprintf("%s is not a configured target of the module %s", Redact(address, address), m.Name), a.hint(m)}
-	}
-	if to, ok := numericAddress(m.Kind, address); ok {
-		return a.check(m, to)
-	}
-	return nil
-}
-
-// hint says how a probe with the module could be allowed.
-func (a *Access) hint(m *Module) string {
-	unnamed := slices.IndexFunc(a.Rules, func(r AccessRule) bool { return len(r.Modules) == 0 })
-	switch {
-	case !m.Credentials:
-		return "add it to targets, or a rule to probes.allow"
-	case unnamed >= 0:
-		return fmt.Sprintf("add it to targets; the module %s holds credentials, and probes.allow.rules[%d] names no module: name it there, or in a rule of its own", m.Name, unnamed)
-	default:
-		return fmt.Sprintf("add it to targets, or name the module %s in a rule of probes.allow: it holds credentials", m.Name)
-	}
-}
-
-// allowRequested returns what is to be asked before each packet of a probe that
-// is not of a configured target.
-func (a *Access) allowRequested(m *Module) func(netip.AddrPort) error {
-	return func(to netip.AddrPort) error { return a.check(m, to) }
-}
-
-// allowConfigured is allowRequested for a configured target: it may lead to
-// every address but those that are special, unless the target itself is one or a
-// rule lists it; and to loopback only where it does so first, so that a server
+// allowConfigured is [Request].Allow for a configured target: it may lead to every
+// address but those that [isSpecial] reports, unless the target itself is one or
+// a rule lists it; and to loopback only where it does so first, so that a server
 // elsewhere cannot send the probe there.
 func (a *Access) allowConfigured(m *Module, address string) func(netip.AddrPort) error {
 	if m.Kind == KindUnix { // it has no address to ask for
 		return nil
 	}
-	own, isLiteral := numericAddress(m.Kind, address)
-	own = netip.AddrPortFrom(plain(own.Addr()), own.Port())
+	host, _ := destination(m.Kind, address)
+	own, _ := netip.ParseAddr(host)
 	var first atomic.Pointer[netip.Addr]
 	return func(to netip.AddrPort) error {
 		addr := plain(to.Addr())
 		first.CompareAndSwap(nil, &addr)
 		inward := isSpecial(addr) || isLoopback(addr) && !first.Load().IsLoopback()
-		if !inward || isLiteral && addr == own.Addr() || a.ruled(m, netip.AddrPortFrom(addr, to.Port())) {
+		if !inward || own.IsValid() && addr == plain(own) || a.listsConfigured(m, addr, int(to.Port())) {
 			return nil
 		}
 		return &DeniedError{fmt.Sprintf("%s leads to %s, which is a loopback, link-local or metadata address, or no host's", address, addr),
@@ -236,36 +176,35 @@ func (a *Access) allowConfigured(m *Module, address string) func(netip.AddrPort)
 	}
 }
 
-// numericAddress returns the address of a target that names it as a number; its port
-// is zero when it is not told.
-func numericAddress(kind, address string) (netip.AddrPort, bool) {
-	host, port := address, ""
-	if kind == KindHTTP || kind == KindGRPC {
-		host, port = urlHost(address)
-	} else if h, p, err := net.SplitHostPort(address); err == nil {
-		host, port = h, p
-	}
-	addr, err := netip.ParseAddr(trimBrackets(host))
-	if err != nil {
-		return netip.AddrPort{}, false
-	}
-	number, err := strconv.ParseUint(port, 10, 16)
-	if err != nil {
-		number = defaultPort(kind)
-	}
-	return netip.AddrPortFrom(addr, uint16(number)), true
+// listsConfigured reports whether a rule allows an address to configured targets.
+// Their names are the administrator's, so the hosts of the rule do not matter.
+func (a *Access) listsConfigured(m *Module, addr netip.Addr, port int) bool {
+	return slices.ContainsFunc(a.Rules, func(r AccessRule) bool {
+		return r.allowsModule(m) && r.allowsPort(port) && r.allowsAddress(addr)
+	})
 }
 
-// defaultPort is the port of probers whose targets need not name one.
-func defaultPort(kind string) uint64 {
-	switch kind {
-	case KindHTTP:
-		return 80
-	case KindDNS:
-		return 53
-	default:
-		return 0
+// destination returns the host of a target, which may be empty, and its port,
+// which is 0 for icmp and anyPort where the target does not give it as a number.
+func destination(kind, address string) (host string, port int) {
+	if kind == KindICMP {
+		return address, 0
 	}
+	host, service := address, ""
+	if kind == KindHTTP || kind == KindGRPC {
+		host, service = urlHost(address)
+	} else if h, p, err := net.SplitHostPort(address); err == nil {
+		host, service = h, p
+	}
+	host = trimBrackets(host)
+	if kind == KindHTTP && service == "" {
+		service = "80"
+	}
+	number, err := strconv.ParseUint(service, 10, 16)
+	if err != nil {
+		return host, anyPort
+	}
+	return host, int(number)
 }
 
 // urlHost returns host and port of a URL, or of the host that stands for one.

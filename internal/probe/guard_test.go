@@ -16,6 +16,13 @@ func rule(networks string, ports []PortRange, modules ...string) AccessRule {
 	return r
 }
 
+// byNumber asks for a probe on request of an address that the client wrote.
+func byNumber(a *Access, m *Module, to string) error {
+	at := netip.MustParseAddrPort(to)
+	p := &permit{access: a, module: m, callee: newCallee(at.Addr().String(), "")}
+	return p.allow(at)
+}
+
 func TestAccessToAddresses(t *testing.T) {
 	none := Access{}
 	any := Access{Any: true}
@@ -23,6 +30,7 @@ func TestAccessToAddresses(t *testing.T) {
 	everything := Access{Rules: []AccessRule{rule("0.0.0.0/0 ::/0", nil)}}
 	anyPort80 := Access{Rules: []AccessRule{rule("", []PortRange{{80, 88}})}}
 	metadata := Access{Any: true, Rules: []AccessRule{rule("169.254.169.254/32 fe80::/10", nil)}}
+	uniqueLocal := Access{Rules: []AccessRule{rule("fd00::/16 fd12::/16", nil)}}
 	module := Access{Rules: []AccessRule{rule("10.0.0.0/8", nil, "other"), rule("10.0.1.0/24", nil, "other", "tcp")}}
 	for _, tt := range []struct {
 		name    string
@@ -42,6 +50,16 @@ func TestAccessToAddresses(t *testing.T) {
 		{"metadata, through NAT64", any, "[64:ff9b::a9fe:a9fe]:80", false},
 		{"metadata of EC2 over IPv6", any, "[fd00:ec2::254]:80", false},
 		{"metadata of Alibaba", any, "100.100.100.200:80", false},
+		{"metadata of Alibaba over IPv6", any, "[fd00:100::100:200]:80", false},
+		{"metadata of Oracle over IPv6", any, "[fd00:c1::a9fe:a9fe]:80", false},
+		{"metadata of Akamai over IPv6", any, "[fd00:a9fe:a9fe::1]:80", false},
+		{"unique local, as the next metadata service is", any, "[fd12:3456::1]:80", false},
+		{"unique local, the other half", any, "[fc00::1]:80", false},
+		{"site-local", any, "[fec0::1]:80", false},
+		{"a default route lists nothing unique local", everything, "[fd12:3456::1]:80", false},
+		{"a rule without networks lists nothing unique local", anyPort80, "[fd12:3456::1]:80", false},
+		{"another network of unique local addresses", uniqueLocal, "[fd13::1]:80", false},
+		{"metadata within a network that is listed", uniqueLocal, "[fd00:c1::a9fe:a9fe]:80", false},
 		{"link-local", any, "[fe80::1]:80", false},
 		{"link-local with a zone", any, "[fe80::1%eth0]:80", false},
 		{"a default route lists no metadata", everything, "169.254.169.254:80", false},
@@ -73,6 +91,8 @@ func TestAccessToAddresses(t *testing.T) {
 		{"no port and none named", net10, "10.0.0.1:0", true},
 		{"its module's rule", module, "10.0.1.1:80", true},
 		{"any", any, "192.0.2.1:80", true},
+		{"unique local that is listed", uniqueLocal, "[fd12::1]:80", true},
+		{"unique local beside metadata", uniqueLocal, "[fd00:c1::1]:80", true},
 		{"any, through a NAT64 of ones own", any, "[64:ff9b:1::c000:201]:80", true},
 		{"any, through 6to4", any, "[2002:c000:201::1]:80", true},
 		{"any, loopback of IPv6", any, "[::1]:80", true},
@@ -84,7 +104,7 @@ func TestAccessToAddresses(t *testing.T) {
 		{"multicast that is listed", Access{Rules: []AccessRule{rule("239.1.2.3/32", nil)}}, "239.1.2.3:80", true},
 		{"link-local that is listed, with a zone", metadata, "[fe80::1%eth0]:80", true},
 	} {
-		err := tt.access.allowRequested(&Module{Name: "tcp", Kind: KindTCP})(netip.MustParseAddrPort(tt.to))
+		err := byNumber(&tt.access, &Module{Name: "tcp", Kind: KindTCP}, tt.to)
 		if (err == nil) != tt.allowed {
 			t.Errorf("%s: %s: %v", tt.name, tt.to, err)
 		}
@@ -113,17 +133,22 @@ func TestKnownBeforehand(t *testing.T) {
 		{"literal of IPv6 for icmp", KindICMP, "icmp", "fe80::1%eth0", Access{Any: true}, false},
 		{"metadata by URL", KindHTTP, "web", "http://169.254.169.254/latest", Access{Any: true}, false},
 		{"metadata by URL without a scheme", KindHTTP, "web", "169.254.169.254/latest", Access{Any: true}, false},
+		{"a name, where no rule has hosts", KindTCP, "web", "name.example:80", rules, false},
+		{"URL with a name, where no rule has hosts", KindHTTP, "web", "https://name.example/x", rules, false},
+		{"decimal", KindTCP, "tcp", "2852039166:80", Access{Any: true}, false},
+		{"hexadecimal", KindHTTP, "web", "http://0xa9fea9fe/", Access{Any: true}, false},
+		{"octal", KindHTTP, "web", "http://0251.0376.0251.0376/", Access{Any: true}, false},
+		{"short", KindTCP, "tcp", "127.1:80", Access{Any: true}, false},
+		{"digits that IDNA maps", KindTCP, "tcp", "１２７.１:80", Access{Any: true}, false},
 
-		{"a name is not known yet", KindTCP, "web", "name.example:80", rules, true},
 		{"literal in a rule", KindTCP, "web", "10.0.0.1:80", rules, true},
 		{"URL in a rule", KindHTTP, "web", "http://10.0.0.1/x", rules, true},
 		{"https URL in a rule", KindHTTP, "web", "https://10.0.0.1/x", rules, true},
-		{"URL with a name", KindHTTP, "web", "https://name.example/x", rules, true},
 		{"icmp in a rule", KindICMP, "icmp", "10.0.0.1", rules, true},
 		{"dns in a rule", KindDNS, "dns", "10.0.0.1", rules, true},
 		{"any", KindTCP, "tcp", "name.example:80", Access{Any: true}, true},
 	} {
-		err := tt.access.mayAllow(&Module{Name: tt.module, Kind: tt.kind}, tt.address)
+		_, err := tt.access.mayRequest(&Module{Name: tt.module, Kind: tt.kind}, tt.address, "")
 		if (err == nil) != tt.allowed {
 			t.Errorf("%s: %s: %v", tt.name, tt.address, err)
 		}
@@ -149,21 +174,21 @@ func TestAccessWithCredentials(t *testing.T) {
 		{"any, and a rule that names it", Access{Any: true, Rules: []AccessRule{named}}, true, ""},
 	} {
 		m := &Module{Name: "tok", Kind: KindHTTP, Credentials: true}
-		for _, address := range []string{"http://10.0.0.1/", "http://name.example/"} {
-			err := tt.access.mayAllow(m, address)
+		for _, address := range []string{"http://10.0.0.1/", "http://10.0.0.1:8080/x"} {
+			_, err := tt.access.mayRequest(m, address, "")
 			if denied, _ := AsDenied(err); (err == nil) != tt.allowed || err != nil && !strings.Contains(denied.Hint, tt.hint) {
 				t.Errorf("%s: %s: %v", tt.name, address, err)
 			}
 		}
-		if err := tt.access.allowRequested(m)(netip.MustParseAddrPort("10.0.0.1:80")); (err == nil) != tt.allowed {
+		if err := byNumber(&tt.access, m, "10.0.0.1:80"); (err == nil) != tt.allowed {
 			t.Errorf("%s: %v", tt.name, err)
 		}
-		if err := tt.access.mayAllow(&Module{Name: "other", Kind: KindHTTP}, "http://10.0.0.1/"); (tt.name != "nothing is configured") != (err == nil) {
+		if _, err := tt.access.mayRequest(&Module{Name: "other", Kind: KindHTTP}, "http://10.0.0.1/", ""); (tt.name != "nothing is configured") != (err == nil) {
 			t.Errorf("%s: a module without: %v", tt.name, err)
 		}
 	}
 	access := Access{Any: true, Rules: []AccessRule{named}}
-	if err := access.allowRequested(&Module{Name: "tok", Credentials: true})(netip.MustParseAddrPort("192.0.2.1:80")); err == nil {
+	if err := byNumber(&access, &Module{Name: "tok", Credentials: true}, "192.0.2.1:80"); err == nil {
 		t.Error("any allows what the rule that names the module does not")
 	}
 }
@@ -232,7 +257,7 @@ func TestConfiguredWithoutAddress(t *testing.T) {
 // it leads to.
 func TestNamesForProxies(t *testing.T) {
 	access := Access{Any: true, Rules: []AccessRule{{}}}
-	if denied, ok := AsDenied(access.allowRequested(&Module{Name: "m"})(netip.AddrPort{})); !ok || denied.Hint == "" {
+	if denied, ok := AsDenied((&permit{access: &access, module: &Module{Name: "m"}}).allow(netip.AddrPort{})); !ok || denied.Hint == "" {
 		t.Errorf("on request: %v", denied)
 	}
 	access = Access{}
@@ -263,12 +288,9 @@ func FuzzTarget(f *testing.F) {
 	}
 	any := Access{Any: true}
 	f.Fuzz(func(t *testing.T, kind, target string) {
-		err := any.mayAllow(&Module{Name: "m", Kind: kind}, target)
-		addr, ok := numericAddress(kind, target)
-		if ok && !addr.Addr().IsValid() {
-			t.Errorf("%q is no address", target)
-		}
-		if ok && isSpecial(plain(addr.Addr())) && err == nil {
+		_, err := any.mayRequest(&Module{Name: "m", Kind: kind}, target, "")
+		host, _ := destination(kind, target)
+		if addr, _ := netip.ParseAddr(host); addr.IsValid() && isListedOnly(plain(addr)) && err == nil {
 			t.Errorf("%q may be probed", target)
 		}
 		_ = (&Result{Outcome: Timeout}).Sentence(target)

@@ -107,7 +107,7 @@ var sharedSpace = netip.MustParsePrefix("100.64.0.0/10")
 func reachOf(addr netip.Addr) reach {
 	addr = plain(addr)
 	switch {
-	case isSpecial(addr), addr.Is6() && !addr.IsLoopback() && guises(addr) != nil:
+	case isSpecial(addr), addr.Is6() && !addr.IsLoopback() && embeddedIPv4(addr) != nil:
 		return reachNone
 	case addr.IsLoopback():
 		return reachLoopback

@@ -1,7 +1,6 @@
 package probe
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"net/netip"
@@ -11,9 +10,11 @@ import (
 
 // Ask is a probe that somebody asked for.
 type Ask struct {
-	Target   string
-	Module   *Module
-	Hostname string // if not empty, instead of the configured one
+	Target string
+	Module *Module
+	// Hostname is what the target is to see. With another one than is configured
+	// it is no probe of the configured target: the client chose it.
+	Hostname string
 	// Alone asks for a probe of one's own, for who wants to read its log, though an
 	// equal one may be under way.
 	Alone bool
@@ -41,12 +42,12 @@ type call struct {
 // the runner has stopped.
 func (r *Runner) Once(ctx context.Context, p *Plan, a Ask) (Entry, error) {
 	a.Target, a.Hostname = strings.Clone(a.Target), strings.Clone(a.Hostname) // each may be part of a long request
-	t, allow, err := p.requested(a)
+	t, grant, err := p.requested(a)
 	if err != nil {
 		return Entry{}, err
 	}
 	c, err := r.call(ctx, ask{p, a.Module, a.Target, a.Hostname}, a.Alone, func(c *call) {
-		c.entry = r.once(c, t, allow)
+		c.entry = r.once(c, t, grant)
 	})
 	if err != nil {
 		return Entry{}, err
@@ -63,18 +64,25 @@ func (r *Runner) Once(ctx context.Context, p *Plan, a Ask) (Entry, error) {
 	return c.entry, nil
 }
 
-// requested returns the target of an ask, and what is to be asked before each
-// packet to it.
-func (p *Plan) requested(a Ask) (*Target, func(netip.AddrPort) error, error) {
-	if i := p.configured[[2]string{a.Target, a.Module.Name}]; i > 0 {
-		configured := p.Targets[i-1]
-		configured.Hostname = cmp.Or(a.Hostname, configured.Hostname)
-		return &configured, p.Access.allowConfigured(a.Module, a.Target), nil
+// grant is what the probe of a target may reach.
+type grant struct {
+	host    func(string) error         // [Request].AllowHost
+	address func(netip.AddrPort) error // [Request].Allow
+}
+
+// requested returns the target of an ask, and what its probe may reach.
+func (p *Plan) requested(a Ask) (*Target, grant, error) {
+	if !TakesHostname(a.Module.Kind) {
+		a.Hostname = ""
 	}
-	if err := p.Access.mayAllow(a.Module, a.Target); err != nil {
-		return nil, nil, err
+	if t, ok := p.find(a); ok {
+		return t, grant{address: p.Access.allowConfigured(a.Module, a.Target)}, nil
 	}
-	return &Target{Address: a.Target, Module: a.Module, Hostname: a.Hostname}, p.Access.allowRequested(a.Module), nil
+	permit, err := p.Access.mayRequest(a.Module, a.Target, hostnameOf(a.Module.Kind, a.Target, a.Hostname))
+	if err != nil {
+		return nil, grant{}, err
+	}
+	return &Target{Address: a.Target, Module: a.Module, Hostname: a.Hostname}, grant{permit.allowHost, permit.allow}, nil
 }
 
 // call returns the call that is under way for what is asked, if its time is about
@@ -99,9 +107,9 @@ func (r *Runner) call(ctx context.Context, of ask, alone bool, run func(*call)) 
 }
 
 // once probes and remembers it.
-func (r *Runner) once(c *call, t *Target, allow func(netip.AddrPort) error) Entry {
+func (r *Runner) once(c *call, t *Target, g grant) Entry {
 	var log logbook
-	result := r.probe(c.ctx, c.began, t, allow, requested, log.logger())
+	result := r.probe(c.ctx, c.began, t, g, requested, log.logger())
 	entry := Entry{Report: Report{Target: t, Result: result, At: time.Now()}, Log: log.text(t.Address)}
 	if c.ctx.Err() == nil || result.Outcome != NotRun { // not when the clients have gone before its turn
 		entry.ID = r.note(entry, nil)

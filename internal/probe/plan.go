@@ -26,7 +26,8 @@ type Plan struct {
 	// The targets of each scrape, as indices into Targets: heavy probes and the
 	// others.
 	heavy, light []int
-	configured   map[[2]string]int // address and module: index of the first target, from 1
+	configured   map[identity]int // index of the target, from 1
+	anyHostname  map[identity]int // the same for the first one, whatever its hostname
 }
 
 // DefaultMaxProbes is how many probes may be in flight: with 50 a loopback target
@@ -40,13 +41,18 @@ const heavyShare = 4
 // prepare fills in what follows from the targets.
 func (p *Plan) prepare() {
 	p.keys = make([]string, len(p.Targets))
-	p.configured = make(map[[2]string]int, len(p.Targets))
+	p.configured = make(map[identity]int, len(p.Targets))
+	p.anyHostname = make(map[identity]int, len(p.Targets))
 	for i := range p.Targets {
 		t := &p.Targets[i]
 		p.keys[i] = t.key()
-		if id := [2]string{t.Address, t.Module.Name}; p.configured[id] == 0 {
-			p.configured[id] = i + 1
+		note := func(index map[identity]int, id identity) {
+			if index[id] == 0 {
+				index[id] = i + 1
+			}
 		}
+		note(p.configured, identity{t.Address, t.Module.Name, t.Hostname})
+		note(p.anyHostname, identity{t.Address, t.Module.Name, ""})
 		switch {
 		case t.Interval > 0:
 		case t.Module.heavy():
@@ -55,6 +61,29 @@ func (p *Plan) prepare() {
 			p.light = append(p.light, i)
 		}
 	}
+}
+
+// identity is what a request names of a configured target.
+type identity struct{ address, module, hostname string }
+
+// find returns the configured target that a request is for. A hostname has to be
+// the configured one, or the target's own host where none is configured. Without
+// one it is the target that has none, else the first with that address and module.
+func (p *Plan) find(a Ask) (*Target, bool) {
+	id := identity{a.Target, a.Module.Name, a.Hostname}
+	i := p.configured[id]
+	if i == 0 && hostnameOf(a.Module.Kind, a.Target, a.Hostname) == "" {
+		id.hostname = ""
+		i = p.configured[id]
+	}
+	if i == 0 && a.Hostname == "" {
+		i = p.anyHostname[id]
+	}
+	if i == 0 {
+		return nil, false
+	}
+	t := p.Targets[i-1]
+	return &t, true
 }
 
 // key is the identity of a target: what its series have for labels.

@@ -37,9 +37,14 @@ type Request struct {
 	// Allow is asked for each address before a packet is sent to it, after the
 	// name was resolved, so that a name cannot lead elsewhere between check and
 	// use. Its error makes the outcome Denied. Nil allows everything. The zero
-	// value stands for an address that nobody here knows: a proxy is to be told a
-	// name, and looks it up itself.
+	// value is an address that is not known here: a proxy is given a name, and
+	// resolves it itself.
 	Allow func(netip.AddrPort) error
+	// AllowHost is asked for each host, a name or an address, before it is resolved
+	// and before Allow is asked for its addresses: for the target's own, and for
+	// each that a redirect leads to. Its error makes the outcome Denied. Nil allows
+	// everything.
+	AllowHost func(host string) error
 	// Own is told of what the prober itself listens on meanwhile; it may be nil.
 	Own *OwnListeners
 	// Log takes what a person would want to read of this probe (debug=true). It
@@ -116,7 +121,27 @@ func (m *Module) Probe(ctx context.Context, r Request) Result {
 	start := time.Now()
 	result := m.Prober.Probe(ctx, r)
 	result.Duration = time.Since(start)
+	if result.Outcome == Denied {
+		return result.withheld()
+	}
 	return result
+}
+
+// withheld returns a denied result without what the probe learned: a client could
+// turn the hash of an address back, or compare how long names take to resolve.
+func (r Result) withheld() Result {
+	return Result{Outcome: r.Outcome, Phase: r.Phase, Origin: r.Origin, Err: r.Err}
+}
+
+// resolvable asks AllowHost. Its error is for [ClassifyLookup].
+func (r *Request) resolvable(host string) error {
+	if r.AllowHost == nil {
+		return nil
+	}
+	if err := r.AllowHost(host); err != nil {
+		return &deniedError{err}
+	}
+	return nil
 }
 
 // Target is a configured target.

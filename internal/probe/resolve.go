@@ -119,6 +119,9 @@ func shortageOr(err error) error {
 
 // classifyLookup says what the error of a look-up means.
 func classifyLookup(err error) (Outcome, Origin) {
+	if _, ok := errors.AsType[*deniedError](err); ok {
+		return Denied, OriginLocal
+	}
 	if errno, ok := errors.AsType[syscall.Errno](err); ok && isShortage(errno) {
 		return LocalError, OriginLocal
 	}
@@ -142,7 +145,7 @@ func classifyLookup(err error) (Outcome, Origin) {
 // how long that took, or says what failed. There is at least one.
 func (r Resolution) targets(ctx context.Context, network string, of Request, duration *Metric, into *samples) ([]netip.AddrPort, *Result) {
 	start := time.Now()
-	addrs, err := r.resolve(ctx, network, of.Address, into)
+	addrs, err := r.resolve(ctx, network, &of, into)
 	into.set(duration, time.Since(start).Seconds(), phaseResolve...)
 	if err != nil {
 		outcome, origin := classifyLookup(err)
@@ -156,10 +159,13 @@ func (r Resolution) targets(ctx context.Context, network string, of Request, dur
 
 // resolve looks up host and port of an address, and notes what
 // blackbox_exporter does: how long it took, and which address was found first.
-func (r Resolution) resolve(ctx context.Context, network, address string, into *samples) ([]netip.AddrPort, error) {
-	host, service, err := net.SplitHostPort(address)
+func (r Resolution) resolve(ctx context.Context, network string, of *Request, into *samples) ([]netip.AddrPort, error) {
+	host, service, err := net.SplitHostPort(of.Address)
 	if err != nil {
 		return nil, fmt.Errorf("%w\nwrite it as host:port, [2001:db8::1]:port for IPv6", err)
+	}
+	if err := of.resolvable(host); err != nil {
+		return nil, err
 	}
 	start := time.Now()
 	addrs, err := r.lookUp(ctx, host)

@@ -5,7 +5,6 @@ import (
 	"context"
 	"log/slog"
 	"maps"
-	"net/netip"
 	"sync"
 	"time"
 )
@@ -106,7 +105,7 @@ func (r *Runner) Use(p *Plan) {
 // probe waits for a slot and probes. The module's time begins with the slot.
 // What the end of ctx cuts off before it had a fair part of the time since began
 // is not_run: the silence says nothing of the target.
-func (r *Runner) probe(ctx context.Context, began time.Time, t *Target, allow func(netip.AddrPort) error, c class, log *slog.Logger) Result {
+func (r *Runner) probe(ctx context.Context, began time.Time, t *Target, g grant, c class, log *slog.Logger) Result {
 	leave, err := r.enter(ctx, t.Module, c)
 	if err != nil {
 		return notRun(errNoTime)
@@ -116,7 +115,7 @@ func (r *Runner) probe(ctx context.Context, began time.Time, t *Target, allow fu
 	if deadline, ok := ctx.Deadline(); ok {
 		fair = time.Until(deadline) >= min(t.Module.limit(), deadline.Sub(began)/fairShare)
 	}
-	result := t.Module.Probe(ctx, Request{Address: t.Address, Hostname: t.Hostname, Allow: allow, Own: &r.own, Log: log})
+	result := t.Module.Probe(ctx, Request{Address: t.Address, Hostname: t.Hostname, Allow: g.address, AllowHost: g.host, Own: &r.own, Log: log})
 	if !fair && silent(result.Outcome) { // the dialer may be up before ctx is
 		return notRun(errCutShort)
 	}

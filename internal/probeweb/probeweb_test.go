@@ -201,11 +201,18 @@ func TestMayDebug(t *testing.T) {
 // TestDeniedByAddress has a name that is allowed until it is resolved.
 func TestDeniedByAddress(t *testing.T) {
 	plan := tcpPlan()
-	plan.Access = probe.Access{DebugAnywhere: true, Rules: []probe.AccessRule{{Networks: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}}}}
+	plan.Access = probe.Access{DebugAnywhere: true, Rules: []probe.AccessRule{{
+		Hosts: []string{"localhost", "*.invalid"}, Networks: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")},
+	}}}
 	s := server(t, plan)
 	status, body := get(s.Probe, "/probe?module=tcp_connect&target=localhost:1", there)
 	if status != 200 || !strings.Contains(body, "probe_outcome_code 17\n") || strings.Contains(body, "probe_success") {
 		t.Errorf("status %d\n%s", status, body)
+	}
+	for _, learned := range []string{"probe_ip_", "probe_dns_lookup", "probe_duration", "probe_local_listener", "probe_tcp_duration"} {
+		if strings.Contains(body, learned) {
+			t.Errorf("a denied answer has %s:\n%s", learned, body)
+		}
 	}
 	if status, body := get(s.Probe, "/probe?module=tcp_connect&target=127.0.0.1:1", there); status != 403 {
 		t.Errorf("a number that is not allowed: status %d\n%s", status, body)
