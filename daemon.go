@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -22,6 +23,7 @@ import (
 	"github.com/port-exporter/port_exporter/collector"
 	"github.com/port-exporter/port_exporter/config"
 	"github.com/port-exporter/port_exporter/internal/discovery"
+	"github.com/port-exporter/port_exporter/internal/logs"
 	"github.com/port-exporter/port_exporter/internal/names"
 	"github.com/port-exporter/port_exporter/internal/probe"
 	"github.com/port-exporter/port_exporter/internal/socket"
@@ -59,7 +61,7 @@ func newDaemon(ctx context.Context, f *flags) (*daemon, error) {
 		flags:  f,
 		memory: collector.NewMemory(time.Now),
 		names:  names.New(net.DefaultResolver.LookupNetIP, time.Now),
-		logger: promslog.New(f.log),
+		logger: slog.New(logs.Limited(promslog.New(f.log).Handler(), time.Now)),
 		success: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "port_config_last_reload_successful",
 			Help: "Whether the last load of the configuration succeeded (1) or the one before is still in force (0).",
@@ -118,9 +120,10 @@ func (d *daemon) build() (*state, error) {
 			WatchedDestinations: c.Limits.WatchedDestinations,
 			DestinationShare:    c.Destinations.MinShare,
 		},
-		Memory:   d.memory,
-		Disabled: disabled,
-		Logger:   d.logger,
+		Memory:     d.memory,
+		Disabled:   disabled,
+		MaxScrapes: d.flags.maxRequests,
+		Logger:     d.logger,
 	})}, nil
 }
 
@@ -173,7 +176,8 @@ func (d *daemon) handler() (http.Handler, error) {
 	self := d.selfMetrics()
 	o := web.Options{
 		Scrape: func(ctx context.Context, s web.Selection) (prometheus.Gatherer, error) {
-			return d.current.Load().exporter.Scrape(ctx, collector.Filter(s))
+			scrape, err := d.current.Load().exporter.Scrape(ctx, collector.Filter(s))
+			return busyOf(scrape), err
 		},
 		ListenerTargets: discovery.Listeners(func(ctx context.Context) (*dto.MetricFamily, error) {
 			return d.current.Load().exporter.ListenerInfo(ctx)
@@ -196,6 +200,17 @@ func (d *daemon) handler() (http.Handler, error) {
 		o.Reload = d.reload
 	}
 	return web.NewHandler(o)
+}
+
+// busyOf returns a scrape whose error web knows, where there is no room for it.
+func busyOf(scrape prometheus.Gatherer) prometheus.Gatherer {
+	return prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) {
+		families, err := scrape.Gather()
+		if busy, ok := errors.AsType[*collector.BusyError](err); ok {
+			err = &web.BusyError{Reason: busy.Error()}
+		}
+		return families, err
+	})
 }
 
 // selfMetrics returns the metrics about the process.

@@ -7,7 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
+	"log"
 	"net/http"
 	"os"
 	"os/signal"
@@ -18,9 +18,12 @@ import (
 
 	"github.com/prometheus/common/version"
 	toolkit "github.com/prometheus/exporter-toolkit/web"
+	"google.golang.org/grpc/grpclog"
 
 	"github.com/port-exporter/port_exporter/internal/cli"
+	"github.com/port-exporter/port_exporter/internal/logs"
 	"github.com/port-exporter/port_exporter/internal/system"
+	"github.com/port-exporter/port_exporter/internal/web"
 )
 
 func main() {
@@ -30,6 +33,7 @@ func main() {
 	if built, ok := debug.ReadBuildInfo(); ok && version.Version == "" { // no -ldflags: go install, go run
 		version.Version = built.Main.Version
 	}
+	grpclog.SetLoggerV2(logs.GRPC{})
 	if err := run(ctx, os.Args[1:], os.Stdout, os.Stderr); err != nil {
 		os.Exit(report(os.Stderr, err))
 	}
@@ -77,6 +81,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return err
 	}
 	defer d.runner.Stop()
+	log.SetFlags(0)
+	log.SetOutput(logs.Library{Logger: d.logger})
 	collectLessOften(d.system.Name)
 	handler, err := d.handler()
 	if err != nil {
@@ -84,18 +90,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	}
 	go d.reloadOn(ctx, hangups)
 	d.logger.Info("starting", "version", version.Info(), "build", version.BuildContext(), "socket_source", d.system.Name)
-	return serve(ctx, &http.Server{
-		Handler:           handler,
-		ReadHeaderTimeout: 10 * time.Second,
-		IdleTimeout:       idleTimeout,
-		ErrorLog:          slog.NewLogLogger(d.logger.Handler(), slog.LevelWarn),
-	}, d)
+	return serve(ctx, web.NewServer(handler, d.system.Descriptors(), d.logger), d)
 }
-
-// idleTimeout is how long a connection may wait for its next request: longer
-// than scrapes are usually apart, and not for ever, since each holds a
-// descriptor.
-const idleTimeout = 2 * time.Minute
 
 // collectLessOften lets the heap grow threefold between two collections unless
 // GOGC says otherwise: at Go's default they are a third of the CPU of a small

@@ -21,8 +21,8 @@ func newPlan(c *config.Config) *probe.Plan {
 	return &probe.Plan{Targets: c.Targets, Modules: c.Modules, Access: c.Access, MaxProbes: c.MaxProbes}
 }
 
-// What probes leave to the rest of the exporter, and what one of them takes: its
-// socket, a second descriptor of it that keeps the error queue, and one to ask a
+// What probes leave to the rest of the exporter, beside the connections of clients,
+// and what one of them takes: its socket, a second descriptor of it that keeps the error queue, and one to ask a
 // name server. An http probe takes five, and four when it has connected, for it
 // has a relay in between: a listener, and both ends of a connection to it. But no
 // more than a quarter of the probes are heavy.
@@ -38,7 +38,8 @@ func mostProbes(descriptors uint64) int {
 	if descriptors == 0 {
 		return 0
 	}
-	spare := max(descriptors, reservedDescriptors) - reservedDescriptors
+	reserved := reservedDescriptors + uint64(web.Connections(descriptors))
+	spare := max(descriptors, reserved) - reserved
 	return max(1, int(min(spare/probeDescriptors, 1<<20)))
 }
 
@@ -69,6 +70,7 @@ func (d *daemon) serveProbes(o *web.Options) {
 		OwnHost:       d.ownHost,
 		TimeoutOffset: d.flags.timeoutOffset,
 		Proxied:       d.flags.proxied,
+		Connections:   web.Connections(d.system.Descriptors()),
 	})
 	o.Probe, o.ProbeTargets, o.ProbeLog = http.HandlerFunc(s.Probe), discovery.Probes(plan, o.RoutePrefix), http.HandlerFunc(s.Log)
 	o.ExampleProbe, o.RecentProbes = s.Example, s.Recent

@@ -3,6 +3,7 @@
 package collector
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -63,7 +64,9 @@ type Options struct {
 	Memory    *Memory
 	// Disabled names collectors that do not run.
 	Disabled []string
-	Logger   *slog.Logger
+	// MaxScrapes is how many scrapes run at once; zero is no limit but a high one.
+	MaxScrapes int
+	Logger     *slog.Logger
 }
 
 // Owners finds the owners of listeners.
@@ -98,11 +101,22 @@ type Exporter struct {
 	options    Options
 	collectors []Collector
 	named      func(*socket.Socket) bool // a rule of the policy names its port
+	maxRunning int64                     // collectors at once, those left behind included
+}
+
+// manyScrapes is how many scrapes run at once where no limit was chosen. Each
+// collector that runs may have descriptors and the memory of a whole table.
+const manyScrapes = 128
+
+// mostRunning returns how many collectors run at once: as many as the scrapes have, and
+// as many again that scrapes before them left behind.
+func mostRunning(scrapes int) int64 {
+	return 2 * int64(cmp.Or(scrapes, manyScrapes)) * int64(len(Names()))
 }
 
 // New returns an exporter.
 func New(o Options) *Exporter {
-	e := &Exporter{options: o, named: policy.Named(o.Policy)}
+	e := &Exporter{options: o, named: policy.Named(o.Policy), maxRunning: mostRunning(o.MaxScrapes)}
 	for _, c := range collectors(o) {
 		if !slices.Contains(o.Disabled, c.Name()) {
 			e.collectors = append(e.collectors, c)
@@ -231,8 +245,11 @@ type outcome struct {
 }
 
 // Gather implements [prometheus.Gatherer]: it runs the collectors side by side
-// on one snapshot, and returns what each gathered.
+// on one snapshot, and returns what each gathered. Its error is a [BusyError].
 func (s *scrape) Gather() ([]*dto.MetricFamily, error) {
+	if err := s.exporter.reserve(len(s.collectors)); err != nil {
+		return nil, err
+	}
 	host := newSnapshot(s.ctx, s.exporter)
 	outcomes := make([]outcome, len(s.collectors))
 	var running sync.WaitGroup
@@ -240,16 +257,12 @@ func (s *scrape) Gather() ([]*dto.MetricFamily, error) {
 		running.Go(func() { outcomes[i] = s.exporter.run(s.ctx, c, host) })
 	}
 	running.Wait()
+	s.logFailures(outcomes)
 
 	var whole Output
 	for _, o := range outcomes {
 		whole.add(collectorDuration, o.elapsed.Seconds(), o.name)
 		if o.err != nil {
-			level := slog.LevelError
-			if errors.Is(o.err, context.Canceled) { // the client has gone
-				level = slog.LevelDebug
-			}
-			s.exporter.options.Logger.Log(context.WithoutCancel(s.ctx), level, "collector failed", "collector", o.name, "err", o.err, "duration", o.elapsed)
 			whole.add(collectorSuccess, 0, o.name)
 			continue
 		}
@@ -260,23 +273,34 @@ func (s *scrape) Gather() ([]*dto.MetricFamily, error) {
 	return whole.sorted(), nil
 }
 
-// maxRunning bounds the collectors that run at once, those left behind
-// included. It is above what --web.max-requests lets run by default.
-const maxRunning = 64
+// BusyError says that a scrape did not run, because too many collectors are running
+// already, those that earlier scrapes left behind included.
+type BusyError struct{ Running int }
+
+func (e *BusyError) Error() string {
+	return fmt.Sprintf("%d collectors are running already\nhint: scrape less often, or raise --web.max-requests", e.Running)
+}
+
+// reserve makes room for so many collectors, for each of which run is called once. A
+// scrape without some of its collectors would look like a host without what they
+// export, so there is room for all of them or none.
+func (e *Exporter) reserve(n int) error {
+	running := &e.options.Memory.running
+	if now := running.Add(int64(n)); now > e.maxRunning {
+		running.Add(-int64(n))
+		return &BusyError{Running: int(now) - n}
+	}
+	return nil
+}
 
 // run runs one collector until it is done or ctx is. One that does not heed
 // ctx is left behind, so that it cannot hold up the others; what it gathers
 // then is thrown away.
 func (e *Exporter) run(ctx context.Context, c Collector, host *Snapshot) outcome {
 	start := time.Now()
-	running := &e.options.Memory.running
-	if n := running.Add(1); n > maxRunning {
-		running.Add(-1)
-		return outcome{name: c.Name(), err: fmt.Errorf("%d collectors are running already, most of them left behind by earlier scrapes", n-1)}
-	}
 	done := make(chan outcome, 1)
 	go func() {
-		defer running.Add(-1)
+		defer e.options.Memory.running.Add(-1)
 		o := outcome{name: c.Name(), out: &Output{}}
 		o.err = c.Collect(ctx, host, o.out)
 		done <- o

@@ -19,6 +19,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
+	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 
 	"github.com/port-exporter/port_exporter/internal/kernel"
@@ -591,6 +592,70 @@ func TestStuckCollectorIsLeftBehind(t *testing.T) {
 		if want := fmt.Sprintf("port_scrape_collector_success{collector=%q} 0\n", name); !strings.Contains(got, want) {
 			t.Errorf("lacks %s in\n%s", want, got)
 		}
+	}
+}
+
+// TestNoRoom has scrapes leave collectors behind until there is no room for more: then
+// a scrape is an error, and no exposition that lacks families.
+func TestNoRoom(t *testing.T) {
+	source := stuck{make(chan struct{})}
+	o := options(source)
+	o.MaxScrapes = 1
+	e := New(o)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+	defer cancel()
+	gather := func() ([]*dto.MetricFamily, error) {
+		s, err := e.Scrape(ctx, Filter{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s.Gather()
+	}
+	var err error
+	for range 100 {
+		if _, err = gather(); err != nil {
+			break
+		}
+	}
+	busy, ok := errors.AsType[*BusyError](err)
+	if !ok || busy.Running < len(e.collectors) {
+		t.Fatalf("%v", err)
+	}
+	for range busy.Running + 1 { // those that are refused take no room
+		_, _ = gather()
+	}
+	close(source.release)
+	ctx = t.Context()
+	porttest.Await(t, "room", func() bool { _, err := gather(); return err == nil })
+}
+
+// TestFailuresAreLoggedOnce has four collectors fail in scrape after scrape, for the
+// same reason.
+func TestFailuresAreLoggedOnce(t *testing.T) {
+	var log bytes.Buffer
+	now := time.Unix(1_800_000_000, 0)
+	tired := errors.New("netlink is tired")
+	source := &broken{stories["web_server"], socket.Listening, []error{tired}}
+	o := options(source)
+	o.Memory, o.Logger = NewMemory(func() time.Time { return now }), slog.New(slog.NewTextHandler(&log, nil))
+	lines := func() []string { return strings.Split(strings.TrimSpace(log.String()), "\n") }
+	for range 10 {
+		exposition(t, t.Context(), o, Filter{})
+	}
+	if got := lines(); len(got) != 1 || !strings.Contains(got[0], `collectors="sockets, listeners, connections, ephemeral"`) || strings.Count(got[0], "tired") != 1 {
+		t.Errorf("%d lines:\n%s", len(got), log.String())
+	}
+	now = now.Add(remindEvery)
+	exposition(t, t.Context(), o, Filter{})
+	if got := lines(); len(got) != 2 || !strings.Contains(got[1], " repeats=36") {
+		t.Errorf("after a while, %d lines:\n%s", len(got), log.String())
+	}
+	source.errs = []error{nil}
+	exposition(t, t.Context(), o, Filter{})
+	source.errs = []error{tired}
+	exposition(t, t.Context(), o, Filter{})
+	if got := lines(); len(got) != 3 {
+		t.Errorf("failing anew, %d lines:\n%s", len(got), log.String())
 	}
 }
 

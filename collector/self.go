@@ -57,6 +57,7 @@ type Memory struct {
 	interrupted atomic.Uint64
 	malformed   atomic.Uint64
 	running     atomic.Int64 // collectors, those left behind included
+	failures    failures
 }
 
 // NewMemory returns an empty memory that reads the time from now.

@@ -38,6 +38,8 @@ type Options struct {
 	// Proxied says that clients come through a proxy, so that none is known to be
 	// on this host.
 	Proxied bool
+	// Connections is how many connections of clients are open at most.
+	Connections int
 }
 
 // Server serves probes.
@@ -48,11 +50,14 @@ type Server struct {
 	slots chan struct{}
 }
 
-// maxRequests is how many requests may probe or wait for a slot at once.
+// maxRequests is how many requests may probe or wait for a slot at once. Fewer may
+// when there are fewer connections: some of them are kept for others.
 const maxRequests = 512
 
 // New returns a server.
-func New(o Options) *Server { return &Server{Options: o, slots: make(chan struct{}, maxRequests)} }
+func New(o Options) *Server {
+	return &Server{Options: o, slots: make(chan struct{}, min(maxRequests, o.Connections*3/4))}
+}
 
 // The defaults of blackbox_exporter: of the parameter module, and of how long a
 // probe may take when neither Prometheus nor the module says.
@@ -85,25 +90,36 @@ func (s *Server) Probe(w http.ResponseWriter, r *http.Request) {
 	case s.slots <- struct{}{}:
 	default:
 		w.Header().Set("Retry-After", "1")
-		http.Error(w, fmt.Sprintf("%d probes run or wait already", maxRequests), http.StatusServiceUnavailable)
+		http.Error(w, fmt.Sprintf("%d probes run or wait already", cap(s.slots)), http.StatusServiceUnavailable)
 		return
 	}
 	ask.Alone = debug
-	ctx, cancel := context.WithTimeout(r.Context(), timeout)
-	entry, err := s.Runner.Once(ctx, plan, ask)
-	cancel()
-	<-s.slots
+	web.Allow(w, r, timeout)
+	entry, answer, err := s.once(r.Context(), plan, ask, timeout)
 	if err != nil {
 		http.Error(w, err.Error(), statusOf(err, http.StatusServiceUnavailable))
 		return
 	}
-	answer := s.answer(r.Context(), &entry.Report)
 	if debug {
 		writeText(w, text(&entry, answer))
 		return
 	}
 	found := prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) { return collector.Exposition(&entry.Report, answer), nil })
 	promhttp.HandlerFor(found, promhttp.HandlerOpts{}).ServeHTTP(w, r)
+}
+
+// once probes in a slot, which it gives back, and asks this host's listeners about
+// what it found.
+func (s *Server) once(ctx context.Context, plan *probe.Plan, ask probe.Ask, timeout time.Duration) (probe.Entry, *socket.Answer, error) {
+	defer func() { <-s.slots }()
+	defer web.Work(ctx)()
+	within, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	entry, err := s.Runner.Once(within, plan, ask)
+	if err != nil {
+		return entry, nil, err
+	}
+	return entry, s.answer(ctx, &entry.Report), nil
 }
 
 // statusOf returns the status of an error, which is another one than usual when
@@ -136,7 +152,7 @@ func (s *Server) parse(plan *probe.Plan, r *http.Request) (ask probe.Ask, timeou
 			return ask, 0, err
 		}
 	}
-	timeout, err = web.Timeout(r.Header.Get(web.TimeoutHeader), defaultTimeout, s.TimeoutOffset)
+	timeout, err = web.Timeout(r.Header.Get(web.TimeoutHeader), defaultTimeout, defaultTimeout, s.TimeoutOffset)
 	return probe.Ask{Target: query.Get("target"), Module: module, Hostname: query.Get("hostname")}, timeout, err
 }
 

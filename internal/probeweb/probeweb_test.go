@@ -65,7 +65,8 @@ func server(t *testing.T, plan *probe.Plan) *Server {
 	t.Cleanup(r.Stop)
 	r.Use(plan)
 	return New(Options{
-		Runner: r, Plan: func() *probe.Plan { return plan }, TimeoutOffset: 500 * time.Millisecond,
+		Connections: 1024,
+		Runner:      r, Plan: func() *probe.Plan { return plan }, TimeoutOffset: 500 * time.Millisecond,
 		IsBuiltIn: func(name string) bool { return name == "icmp" },
 		OwnHost: func(ctx context.Context) *ownhost.Host {
 			addresses := func() (map[netip.Addr]string, error) {

@@ -24,7 +24,7 @@ import (
 // Options say what is served, and where.
 type Options struct {
 	// Scrape returns one scrape, which ends with ctx, of what is selected. An error
-	// is the client's (status 400).
+	// is the client's (status 400). Gathering it may return a [BusyError].
 	Scrape func(ctx context.Context, s Selection) (prometheus.Gatherer, error)
 	// Self gathers the metrics about the process.
 	Self prometheus.Gatherer
@@ -74,13 +74,22 @@ func NewHandler(o Options) (http.Handler, error) {
 	}
 	prefix := strings.TrimSuffix(o.RoutePrefix, "/")
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET "+prefix+"/{$}", o.serveLanding)
-	readers := newReaders(o)
-	mux.Handle("GET "+prefix+"/sd/listeners", readers.bound(o.ListenerTargets))
-	mux.Handle("GET "+prefix+"/probe", o.Probe)
-	mux.Handle("GET "+prefix+"/sd/probes", o.ProbeTargets)
-	mux.Handle("GET "+prefix+"/logs", o.ProbeLog)
-	mux.HandleFunc("GET "+prefix+"/config", o.serveConfig)
+	var unread answers
+	sent := func(handler http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { unread.send(w, r, handler) })
+	}
+	readers, pages := scrapeSlots(o.MaxRequests), pageSlots()
+	scrape := func(handler http.Handler) http.Handler {
+		return timely(sent(readers.bound(handler)), o.TimeoutOffset)
+	}
+	page := func(handler http.Handler) http.Handler { return sent(pages.bound(handler)) }
+
+	mux.Handle("GET "+prefix+"/{$}", page(http.HandlerFunc(o.serveLanding)))
+	mux.Handle("GET "+prefix+"/sd/listeners", scrape(o.ListenerTargets))
+	mux.Handle("GET "+prefix+"/probe", sent(o.Probe))
+	mux.Handle("GET "+prefix+"/sd/probes", page(o.ProbeTargets))
+	mux.Handle("GET "+prefix+"/logs", page(o.ProbeLog))
+	mux.Handle("GET "+prefix+"/config", page(http.HandlerFunc(o.serveConfig)))
 	mux.HandleFunc("GET "+prefix+"/-/healthy", say("port_exporter is healthy.\n"))
 	mux.HandleFunc("GET "+prefix+"/-/ready", say("port_exporter is ready.\n"))
 	mux.HandleFunc(prefix+"/-/reload", o.serveReload)
@@ -91,7 +100,7 @@ func NewHandler(o Options) (http.Handler, error) {
 	if _, taken := mux.Handler(&http.Request{Method: http.MethodGet, URL: &url.URL{Path: metrics}}); taken != "" {
 		return nil, fmt.Errorf("--web.telemetry-path=%q: it must be a path that no other page has\nhint: /metrics", o.MetricsPath)
 	}
-	mux.Handle("GET "+metrics, o.counted(readers.bound(http.HandlerFunc(o.serveMetrics))))
+	mux.Handle("GET "+metrics, o.counted(scrape(http.HandlerFunc(o.serveMetrics))))
 	return mux, nil
 }
 
@@ -157,6 +166,9 @@ func (o Options) serveConfig(w http.ResponseWriter, _ *http.Request) {
 	_, _ = w.Write(text)
 }
 
+// longestReload is how long a client waits for a reload.
+const longestReload = time.Minute
+
 func (o Options) serveReload(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case r.Method != http.MethodPost && r.Method != http.MethodPut:
@@ -165,51 +177,13 @@ func (o Options) serveReload(w http.ResponseWriter, r *http.Request) {
 	case o.Reload == nil:
 		http.Error(w, "reloading over HTTP is not enabled\nhint: start with --web.enable-lifecycle, or send SIGHUP", http.StatusForbidden)
 	default:
+		Allow(w, r, longestReload)
 		if err := o.Reload(); err != nil {
 			http.Error(w, fmt.Sprintf("the old configuration is still in force: %v", err), http.StatusInternalServerError)
 			return
 		}
 		say("reloaded\n")(w, r)
 	}
-}
-
-// readers are the requests that read the host.
-type readers struct {
-	Options
-	// slots limits those that run at once. promhttp's own limit lives in its
-	// handler, and here each scrape has a handler of its own.
-	slots chan struct{}
-}
-
-func newReaders(o Options) *readers {
-	r := &readers{Options: o}
-	if o.MaxRequests > 0 {
-		r.slots = make(chan struct{}, o.MaxRequests)
-	}
-	return r
-}
-
-// bound gives each request of a handler a slot, and the deadline that Prometheus
-// names.
-func (o *readers) bound(handler http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !o.enter() {
-			w.Header().Set("Retry-After", "1")
-			http.Error(w, fmt.Sprintf("%d scrapes are running already\nhint: raise --web.max-requests", o.MaxRequests), http.StatusServiceUnavailable)
-			return
-		}
-		defer o.leave()
-
-		timeout, err := Timeout(r.Header.Get(TimeoutHeader), defaultTimeout, o.TimeoutOffset)
-		if err != nil {
-			http.Error(w, err.Error(), http.StatusBadRequest)
-			return
-		}
-		defer boundClient(w, timeout+clientGrace)()
-		ctx, cancel := context.WithTimeout(r.Context(), timeout)
-		defer cancel()
-		handler.ServeHTTP(w, r.WithContext(ctx))
-	})
 }
 
 // counted counts the requests of a handler, those that get no slot among them.
@@ -228,7 +202,12 @@ func (o Options) serveMetrics(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
-	promhttp.HandlerFor(together{o.Self, scrape}, promhttp.HandlerOpts{
+	families, err := together{o.Self, scrape}.Gather()
+	if busy, ok := errors.AsType[*BusyError](err); ok {
+		refuse(w, busy.Reason)
+		return
+	}
+	promhttp.HandlerFor(gathered(families, err), promhttp.HandlerOpts{
 		ErrorLog:          whileConnected{ctx: r.Context(), logger: o.Logger},
 		ErrorHandling:     promhttp.ContinueOnError,
 		EnableOpenMetrics: true,
@@ -236,8 +215,18 @@ func (o Options) serveMetrics(w http.ResponseWriter, r *http.Request) {
 	}).ServeHTTP(w, r)
 }
 
-// whileConnected logs the errors of a request, until the client has gone: then
-// each family that cannot be sent would be one more.
+// BusyError is the error of a scrape that there is no room for: it is answered by
+// status 503.
+type BusyError struct{ Reason string }
+
+func (e *BusyError) Error() string { return e.Reason }
+
+// gathered gathers what was gathered before.
+func gathered(families []*dto.MetricFamily, err error) prometheus.Gatherer {
+	return prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) { return families, err })
+}
+
+// whileConnected logs what of a scrape cannot be served, until the client has gone.
 type whileConnected struct {
 	ctx    context.Context
 	logger *slog.Logger
@@ -248,20 +237,6 @@ func (l whileConnected) Println(v ...any) {
 	if !errors.Is(l.ctx.Err(), context.Canceled) {
 		l.logger.Error("scrape was not served whole", "err", fmt.Sprint(v...))
 	}
-}
-
-// clientGrace is how long a client may take to send the rest of its request
-// and to read the answer, beyond the time of the scrape.
-const clientGrace = 5 * time.Second
-
-// boundClient keeps a client that stops sending or reading from holding its
-// slot: after that time its connection fails. The function it returns lifts the
-// bound for the next request on the connection.
-func boundClient(w http.ResponseWriter, within time.Duration) (lift func()) {
-	conn, deadline := http.NewResponseController(w), time.Now().Add(within)
-	// Not every writer has deadlines; those of tests do not.
-	_, _ = conn.SetReadDeadline(deadline), conn.SetWriteDeadline(deadline)
-	return func() { _ = conn.SetWriteDeadline(time.Time{}) }
 }
 
 // together gathers from several that share no family, sorted by name. Unlike
@@ -279,24 +254,6 @@ func (all together) Gather() ([]*dto.MetricFamily, error) {
 	}
 	slices.SortFunc(families, func(a, b *dto.MetricFamily) int { return cmp.Compare(a.GetName(), b.GetName()) })
 	return families, errors.Join(errs...)
-}
-
-func (o *readers) enter() bool {
-	if o.slots == nil {
-		return true
-	}
-	select {
-	case o.slots <- struct{}{}:
-		return true
-	default:
-		return false
-	}
-}
-
-func (o *readers) leave() {
-	if o.slots != nil {
-		<-o.slots
-	}
 }
 
 // CleanPrefix returns a prefix as Options has it: "" and "/" are "/",

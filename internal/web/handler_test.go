@@ -6,10 +6,8 @@ import (
 	"errors"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/http/httptest"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -149,14 +147,14 @@ func TestScrapeTimeout(t *testing.T) {
 	const offset = 500 * time.Millisecond
 	for header, want := range map[string]time.Duration{
 		"": 10 * time.Second, "10": 9500 * time.Millisecond, "10.000000": 9500 * time.Millisecond,
-		"0.6": 300 * time.Millisecond, "0.001": 500 * time.Microsecond, "1e300": longestTimeout - offset, "+Inf": longestTimeout - offset,
+		"0.6": 300 * time.Millisecond, "0.001": 500 * time.Microsecond, "1e300": longestScrape - offset, "+Inf": longestScrape - offset,
 	} {
-		if got, err := Timeout(header, defaultTimeout, offset); got != want || err != nil {
+		if got, err := Timeout(header, defaultTimeout, longestScrape, offset); got != want || err != nil {
 			t.Errorf("%q: %v, %v; want %v", header, got, err, want)
 		}
 	}
 	for _, header := range []string{"0", "-1", "NaN", "-Inf", "soon", "10s"} {
-		if got, err := Timeout(header, defaultTimeout, offset); err == nil {
+		if got, err := Timeout(header, defaultTimeout, longestScrape, offset); err == nil {
 			t.Errorf("%q was taken for %v", header, got)
 		}
 	}
@@ -212,44 +210,6 @@ func TestGatherErrorsDoNotHideTheRest(t *testing.T) {
 	}
 	if !strings.Contains(log.String(), "no memory") {
 		t.Errorf("the error is not logged: %s", log.String())
-	}
-}
-
-// TestClientCannotKeepItsSlot has a client that promises a body and never sends
-// it: net/http waits for it before it sends an answer that is larger than its
-// buffer.
-func TestClientCannotKeepItsSlot(t *testing.T) {
-	large := func(context.Context, Selection) (prometheus.Gatherer, error) {
-		v := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "port_sockets", Help: "Many."}, []string{"n"})
-		for i := range 1000 {
-			v.WithLabelValues(strconv.Itoa(i)).Set(1)
-		}
-		r := prometheus.NewRegistry()
-		r.MustRegister(v)
-		return r, nil
-	}
-	server := httptest.NewServer(handler(t, func(o *Options) { o.MaxRequests, o.Scrape = 1, large }))
-	defer server.Close()
-	conn, err := net.Dial("tcp", server.Listener.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	if _, err := io.WriteString(conn, "GET /metrics HTTP/1.1\r\nHost: a\r\nX-Prometheus-Scrape-Timeout-Seconds: 0.1\r\nContent-Length: 5\r\n\r\n"); err != nil {
-		t.Fatal(err)
-	}
-	time.Sleep(100 * time.Millisecond)
-	status := 0
-	for deadline := time.Now().Add(clientGrace + 10*time.Second); status != http.StatusOK && time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
-		response, err := http.Get(server.URL + "/metrics")
-		if err != nil {
-			t.Fatal(err)
-		}
-		_ = response.Body.Close()
-		status = response.StatusCode
-	}
-	if status != http.StatusOK {
-		t.Errorf("long after the deadline another client still gets %d", status)
 	}
 }
 
