@@ -2,11 +2,13 @@ package owner
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -44,13 +46,56 @@ func TestMain(m *testing.M) {
 //	setuid            gives up root for user 65534
 //	prefork           has two workers that inherit the socket
 //	worker            is one: it has the socket as descriptor 3
+//	manager DIR DIR   is in the first cgroup, its worker in the second
+//	zombie            has a main thread that has ended
+//	table             has a thread with descriptors of its own, and the socket there
+//	ring              has the socket registered with an io_uring, and no descriptor
+//	message           has sent the socket to itself, and not received it
+//	init              is the first process of a pid namespace: see pidNamespace
 func serve(role string, args []string) error {
-	if role == "worker" {
-		fmt.Println("ready")
-		_, err := io.Copy(io.Discard, os.Stdin)
+	switch role {
+	case "init":
+		return serveAsInit()
+	case "worker":
+		if len(args) > 0 {
+			if err := enter(args[0]); err != nil {
+				return err
+			}
+		}
+		return ready()
+	case "zombie":
+		go func() {
+			err := listenThenServe("listen", args)
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}()
+		time.Sleep(100 * time.Millisecond) // the main thread alone would be gone, and the process with it
+		_, _, err := unix.Syscall(unix.SYS_EXIT, 0, 0, 0)
 		return err
+	case "table":
+		served := make(chan error)
+		go func() {
+			runtime.LockOSThread()
+			if err := unix.Unshare(unix.CLONE_FILES); err != nil {
+				served <- err
+			}
+			served <- listenThenServe("listen", args)
+		}()
+		return <-served
+	default:
+		return listenThenServe(role, args)
 	}
-	if role == "cgroup" {
+}
+
+// ready says so, and waits for the end of standard input.
+func ready() error {
+	fmt.Println("ready")
+	_, err := io.Copy(io.Discard, os.Stdin)
+	return err
+}
+
+func listenThenServe(role string, args []string) error {
+	if role == "cgroup" || role == "manager" {
 		if err := enter(args[1]); err != nil {
 			return err
 		}
@@ -81,20 +126,34 @@ func serve(role string, args []string) error {
 		err = syscall.Setuid(65534)
 	case "prefork":
 		for range 2 {
-			worker := exec.Command("/proc/self/exe")
-			worker.Env = append(os.Environ(), roleVariable+"=worker")
-			worker.ExtraFiles = []*os.File{os.NewFile(uintptr(fd), "socket")}
-			worker.Stdin = os.Stdin
-			if err := worker.Start(); err != nil {
-				return err
-			}
+			err = errors.Join(err, startWorker(fd))
 		}
+	case "manager":
+		err = startWorker(fd, args[2])
+	case "ring":
+		err = register(fd)
+	case "message":
+		err = sendToSelf(fd)
 	}
 	if err != nil {
 		return err
 	}
-	fmt.Println("ready")
-	_, err = io.Copy(io.Discard, os.Stdin)
+	return ready()
+}
+
+func startWorker(fd int, args ...string) error {
+	worker := exec.Command("/proc/self/exe", args...)
+	worker.Env = append(os.Environ(), roleVariable+"=worker")
+	worker.ExtraFiles = []*os.File{os.NewFile(uintptr(fd), "socket")}
+	worker.Stdin = os.Stdin
+	said, err := worker.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := worker.Start(); err != nil {
+		return err
+	}
+	_, err = bufio.NewReader(said).ReadString('\n')
 	return err
 }
 
