@@ -27,9 +27,13 @@ import (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	context.AfterFunc(ctx, stop)                                         // a second signal ends the program at once
+	ctx := context.Background()
+	if !isOneOff(os.Args[1:]) { // a signal ends the other commands immediately
+		var stop context.CancelFunc
+		ctx, stop = signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+		defer stop()
+		context.AfterFunc(ctx, stop) // a second signal ends the program immediately
+	}
 	if built, ok := debug.ReadBuildInfo(); ok && version.Version == "" { // no -ldflags: go install, go run
 		version.Version = built.Main.Version
 	}
@@ -109,7 +113,9 @@ func (f *flags) look(ctx context.Context, stdout, stderr io.Writer) error {
 	if err != nil {
 		return cli.Failure(err)
 	}
-	s, err := system.Open(ctx, f.source, f.procfs)
+	s, err := cli.Within(ctx, "open the host", func(ctx context.Context) (*system.System, error) {
+		return system.Open(ctx, f.source, f.procfs)
+	})
 	if err != nil {
 		return cli.Failure(err)
 	}

@@ -668,6 +668,26 @@ func (b busy) Owners(ctx context.Context, listeners []socket.Listener) owner.Res
 	return r
 }
 
+// TestPendingOwners has a listener whose owner does not come in time, beside one
+// that is known: only the first has no verdict.
+func TestPendingOwners(t *testing.T) {
+	o := options(porttest.Sockets{made(socket.TCP, socket.Listen, "0.0.0.0:80", ""), made(socket.TCP, socket.Listen, "0.0.0.0:22", ""), made(socket.TCP, socket.Listen, "0.0.0.0:666", "")})
+	o.Owners = busy{owners{22: {{Process: "sshd", User: "root", PID: 1}}, 80: {{User: "root", Pending: true}}, 666: {{Process: "nc", User: "root", PID: 2}}}}
+	o.Policy = []policy.Rule{{Name: "web", Processes: []string{"nginx"}, Required: true}, {Name: "ssh", Processes: []string{"sshd"}, Required: true}}
+	got := exposition(t, t.Context(), o, Filter{})
+	for _, want := range []string{
+		`port_scrape_collector_success{collector="policy"} 1`,
+		`port_policy_missing_listener{rule="web"} 0`,
+		`port_policy_missing_listener{rule="ssh"} 0`,
+		`port_policy_unverified_listeners{netns="",scope="any"} 1`,
+		`port_policy_unexpected_listeners{netns="",scope="any"} 1`,
+	} {
+		if !strings.Contains(got, want+"\n") {
+			t.Errorf("lacks %s in\n%s", want, got)
+		}
+	}
+}
+
 // TestBusyOwners has a scrape without owners, and an error for discovery.
 func TestBusyOwners(t *testing.T) {
 	o := options(stories["web_server"])

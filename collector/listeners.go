@@ -46,7 +46,7 @@ var (
 	listenerConflict = gauge("port_listener_conflict",
 		"1 where different owners cover the same port on overlapping addresses, so that one shadows the other.", "netns", "protocol", "port")
 	unattributed = gauge("port_listeners_unattributed",
-		"Listeners whose process could not be read; port_privilege_missing tells what would help.", "netns")
+		"Listeners with a socket whose process is unknown, those beyond the limit of a group included.", "netns")
 	privilegeMissing = gauge("port_privilege_missing",
 		"Whether the exporter lacks a capability that would name the owners of more listeners (1) or not (0).", "privilege")
 	ownerSearches = counter("port_owner_searches_total",

@@ -97,7 +97,9 @@ func (h *Host) sayResult(ctx context.Context, r *probe.Report) {
 		}
 		fmt.Fprintf(h.Stdout, "%s: %s\n", what, printable(strings.ReplaceAll(probe.Redact(r.Result.Err.Error(), r.Target.Address), "\n", "; ")))
 	}
-	own := ownhost.New(h.System.Addresses, func() (*socket.Table, error) { return h.System.Reader().Listening(ctx) })
+	own := ownhost.New(h.System.Addresses, func() (*socket.Table, error) {
+		return Within(ctx, "read the listeners", h.System.Reader().Listening)
+	})
 	if answer, known := own.Answer(r); known {
 		fmt.Fprintf(h.Stdout, "It is an address of this host, where %s.\n", answer)
 	}

@@ -58,6 +58,10 @@ type reading struct {
 // read returns the listeners of the host with their owners. On standard error it
 // says what it could not read.
 func (h *Host) read(ctx context.Context) (reading, error) {
+	return within(ctx, limit+h.Wait, "read the listeners", h.readListeners)
+}
+
+func (h *Host) readListeners(ctx context.Context) (reading, error) {
 	reader := h.System.Reader()
 	reader.Named = policy.Named(h.Config.Policy)
 	table, err := h.watch(ctx, reader)
@@ -106,6 +110,9 @@ func (h *Host) sayMissing(owners owner.Result) {
 		return
 	}
 	fmt.Fprintf(h.Stderr, "the process of %d of the listeners is not known", owners.Unattributed)
+	if owners.Pending > 0 {
+		fmt.Fprintf(h.Stderr, "\nof these, %d may be known later: a process or the name service does not answer", owners.Pending)
+	}
 	if len(owners.Missing) > 0 {
 		fmt.Fprintf(h.Stderr, "\nhint: run as root, or with %s", strings.Join(owners.Missing, " and "))
 	}

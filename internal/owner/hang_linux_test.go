@@ -52,7 +52,7 @@ func (s *scene) scrape(t *testing.T) (map[uint16][]socket.Owner, Result) {
 // file system that answers no more.
 func TestDeadFileSystemInNamespace(t *testing.T) {
 	porttest.Namespace(t)
-	mountNamespace(t)
+	porttest.MountNamespace(t)
 	content, err := os.ReadFile(self(t))
 	if err != nil {
 		t.Fatal(err)
@@ -121,15 +121,15 @@ func TestHungProcessInNamespace(t *testing.T) {
 	for _, what := range []string{"stat", "fd"} {
 		t.Run(what, func(t *testing.T) {
 			porttest.Namespace(t)
-			procfs, elsewhere := privateProc(t, mountNamespace(t))
+			procfs, elsewhere := privateProc(t, porttest.MountNamespace(t))
 			hung, _ := startServer(t, self(t), "listen", 80)
 			startServer(t, self(t), "listen", 81)
 			cover := func() func() {
 				path := filepath.Join(procfs, strconv.Itoa(int(hung)), what)
 				if what == "fd" {
-					return hang(t, path)
+					return porttest.HangDirectory(t, path)
 				}
-				return hangFile(t, path)
+				return porttest.HangFile(t, path)
 			}
 			release := cover()
 
@@ -171,7 +171,7 @@ func TestHungProcessInNamespace(t *testing.T) {
 // wait than the bound.
 func TestManyHungProcessesInNamespace(t *testing.T) {
 	porttest.Namespace(t)
-	procfs, elsewhere := privateProc(t, mountNamespace(t))
+	procfs, elsewhere := privateProc(t, porttest.MountNamespace(t))
 	known, _ := startServer(t, self(t), "listen", 80)
 	host := newLinuxHost(elsewhere)
 	host.calls.patience = 10 * time.Second
@@ -182,7 +182,7 @@ func TestManyHungProcessesInNamespace(t *testing.T) {
 	var releases []func()
 	for i := range 2 * maxStuck {
 		pid, _ := startServer(t, self(t), "listen", 100+i)
-		releases = append(releases, hangFile(t, filepath.Join(procfs, strconv.Itoa(int(pid)), "stat")))
+		releases = append(releases, porttest.HangFile(t, filepath.Join(procfs, strconv.Itoa(int(pid)), "stat")))
 	}
 	host.calls.patience = 10 * time.Millisecond
 	s.now = s.now.Add(recheckAfter)
@@ -209,10 +209,10 @@ func TestManyHungProcessesInNamespace(t *testing.T) {
 // TestHungCgroupsInNamespace has a cgroup hierarchy that does not answer.
 func TestHungCgroupsInNamespace(t *testing.T) {
 	porttest.Namespace(t)
-	root := mountNamespace(t)
+	root := porttest.MountNamespace(t)
 	dir := t.TempDir()
 	startServer(t, self(t), "listen", 80)
-	hang(t, dir)
+	porttest.HangDirectory(t, dir)
 	host := newLinuxHost("/proc")
 	host.cgroups.mount = root + dir
 	host.cgroups.calls.patience = 10 * time.Millisecond

@@ -118,7 +118,7 @@ func draftOf(l *socket.Owned, ephemeral bool) draft {
 	if socket.IsInterpreter(l.Owner.Executable) {
 		d.Executables = known(foldIDs(literal(l.Owner.Executable)))
 	}
-	d.Ephemeral = l.Ephemeral && d.attributed() && (ephemeral || isLocal(l))
+	d.Ephemeral = l.Ephemeral && d.attributed() && (ephemeral || isLocal(l) || isKernel(&l.Owner))
 	d.asked = l.Ephemeral && !d.Ephemeral && !isLocal(l)
 	if !d.Ephemeral {
 		d.Ports = []socket.PortRange{{First: l.Port, Last: l.Port}}

@@ -56,6 +56,10 @@ func TestBaseline(t *testing.T) {
 		{"ephemeral port, owner not known", []socket.Owned{listener("0.0.0.0:40000", socket.Owner{User: "root"})}, []Rule{
 			{Name: "root tcp/40000 any", Protocols: tcp, Ports: ports(40000, 40000), Addresses: prefixes("0.0.0.0/32"), Users: list("root"), Comment: meant + "; its process could not be read when this rule was written"},
 		}, false},
+		{"the kernel's", []socket.Owned{listener("0.0.0.0:41999", socket.Owner{Process: socket.Kernel, User: "root"}), listener("0.0.0.0:2049", socket.Owner{Process: socket.Kernel, User: "root"})}, []Rule{
+			{Name: "[kernel] tcp/2049 any", Protocols: tcp, Ports: ports(2049, 2049), Addresses: prefixes("0.0.0.0/32"), Processes: list("[kernel]"), Users: list("root")},
+			{Name: "[kernel] tcp/ephemeral any", Protocols: tcp, Ephemeral: true, Scopes: []socket.Scope{socket.ScopeAny}, Processes: list("[kernel]"), Users: list("root")},
+		}, false},
 		{"a web server", []socket.Owned{
 			listener("0.0.0.0:443", nginx), listener("[::]:443", nginx), listener("[::]:80", nginx), listener("0.0.0.0:80", nginx),
 			listener("127.0.0.1:8080", nginx), udp(listener("[::]:443", nginx)), udp(listener("0.0.0.0:443", nginx)), udp(listener("[::]:80", nginx)), udp(listener("0.0.0.0:80", gone)),

@@ -260,11 +260,11 @@ func verified(patterns []string, d dialect, known string, inDoubt bool) match {
 	}
 }
 
-// userInDoubt reports whether the process may run as another user. Of a process
-// that could not be read, the user who made the socket is known: root, for many a
+// userInDoubt reports whether the process may run as another user, or its user has
+// a name that is not known yet. Of a process that could not be read, the user who made the socket is known: root, for many a
 // service that gives up its rights when it has its port.
 func userInDoubt(o *socket.Owner) bool {
-	return o.Process == "" && (o.User == "" || o.User == "root" || o.User == "0")
+	return o.Pending || o.Process == "" && (o.User == "" || o.User == "root" || o.User == "0")
 }
 
 // unitInDoubt reports whether the process may be of another unit. Of a process
@@ -275,9 +275,8 @@ func unitInDoubt(o *socket.Owner) bool {
 	return o.Process == "" && (madeBySystemd || o.Unit == "" && o.Container == "")
 }
 
-// isKernel reports whether the owner is the kernel, which has no executable; ps(1)
-// writes its threads in brackets, too.
-func isKernel(o *socket.Owner) bool { return strings.HasPrefix(o.Process, "[") }
+// isKernel reports whether the owner is the kernel, which has no executable.
+func isKernel(o *socket.Owner) bool { return o.Process == socket.Kernel }
 
 // Named returns a function that reports whether a rule names the port of a
 // socket by its number. A UDP socket on an ephemeral port is no client's then,

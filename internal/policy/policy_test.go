@@ -190,6 +190,39 @@ func TestUnverified(t *testing.T) {
 	}
 }
 
+// TestOwnersThatMayBeKnownLater has owners that did not come in time: what is
+// empty, or a number in place of a name, is in doubt.
+func TestOwnersThatMayBeKnownLater(t *testing.T) {
+	rules := []Rule{{Processes: []string{"slapd"}, Users: []string{"ldap"}, Required: true}}
+	for _, tt := range []struct {
+		owner socket.Owner
+		want  Kind
+	}{
+		{socket.Owner{User: "ldap", Pending: true}, Unverified},
+		{socket.Owner{User: "76", Pending: true}, Unverified},
+		{socket.Owner{Process: "slapd", User: "76", Pending: true}, Unverified},
+		{socket.Owner{Process: "slapd", User: "ldap", Pending: true}, Expected},
+		{socket.Owner{Process: "nc", User: "76", Pending: true}, Unexpected},
+		{socket.Owner{Process: "slapd", User: "76"}, Unexpected},
+	} {
+		found := Evaluate(rules, []socket.Owned{listener("0.0.0.0:389", tt.owner)}, today)
+		if got := found.Verdicts[0].Kind; got != tt.want || (len(found.Missing) > 0) != (tt.want == Unexpected) {
+			t.Errorf("%+v is %v, and missing is %v; want %v", tt.owner, got, found.Missing, tt.want)
+		}
+	}
+}
+
+// TestKernel makes sure that a rule for the kernel matches no process.
+func TestKernel(t *testing.T) {
+	rule := Rule{Processes: []string{socket.Kernel}}
+	for name, want := range map[string]match{socket.Kernel: yes, socket.Kernel + "?": no, "k": no, "": maybe} {
+		l := listener("0.0.0.0:4789", socket.Owner{Process: name, User: "root"})
+		if got := rule.matches(&l); got != want {
+			t.Errorf("process %q: %v, want %v", name, got, want)
+		}
+	}
+}
+
 func TestForbid(t *testing.T) {
 	rules := []Rule{
 		{Name: "but this", Ports: ports(23, 23), Scopes: []socket.Scope{socket.ScopeLoopback}},

@@ -1,0 +1,180 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/port-exporter/port_exporter/internal/porttest"
+)
+
+// serverRole makes the test a server of one port: see startListener.
+const serverRole = "port-exporter-listen"
+
+// serveOnePort listens on the address that is its argument, until its standard
+// input ends.
+func serveOnePort() {
+	l, err := net.Listen("tcp4", os.Args[1])
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	defer l.Close()
+	fmt.Println("ready")
+	_, _ = os.Stdin.Read(make([]byte, 1))
+}
+
+// startListener starts a process that listens.
+func startListener(t *testing.T, address string) (pid int) {
+	t.Helper()
+	cmd := exec.Command(serverRole, address)
+	cmd.Stderr = os.Stderr
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = stdin.Close()
+		_ = cmd.Wait()
+	})
+	if _, err := stdout.Read(make([]byte, 16)); err != nil {
+		t.Fatal(err)
+	}
+	return cmd.Process.Pid
+}
+
+// hungPolicy requires two listeners by the user and the process, and knows a third
+// by its port alone.
+const hungPolicy = `policy:
+  rules:
+    - {name: hung, ports: 80, process: "*listen*", required: true}
+    - {name: web, ports: 81, process: "*listen*", required: true}
+    - {name: exporter, ports: 10065}
+`
+
+// TestHungProcessInNamespace has a process whose files in /proc do not answer, from
+// before the exporter starts. Only its own listener has no verdict; the commands
+// and the daemon end, and all is well once it answers.
+func TestHungProcessInNamespace(t *testing.T) {
+	openProgram(t)
+	porttest.Namespace(t)
+	porttest.MountNamespace(t)
+	policy := filepath.Join(t.TempDir(), "policy.yml")
+	if err := os.WriteFile(policy, []byte(hungPolicy), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	hung := startListener(t, "127.0.0.1:80")
+	startListener(t, "127.0.0.1:81")
+	startListener(t, "127.0.0.1:82") // an intruder
+	release := porttest.HangFile(t, fmt.Sprintf("/proc/%d/stat", hung))
+
+	hungCommand(t, policy)
+	stop := startInNamespace(t, "port_exporter", "--config.file="+policy)
+	for i := range 3 {
+		checkHungScrape(t, fmt.Sprintf("scrape %d", i))
+	}
+	release()
+	porttest.Await(t, "the verdict on the process that answers again", func() bool {
+		got := scrape(t, "port_policy_", "port_listeners_un")
+		return got[`port_policy_unverified_listeners{scope="loopback"}`] == 0 &&
+			got[`port_policy_rule_listeners{rule="hung"}`] == 1 && got[`port_listeners_unattributed{netns=""}`] == 0
+	})
+	defer porttest.HangFile(t, fmt.Sprintf("/proc/%d/stat", hung))()
+	startListener(t, "127.0.0.1:83")
+	scrape(t, "port_policy_")
+	start := time.Now()
+	stop()
+	if elapsed := time.Since(start); elapsed > 9*time.Second { // porttest.Start kills after ten
+		t.Errorf("the daemon ended %v after SIGTERM", elapsed)
+	}
+}
+
+func checkHungScrape(t *testing.T, when string) {
+	t.Helper()
+	got := scrape(t, "port_policy_", "port_scrape_collector_success", "port_listener_info", "port_listeners_un")
+	for series, want := range map[string]float64{
+		`port_scrape_collector_success{collector="listeners"}`: 1,
+		`port_scrape_collector_success{collector="policy"}`:    1,
+		`port_policy_missing_listener{rule="hung"}`:            0,
+		`port_policy_missing_listener{rule="web"}`:             0,
+		`port_policy_rule_listeners{rule="web"}`:               1,
+		`port_policy_unverified_listeners{scope="loopback"}`:   1,
+		`port_policy_unexpected_listeners{scope="loopback"}`:   1, // the intruder
+		`port_listeners_unattributed{netns=""}`:                1,
+	} {
+		if n, there := got[series]; !there || n != want {
+			t.Errorf("%s: %s is %v (%t), want %v", when, series, n, there, want)
+		}
+	}
+}
+
+// hungCommand runs the commands beside the process that hangs.
+func hungCommand(t *testing.T, policy string) {
+	t.Helper()
+	start := time.Now()
+	var out, said bytes.Buffer
+	cmd := exec.Command("port_exporter", "--config.file="+policy, "listeners")
+	cmd.Stdout, cmd.Stderr = &out, &said
+	err := cmd.Run()
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) || exit.ExitCode() != 1 || time.Since(start) > 25*time.Second {
+		t.Errorf("%v after %v", err, time.Since(start))
+	}
+	if strings.Count(out.String(), "unverified") != 1 || strings.Count(out.String(), "unexpected") != 1 {
+		t.Errorf("wrote:\n%s", &out)
+	}
+	if want := "may be known later"; !strings.Contains(said.String(), want) {
+		t.Errorf("said %q, want %q in it", &said, want)
+	}
+}
+
+// TestCommandEndsOnSIGTERM has a command that waits for what never answers.
+func TestCommandEndsOnSIGTERM(t *testing.T) {
+	openProgram(t)
+	procfs := t.TempDir() // sys/net/ipv4/ip_local_port_range is the first that is read
+	dir := filepath.Join(procfs, "sys/net/ipv4")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mkfifo(filepath.Join(dir, "ip_local_port_range"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("port_exporter", "--path.procfs="+procfs, "listeners")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	time.Sleep(500 * time.Millisecond)
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case err := <-ended:
+		status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus)
+		if !ok || !status.Signaled() || status.Signal() != syscall.SIGTERM {
+			t.Errorf("it ended with %v", err)
+		}
+	case <-time.After(20 * time.Second): // before its own limit
+		t.Error("it goes on after SIGTERM")
+		_ = cmd.Process.Kill()
+		<-ended
+	}
+}
