@@ -17,7 +17,7 @@ import (
 // How long one process may take to answer, how many that do not are waited for at
 // a time, and how long all cgroups may take.
 const (
-	processPatience = time.Second
+	processPatience = 2 * time.Second
 	maxStuck        = 8
 	cgroupsPatience = 5 * time.Second
 )

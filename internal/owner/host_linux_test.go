@@ -449,7 +449,7 @@ func TestVanishingProcesses(t *testing.T) {
 	}()
 	host := NewHost("/proc")
 	for range 20 {
-		if found := host.Find(t.Context(), []socket.Member{{Inode: 1<<63 + 1}}); len(found) != 0 {
+		if found := host.Find(t.Context(), []socket.Member{{Inode: 1<<63 + 1}}); found[1<<63+1].Fate == Held {
 			t.Errorf("found %v", found)
 		}
 	}
@@ -459,7 +459,7 @@ func TestVanishingProcesses(t *testing.T) {
 
 func TestProcfsThatIsNotThere(t *testing.T) {
 	host := NewHost(filepath.Join(t.TempDir(), "proc"))
-	if found := host.Find(t.Context(), []socket.Member{{Inode: 1, CgroupID: 5}}); len(found) != 0 {
+	if found := host.Find(t.Context(), []socket.Member{{Inode: 1, CgroupID: 5}}); found[1].Fate != NotFound {
 		t.Errorf("found %v", found)
 	}
 	if seen := host.Look(t.Context(), Process{}, nil); !seen.Gone {
