@@ -57,12 +57,12 @@ func (r Resolution) lookUp(ctx context.Context, host string) ([]netip.Addr, erro
 	if r.NoFallback {
 		network = r.Prefer.String()
 	}
-	addrs, err := r.resolver().LookupNetIP(ctx, network, host)
+	addrs, err := newLookup(r.Resolver).addresses(ctx, network, host)
 	if _, other := errors.AsType[*net.AddrError](err); other { // it has addresses of the other version only, as in /etc/hosts
 		return nil, r.noAddress(host)
 	}
 	if err != nil {
-		return nil, shortageOr(err)
+		return nil, err
 	}
 	return r.choose(host, addrs)
 }
@@ -99,8 +99,8 @@ func (r Resolution) noAddress(host string) error {
 }
 
 // shortageOr returns the shortage of this host that made a look-up fail, or its
-// error. Package net keeps no errno in a DNSError, and for it EAGAIN is a timeout,
-// so the only way to learn whether descriptors or ports ran out is to want one.
+// error. The C library has sockets of its own that [lookup] does not see, so the
+// only way to learn whether descriptors or ports ran out is to want one.
 func shortageOr(err error) error {
 	dns, ok := errors.AsType[*net.DNSError](err)
 	if !ok || dns.IsNotFound {
@@ -127,6 +127,12 @@ func classifyLookup(err error) (Outcome, Origin) {
 	}
 	if _, ok := errors.AsType[*net.AddrError](err); ok {
 		return Unknown, OriginLocal // not host:port: as Malformed
+	}
+	if unreached, ok := errors.AsType[*unreachedError](err); ok {
+		if unreached.local {
+			return DNSTimeout, OriginLocal
+		}
+		return DNSTimeout, OriginNone
 	}
 	dns, isDNS := errors.AsType[*net.DNSError](err)
 	switch {

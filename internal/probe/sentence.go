@@ -41,6 +41,9 @@ func (r *Result) Sentence(address string) string {
 	case DNSError:
 		return fmt.Sprintf("the name server answers the question for %s with an error", address)
 	case DNSTimeout:
+		if _, ok := errors.AsType[*unreachedError](r.Err); ok {
+			return fmt.Sprintf("no name server can be reached to resolve the name in %s", address)
+		}
 		return fmt.Sprintf("the name server does not answer the question for %s", address)
 	case TLSCertificate:
 		return fmt.Sprintf("%s is open, and its certificate is not to be trusted", address)
