@@ -26,7 +26,6 @@ import (
 	"github.com/port-exporter/port_exporter/internal/logs"
 	"github.com/port-exporter/port_exporter/internal/names"
 	"github.com/port-exporter/port_exporter/internal/probe"
-	"github.com/port-exporter/port_exporter/internal/socket"
 	"github.com/port-exporter/port_exporter/internal/system"
 	"github.com/port-exporter/port_exporter/internal/web"
 )
@@ -110,7 +109,6 @@ func (d *daemon) build() (*state, error) {
 		Watched:        watch,
 		Policy:         c.Policy,
 		Probes:         d.results(plan),
-		Own:            func(s *socket.Socket) bool { return d.runner.Own().Has(s.ID()) },
 		Addresses:      d.system.Addresses,
 		Limits: collector.Limits{
 			Listeners:           c.Limits.Listeners,

@@ -22,10 +22,8 @@ func newPlan(c *config.Config) *probe.Plan {
 }
 
 // What probes leave to the rest of the exporter, beside the connections of clients,
-// and what one of them takes: its socket, a second descriptor of it that keeps the error queue, and one to ask a
-// name server. An http probe takes five, and four when it has connected, for it
-// has a relay in between: a listener, and both ends of a connection to it. But no
-// more than a quarter of the probes are heavy.
+// and what one of them takes: its socket, a second descriptor of it that keeps the
+// error queue, and one to ask a name server. An http probe may read a file besides.
 const (
 	reservedDescriptors = 64
 	probeDescriptors    = 4

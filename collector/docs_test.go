@@ -33,8 +33,8 @@ func metricsDocument() string {
 var introductions = map[string]string{
 	"probes": "On `/metrics` each series has the labels `module`, `target` and `target_name` and the target's own beside those below; " +
 		"on `/probe` it has those below only, and neither `probe_age_seconds` nor `probe_results_total` is there. " +
-		"The probers `http`, `dns` and `icmp` are those of blackbox_exporter and tell its metrics besides: " +
-		"`probe_http_status_code`, `probe_dns_answer_rrs`, `probe_icmp_duration_seconds` and so on.\n\n" +
+		"The probers `dns` and `icmp` are those of blackbox_exporter and export its metrics besides: " +
+		"`probe_dns_answer_rrs`, `probe_icmp_duration_seconds` and so on.\n\n" +
 		"`probe_success` is 1 when the outcome is the one that the module expects, and absent when the target was not tried " +
 		"(`local_error`, `denied`, `not_run`), which says nothing of it. `probe_duration_seconds` is absent when there was no probe.\n\n",
 }

@@ -55,9 +55,6 @@ type Options struct {
 	Policy []policy.Rule
 	// Probes probes the configured targets; nil is no targets.
 	Probes ProbeResults
-	// Own reports whether a listening socket is one that probing takes, for as long
-	// as that lasts; nil means that none is.
-	Own func(*socket.Socket) bool
 	// Addresses reads the addresses of this host, each with its device.
 	Addresses func() (map[netip.Addr]string, error)
 	Limits    Limits

@@ -28,7 +28,7 @@ var (
 			"16 local_error, 17 denied, 18 not_run, 19 unknown.")
 	probeFailureInfo = gauge("probe_failure_info",
 		"1 when the outcome is not the expected one. reason: its name. phase: resolve, connect, tls, exchange. "+
-			"origin: who said so: target, target_firewall, network, local; none is silence.", "reason", "phase", "origin")
+			"origin: who said so: target, target_firewall, network, local, proxy; none is silence.", "reason", "phase", "origin")
 	probeLocalListener = gauge("probe_local_listener",
 		"Only for a target that is an address of this host: whether a listener takes that address and port (1) or not (0). scope: that of "+
 			"the listener, as in port_listener_info; else of the most exposed one on the port, empty when there is none.", "scope")

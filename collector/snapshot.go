@@ -121,7 +121,6 @@ func (r *reading) readTable() (*socket.Table, error) {
 		EphemeralPorts: r.Snapshot.ports,
 		Named:          r.named,
 		Aged:           r.Memory.longLived.Has,
-		Own:            r.Own,
 	}.Listening(r.ctx)
 	if err != nil {
 		return nil, err

@@ -307,10 +307,48 @@ func wantProber(t *testing.T, name string, module *blackbox.Module, got probe.Pr
 		if p.TLS != module.TCP.TLS || p.Prefer != blackbox.Resolution(module.TCP.IPProtocol, true).Prefer || p.NoFallback == module.TCP.IPProtocolFallback {
 			t.Errorf("%s: %+v", name, p)
 		}
+	case *probe.HTTP:
+		wantHTTP(t, name, &module.HTTP, p)
 	case *probe.Unix:
 		wantSteps(t, name, module.Unix.QueryResponse, p.Exchange)
 	default:
 		t.Errorf("%s: the prober is %T", name, got)
+	}
+}
+
+// wantHTTP holds a prober to settings, key by key.
+func wantHTTP(t *testing.T, name string, want *blackbox.HTTPSettings, got *probe.HTTP) {
+	t.Helper()
+	c := &want.HTTPClientConfig
+	answer := &got.Answer
+	for key, equal := range map[string]bool{
+		"method":                          got.Method == want.Method,
+		"body":                            got.Body == want.Body && got.BodyFile == want.BodyFile,
+		"follow_redirects":                got.FollowRedirects == c.FollowRedirects,
+		"enable_http2":                    got.HTTP2 == c.EnableHTTP2 && got.HTTP3 == want.UseHTTP3,
+		"proxy_url":                       (got.Proxy != nil) == (c.ProxyURL.URL != nil),
+		"proxy_connect_header":            len(got.ProxyHeader) == len(c.ProxyConnectHeader),
+		"skip_resolve_phase_with_proxy":   got.ProxyResolves == want.SkipResolvePhaseWithProxy,
+		"credentials":                     (got.Credentials != nil) == authenticates(want),
+		"valid_status_codes":              cmp.Equal(answer.Statuses, want.ValidStatusCodes),
+		"valid_http_versions":             cmp.Equal(answer.Versions, want.ValidHTTPVersions),
+		"fail_if_ssl":                     answer.RejectTLS == want.FailIfSSL && answer.RequireTLS == want.FailIfNotSSL,
+		"fail_if_body_matches_regexp":     len(answer.RejectBody) == len(want.FailIfBodyMatchesRegexp),
+		"fail_if_body_not_matches_regexp": len(answer.RequireBody) == len(want.FailIfBodyNotMatchesRegexp),
+		"fail_if_header_matches":          len(answer.RejectHeaders) == len(want.FailIfHeaderMatchesRegexp),
+		"fail_if_header_not_matches":      len(answer.RequireHeaders) == len(want.FailIfHeaderNotMatchesRegexp),
+		"cel":                             (answer.RejectJSON != nil) == (want.FailIfBodyJsonMatchesCEL != nil) && (answer.RequireJSON != nil) == (want.FailIfBodyJsonNotMatchesCEL != nil),
+		"compression":                     answer.Compression == want.Compression && answer.BodyLimit == int64(want.BodySizeLimit),
+		"preferred_ip_protocol":           got.Resolution == blackbox.Resolution(want.IPProtocol, want.IPProtocolFallback),
+	} {
+		if !equal {
+			t.Errorf("%s: %s is not that of the module", name, key)
+		}
+	}
+	for key, value := range want.Headers {
+		if key != "Host" && got.Header.Get(key) != value {
+			t.Errorf("%s: the header %s is %q", name, key, got.Header.Get(key))
+		}
 	}
 }
 

@@ -2,7 +2,6 @@ package config
 
 import (
 	"errors"
-	"net/textproto"
 	"net/url"
 	"regexp"
 	"strings"
@@ -22,17 +21,6 @@ func isSecretKey(key string) bool {
 	switch key {
 	case "password", "credentials", "client_secret", "client_certificate_key", "bearer_token", "key", "secrets",
 		"proxy_connect_header", "endpoint_params", "claims", "body", "send", "metadata":
-		return true
-	}
-	return false
-}
-
-// isPlainHeader reports whether the value of an HTTP header is shown. Any other
-// may be a token.
-func isPlainHeader(name string) bool {
-	switch textproto.CanonicalMIMEHeaderKey(name) {
-	case "Accept", "Accept-Charset", "Accept-Encoding", "Accept-Language", "Cache-Control", "Connection", "Content-Encoding",
-		"Content-Type", "Host", "If-Modified-Since", "If-None-Match", "Origin", "Pragma", "Range", "Te", "Upgrade", "User-Agent":
 		return true
 	}
 	return false
@@ -74,7 +62,7 @@ func hideValue(key string, value *yaml.Node) {
 // has secrets and files beside its values.
 func hideHeader(name string, header *yaml.Node) {
 	hide(header)
-	if isPlainHeader(name) {
+	if blackbox.IsPlainHeader(name) {
 		return
 	}
 	if _, values := child(header, "values"); values != nil {
@@ -113,13 +101,13 @@ func authenticates(h *blackbox.HTTPSettings) bool {
 		return true
 	}
 	for name := range h.Headers {
-		if !isPlainHeader(name) {
+		if !blackbox.IsPlainHeader(name) {
 			return true
 		}
 	}
 	if c.HTTPHeaders != nil {
 		for name, header := range c.HTTPHeaders.Headers {
-			if !isPlainHeader(name) || len(header.Secrets)+len(header.Files) > 0 {
+			if !blackbox.IsPlainHeader(name) || len(header.Secrets)+len(header.Files) > 0 {
 				return true
 			}
 		}

@@ -228,7 +228,7 @@ func checkHostname(m *probe.Module, hostname string) error {
 	if strings.ContainsFunc(hostname, func(r rune) bool { return r <= ' ' || r == 0x7f }) { // net/http would send none
 		return fmt.Errorf("%q is not a host\nhint: write a name, with a port if the target is to see one", hostname)
 	}
-	if b, ok := m.Prober.(*blackbox.Prober); ok {
+	if b, ok := m.Prober.(*probe.HTTP); ok {
 		if err := b.CheckHostname(hostname); err != nil {
 			return fmt.Errorf("%w\nhint: remove one of them", err)
 		}

@@ -98,11 +98,12 @@ func described2(t *testing.T, registry *prometheus.Registry) []string {
 func describedSamples(r probe.Result) []string {
 	var out []string
 	for _, s := range r.Samples {
-		labels := ""
+		var labels []string
 		for i, name := range s.Metric.Labels {
-			labels += name + "=" + s.Labels[i] + ","
+			labels = append(labels, name+"="+s.Labels[i]+",")
 		}
-		out = append(out, sampleText(s.Metric.Name, labels, s.Metric.Help, s.Value))
+		slices.Sort(labels)
+		out = append(out, sampleText(s.Metric.Name, strings.Join(labels, ""), s.Metric.Help, s.Value))
 	}
 	slices.Sort(out)
 	return out
@@ -139,8 +140,8 @@ func TestHostname(t *testing.T) {
 			t.Errorf("%s: the module was changed: %v", settings, m.HTTP.Headers)
 		}
 	}
-	p := newProber(t, parseModule(t, blackbox.HTTP, "{headers: {host: one.test}}"))
-	var conflict *blackbox.HostError
+	p := newProber(t, parseModule(t, blackbox.HTTP, "{headers: {host: one.test}}")).(*probe.HTTP)
+	var conflict *probe.HostError
 	if err := p.CheckHostname("other.test"); !errors.As(err, &conflict) || conflict.Configured != "one.test" {
 		t.Errorf("two hosts: %v", err)
 	}

@@ -138,7 +138,7 @@ var httpFailures = []failure{
 	{name: "malformed chunk", target: listening("", answering(raw("200 OK", "Transfer-Encoding: chunked")+"zz\r\n", silent)), want: "protocol exchange target"},
 	{name: "GOAWAY", target: func(t *testing.T, s *site) string { url, _ := http2Server(t, s.valid, goAway); return url }, want: "closed exchange target"},
 	{name: "HTTP/2 stream reset", target: func(t *testing.T, s *site) string { url, _ := http2Server(t, s.valid, resetStream); return url }, want: "reset exchange target"},
-	{name: "HTTP/3 on a closed port", module: "{enable_http3: true, enable_http2: false}", target: at("https://" + closedPort), want: "timeout tls none"},
+	{name: "HTTP/3 on a closed port", module: "{enable_http3: true, enable_http2: false}", target: at("https://" + closedPort), want: "refused connect target"},
 
 	// What is answered.
 	{name: "404", target: serving(withStatus(404)), want: "status exchange target"},
@@ -179,15 +179,15 @@ var httpFailures = []failure{
 	{name: "two hostnames", module: "{headers: {host: one.test}}", target: serving(withStatus(200)), host: "other.test", want: "local_error none local"},
 
 	// Proxies.
-	{name: "a proxy that is down", module: "{proxy_url: 'http://127.0.0.1:1'}", target: at("http://127.0.0.1:2/"), want: "refused connect none"},
-	{name: "a proxy that refuses", module: "{proxy_url: 'PROXY'}", target: at("https://127.0.0.1:2/"), want: "status connect none"},
-	{name: "a proxy that is down, and http", module: "{proxy_url: 'socks5://127.0.0.1:1'}", target: at("http://127.0.0.1:2/"), want: "refused connect none"},
-	{name: "a proxy that is silent", module: "{proxy_url: 'http://SILENT'}", target: at("https://127.0.0.1:2/"), want: "timeout connect none"},
-	{name: "a proxy that is silent, SOCKS", module: "{proxy_url: 'socks5://SILENT'}", target: at("http://127.0.0.1:2/"), want: "timeout connect none"},
-	{name: "a proxy that is silent, TLS", module: "{proxy_url: 'https://SILENT'}", target: at("http://127.0.0.1:2/"), want: "timeout connect none"},
+	{name: "a proxy that is down", module: "{proxy_url: 'http://127.0.0.1:1'}", target: at("http://127.0.0.1:2/"), want: "refused connect proxy"},
+	{name: "a proxy that refuses", module: "{proxy_url: 'PROXY'}", target: at("https://127.0.0.1:2/"), want: "status connect proxy"},
+	{name: "a proxy that is down, and http", module: "{proxy_url: 'socks5://127.0.0.1:1'}", target: at("http://127.0.0.1:2/"), want: "refused connect proxy"},
+	{name: "a proxy that is silent", module: "{proxy_url: 'http://SILENT'}", target: at("https://127.0.0.1:2/"), want: "timeout connect proxy"},
+	{name: "a proxy that is silent, SOCKS", module: "{proxy_url: 'socks5://SILENT'}", target: at("http://127.0.0.1:2/"), want: "timeout connect proxy"},
+	{name: "a proxy that is silent, TLS", module: "{proxy_url: 'https://SILENT'}", target: at("http://127.0.0.1:2/"), want: "timeout connect proxy"},
 	{name: "a proxy that does not get an answer", module: "{proxy_url: 'http://SILENT'}", target: at("http://127.0.0.1:2/"), want: "timeout exchange none"},
-	{name: "a proxy that is no SOCKS proxy", module: "{proxy_url: 'SOCKSPROXY'}", target: at("http://127.0.0.1:2/"), want: "status connect none"},
-	{name: "a proxy with a certificate that is not to be trusted", module: "{proxy_url: 'UNTRUSTED'}", target: at("http://127.0.0.1:2/"), want: "tls_certificate tls none"},
+	{name: "a proxy that is no SOCKS proxy", module: "{proxy_url: 'SOCKSPROXY'}", target: at("http://127.0.0.1:2/"), want: "protocol connect proxy"},
+	{name: "a proxy with a certificate that is not to be trusted", module: "{proxy_url: 'UNTRUSTED'}", target: at("http://127.0.0.1:2/"), want: "tls_certificate tls proxy"},
 	{name: "a proxy of an unknown kind", module: "{proxy_url: 'gopher://127.0.0.1:PORT'}", target: at("http://127.0.0.1:2/"), want: "local_error connect local"},
 	{name: "a target that is silent behind a proxy", module: "{proxy_url: 'TUNNEL'}", target: at("https://127.0.0.1:2/"), want: "timeout tls none"},
 	{name: "a target that is denied behind a proxy", module: "{proxy_url: 'PROXY'}", target: at("http://169.254.169.254/"), deny: "169.254.", want: "denied connect local"},
@@ -256,7 +256,7 @@ func parseModule(t testing.TB, kind, settings string) blackbox.Module {
 	return m
 }
 
-func newProber(t testing.TB, m blackbox.Module) *blackbox.Prober {
+func newProber(t testing.TB, m blackbox.Module) probe.Prober {
 	t.Helper()
 	p, err := blackbox.New(m)
 	if err != nil {
@@ -304,7 +304,7 @@ func settle(t *testing.T) {
 	for range 100 {
 		buffer := make([]byte, 1<<20)
 		stacks = string(buffer[:runtime.Stack(buffer, true)])
-		if !strings.Contains(stacks, "blackbox.(*") && !strings.Contains(stacks, "net/http.(*Transport)") && !strings.Contains(stacks, "net/http.(*persistConn)") &&
+		if !strings.Contains(stacks, "blackbox.(*") && !strings.Contains(stacks, "probe.(*") && !strings.Contains(stacks, "net/http.(*Transport)") && !strings.Contains(stacks, "net/http.(*persistConn)") &&
 			!strings.Contains(stacks, "quic-go") {
 			return
 		}

@@ -64,9 +64,9 @@ var namespaceFailures = []failure{
 	{name: "http: name is denied", target: at("meta.test"), deny: "169.254.", want: "denied connect local"},
 	{name: "http: redirect to no such name", target: serving(redirecting("http://nx.test/")), want: "dns_not_found resolve none"},
 	{name: "http: redirect to a name that is denied", target: serving(redirecting("http://meta.test/")), deny: "169.254.", want: "denied connect local"},
-	{name: "http: redirect to a name that is allowed once", target: rebinding, deny: "169.254.", want: "denied connect local"},
-	{name: "http: a proxy whose name does not exist", module: "{proxy_url: 'http://nx.test:80'}", target: at("http://127.0.0.1/"), want: "dns_not_found connect none"},
-	{name: "http: a proxy that is filtered", module: "{proxy_url: 'http://192.0.2.2/'}", target: at("https://127.0.0.1/"), want: "timeout connect none"},
+	{name: "http: redirect to the own name, which has another address by now", target: rebinding, deny: "169.254.", want: "refused connect target"},
+	{name: "http: a proxy whose name does not exist", module: "{proxy_url: 'http://nx.test:80'}", target: at("http://127.0.0.1/"), want: "dns_not_found resolve proxy"},
+	{name: "http: a proxy that is filtered", module: "{proxy_url: 'http://192.0.2.2/'}", target: at("https://127.0.0.1/"), want: "timeout connect proxy"},
 	{name: "http: redirect to a filtered host", target: serving(redirecting("http://" + silentHost + "/")), want: "timeout connect none"},
 
 	{name: "dns: filtered, UDP", module: ask, target: at(silentHost), want: "no_reply exchange none"},
@@ -354,7 +354,8 @@ func resolve(t *testing.T) {
 	}
 }
 
-// rebinding redirects to its own name, which by then has another address.
+// rebinding redirects to its own name, which by then has another address. The
+// first one is kept.
 func rebinding(t *testing.T, _ *site) string {
 	url := web(t, redirecting("http://rebind.test/"))
 	return strings.Replace(url, "127.0.0.1", "rebind.test", 1)

@@ -1,11 +1,11 @@
-// Package blackbox lets the http, dns and icmp probers of blackbox_exporter
-// v0.28.0 probe for us: their metrics under their names, their bool turned into
-// an outcome, and their connections held to what may be reached.
+// Package blackbox reads the modules of blackbox_exporter v0.28.0, makes our http
+// prober of them, and lets its dns and icmp probers probe for us: their metrics
+// under their names, and their bool turned into an outcome.
 //
-// Those probers tell success as a bool. Why there was none is read from error
+// Those two report success as a bool. Why there was none is read from error
 // values and numbers, never from a text: the attribute err of what they log at
-// level warning and above, the DNS message that they log at level debug, the
-// metrics in their registry, and what net/http/httptrace tells of connections.
+// level warning and above, the DNS message that they log at level debug, and the
+// metrics in their registry.
 package blackbox
 
 import (
@@ -39,19 +39,8 @@ const (
 	grace = 200 * time.Millisecond
 	// maxStuck is how many probers of a module may be left alone at a time. The
 	// dns prober takes its timeout anew for each of connecting, writing and
-	// reading; a token server of http's oauth2 that hangs is waited for forever.
+	// reading.
 	maxStuck = 16
-	// maxParsedBody is what is read of a body to read JSON in it, in bytes, where
-	// the module has no body_size_limit: it takes 33 times as much memory, at
-	// worst.
-	maxParsedBody = 1 << 20
-	// maxMatchedBody is the same for regular expressions: the prober holds all of
-	// it in memory.
-	maxMatchedBody = 16 << 20
-	// maxBody is the same for a module that only counts the bytes. Without, one
-	// that has no end is read at full speed for as long as the probe may take. It
-	// is what comes at 430 Mbit/s in the 5 s of a probe.
-	maxBody = 256 << 20
 )
 
 // Prober is a prober of blackbox_exporter with a module for it.
@@ -64,12 +53,11 @@ type Prober struct {
 var _ probe.Prober = (*Prober)(nil)
 
 // New returns the prober of a module, whose kind must be HTTP, DNS or ICMP.
-func New(m Module) (*Prober, error) {
+func New(m Module) (probe.Prober, error) {
 	p := &Prober{module: m}
 	switch m.Prober {
 	case HTTP:
-		p.run = prober.ProbeHTTP
-		limitBody(&p.module.HTTP)
+		return newHTTP(m.HTTP), nil
 	case DNS:
 		p.run = prober.ProbeDNS
 	case ICMP:
@@ -91,14 +79,10 @@ func (p *Prober) Probe(ctx context.Context, r probe.Request) probe.Result {
 		ctx, cancel = context.WithTimeout(ctx, probe.DefaultTimeout)
 		defer cancel()
 	}
-	switch p.module.Prober {
-	case HTTP:
-		return p.probeHTTP(ctx, r)
-	case DNS:
+	if p.module.Prober == DNS {
 		return p.probeDNS(ctx, r)
-	default:
-		return p.probeICMP(ctx, r)
 	}
+	return p.probeICMP(ctx, r)
 }
 
 // findings is what a prober left behind.
@@ -152,17 +136,10 @@ func (p *Prober) waitAWhile(ended <-chan findings) findings {
 	return findings{overdue: true}
 }
 
-// veto is what a hook panics with to end a probe at once. Between the question
-// whether to connect and the connecting there is no other way: net/http dials
-// in a goroutine that a cancelled request does not hold up.
-type veto struct{}
-
-// errorOf returns what a prober panicked with, other than a veto.
+// errorOf returns what a prober panicked with.
 func errorOf(recovered any) error {
-	switch recovered := recovered.(type) {
-	case nil, veto:
+	if recovered == nil {
 		return nil
-	default:
-		return fmt.Errorf("blackbox: the prober panicked: %v", recovered)
 	}
+	return fmt.Errorf("blackbox: the prober panicked: %v", recovered)
 }

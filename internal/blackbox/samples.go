@@ -54,24 +54,6 @@ func setLookup(samples []probe.Sample, took time.Duration) {
 	}
 }
 
-// addConnectTime puts the time that connecting took where it belongs.
-func addConnectTime(samples []probe.Sample, hidden hiddenTime) {
-	for i := range samples {
-		s := &samples[i]
-		if s.Metric.Name != "probe_http_duration_seconds" {
-			continue
-		}
-		switch s.Labels[0] {
-		case "connect":
-			s.Value += hidden.connect.Seconds()
-		case "tls":
-			s.Value = max(0, s.Value-hidden.tls.Seconds())
-		case "processing":
-			s.Value = max(0, s.Value-hidden.processing.Seconds())
-		}
-	}
-}
-
 // expiryOf returns when the first of the certificates expires.
 func expiryOf(certificates []*x509.Certificate) (earliest time.Time) {
 	for _, c := range certificates {

@@ -157,7 +157,8 @@ func throughProxy(t *testing.T, proxy, wrong string) {
 			t.Errorf("%s with a wrong password: %s: %v", target, described(r), r.Err)
 		}
 	}
-	if r := probing(proxy, "https://"+closedPort); r.Outcome != probe.Status || r.Phase != probe.PhaseConnect {
+	// An HTTP proxy has a status for it, and a SOCKS proxy a code of its own.
+	if r := probing(proxy, "https://"+closedPort); r.Origin != probe.OriginProxy || r.Phase != probe.PhaseConnect {
 		t.Errorf("a closed port: %s: %v", described(r), r.Err)
 	}
 	settle(t)

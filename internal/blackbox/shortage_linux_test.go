@@ -22,7 +22,7 @@ import (
 // many descriptors are left.
 func TestNoDescriptors(t *testing.T) {
 	target, server, _ := otherProcess(t)
-	probers := map[string]*blackbox.Prober{
+	probers := map[string]probe.Prober{
 		target:      newProber(t, parseModule(t, blackbox.HTTP, "")),
 		server:      newProber(t, parseModule(t, blackbox.DNS, ask)),
 		"127.0.0.1": newProber(t, parseModule(t, blackbox.ICMP, "")),
@@ -106,7 +106,7 @@ func otherProcess(t *testing.T) (url, server, hung string) {
 	return url, server, hung
 }
 
-func probeWithin(t *testing.T, p *blackbox.Prober, address string) probe.Result {
+func probeWithin(t *testing.T, p probe.Prober, address string) probe.Result {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()

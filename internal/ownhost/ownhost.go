@@ -25,10 +25,11 @@ func New(addresses func() (map[netip.Addr]string, error), table func() (*socket.
 }
 
 // Answer says what the listeners of this host make of the address that a probe
-// tried. It is not known for other hosts, nor where the host cannot be read.
+// tried. It is not known for other hosts, nor where the host cannot be read, nor
+// behind a redirect: the address is not the target's.
 func (h *Host) Answer(r *probe.Report) (answer socket.Answer, known bool) {
 	protocol, ok := protocolOf(r.Target.Module.Kind)
-	if !ok || !r.Result.Peer.IsValid() || r.Result.Peer.Port() == 0 {
+	if !ok || r.Result.Redirect != "" || !r.Result.Peer.IsValid() || r.Result.Peer.Port() == 0 {
 		return answer, false
 	}
 	addr := reached(r.Result.Peer.Addr())

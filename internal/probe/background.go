@@ -159,7 +159,7 @@ func (b *background) probe(ctx context.Context, it *item) {
 		defer leave()
 		result := target.Module.Probe(ctx, Request{
 			Address: target.Address, Hostname: target.Hostname, Allow: access.allowConfigured(target.Module, target.Address),
-			Own: &b.runner.own,
+			Bodies: b.runner.bodies,
 		})
 		if ctx.Err() == nil {
 			b.finish(it, Report{Target: target, Result: result, At: time.Now()})

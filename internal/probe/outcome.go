@@ -79,10 +79,11 @@ const (
 	OriginTargetFirewall               // an ICMP error from the target's address
 	OriginNetwork                      // an ICMP error from another machine
 	OriginLocal                        // this host
+	OriginProxy                        // the proxy of the module
 	numOrigins
 )
 
-var originNames = [numOrigins]string{"none", "target", "target_firewall", "network", "local"}
+var originNames = [numOrigins]string{"none", "target", "target_firewall", "network", "local", "proxy"}
 
 // String returns the origin as it stands in the label origin.
 func (o Origin) String() string { return nameOf(originNames[:], int(o)) }

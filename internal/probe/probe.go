@@ -45,8 +45,8 @@ type Request struct {
 	// each that a redirect leads to. Its error makes the outcome Denied. Nil allows
 	// everything.
 	AllowHost func(host string) error
-	// Own is told of what the prober itself listens on meanwhile; it may be nil.
-	Own *OwnListeners
+	// Bodies bounds the memory for bodies; nil does not.
+	Bodies *Bodies
 	// Log takes what a person would want to read of this probe (debug=true). It
 	// is nil when nobody does.
 	Log *slog.Logger
@@ -61,7 +61,12 @@ type Result struct {
 	Offender netip.Addr
 	// Peer is the address that was tried last; the zero value when none was.
 	Peer netip.AddrPort
-	Err  error // what failed, for people; nil when nothing did
+	// Redirect is the URL that redirects led to, without what may be secret in it;
+	// empty if there were none.
+	Redirect string
+	// Proxy is the proxy that was used, as host:port; empty if there was none.
+	Proxy string
+	Err   error // what failed, for people; nil when nothing did
 	// Duration is how long the probe took; [Module.Probe] sets it.
 	Duration time.Duration
 	// Samples are the prober's own measurements.
@@ -132,6 +137,10 @@ func (m *Module) Probe(ctx context.Context, r Request) Result {
 func (r Result) withheld() Result {
 	return Result{Outcome: r.Outcome, Phase: r.Phase, Origin: r.Origin, Err: r.Err}
 }
+
+// isAsked reports whether a client chose the target: what is configured may call
+// any host.
+func (r *Request) isAsked() bool { return r.AllowHost != nil }
 
 // resolvable asks AllowHost. Its error is for [ClassifyLookup].
 func (r *Request) resolvable(host string) error {

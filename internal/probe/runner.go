@@ -22,7 +22,7 @@ type Runner struct {
 	most  int  // slots that there may be whatever a plan says; zero is no bound
 
 	history    *History
-	own        OwnListeners
+	bodies     *Bodies
 	background *background
 
 	mu      sync.Mutex
@@ -37,7 +37,7 @@ type Runner struct {
 // NewRunner returns a runner that stops when ctx ends. Most bounds the probes in
 // flight, whatever a plan says, where descriptors are few; zero does not.
 func NewRunner(ctx context.Context, most int) *Runner {
-	r := &Runner{most: most, history: newHistory(historyLimit), tallies: map[string]*Tally{}, kinds: map[string]*Tally{}, calls: map[ask]*call{}}
+	r := &Runner{most: most, history: newHistory(historyLimit), bodies: newBodies(bodiesSize), tallies: map[string]*Tally{}, kinds: map[string]*Tally{}, calls: map[ask]*call{}}
 	r.ctx, r.cancel = context.WithCancelCause(ctx)
 	r.slots.size, r.heavy.size = r.sizes(DefaultMaxProbes)
 	r.background = newBackground(r)
@@ -71,9 +71,6 @@ func (r *Runner) Kinds() map[string]*Tally {
 	defer r.mu.Unlock()
 	return maps.Clone(r.kinds)
 }
-
-// Own returns what probers listen on while they probe.
-func (r *Runner) Own() *OwnListeners { return &r.own }
 
 // History returns the recent probes.
 func (r *Runner) History() *History { return r.history }
@@ -115,7 +112,7 @@ func (r *Runner) probe(ctx context.Context, began time.Time, t *Target, g grant,
 	if deadline, ok := ctx.Deadline(); ok {
 		fair = time.Until(deadline) >= min(t.Module.limit(), deadline.Sub(began)/fairShare)
 	}
-	result := t.Module.Probe(ctx, Request{Address: t.Address, Hostname: t.Hostname, Allow: g.address, AllowHost: g.host, Own: &r.own, Log: log})
+	result := t.Module.Probe(ctx, Request{Address: t.Address, Hostname: t.Hostname, Allow: g.address, AllowHost: g.host, Bodies: r.bodies, Log: log})
 	if !fair && silent(result.Outcome) { // the dialer may be up before ctx is
 		return notRun(errCutShort)
 	}

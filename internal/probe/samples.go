@@ -23,6 +23,16 @@ func (s *samples) set(m *Metric, value float64, labels ...string) {
 	*s = append(*s, Sample{Metric: m, Value: value, Labels: labels})
 }
 
+// add adds to a measurement.
+func (s *samples) add(m *Metric, value float64, labels ...string) {
+	for _, have := range *s {
+		if have.Metric == m && slices.Equal(have.Labels, labels) {
+			value += have.Value
+		}
+	}
+	s.set(m, value, labels...)
+}
+
 // address notes the address that a name led to; the zero value if to none.
 func (s *samples) address(addr netip.Addr) {
 	if !addr.IsValid() {

@@ -21,6 +21,47 @@ func (r *Result) Sentence(address string) string {
 			return fmt.Sprintf("%s cannot be reached: %s", address, what)
 		}
 	}
+	switch {
+	case r.Origin == OriginProxy:
+		return fmt.Sprintf("%s was not reached: the proxy %s %s", address, r.Proxy, r.proxyFault())
+	case r.Redirect != "" && r.Outcome != Open:
+		return fmt.Sprintf("%s redirects to %s: %s", address, r.Redirect, r.about(r.Redirect))
+	default:
+		return r.about(address)
+	}
+}
+
+// proxyFault says what the proxy did in place of reaching the target.
+func (r *Result) proxyFault() string {
+	if answer, ok := errors.AsType[*proxyError](r.Err); ok {
+		return answer.text
+	}
+	switch r.Outcome {
+	case Refused:
+		return "refuses the connection"
+	case Timeout:
+		return fmt.Sprintf("does not answer in time (%s)", r.Phase)
+	case Unreachable, Prohibited:
+		return "cannot be reached"
+	case DNSNotFound:
+		return "has a name that does not exist"
+	case DNSError, DNSTimeout:
+		return "has a name that cannot be resolved"
+	case TLSCertificate:
+		return "has a certificate that is not trusted"
+	case TLSHandshake:
+		return "fails the TLS handshake"
+	case Status:
+		return "rejects the request"
+	case Reset, Closed:
+		return "ends the connection before it answers"
+	default:
+		return "does not answer as its URL requires"
+	}
+}
+
+// about says what the result means for the URL or address that it is about.
+func (r *Result) about(address string) string {
 	switch r.Outcome {
 	case Open:
 		return address + " is open"

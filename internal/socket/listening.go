@@ -22,10 +22,6 @@ type Host struct {
 	// usual kind has it. It is called for each one without a peer. Nil means that
 	// ages are unknown, as to a command that looks once.
 	Aged func(*Socket) bool
-	// Own reports whether a listening socket is one that the exporter itself has
-	// for a moment, and no service. It is counted, and no listener. Nil means that
-	// none is.
-	Own func(*Socket) bool
 }
 
 // ListenerID is the identity of a listener: it stays the same when the service
@@ -164,7 +160,7 @@ func each(sockets iter.Seq2[*Socket, error], malformed *int, add func(*Socket)) 
 type role uint8
 
 const (
-	noListener  role = iota // it has a peer, or is the exporter's own
+	noListener  role = iota // it has a peer
 	young                   // UDP that may be gone in a moment
 	mayBeClient             // a listener that may be a client
 	service                 // a listener
@@ -180,9 +176,6 @@ const privilegedPorts = 1024
 // leaves another trace (ip(7), udp(7)).
 func (h *Host) roleOf(s *Socket) role {
 	if s.State == Listen {
-		if h.Own != nil && h.Own(s) {
-			return noListener
-		}
 		return service
 	}
 	port := s.Local.Port()

@@ -12,15 +12,15 @@ type Reader struct {
 	// EphemeralPorts reads the ports that clients get. Beside an error it returns
 	// what the system starts with.
 	EphemeralPorts func() (EphemeralPorts, error)
-	// Named, Aged and Own are those of [Host].
-	Named, Aged, Own func(*Socket) bool
+	// Named and Aged are those of [Host].
+	Named, Aged func(*Socket) bool
 }
 
 // Listening returns the listeners. What cannot be read whole is an error, but for
 // an interruption, which the table reports.
 func (r Reader) Listening(ctx context.Context) (*Table, error) {
 	ports, portsErr := r.EphemeralPorts()
-	host := Host{Ephemeral: ports, Named: r.Named, Aged: r.Aged, Own: r.Own}
+	host := Host{Ephemeral: ports, Named: r.Named, Aged: r.Aged}
 	table, err := Twice(func() (*Table, error) {
 		return ReadListening(r.Source.Sockets(ctx, Listening), host)
 	})

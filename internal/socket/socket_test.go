@@ -389,17 +389,6 @@ func TestTopSynRetransmitting(t *testing.T) {
 	}
 }
 
-// What the exporter itself listens on for a moment is counted, and no listener.
-func TestOwnListenersAreNoService(t *testing.T) {
-	h := host
-	h.Own = func(s *Socket) bool { return s.Cookie == 7 }
-	own := tcp(Listen, "127.0.0.1:40000", "", func(s *Socket) { s.Cookie = 7 })
-	table := mustRead(t, h, tcp(Listen, "127.0.0.1:40001", "", func(s *Socket) { s.Cookie = 8 }), own)
-	if len(table.Listeners) != 1 || table.Listeners[0].Port != 40001 || table.Totals[TCP][IPv4][Listen] != 2 {
-		t.Errorf("listeners %v, counted %d", table.Listeners, table.Totals[TCP][IPv4][Listen])
-	}
-}
-
 func TestCountingDoesNotAllocate(t *testing.T) {
 	table := mustRead(t, host, tcp(Listen, "0.0.0.0:80", ""))
 	sockets := []Socket{

@@ -1,0 +1,139 @@
+package probe
+
+import (
+	"context"
+	"crypto/tls"
+	"net"
+	"net/http"
+	"net/netip"
+	"syscall"
+	"time"
+
+	"github.com/quic-go/quic-go"
+	"github.com/quic-go/quic-go/http3"
+)
+
+// overQUIC asks by HTTP/3. It takes no proxy, as in blackbox_exporter.
+func (h *hop) overQUIC(r *http.Request) (*http.Response, error) {
+	config := h.tlsConfig()
+	config.MinVersion = max(config.MinVersion, tls.VersionTLS13)
+	t := &http3.Transport{
+		TLSClientConfig: config, QUICConfig: &quic.Config{}, Dial: h.dialQUIC, MaxResponseHeaderBytes: maxHeader,
+	}
+	h.x.onEnd(func() { _ = t.Close() })
+	return t.RoundTrip(r)
+}
+
+// dialQUIC connects from a socket of its own, to an address that was checked.
+func (h *hop) dialQUIC(_ context.Context, to string, config *tls.Config, settings *quic.Config) (*quic.Conn, error) {
+	if err := h.begin(); err != nil {
+		return nil, err
+	}
+	defer h.x.dials.Done()
+	start := time.Now()
+	d, failed := h.bindQUIC(to)
+	if failed != nil {
+		return nil, h.fail(*failed)
+	}
+	socket := &quicSocket{d}
+	transport := &quic.Transport{Conn: socket}
+	h.x.onEnd(func() { _ = transport.Close(); _ = socket.Close() })
+	h.x.mu.Lock()
+	h.phase, h.isTLS = PhaseTLS, true
+	h.connect += time.Since(start) - h.resolve
+	h.x.mu.Unlock()
+	start = time.Now()
+	conn, err := transport.DialEarly(h.x.life, net.UDPAddrFromAddrPort(d.target), config, settings)
+	h.x.mu.Lock()
+	h.handshake += time.Since(start)
+	h.x.mu.Unlock()
+	if err != nil {
+		return nil, h.failQUIC(socket, err)
+	}
+	return conn, nil
+}
+
+// bindQUIC makes the socket. No packet is sent.
+func (h *hop) bindQUIC(to string) (*datagrams, *Result) {
+	host, port, err := splitPort(h.x.life, to)
+	if err != nil {
+		malformed := Malformed(err)
+		return nil, &malformed
+	}
+	addrs := h.knownAddresses()
+	if addrs == nil {
+		if addrs, err = h.lookUp(host); err != nil {
+			outcome, origin := classifyLookup(err)
+			return nil, &Result{Outcome: outcome, Phase: PhaseResolve, Origin: origin, Err: err}
+		}
+	}
+	d := &datagrams{target: netip.AddrPortFrom(addrs[0], port), allow: h.x.request.Allow}
+	h.x.mu.Lock()
+	h.peer = d.target
+	h.x.mu.Unlock()
+	if err := d.connect(h.x.life); err != nil {
+		failed := d.failed(PhaseConnect, err)
+		return nil, &failed
+	}
+	return d, nil
+}
+
+// failQUIC says why there is no connection. An ICMP error is in the socket's
+// queue.
+func (h *hop) failQUIC(socket *quicSocket, err error) error {
+	if socket.icmp.offender.IsValid() {
+		failed := socket.failed(PhaseConnect, syscall.ECONNREFUSED)
+		return h.fail(failed)
+	}
+	if h.x.life.Err() != nil {
+		err = h.x.life.Err()
+	}
+	return h.failTLS(err)
+}
+
+// quicSocket is a connected socket for who wants to name its peer with each
+// datagram.
+type quicSocket struct{ *datagrams }
+
+// ReadFrom implements [net.PacketConn].
+func (s *quicSocket) ReadFrom(b []byte) (int, net.Addr, error) {
+	n, err := s.conn.Read(b)
+	if err != nil && !isTimeout(err) {
+		s.icmp = queuedError(s.conn)
+	}
+	return n, net.UDPAddrFromAddrPort(s.target), err
+}
+
+// WriteTo implements [net.PacketConn]. What an ICMP error made fail the reader
+// finds too.
+func (s *quicSocket) WriteTo(b []byte, _ net.Addr) (int, error) {
+	n, err := s.conn.Write(b)
+	if err != nil {
+		return len(b), nil
+	}
+	return n, nil
+}
+
+// Close implements [net.PacketConn].
+func (s *quicSocket) Close() error { return s.conn.Close() }
+
+// LocalAddr implements [net.PacketConn].
+func (s *quicSocket) LocalAddr() net.Addr { return s.conn.LocalAddr() }
+
+// SetDeadline implements [net.PacketConn].
+func (s *quicSocket) SetDeadline(t time.Time) error { return s.conn.SetDeadline(t) }
+
+// SetReadDeadline implements [net.PacketConn].
+func (s *quicSocket) SetReadDeadline(t time.Time) error { return s.conn.SetReadDeadline(t) }
+
+// SetWriteDeadline implements [net.PacketConn].
+func (s *quicSocket) SetWriteDeadline(t time.Time) error { return s.conn.SetWriteDeadline(t) }
+
+// SetReadBuffer lets QUIC choose.
+func (s *quicSocket) SetReadBuffer(n int) error { return s.conn.SetReadBuffer(n) }
+
+// SetWriteBuffer lets QUIC choose.
+func (s *quicSocket) SetWriteBuffer(n int) error { return s.conn.SetWriteBuffer(n) }
+
+// SyscallConn implements [syscall.Conn].
+func (s *quicSocket) SyscallConn() (syscall.RawConn, error) { return s.conn.SyscallConn() }
