@@ -107,7 +107,7 @@ func parse(args []string, stdout, stderr io.Writer) (*flags, error) {
 	app.Flag("config.check", "Check the configuration files and exit.").BoolVar(&f.configCheck)
 	f.web = kingpinflag.AddFlags(app, defaultAddress)
 	app.Flag("web.telemetry-path", "Path of the metrics.").Default("/metrics").StringVar(&f.telemetryPath)
-	app.Flag("web.max-requests", "Concurrent scrapes; others wait up to 2 s for one to end. 0 for no limit but a high one.").Default("10").IntVar(&f.maxRequests)
+	app.Flag("web.max-requests", "Concurrent scrapes; others wait up to 5 s for one to end. 0 for no limit but a high one.").Default("10").IntVar(&f.maxRequests)
 	app.Flag("web.disable-exporter-metrics", "Leave out the metrics of the exporter's own process and of its handler (go_*, process_*, promhttp_*).").BoolVar(&f.noSelfMetrics)
 	app.Flag("web.enable-lifecycle", "Let POST /-/reload reload the configuration.").BoolVar(&f.lifecycle)
 	app.Flag("web.external-url", "URL under which the exporter is reached from outside, as behind a reverse proxy.").URLVar(&f.externalURL)

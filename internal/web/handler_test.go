@@ -179,10 +179,10 @@ func TestMaxRequests(t *testing.T) {
 		first <- status
 	}()
 	<-started
-	if status, body := do(h, "GET", "/metrics"); status != 503 || !strings.Contains(body, "--web.max-requests") {
+	if status, body := do(h, "GET", "/metrics", TimeoutHeader, "0.1"); status != 503 || !strings.Contains(body, "--web.max-requests") {
 		t.Errorf("a second scrape: %d %s", status, body)
 	}
-	if status, _ := do(h, "GET", "/sd/listeners"); status != 503 {
+	if status, _ := do(h, "GET", "/sd/listeners", TimeoutHeader, "0.1"); status != 503 {
 		t.Errorf("what reads the host too is not limited: %d", status)
 	}
 	if status, _ := do(h, "GET", "/-/healthy"); status != 200 {
@@ -235,7 +235,7 @@ func TestHandlerMetrics(t *testing.T) {
 		first <- status
 	}()
 	<-started
-	if status, _ := do(h, "GET", "/metrics"); status != 503 {
+	if status, _ := do(h, "GET", "/metrics", TimeoutHeader, "0.1"); status != 503 {
 		t.Errorf("a second scrape: %d", status)
 	}
 	close(finish)

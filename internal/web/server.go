@@ -25,7 +25,8 @@ const (
 )
 
 // NewServer returns a server with deadlines and limits for every client.
-// The descriptors are those of the process; zero if there is no limit.
+// The descriptors are those of the process; zero if there is no limit. What net/http
+// logs, such as handshakes that fail, goes to package log.
 func NewServer(handler http.Handler, descriptors uint64, logger *slog.Logger) *http.Server {
 	c := &connections{most: Connections(descriptors), logger: logger, open: map[net.Conn]*connection{}}
 	return &http.Server{
@@ -44,7 +45,6 @@ func NewServer(handler http.Handler, descriptors uint64, logger *slog.Logger) *h
 			MaxReceiveBufferPerStream:     4 << 10,
 			WriteByteTimeout:              maxReading,
 		},
-		ErrorLog: slog.NewLogLogger(logger.Handler(), slog.LevelWarn),
 	}
 }
 

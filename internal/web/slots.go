@@ -17,7 +17,7 @@ type slots struct {
 
 // patience is how long a request may wait for a slot. Slots are kept for the reading
 // of the host only, so they come back soon.
-const patience = 2 * time.Second
+const patience = 5 * time.Second
 
 // maxPages is how many pages for people, and lists of targets, are made at once.
 const maxPages = 8
