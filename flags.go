@@ -125,8 +125,9 @@ func parse(args []string, stdout, stderr io.Writer) (*flags, error) {
 	promslogflag.AddFlags(app, f.log)
 	app.Command(commandServe, "Serve metrics; what is done without a command.").Default()
 	listeners := app.Command(commandListeners, "List what listens here, on which address and for whom. With a policy in --config.file, exit with 1 if something is unexpected or missing.")
-	listeners.Flag("output", "Form of the list: table, json or csv.").Short('o').Default(cli.Table).StringVar(&f.listeners.Output)
-	listeners.Flag("unexpected", "List only what the policy does not expect.").BoolVar(&f.listeners.Unexpected)
+	listeners.Flag("output", "Form of the list: table, json, csv; with a policy sarif or junit for CI, and report (Markdown, for auditors).").Short('o').Default(cli.Table).StringVar(&f.listeners.Output)
+	listeners.Flag("unexpected", "List only what the policy does not expect. When that is nothing, the table is empty.").BoolVar(&f.listeners.Unexpected)
+	listeners.Flag("input", "Judge a table that --output=json wrote, perhaps on another host, and not this host; - for standard input.").StringVar(&f.listeners.Input)
 	const waitHelp = "Watch UDP sockets on ports above 1023 for this long; those that stay are listeners. The daemon takes 5m."
 	listeners.Flag("wait", waitHelp).DurationVar(&f.wait)
 	baseline := app.Command(commandBaseline, "Write a policy that expects what listens here now, for review.")

@@ -113,13 +113,15 @@ func (f *flags) look(ctx context.Context, stdout, stderr io.Writer) error {
 	if err != nil {
 		return cli.Failure(err)
 	}
-	s, err := cli.Within(ctx, "open the host", func(ctx context.Context) (*system.System, error) {
-		return system.Open(ctx, f.source, f.procfs)
-	})
-	if err != nil {
-		return cli.Failure(err)
+	host := &cli.Host{Config: c, ConfigFile: f.configFile, Stdin: os.Stdin, Stdout: stdout, Stderr: stderr, Version: version.Version, Wait: f.wait}
+	if f.command != commandListeners || f.listeners.Input == "" { // a saved table may be another system's
+		host.System, err = cli.Within(ctx, "open the host", func(ctx context.Context) (*system.System, error) {
+			return system.Open(ctx, f.source, f.procfs)
+		})
+		if err != nil {
+			return cli.Failure(err)
+		}
 	}
-	host := &cli.Host{System: s, Config: c, Stdout: stdout, Stderr: stderr, Wait: f.wait}
 	switch f.command {
 	case commandBaseline:
 		return cli.Baseline(ctx, host, f.baseline)

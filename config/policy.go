@@ -44,6 +44,20 @@ type rawRule struct {
 
 func (r *rawRule) setLine(line int) { r.line = line }
 
+// RuleLine returns the line of the file in which a rule of the policy begins, by
+// its name; 0 if there is none.
+func (c *Config) RuleLine(name string) int {
+	if c.raw.Policy == nil {
+		return 0
+	}
+	for _, r := range c.raw.Policy.Rules {
+		if string(r.Name) == name {
+			return r.line
+		}
+	}
+	return 0
+}
+
 // validate returns the rules, each with a name, and what is odd about them.
 func (p *rawPolicy) validate() (rules []policy.Rule, warnings []string, err error) {
 	if p == nil {

@@ -39,11 +39,14 @@ func Failure(err error) error { return &ExitError{Code: statusFailure, Message: 
 
 // Host is what a command looks at.
 type Host struct {
-	System *system.System
-	Config *config.Config
-	Stdout io.Writer
-	Stderr io.Writer
-	Now    time.Time // at which policies are to hold; zero is the present
+	System     *system.System // not needed for a saved table
+	Config     *config.Config
+	ConfigFile string
+	Stdin      io.Reader
+	Stdout     io.Writer
+	Stderr     io.Writer
+	Version    string    // of the program
+	Now        time.Time // at which policies are to hold; zero is the present
 	// Wait is how long UDP sockets are watched before they are called listeners.
 	// Zero means that their ages are unknown.
 	Wait time.Duration

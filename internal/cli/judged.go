@@ -46,6 +46,11 @@ func (h *Host) now() time.Time {
 	return h.Now
 }
 
+// isFinding reports whether the policy has something against the listener.
+func (r *row) isFinding() bool {
+	return r.Verdict != policy.Expected.String() && r.Verdict != policy.Undecided.String()
+}
+
 func (r *row) judge(v policy.Verdict, rules []policy.Rule) {
 	r.Verdict = v.Kind.String()
 	severity := scopeSeverity(r.Scope)
@@ -97,14 +102,26 @@ func (j *judged) required() []broken {
 }
 
 func (b broken) String() string {
-	text := "missing: " + b.rule.Name
 	if b.unverified {
-		text = "required, but unverified: " + b.rule.Name
+		return "required, but unverified: " + b.name()
 	}
-	if b.rule.Comment != "" {
-		text += " (" + b.rule.Comment + ")"
+	return "missing: " + b.name()
+}
+
+// name returns the name of the rule and its comment.
+func (b broken) name() string {
+	if b.rule.Comment == "" {
+		return b.rule.Name
 	}
-	return text
+	return b.rule.Name + " (" + b.rule.Comment + ")"
+}
+
+// sentence says what is wrong with the rule.
+func (b broken) sentence() string {
+	if b.unverified {
+		return "the required rule " + b.name() + " may match a listener whose owner could not be read, and matches no other"
+	}
+	return "nothing listens that the required rule " + b.name() + " expects"
 }
 
 // verdict returns the error of what the policy does not allow.

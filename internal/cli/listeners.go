@@ -7,25 +7,31 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
 	"unicode"
 
+	"github.com/port-exporter/port_exporter/internal/owner"
 	"github.com/port-exporter/port_exporter/internal/policy"
 	"github.com/port-exporter/port_exporter/internal/socket"
 )
 
 // The values of --output.
 const (
-	Table = "table"
-	JSON  = "json"
-	CSV   = "csv"
+	Table  = "table"
+	JSON   = "json"
+	CSV    = "csv"
+	SARIF  = "sarif"
+	JUnit  = "junit"
+	Report = "report"
 )
 
 // Outputs returns every value of --output.
-func Outputs() []string { return []string{Table, JSON, CSV} }
+func Outputs() []string { return []string{Table, JSON, CSV, SARIF, JUnit, Report} }
 
 // row is one listener in the hands of one owner, as it is written. Pointers are
 // nil for what is not known or does not apply.
@@ -59,34 +65,91 @@ type row struct {
 // ListenersOptions are the flags of the command listeners.
 type ListenersOptions struct {
 	Output     string
-	Unexpected bool // only what the policy does not expect
+	Unexpected bool   // only what the policy does not expect
+	Input      string // a table that was saved, instead of this host
 }
 
-// Listeners writes the listeners of the host. With a policy each has a verdict.
-// The error has status 1 when one is not expected or a required one is not there,
-// and 3 when there is no such finding, but an owner that a rule asks for could not
-// be read.
+// Listeners writes the listeners of the host, or of a saved table. With a policy
+// each has a verdict. The error has status 1 when one is not expected or a required
+// one is not there, and 3 when there is no such finding, but an owner that a rule
+// asks for could not be read.
 func Listeners(ctx context.Context, h *Host, o ListenersOptions) error {
-	if o.Unexpected && !h.Config.HasPolicy {
-		return Failure(fmt.Errorf("--unexpected: no policy is configured\nhint: write one with: port_exporter baseline > policy.yml, and give it with --config.file=policy.yml"))
+	if err := o.check(h.Config.HasPolicy); err != nil {
+		return Failure(err)
 	}
-	owners, err := h.read(ctx)
+	owners, err := h.listeners(ctx, o.Input)
 	if err != nil {
 		return Failure(err)
 	}
 	j := h.judge(owners)
 	if o.Unexpected {
-		j.rows = slices.DeleteFunc(j.rows, func(r row) bool {
-			return r.Verdict == policy.Expected.String() || r.Verdict == policy.Undecided.String()
-		})
+		j.rows = slices.DeleteFunc(j.rows, func(r row) bool { return !r.isFinding() })
 	}
 	if !o.Unexpected || len(j.rows) > 0 { // a run of cron that has nothing to say is silent
 		h.sayMissing(owners.Result)
 	}
-	if err := write(h.Stdout, o, j); err != nil {
+	if err := h.write(o, j); err != nil {
 		return Failure(err)
 	}
 	return j.verdict()
+}
+
+// check refuses what makes no sense without a policy.
+func (o ListenersOptions) check(hasPolicy bool) error {
+	flag := ""
+	switch {
+	case hasPolicy:
+		return nil
+	case o.Unexpected:
+		flag = "--unexpected"
+	case slices.Contains([]string{SARIF, JUnit, Report}, o.Output):
+		flag = "--output=" + o.Output
+	default:
+		return nil
+	}
+	return fmt.Errorf("%s: no policy is configured\nhint: write one with: port_exporter baseline > policy.yml, and give it with --config.file=policy.yml", flag)
+}
+
+// listeners returns the listeners of a saved table, else those of the host.
+func (h *Host) listeners(ctx context.Context, input string) (reading, error) {
+	if input == "" {
+		return h.read(ctx)
+	}
+	owned, err := readTable(input, h.Stdin)
+	return reading{Result: owner.Result{Owned: owned}}, err
+}
+
+func (h *Host) write(o ListenersOptions, j *judged) error {
+	subject := subjectOf(o.Input)
+	switch o.Output {
+	case JSON:
+		return writeJSON(h.Stdout, j.rows)
+	case CSV:
+		return writeCSV(h.Stdout, j.rows)
+	case SARIF:
+		return h.writeSARIF(h.Stdout, subject, j)
+	case JUnit:
+		return h.writeJUnit(h.Stdout, subject, j)
+	case Report:
+		return h.writeReport(h.Stdout, subject, j)
+	default:
+		if o.Unexpected && len(j.rows) == 0 {
+			return nil
+		}
+		return writeTable(h.Stdout, j.rows, j.hasPolicy)
+	}
+}
+
+// subjectOf returns what the listeners are those of.
+func subjectOf(input string) string {
+	if input != "" && input != "-" {
+		return strings.TrimSuffix(filepath.Base(input), ".json")
+	}
+	name, err := os.Hostname()
+	if input == "-" || err != nil {
+		return "host"
+	}
+	return name
 }
 
 func newRow(o socket.Owned) row {
@@ -117,20 +180,6 @@ func newRow(o socket.Owned) row {
 		r.AcceptQueueLimit = &o.AcceptQueueLimit
 	}
 	return r
-}
-
-func write(w io.Writer, o ListenersOptions, j *judged) error {
-	switch o.Output {
-	case JSON:
-		return writeJSON(w, j.rows)
-	case CSV:
-		return writeCSV(w, j.rows)
-	default:
-		if o.Unexpected && len(j.rows) == 0 {
-			return nil
-		}
-		return writeTable(w, j.rows, j.hasPolicy)
-	}
 }
 
 func writeJSON(w io.Writer, rows []row) error {
@@ -218,6 +267,40 @@ func (r *row) reason() string {
 		return r.Verdict
 	}
 	return r.Verdict + ": " + r.Rule
+}
+
+// title names the listener and its owner in short.
+func (r *row) title() string {
+	title := fmt.Sprintf("%s %s port %d", r.Protocol, r.place(), r.Port)
+	for _, part := range []string{r.Netns, r.Process, r.User, r.Unit, r.Container} {
+		if part != "" {
+			title += " " + printable(part)
+		}
+	}
+	return title
+}
+
+// sentence says what is wrong with the listener.
+func (r *row) sentence() string {
+	who := "an unknown process"
+	if r.Process != "" {
+		who = printable(r.program())
+	}
+	text := fmt.Sprintf("%s listens on %s %s port %d (scope %s)", who, r.Protocol, r.place(), r.Port, r.Scope)
+	for _, part := range []struct{ name, value string }{{"user", r.User}, {"unit", r.Unit}, {"container", r.Container}} {
+		if part.value != "" {
+			text += ", " + part.name + " " + printable(part.value)
+		}
+	}
+	switch r.Verdict {
+	case policy.Forbidden.String():
+		text += ": rule " + printable(r.Rule) + " forbids it"
+	case policy.Unverified.String():
+		text += ": whether rule " + printable(r.Rule) + " matches depends on an owner that could not be read"
+	case policy.Unexpected.String():
+		text += ": no rule of the policy expects it"
+	}
+	return text
 }
 
 func number(n int32) string {

@@ -261,8 +261,9 @@ func verified(patterns []string, d dialect, known string, inDoubt bool) match {
 }
 
 // userInDoubt reports whether the process may run as another user, or its user has
-// a name that is not known yet. Of a process that could not be read, the user who made the socket is known: root, for many a
-// service that gives up its rights when it has its port.
+// a name that is not known yet. Of a process that could not be read, the user who
+// made the socket is known: root, for many a service that gives up its rights when
+// it has its port.
 func userInDoubt(o *socket.Owner) bool {
 	return o.Pending || o.Process == "" && (o.User == "" || o.User == "root" || o.User == "0")
 }

@@ -92,9 +92,10 @@ func TestRuleMatches(t *testing.T) {
 		{"another user made the socket", Rule{Users: []string{"bind"}, Processes: []string{"named"}}, listener("0.0.0.0:53", socket.Owner{User: "mallory"}), no},
 		{"the user made the socket", Rule{Users: []string{"bind"}}, listener("0.0.0.0:53", socket.Owner{User: "bind"}), yes},
 		{"made in no container", Rule{Containers: []string{"*"}}, listener("0.0.0.0:53", socket.Owner{Unit: "ssh.service"}), no},
+		{"the name of the user is not there yet", Rule{Users: []string{"bind"}}, listener("0.0.0.0:53", socket.Owner{Process: "named", Pending: true}), maybe},
 		{"runs in no unit", Rule{Units: []string{"*"}}, listener("0.0.0.0:53", socket.Owner{Process: "named"}), no},
 		{"executable alone not known", Rule{Processes: []string{"sshd"}, Executables: []string{"/usr/sbin/*"}}, listener("0.0.0.0:22", socket.Owner{Process: "sshd", User: "root"}), maybe},
-		{"the kernel has no executable", Rule{Executables: []string{"**"}}, listener("0.0.0.0:2049", socket.Owner{Process: "[kernel]"}), no},
+		{"the kernel has no executable", Rule{Executables: []string{"**"}}, listener("0.0.0.0:2049", socket.Owner{Process: socket.Kernel}), no},
 
 		{"nothing asked", Rule{}, unknown, yes},
 		{"the protocol", Rule{Protocols: []socket.Protocol{socket.TCP, socket.UDP}}, udp, yes},
