@@ -252,7 +252,7 @@ func TestHostInNamespace(t *testing.T) {
 		outbound("8080", "established"):  1,
 		outbound("10065", "established"): 1,
 
-		`port_orphaned_connections{port="8080",protocol="tcp",state="established"}`: 1,
+		`port_held_connections{port="8080",protocol="tcp",state="established"}`: 1,
 
 		// EveryState, the server's end and the client's.
 		inbound("127.0.0.1", 85, "established"): 2,
@@ -265,7 +265,7 @@ func TestHostInNamespace(t *testing.T) {
 		outbound("85", "last_ack"):              1,
 		outbound("85", "closing"):               1,
 	}
-	check([]string{"port_inbound_connections", "port_outbound_connections", "port_orphaned_connections"}, want)
+	check([]string{"port_inbound_connections", "port_outbound_connections", "port_orphaned_connections", "port_held_connections"}, want)
 
 	// What is attributed, and what is counted, is the same.
 	attributed := 0.0

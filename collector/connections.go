@@ -18,7 +18,11 @@ var (
 			"established, time_wait, close_wait and syn_sent are always there, other states when not 0.",
 		"netns", "protocol", "remote_port", "state")
 	orphanedConnections = gauge("port_orphaned_connections",
-		"TCP sockets on a local port that is not ephemeral and that nothing listens on (any more), by that port and state: "+
+		"TCP sockets that no process holds, on a local port that is not ephemeral and has no listener (any more), by that port "+
+			"and state: the busiest ports, the rest as \"other\".",
+		"netns", "protocol", "port", "state")
+	heldConnections = gauge("port_held_connections",
+		"TCP sockets that a process holds, on a local port that is not ephemeral and has no listener, by that port and state: "+
 			"the busiest ports, the rest as \"other\".",
 		"netns", "protocol", "port", "state")
 	synRetransmitting = gauge("port_syn_sent_retransmitting",
@@ -46,7 +50,7 @@ type connections struct {
 func (connections) Name() string { return "connections" }
 
 func (connections) Families() []*Family {
-	return []*Family{inboundConnections, outboundConnections, orphanedConnections, synRetransmitting, destinationRetransmitting,
+	return []*Family{inboundConnections, outboundConnections, orphanedConnections, heldConnections, synRetransmitting, destinationRetransmitting,
 		inboundReceiveQueue, inboundSendQueue, outboundReceiveQueue, outboundSendQueue}
 }
 
@@ -58,7 +62,8 @@ func (c connections) Collect(_ context.Context, host *Snapshot, out *Output) err
 	c.addInbound(out, table, traffic)
 	c.addOutbound(out, traffic.Outbound)
 	c.addUnanswered(out, traffic.Unanswered)
-	c.addOrphaned(out, traffic.Orphaned)
+	c.addUnlistened(out, orphanedConnections, traffic.Orphaned, c.memory.orphaned)
+	c.addUnlistened(out, heldConnections, traffic.Held, c.memory.held)
 	return nil
 }
 
@@ -122,12 +127,13 @@ func (c connections) addUnanswered(out *Output, all []socket.Unanswered) {
 	out.fold(destinationRetransmitting, len(all)-len(chosen))
 }
 
-func (c connections) addOrphaned(out *Output, flows []socket.PortFlow) {
-	top, rest, folded := socket.Top(flows, c.limits.OrphanedPorts, c.memory.orphaned)
+// addUnlistened adds flows by local port, of ports without a listener.
+func (c connections) addUnlistened(out *Output, family *Family, flows []socket.PortFlow, ranking *socket.Ranking[uint16]) {
+	top, rest, folded := socket.Top(flows, c.limits.OrphanedPorts, ranking)
 	eachPort(top, rest, folded, func(port string, flow socket.Flow) {
-		addStates(out, orphanedConnections, flow, nil, []string{hostNetns, socket.TCP.String(), port})
+		addStates(out, family, flow, nil, []string{hostNetns, socket.TCP.String(), port})
 	})
-	out.fold(orphanedConnections, folded)
+	out.fold(family, folded)
 }
 
 // eachPort calls add for each port, and for "other" if some were folded.

@@ -83,7 +83,7 @@ type Watched struct {
 type Limits struct {
 	Listeners     int // listeners told apart
 	OutboundPorts int // remote ports of outbound connections
-	OrphanedPorts int // local ports of orphaned connections
+	OrphanedPorts int // local ports of orphaned connections, and of held ones
 	Destinations  int // destinations told by the ephemeral ports they use
 	// WatchedDestinations are destinations told because they are watched.
 	WatchedDestinations int

@@ -143,7 +143,7 @@ var stories = map[string]porttest.Sockets{
 	"web_server": slices.Concat(
 		[]socket.Socket{
 			made(socket.TCP, socket.Listen, "[::]:443", "", backlog(3, 511, 12)),
-			made(socket.TCP, socket.Listen, "[::]:443", "", backlog(0, 511, 1)),
+			made(socket.TCP, socket.Listen, "[::]:443", "", backlog(512, 511, 1)),
 			made(socket.TCP, socket.Listen, "127.0.0.1:6379", "", backlog(0, 128, 0)),
 			made(socket.TCP, socket.Listen, "10.0.0.5:443", "", device("eth1"), backlog(0, 128, 0)),
 			made(socket.TCP, socket.Listen, "[::]:22", "", v6only, backlog(0, 128, 0)),
@@ -162,6 +162,7 @@ var stories = map[string]porttest.Sockets{
 	"crashed_service": {
 		made(socket.TCP, socket.CloseWait, "10.0.0.5:8080", "10.0.0.9:41000"),
 		made(socket.TCP, socket.FinWait2, "10.0.0.5:8080", "10.0.0.9:41001"),
+		made(socket.TCP, socket.Established, "10.0.0.5:20", "10.0.0.9:41001", func(s *socket.Socket) { s.Inode = 4711 }), // data of FTP
 		made(socket.TCP, socket.SynSent, "10.0.0.5:41002", "10.0.0.3:5432"),
 		made(socket.TCP, socket.SynSent, "10.0.0.5:41003", "10.0.0.3:5432", unanswered),
 		made(socket.TCP, socket.SynSent, "10.0.0.5:41004", "10.0.0.4:5432", unanswered),

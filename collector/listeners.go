@@ -32,6 +32,8 @@ var (
 	acceptQueueLimit = gauge("port_listener_accept_queue_limit",
 		"Accept queue limit in force (the backlog after net.core.somaxconn), over all sockets of the listener. "+
 			"The kernel lets each queue hold one more.", listenerLabels...)
+	acceptQueueFull = gauge("port_listener_accept_queue_full_sockets",
+		"Sockets of the listener whose own accept queue is full now.", listenerLabels...)
 	acceptQueueDrops = counter("port_listener_accept_queue_drops_total",
 		"Connections that the listener dropped, as when its accept queue was full (sk_drops of the LISTEN sockets, "+
 			"closed ones of its group included).", listenerLabels...)
@@ -67,7 +69,7 @@ type listeners struct {
 func (listeners) Name() string { return "listeners" }
 
 func (listeners) Families() []*Family {
-	return []*Family{listenerInfo, listenerSockets, unreadListeners, acceptQueueLength, acceptQueueLimit, acceptQueueDrops,
+	return []*Family{listenerInfo, listenerSockets, unreadListeners, acceptQueueLength, acceptQueueLimit, acceptQueueFull, acceptQueueDrops,
 		udpReceiveQueue, udpReceiveDrops, firstSeen, listenerChanges, executableDeleted, listenerConflict,
 		unattributed, privilegeMissing, ownerSearches, unixListeners}
 }
@@ -226,6 +228,9 @@ func addAcceptQueue(out *Output, l socket.Listener, drops uint64, id labelSet) {
 	}
 	if l.Known.Has(socket.KnowsAcceptQueueLimit) {
 		out.addSet(acceptQueueLimit, float64(l.AcceptQueueLimit), id)
+	}
+	if l.Known.Has(socket.KnowsQueues | socket.KnowsAcceptQueueLimit) {
+		out.addSet(acceptQueueFull, float64(l.Full), id)
 	}
 	if l.Known.Has(socket.KnowsDrops) {
 		out.addSet(acceptQueueDrops, float64(drops), id)

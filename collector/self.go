@@ -51,7 +51,7 @@ type Memory struct {
 	clients   *socket.Clients
 	history   *socket.History
 	// The choice of what is told apart, which is to last.
-	outbound, orphaned, silent        *socket.Ranking[uint16]
+	outbound, orphaned, held, silent  *socket.Ranking[uint16]
 	destinations, watched, unanswered *socket.Ranking[netip.AddrPort]
 
 	interrupted atomic.Uint64
@@ -68,6 +68,7 @@ func NewMemory(now func() time.Time) *Memory {
 		history:      socket.NewHistory(now),
 		outbound:     socket.NewRanking[uint16](now),
 		orphaned:     socket.NewRanking[uint16](now),
+		held:         socket.NewRanking[uint16](now),
 		silent:       socket.NewRanking[uint16](now),
 		destinations: socket.NewRanking[netip.AddrPort](now),
 		watched:      socket.NewRanking[netip.AddrPort](now),

@@ -48,6 +48,7 @@ type row struct {
 	Sockets          int     `json:"sockets"`
 	AcceptQueue      *uint64 `json:"accept_queue"`
 	AcceptQueueLimit *uint64 `json:"accept_queue_limit"`
+	AcceptQueueFull  *uint64 `json:"accept_queue_full_sockets"`
 	Process          string  `json:"process"`
 	Comm             string  `json:"comm"`
 	PID              int32   `json:"pid"`
@@ -179,6 +180,9 @@ func newRow(o socket.Owned) row {
 	if o.Protocol == socket.TCP && o.Known.Has(socket.KnowsAcceptQueueLimit) {
 		r.AcceptQueueLimit = &o.AcceptQueueLimit
 	}
+	if o.Protocol == socket.TCP && o.Known.Has(socket.KnowsQueues|socket.KnowsAcceptQueueLimit) {
+		r.AcceptQueueFull = new(uint64(o.Full))
+	}
 	return r
 }
 
@@ -246,7 +250,11 @@ func (r *row) queue() string {
 	case r.AcceptQueueLimit == nil:
 		return strconv.FormatUint(*r.AcceptQueue, 10)
 	default:
-		return fmt.Sprintf("%d/%d", *r.AcceptQueue, *r.AcceptQueueLimit)
+		queue := fmt.Sprintf("%d/%d", *r.AcceptQueue, *r.AcceptQueueLimit)
+		if r.AcceptQueueFull != nil && *r.AcceptQueueFull > 0 {
+			queue += fmt.Sprintf(" %d full", *r.AcceptQueueFull)
+		}
+		return queue
 	}
 }
 
@@ -344,11 +352,11 @@ func writeCSV(w io.Writer, rows []row) error {
 		return strconv.FormatUint(*n, 10)
 	}
 	records := [][]string{{"netns", "protocol", "address", "port", "interface", "scope", "dual_stack", "ephemeral", "may_be_client", "sockets",
-		"accept_queue", "accept_queue_limit", "process", "comm", "pid", "user", "executable", "executable_deleted", "unit", "container", "verdict", "rule", "comment", "severity"}}
+		"accept_queue", "accept_queue_limit", "accept_queue_full_sockets", "process", "comm", "pid", "user", "executable", "executable_deleted", "unit", "container", "verdict", "rule", "comment", "severity"}}
 	for _, r := range rows {
 		records = append(records, []string{r.Netns, r.Protocol, r.Address, strconv.Itoa(int(r.Port)), r.Interface, r.Scope,
 			strconv.FormatBool(r.DualStack), strconv.FormatBool(r.Ephemeral), strconv.FormatBool(r.MayBeClient), strconv.Itoa(r.Sockets),
-			optional(r.AcceptQueue), optional(r.AcceptQueueLimit), printable(r.Process), printable(r.Comm), number(r.PID), printable(r.User), printable(r.Executable),
+			optional(r.AcceptQueue), optional(r.AcceptQueueLimit), optional(r.AcceptQueueFull), printable(r.Process), printable(r.Comm), number(r.PID), printable(r.User), printable(r.Executable),
 			strconv.FormatBool(r.Deleted), printable(r.Unit), printable(r.Container), r.Verdict, printable(r.Rule), printable(r.Comment), r.Severity})
 	}
 	return c.WriteAll(records)

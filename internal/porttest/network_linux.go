@@ -264,3 +264,25 @@ func exists(path string) bool {
 	_, err := os.Stat(path)
 	return err == nil
 }
+
+// Divert gives TCP connections to the ports, whatever their address, to the local
+// port, whose listener must be [Transparent] (TPROXY).
+func Divert(t testing.TB, ports, to string) {
+	t.Helper()
+	NFT(t, fmt.Sprintf(`table ip test_divert {
+	chain c {
+		type filter hook prerouting priority mangle
+		tcp dport { %s } tproxy to :%s meta mark set 1 accept
+	}
+}
+`, ports, to))
+	const table = 100
+	rule := netlink.NewRule()
+	rule.Mark, rule.Table = 1, table
+	if err := netlink.RuleAdd(rule); err != nil {
+		t.Fatalf("add rule: %v", err)
+	}
+	addRoute(t, "0.0.0.0/0", &netlink.Route{
+		Type: unix.RTN_LOCAL, Table: table, LinkIndex: link(t, "lo").Attrs().Index, Scope: netlink.SCOPE_HOST,
+	})
+}

@@ -24,6 +24,13 @@ func V6Only(on bool) Option {
 // ReusePort sets SO_REUSEPORT.
 func ReusePort(fd int) error { return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1) }
 
+// Transparent sets IP_TRANSPARENT.
+func Transparent(fd int) error { return unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_TRANSPARENT, 1) }
+
+// FreeBind sets IP_FREEBIND: the socket may be bound to an address that is not
+// here.
+func FreeBind(fd int) error { return unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_FREEBIND, 1) }
+
 // BindToDevice sets SO_BINDTODEVICE.
 func BindToDevice(name string) Option {
 	return func(fd int) error { return unix.BindToDevice(fd, name) }

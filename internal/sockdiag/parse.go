@@ -47,11 +47,20 @@ const (
 	attrSKMemInfo = 7
 	attrSKV6Only  = 11
 	attrCgroupID  = 21
+	attrSockOpt   = 22 // comes unasked, as the last does
+
+	// The bits of the two bytes of struct inet_diag_sockopt, counted as a
+	// little-endian host lays out bit fields.
+	sockOptTransparent = 5
+	sockOptBindNoPort  = 0 // of the second byte
 
 	skMemInfoDrops = 8 // the index of SK_MEMINFO_DROPS, in words
 )
 
-var native = binary.NativeEndian
+var (
+	native    = binary.NativeEndian
+	bigEndian = native.Uint16([]byte{0, 1}) == 1
+)
 
 var (
 	errTruncated = errors.New("truncated netlink message")
@@ -222,8 +231,44 @@ func (r *reader) decode(b []byte) error {
 	}
 	if s.State == socket.Listen || r.protocol != socket.TCP {
 		decodeAttributes(b[inetDiagMsgLen:], s)
+	} else {
+		decodeOptions(b[inetDiagMsgLen:], s)
+	}
+	if s.Transparent { // its cgroup is that of its listener
+		decodeAttributes(b[inetDiagMsgLen:], s)
 	}
 	return nil
+}
+
+// decodeOptions is decodeAttributes for a connection, of which only the options
+// are of use. Rows in TIME_WAIT and SYN_RECV have none.
+func decodeOptions(b []byte, s *socket.Socket) {
+	const headerLen = 4
+	for len(b) >= headerLen {
+		length := uint64(native.Uint16(b))
+		if length < headerLen || length > uint64(len(b)) {
+			return
+		}
+		if native.Uint16(b[2:]) == attrSockOpt {
+			setOptions(b[headerLen:length], s)
+			return
+		}
+		b = b[min(align4(length), uint64(len(b))):]
+	}
+}
+
+func setOptions(value []byte, s *socket.Socket) {
+	if len(value) >= 2 {
+		s.Transparent, s.BindNoPort = bit(value[0], sockOptTransparent), bit(value[1], sockOptBindNoPort)
+	}
+}
+
+// bit reads a bit field of one bit.
+func bit(b byte, n int) bool {
+	if bigEndian {
+		n = 7 - n
+	}
+	return b&(1<<n) != 0
 }
 
 // decodeAttributes reads the attributes behind a row. What is cut short or
@@ -251,6 +296,8 @@ func decodeAttributes(b []byte, s *socket.Socket) {
 			if len(value) >= 8 {
 				s.CgroupID = native.Uint64(value)
 			}
+		case attrSockOpt:
+			setOptions(value, s)
 		}
 		b = b[min(align4(length), uint64(len(b))):]
 	}

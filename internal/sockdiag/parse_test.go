@@ -63,6 +63,14 @@ func memInfo(drops uint32) []byte {
 	return attribute(attrSKMemInfo, value...)
 }
 
+// inBit is a byte with one bit field set.
+func inBit(n int) byte {
+	if bigEndian {
+		n = 7 - n
+	}
+	return 1 << n
+}
+
 func errno(n int32) []byte { return native.AppendUint32(nil, uint32(n)) }
 
 func join(parts ...[]byte) []byte {
@@ -191,6 +199,19 @@ func TestDecode(t *testing.T) {
 			s.Local, s.Remote = netip.MustParseAddrPort("10.0.0.1:80"), netip.MustParseAddrPort("10.0.0.2:9")
 		})},
 		{name: "attributes of a connection are not read", row: row(familyINET, 1, "10.0.0.1:80", "10.0.0.2:9", memInfo(5)), want: with(func(s *socket.Socket) {
+			s.State, s.ReceiveQueue, s.SendQueue = socket.Established, 11, 22
+			s.Local, s.Remote = netip.MustParseAddrPort("10.0.0.1:80"), netip.MustParseAddrPort("10.0.0.2:9")
+		})},
+		{name: "accepted by a transparent listener", row: row(familyINET, 1, "203.0.113.9:443", "10.0.0.2:9", attribute(8, 0), attribute(attrSockOpt, inBit(5), 0)), want: with(func(s *socket.Socket) {
+			s.State, s.ReceiveQueue, s.SendQueue, s.Transparent = socket.Established, 11, 22, true
+			s.Local, s.Remote = netip.MustParseAddrPort("203.0.113.9:443"), netip.MustParseAddrPort("10.0.0.2:9")
+		})},
+		{name: "a transparent listener", row: row(familyINET, 10, "0.0.0.0:80", "0.0.0.0:0", attribute(attrSockOpt, inBit(5), inBit(0))), want: with(func(s *socket.Socket) {
+			s.State, s.AcceptQueue, s.AcceptQueueLimit, s.Transparent, s.BindNoPort = socket.Listen, 11, 22, true, true
+			s.Known |= socket.KnowsAcceptQueueLimit
+			s.Local, s.Remote = netip.MustParseAddrPort("0.0.0.0:80"), netip.MustParseAddrPort("0.0.0.0:0")
+		})},
+		{name: "options cut short, a length that is none", row: row(familyINET, 1, "10.0.0.1:80", "10.0.0.2:9", attribute(attrSockOpt, 0xff)[:5], []byte{1, 0, 0}), want: with(func(s *socket.Socket) {
 			s.State, s.ReceiveQueue, s.SendQueue = socket.Established, 11, 22
 			s.Local, s.Remote = netip.MustParseAddrPort("10.0.0.1:80"), netip.MustParseAddrPort("10.0.0.2:9")
 		})},

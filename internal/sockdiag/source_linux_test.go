@@ -358,3 +358,50 @@ func TestRequests(t *testing.T) {
 		}
 	}
 }
+
+// TestFullQueueOfGroupInNamespace has a group of sockets of which one does not
+// accept: the sum of the group is low, and one of its queues is full.
+func TestFullQueueOfGroupInNamespace(t *testing.T) {
+	porttest.Namespace(t)
+	const members, backlog = 4, 8
+	listeners := make([]int, members)
+	for i := range listeners {
+		listeners[i] = porttest.Listen(t, "0.0.0.0:81", backlog, porttest.ReusePort)
+		if err := unix.SetNonblock(listeners[i], true); err != nil {
+			t.Fatal(err)
+		}
+	}
+	source, err := New(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	read := func() *socket.Table {
+		t.Helper()
+		table, err := socket.Reader{Source: source, EphemeralPorts: func() (socket.EphemeralPorts, error) {
+			return socket.EphemeralPorts{PortRange: socket.PortRange{First: 32768, Last: 60999}}, nil
+		}}.Listening(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return table
+	}
+	for range 1000 { // the kernel spreads them by a hash; all but the first socket are emptied
+		if read().Listeners[0].Full > 0 {
+			break
+		}
+		porttest.StartDial(t, "127.0.0.1:81")
+		for _, l := range listeners[1:] {
+			if fd, _, err := unix.Accept4(l, unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK); err == nil {
+				_ = unix.Close(fd)
+			}
+		}
+	}
+	table := read()
+	l := table.Listeners[0]
+	if l.Sockets != members || l.Full != 1 || l.Worst != (socket.AcceptQueue{Length: backlog + 1, Limit: backlog}) || l.AcceptQueue >= l.AcceptQueueLimit {
+		t.Errorf("%+v", l)
+	}
+	if answer, known := table.Answer(socket.TCP, netip.MustParseAddrPort("127.0.0.1:81"), "lo"); !known || answer.Standing != socket.QueueFull {
+		t.Errorf("the answer to a probe: %v", answer)
+	}
+}

@@ -66,8 +66,8 @@ func (a Answer) String() string {
 	case Listens:
 		return fmt.Sprintf("%s listens on %s %s (scope %s)", a.place(), a.Protocol, a.To, a.Listener.Scope)
 	case QueueFull:
-		return fmt.Sprintf("the accept queue of %s, which takes %s %s, is full (%d of %d): the service does not accept",
-			a.place(), a.Protocol, a.To, a.Listener.AcceptQueue, a.Listener.AcceptQueueLimit)
+		return fmt.Sprintf("%s of %s, which takes %s %s, is full (%d of %d): the service does not accept",
+			a.Listener.queue(), a.place(), a.Protocol, a.To, a.Listener.Worst.Length, a.Listener.Worst.Limit)
 	case LoopbackOnly:
 		return fmt.Sprintf("nothing listens on %s %s; a listener on %s is loopback only", a.Protocol, a.To, a.place())
 	case OtherAddress:
@@ -75,6 +75,14 @@ func (a Answer) String() string {
 	default:
 		return fmt.Sprintf("nothing listens on %s port %d of this host", a.Protocol, a.To.Port())
 	}
+}
+
+// queue names what is full of a listener.
+func (l *Listener) queue() string {
+	if l.Sockets == 1 {
+		return "the accept queue"
+	}
+	return fmt.Sprintf("the accept queue of %d of the %d sockets", l.Full, l.Sockets)
 }
 
 func (a Answer) place() string {
@@ -155,12 +163,10 @@ func at(listeners []Listener, p Protocol, port uint16) []Listener {
 	return listeners[first:last]
 }
 
-// standing returns what a listener says of what it takes. The kernel lets each
-// queue hold one more than its limit (sk_acceptq_is_full in
-// include/net/sock.h).
+// standing returns what a listener says of what it takes. Of a group, the kernel
+// gives each connection to one socket, so one full queue is enough.
 func (l *Listener) standing() Standing {
-	limited := l.Protocol == TCP && l.Known.Has(KnowsQueues|KnowsAcceptQueueLimit)
-	if limited && l.AcceptQueue >= l.AcceptQueueLimit+uint64(l.Sockets) {
+	if l.Full > 0 {
 		return QueueFull
 	}
 	return Listens

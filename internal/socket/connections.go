@@ -42,9 +42,11 @@ type Traffic struct {
 	InboundUnread Flow
 	// Outbound has the connections made from here, by remote port.
 	Outbound []PortFlow
-	// Orphaned has the sockets whose local port is a service's, but no listener
-	// is there any more, by local port.
-	Orphaned []PortFlow
+	// Held and Orphaned have the sockets whose local port is a service's, but no
+	// listener is there (any more), by local port. A process holds those of Held:
+	// a server that listens for one client only, or the data of FTP. Those of
+	// Orphaned a service left behind.
+	Held, Orphaned []PortFlow
 	// EphemeralPorts is how many ephemeral ports a client can get, and
 	// EphemeralUsed how many of them sockets of each protocol have as their local
 	// port, those of the table included.
@@ -78,6 +80,7 @@ func ReadConnections(sockets iter.Seq2[*Socket, error], table *Table, watched []
 		table:        table,
 		usable:       table.host.Ephemeral.Usable(),
 		outbound:     newPortFlows(),
+		held:         newPortFlows(),
 		orphaned:     newPortFlows(),
 		destinations: newDestinations(newWatchedSet(watched)),
 		unanswered:   newDestinations(newWatchedSet(nil)),
@@ -93,12 +96,12 @@ func ReadConnections(sockets iter.Seq2[*Socket, error], table *Table, watched []
 // folder folds sockets onto the listeners of a table.
 type folder struct {
 	*Traffic
-	table              *Table
-	usable             *PortSet // what a client can get
-	outbound, orphaned *portFlows
-	destinations       *destinations
-	unanswered         *destinations // by remote end
-	localPorts         [numProtocols]PortSet
+	table                    *Table
+	usable                   *PortSet // what a client can get
+	outbound, held, orphaned *portFlows
+	destinations             *destinations
+	unanswered               *destinations // by remote end
+	localPorts               [numProtocols]PortSet
 }
 
 func (f *folder) add(s *Socket) {
@@ -115,7 +118,7 @@ func (f *folder) add(s *Socket) {
 }
 
 func (f *folder) finish() *Traffic {
-	f.Outbound, f.Orphaned = f.outbound.sorted(), f.orphaned.sorted()
+	f.Outbound, f.Held, f.Orphaned = f.outbound.sorted(), f.held.sorted(), f.orphaned.sorted()
 	for i := range f.Outbound {
 		f.Outbound[i].Ephemeral = f.table.host.Ephemeral.Contains(f.Outbound[i].Port)
 	}
@@ -137,7 +140,8 @@ func (f *folder) finish() *Traffic {
 // local port is outbound. So is one on a service's port towards a remote port
 // that is not ephemeral, if the remote port is the smaller, as rsh-like clients
 // and explicit binds make them, or the local one is reserved (bindresvport(3)),
-// as that of an NFS mount. The rest are leftovers of a service that is gone.
+// as that of an NFS mount. The rest have lost their listener, or never had one for
+// long: where no process holds them they are leftovers of a service that is gone.
 func (f *folder) flowOf(s *Socket) (flow *Flow, outbound bool) {
 	local, remote := s.Local.Port(), s.Remote.Port()
 	if s.State == SynSent {
@@ -146,16 +150,20 @@ func (f *folder) flowOf(s *Socket) (flow *Flow, outbound bool) {
 	if at := f.table.Acceptor(s); at >= 0 {
 		return &f.Inbound[at], false
 	}
-	ephemeral := f.table.host.Ephemeral
 	switch {
 	case f.table.unreadPorts[local]:
 		return &f.InboundUnread, false
-	case ephemeral.Contains(local), !ephemeral.Contains(remote) && (remote < local || isReserved(local)):
+	case f.table.isOutbound(s):
 		return f.outbound.of(remote), true
+	case s.isHeld():
+		return f.held.of(local), false
 	default:
 		return f.orphaned.of(local), false
 	}
 }
+
+// isHeld reports whether a process holds the socket: only then it has an inode.
+func (s *Socket) isHeld() bool { return s.Inode != 0 || s.PID != 0 }
 
 // isReserved reports whether a port is of those that bindresvport(3) and the
 // kernel's RPC client take for clients.

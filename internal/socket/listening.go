@@ -54,8 +54,28 @@ type Listener struct {
 	// ReceiveQueue bytes (UDP), Drops connections or datagrams.
 	AcceptQueue, AcceptQueueLimit, ReceiveQueue, Drops uint64
 
+	// Full counts the sockets of the group whose accept queue is full: the sum hides
+	// them. Worst is the accept queue and its limit of the fullest one.
+	Full  int
+	Worst AcceptQueue
+	// Transparent says that a socket of the group may take connections to addresses
+	// and ports that are not its own (IP_TRANSPARENT).
+	Transparent bool
+
 	// Members are the sockets of the group.
 	Members []Member
+}
+
+// AcceptQueue is the accept queue of one socket, in connections.
+type AcceptQueue struct{ Length, Limit uint32 }
+
+// isFull is sk_acceptq_is_full of the kernel (include/net/sock.h): a queue holds
+// one more than its limit.
+func (q AcceptQueue) isFull() bool { return q.Length > q.Limit }
+
+// fuller reports whether a queue has less room than another.
+func (q AcceptQueue) fuller(than AcceptQueue) bool {
+	return int64(q.Length)-int64(q.Limit) > int64(than.Length)-int64(than.Limit)
 }
 
 // Member is what tells who holds one socket of a listener; see [Socket] for the
@@ -101,6 +121,7 @@ type Table struct {
 	host        Host
 	indexed     sync.Once // ports is made for the first connection
 	ports       map[uint16]tcpPort
+	transparent []int           // indices of TCP listeners
 	unreadPorts map[uint16]bool // TCP ports of listeners that were not read
 }
 
@@ -232,6 +253,10 @@ func (g *gathering) add(s *Socket, host *Host, mayBeClient bool) bool {
 }
 
 func (l *Listener) add(s *Socket) {
+	if s.Protocol == TCP && s.Known.Has(KnowsQueues|KnowsAcceptQueueLimit) {
+		l.addQueue(AcceptQueue{s.AcceptQueue, s.AcceptQueueLimit})
+	}
+	l.Transparent = l.Transparent || s.Transparent
 	l.Sockets++
 	l.Known &= s.Known
 	l.AcceptQueue += uint64(s.AcceptQueue)
@@ -241,6 +266,15 @@ func (l *Listener) add(s *Socket) {
 	l.Members = append(l.Members, Member{s.Inode, s.Cookie, s.CgroupID, s.UID, s.Drops, s.PID})
 	if l.Address == netip.IPv6Unspecified() && !s.V6Only {
 		l.DualStack = true
+	}
+}
+
+func (l *Listener) addQueue(q AcceptQueue) {
+	if q.isFull() {
+		l.Full++
+	}
+	if l.Sockets == 0 || q.fuller(l.Worst) {
+		l.Worst = q
 	}
 }
 
@@ -299,15 +333,69 @@ func (t *Table) indexPorts() {
 			p.exact[l.Address] = append(p.exact[l.Address], i)
 		}
 		t.ports[l.Port] = p
+		if l.Transparent {
+			t.transparent = append(t.transparent, i)
+		}
 	}
 }
 
 // Acceptor returns the index of the listener that takes connections to the
-// local end of s, or -1 if there is none. It chooses as the kernel does
+// local end of s, or -1 if there is none. A connection that a firewall diverted
+// (TPROXY) has an end of another host, and its listener another port: what shows
+// it is IP_TRANSPARENT, which it has from that listener.
+func (t *Table) Acceptor(s *Socket) int {
+	at := t.onPort(s)
+	if len(t.transparent) == 0 || at >= 0 && (!s.Transparent || t.Listeners[at].Transparent) {
+		return at
+	}
+	if diverted := t.diverted(s); diverted >= 0 {
+		return diverted
+	}
+	return at
+}
+
+// diverted returns the index of the one transparent listener that may have
+// accepted a connection, or -1. Rows in TIME_WAIT and SYN_RECV have no options:
+// on a port that nothing else explains they are taken for diverted ones.
+func (t *Table) diverted(s *Socket) int {
+	bare := s.State == TimeWait || s.State == SynRecv
+	if t.isOutbound(s) || !s.Transparent && !(bare && !t.host.Ephemeral.Contains(s.Local.Port())) {
+		return -1
+	}
+	found, several := -1, false
+	for _, at := range t.transparent {
+		l := &t.Listeners[at]
+		if l.score(s) < 0 || s.CgroupID != 0 && l.Members[0].CgroupID != s.CgroupID {
+			continue
+		}
+		several = several || found >= 0
+		found = at
+	}
+	if several {
+		return -1
+	}
+	return found
+}
+
+// isOutbound reports whether a connection was made from here, where no listener on
+// its port says otherwise. A transparent client has the port of another host, so
+// only the remote port counts.
+func (t *Table) isOutbound(s *Socket) bool {
+	local, remote := s.Local.Port(), s.Remote.Port()
+	ephemeral := t.host.Ephemeral
+	towardsService := !ephemeral.Contains(remote) && (remote < local || isReserved(local))
+	if s.Transparent {
+		return s.BindNoPort || towardsService
+	}
+	return ephemeral.Contains(local) || towardsService
+}
+
+// onPort returns the index of the listener on the port of the local end of s, or
+// -1. It chooses as the kernel does
 // (inet_lookup_listener in net/ipv4/inet_hashtables.c): an exact address
 // before the wildcard; then a socket bound to the device before one that is
 // not; then, on the wildcard, one of the same family.
-func (t *Table) Acceptor(s *Socket) int {
+func (t *Table) onPort(s *Socket) int {
 	t.indexed.Do(t.indexPorts)
 	p, ok := t.ports[s.Local.Port()]
 	if !ok {

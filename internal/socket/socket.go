@@ -46,6 +46,12 @@ type Socket struct {
 	Drops uint32
 	// V6Only is IPV6_V6ONLY of a LISTEN or UDP socket (fact KnowsV6Only).
 	V6Only bool
+	// Transparent is IP_TRANSPARENT: the socket may have an address that is not of
+	// this host. An accepted socket has it from its listener. False where the source
+	// cannot tell.
+	Transparent bool
+	// BindNoPort is IP_BIND_ADDRESS_NO_PORT, which only a client has a use for.
+	BindNoPort bool
 	// UID owns the socket (fact KnowsUID).
 	UID uint32
 	// PID is a process that holds the socket; zero when the source cannot tell,

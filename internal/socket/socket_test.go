@@ -6,6 +6,7 @@ import (
 	"iter"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -130,7 +131,7 @@ func TestReadListening(t *testing.T) {
 		tcp(Listen, "[::ffff:127.0.0.1]:50000", ""),
 	)
 	want := []Listener{
-		{ListenerID: ListenerID{"", TCP, netip.MustParseAddr("::"), 80, ""}, DualStack: true, Sockets: 1, AcceptQueue: 5, AcceptQueueLimit: 128, Drops: 7},
+		{ListenerID: ListenerID{"", TCP, netip.MustParseAddr("::"), 80, ""}, DualStack: true, Sockets: 1, AcceptQueue: 5, AcceptQueueLimit: 128, Worst: AcceptQueue{5, 128}, Drops: 7},
 		{ListenerID: ListenerID{"", TCP, netip.MustParseAddr("0.0.0.0"), 443, ""}, Sockets: 1},
 		{ListenerID: ListenerID{"", TCP, netip.MustParseAddr("0.0.0.0"), 443, "eth0"}, Sockets: 1},
 		{ListenerID: ListenerID{"", TCP, netip.MustParseAddr("::"), 443, ""}, Sockets: 1},
@@ -319,6 +320,102 @@ func TestMostExposed(t *testing.T) {
 		}
 		if wantRest := []int{6, 5, 3, 2, 1}[n]; rest != wantRest {
 			t.Errorf("%d: the rest has %d sockets, want %d", n, rest, wantRest)
+		}
+	}
+}
+
+func transparent(s *Socket)            { s.Transparent = true }
+func inode(s *Socket)                  { s.Inode = 4711 }
+func inCgroup(id uint64) func(*Socket) { return func(s *Socket) { s.CgroupID = id } }
+
+// TestDivertedConnections has connections that TPROXY gives to a listener on
+// another port, and transparent clients of the same proxy.
+func TestDivertedConnections(t *testing.T) {
+	proxy := tcp(Listen, "0.0.0.0:15001", "", transparent, inCgroup(1))
+	diverted := func(of *Traffic) int { return of.Inbound[len(of.Inbound)-1].Sockets() }
+	for _, tt := range []struct {
+		name      string
+		listeners []Socket
+		socket    Socket
+		want      string
+	}{
+		{"a low port", nil, tcp(Established, "203.0.113.9:443", "10.0.0.2:40000", transparent, inode, inCgroup(1)), "diverted"},
+		{"an ephemeral port", nil, tcp(Established, "203.0.113.9:33445", "10.0.0.2:33000", transparent, inode), "diverted"},
+		{"closed by both", nil, tcp(LastAck, "203.0.113.9:443", "10.0.0.2:40000", transparent), "diverted"},
+		{"TIME_WAIT", nil, tcp(TimeWait, "203.0.113.9:443", "10.0.0.2:40000"), "diverted"},
+		{"TIME_WAIT of a client", nil, tcp(TimeWait, "10.0.0.1:40000", "203.0.113.9:443"), "outbound"},
+		{"a port that another has", []Socket{tcp(Listen, "0.0.0.0:443", "", inCgroup(1))}, tcp(Established, "203.0.113.9:443", "10.0.0.2:40000", transparent), "diverted"},
+		{"a service's own", []Socket{tcp(Listen, "0.0.0.0:443", "")}, tcp(Established, "10.0.0.1:443", "10.0.0.2:40000"), "of 443"},
+		{"as another client", nil, tcp(Established, "10.0.0.2:40000", "203.0.113.9:443", transparent, inode), "outbound"},
+		{"as another client, with a port of another host", nil, tcp(Established, "10.0.0.2:2000", "203.0.113.9:443", transparent, inode), "outbound"},
+		{"as another client, port chosen on connect", nil, tcp(Established, "10.0.0.2:40000", "203.0.113.9:40001", transparent, func(s *Socket) { s.BindNoPort = true }), "outbound"},
+		{"of another cgroup", nil, tcp(Established, "203.0.113.9:443", "10.0.0.2:40000", transparent, inode, inCgroup(2)), "held"},
+		{"one of two proxies", []Socket{tcp(Listen, "0.0.0.0:15000", "", transparent, inCgroup(2))}, tcp(Established, "203.0.113.9:443", "10.0.0.2:40000", transparent, inCgroup(1)), "diverted"},
+		{"of two proxies it is not known which", []Socket{tcp(Listen, "0.0.0.0:15000", "", transparent)}, tcp(Established, "203.0.113.9:443", "10.0.0.2:40000", transparent, inode), "held"},
+		{"IPv6", nil, tcp(Established, "[2001:db8::9]:443", "[2001:db8::2]:40000", transparent, inode), "held"},
+	} {
+		table := mustRead(t, host, append(tt.listeners, proxy)...)
+		traffic, err := ReadConnections(seq(tt.socket), table, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := "of 443"
+		switch {
+		case diverted(traffic) == 1:
+			got = "diverted"
+		case len(traffic.Outbound) == 1:
+			got = "outbound"
+		case len(traffic.Held) == 1:
+			got = "held"
+		case len(traffic.Orphaned) == 1:
+			got = "orphaned"
+		}
+		if got != tt.want {
+			t.Errorf("%s: %s, want %s", tt.name, got, tt.want)
+		}
+	}
+}
+
+// TestHeldAndOrphaned tells what a process holds from what it left behind.
+func TestHeldAndOrphaned(t *testing.T) {
+	traffic, err := ReadConnections(seq(
+		tcp(Established, "10.0.0.1:20", "10.0.0.2:40000", inode),
+		tcp(CloseWait, "10.0.0.1:8000", "10.0.0.2:40000", func(s *Socket) { s.PID = 7 }),
+		tcp(FinWait2, "10.0.0.1:8000", "10.0.0.2:40001"),
+		tcp(TimeWait, "10.0.0.1:20", "10.0.0.2:40001"),
+	), mustRead(t, host), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ports := func(flows []PortFlow) string {
+		var out []string
+		for _, f := range flows {
+			out = append(out, fmt.Sprintf("%d:%d", f.Port, f.Sockets()))
+		}
+		return strings.Join(out, " ")
+	}
+	if held, orphaned := ports(traffic.Held), ports(traffic.Orphaned); held != "20:1 8000:1" || orphaned != "20:1 8000:1" {
+		t.Errorf("held %s, orphaned %s", held, orphaned)
+	}
+}
+
+// TestFullestQueue has a group of which one socket does not accept.
+func TestFullestQueue(t *testing.T) {
+	queue := func(length, limit uint32) func(*Socket) {
+		return func(s *Socket) { s.AcceptQueue, s.AcceptQueueLimit = length, limit }
+	}
+	table := mustRead(t, host,
+		tcp(Listen, "0.0.0.0:81", "", queue(0, 32)), tcp(Listen, "0.0.0.0:81", "", queue(33, 32)), tcp(Listen, "0.0.0.0:81", "", queue(40, 64)),
+		tcp(Listen, "0.0.0.0:82", "", queue(0, 0)),
+		tcp(Listen, "0.0.0.0:83", "", queue(9, 0), func(s *Socket) { s.Known = KnowsQueues }),
+	)
+	want := []struct {
+		full  int
+		worst AcceptQueue
+	}{{1, AcceptQueue{33, 32}}, {0, AcceptQueue{0, 0}}, {0, AcceptQueue{}}}
+	for i, l := range table.Listeners {
+		if l.Full != want[i].full || l.Worst != want[i].worst {
+			t.Errorf("port %d: %d full, worst %v; want %v", l.Port, l.Full, l.Worst, want[i])
 		}
 	}
 }
