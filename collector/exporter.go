@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -299,7 +300,7 @@ func (e *Exporter) run(ctx context.Context, c Collector, host *Snapshot) outcome
 	go func() {
 		defer e.options.Memory.running.Add(-1)
 		o := outcome{name: c.Name(), out: &Output{}}
-		o.err = c.Collect(ctx, host, o.out)
+		o.err = e.collect(ctx, c, host, o.out)
 		done <- o
 	}()
 	var o outcome
@@ -310,4 +311,16 @@ func (e *Exporter) run(ctx context.Context, c Collector, host *Snapshot) outcome
 	}
 	o.elapsed = time.Since(start)
 	return o
+}
+
+// collect is c.Collect, whose panic it makes an error: a fault of one collector
+// leaves the others whole.
+func (e *Exporter) collect(ctx context.Context, c Collector, host *Snapshot, out *Output) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			e.options.Logger.Error("a collector panicked, please report this", "collector", c.Name(), "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
+			err = fmt.Errorf("panic: %v", v)
+		}
+	}()
+	return c.Collect(ctx, host, out)
 }

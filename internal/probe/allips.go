@@ -2,7 +2,6 @@ package probe
 
 import (
 	"net/netip"
-	"sync"
 )
 
 // maxAddressesAtOnce bounds the connections of one probe.
@@ -39,12 +38,12 @@ func (b Breadth) probe(addrs []netip.AddrPort, found samples, number, numberOpen
 func worstOf(addrs []netip.AddrPort, expected Outcome, probe func(netip.AddrPort) Result) (worst Result, open int) {
 	results := make([]Result, len(addrs))
 	slots := make(chan struct{}, maxAddressesAtOnce)
-	var probes sync.WaitGroup
+	var probes crew
 	for i, addr := range addrs {
 		slots <- struct{}{}
 		probes.Go(func() {
+			defer func() { <-slots }()
 			results[i] = probe(addr)
-			<-slots
 		})
 	}
 	probes.Wait()

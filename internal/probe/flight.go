@@ -88,7 +88,7 @@ type turns struct{ light, heavy int }
 // one each.
 func (f *flight) run() {
 	all, heavy := f.runner.slots.capacity(), f.runner.heavy.capacity()
-	var workers sync.WaitGroup
+	var workers crew
 	f.work(&workers, f.plan.light, f.turns.light, all)
 	f.work(&workers, f.plan.heavy, f.turns.heavy, heavy)
 	workers.Wait()
@@ -104,7 +104,7 @@ func (f *flight) over() {
 
 // work starts workers for the targets, which are indices into those of the plan,
 // from the one whose turn it is.
-func (f *flight) work(workers *sync.WaitGroup, targets []int, turn, most int) {
+func (f *flight) work(workers *crew, targets []int, turn, most int) {
 	next := &atomic.Int64{}
 	for range min(most, len(targets)) {
 		workers.Go(func() {

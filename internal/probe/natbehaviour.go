@@ -4,7 +4,6 @@ import (
 	"context"
 	"net"
 	"net/netip"
-	"sync"
 	"syscall"
 	"time"
 )
@@ -61,7 +60,7 @@ func (n *natTests) run(ctx context.Context) (mapping, filtering Behaviour) {
 		return BehaviourUnknown, BehaviourUnknown
 	}
 	defer filteringConn.Close()
-	var both sync.WaitGroup
+	var both crew
 	both.Go(func() { mapping = n.mapping(ctx, mappingConn) })
 	both.Go(func() { filtering = n.filtering(ctx, filteringConn) })
 	both.Wait()

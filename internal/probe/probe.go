@@ -119,12 +119,13 @@ func (m *Module) limit() time.Duration {
 	return m.Timeout
 }
 
-// Probe runs the prober, for the module's timeout at most.
+// Probe runs the prober, for the module's timeout at most. The outcome of one that
+// panics is unknown, and its error a [PanicError].
 func (m *Module) Probe(ctx context.Context, r Request) Result {
 	ctx, cancel := context.WithTimeout(ctx, m.limit())
 	defer cancel()
 	start := time.Now()
-	result := m.Prober.Probe(ctx, r)
+	result := guard(func() Result { return m.Prober.Probe(ctx, r) })
 	result.Duration = time.Since(start)
 	if result.Outcome == Denied {
 		return result.withheld()

@@ -13,6 +13,10 @@ import (
 // background, and others on request. It lives as long as the process and bounds
 // the probes in flight over all of it. It is safe for concurrent use.
 type Runner struct {
+	// Logger takes the panics of probers, one a minute; nil takes none. It is set
+	// before the first probe.
+	Logger *slog.Logger
+
 	ctx    context.Context // ends when the runner stops
 	cancel context.CancelCauseFunc
 	tasks  sync.WaitGroup
@@ -32,6 +36,8 @@ type Runner struct {
 	calls   map[ask]*call     // under way, by what they ask
 	tallies map[string]*Tally // by key of target
 	kinds   map[string]*Tally // by kind of module
+
+	panicked time.Time // when a panic was logged last
 }
 
 // NewRunner returns a runner that stops when ctx ends. Most bounds the probes in
@@ -151,6 +157,7 @@ func (r *Runner) note(e Entry, tally *Tally) (id uint64) {
 	if tally != nil {
 		tally.Add(e.Result.Outcome)
 	}
+	r.logPanic(e.Result.Err, e.Target.Address)
 	kind := e.Target.Module.Kind
 	r.mu.Lock()
 	if r.kinds[kind] == nil {

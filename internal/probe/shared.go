@@ -29,7 +29,9 @@ func (r *Runner) start(s *shared, within span, run, over func()) error {
 	r.tasks.Go(func() {
 		defer stop()
 		defer s.cancel(nil)
-		run()
+		if err := guarded(run); err != nil {
+			r.logPanic(err, "")
+		}
 		close(s.done)
 		r.mu.Lock()
 		defer r.mu.Unlock()

@@ -1,0 +1,99 @@
+package probe
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"sync"
+	"time"
+)
+
+// PanicError says that a prober panicked. That is a fault of the exporter, and
+// says nothing of the target.
+type PanicError struct {
+	Value any
+	Stack []byte
+}
+
+func (e *PanicError) Error() string { return fmt.Sprintf("the prober panicked: %v", e.Value) }
+
+// asPanic returns what recover returned as an error, nil for nil. One that a
+// goroutine of a crew brought keeps its stack.
+func asPanic(recovered any) error {
+	if recovered == nil {
+		return nil
+	}
+	if e, ok := recovered.(*PanicError); ok {
+		return e
+	}
+	return &PanicError{recovered, debug.Stack()}
+}
+
+// guard runs a prober, and makes a result of its panic.
+func guard(probe func() Result) (r Result) {
+	defer func() {
+		if err := asPanic(recover()); err != nil {
+			r = Result{Outcome: Unknown, Origin: OriginLocal, Err: err}
+		}
+	}()
+	return probe()
+}
+
+// guarded runs what probes, and returns its panic as an error.
+func guarded(run func()) (err error) {
+	defer func() { err = asPanic(recover()) }()
+	run()
+	return nil
+}
+
+// crew is a [sync.WaitGroup] whose goroutines' panics come out of Wait, where
+// whoever started them can recover.
+type crew struct {
+	sync.WaitGroup
+	mu  sync.Mutex
+	err error // the first panic
+}
+
+func (c *crew) Go(f func()) {
+	c.WaitGroup.Go(func() {
+		defer func() {
+			if err := asPanic(recover()); err != nil {
+				c.mu.Lock()
+				defer c.mu.Unlock()
+				c.err = cmp.Or(c.err, err)
+			}
+		}()
+		f()
+	})
+}
+
+func (c *crew) Wait() {
+	c.WaitGroup.Wait()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if first, ok := errors.AsType[*PanicError](c.err); ok {
+		panic(first)
+	}
+}
+
+// panicInterval is how often a panic is logged: a fault may meet each of many
+// targets on each scrape.
+const panicInterval = time.Minute
+
+// logPanic logs a panic with its stack.
+func (r *Runner) logPanic(err error, target string) {
+	panicked, ok := errors.AsType[*PanicError](err)
+	if !ok || r.Logger == nil {
+		return
+	}
+	r.mu.Lock()
+	due := time.Since(r.panicked) >= panicInterval
+	if due {
+		r.panicked = time.Now()
+	}
+	r.mu.Unlock()
+	if due {
+		r.Logger.Error("a prober panicked, please report this", "target", target, "panic", fmt.Sprint(panicked.Value), "stack", string(panicked.Stack))
+	}
+}
