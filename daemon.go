@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"os"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -23,6 +22,7 @@ import (
 	"github.com/port-exporter/port_exporter/collector"
 	"github.com/port-exporter/port_exporter/config"
 	"github.com/port-exporter/port_exporter/internal/discovery"
+	"github.com/port-exporter/port_exporter/internal/files"
 	"github.com/port-exporter/port_exporter/internal/logs"
 	"github.com/port-exporter/port_exporter/internal/names"
 	"github.com/port-exporter/port_exporter/internal/probe"
@@ -38,9 +38,11 @@ type daemon struct {
 	memory *collector.Memory
 	names  *names.Book // of watched destinations
 	runner *probe.Runner
+	log    *logQueue
 	logger *slog.Logger
 
-	reloading sync.Mutex
+	beside    *files.Beside // reads the configuration
+	reloading chan struct{} // one at a time
 	current   atomic.Pointer[state]
 	success   prometheus.Gauge
 	loadedAt  prometheus.Gauge
@@ -55,12 +57,14 @@ type state struct {
 
 // newDaemon returns a daemon with its configuration loaded. Its runner is to be
 // stopped.
-func newDaemon(ctx context.Context, f *flags) (*daemon, error) {
+func newDaemon(ctx context.Context, f *flags, log *logQueue) (*daemon, error) {
 	d := &daemon{
 		flags:  f,
 		memory: collector.NewMemory(time.Now),
 		names:  names.New(net.DefaultResolver.LookupNetIP, time.Now),
-		logger: slog.New(logs.Limited(promslog.New(f.log).Handler(), time.Now)),
+		log:    log,
+		logger: slog.New(logs.Limited(promslog.New(&promslog.Config{Level: f.log.Level, Format: f.log.Format, Style: f.log.Style, Writer: log}).Handler(), time.Now)),
+		beside: files.NewBeside(), reloading: make(chan struct{}, 1),
 		success: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "port_config_last_reload_successful",
 			Help: "Whether the last load of the configuration succeeded (1) or the one before is still in force (0).",
@@ -71,26 +75,51 @@ func newDaemon(ctx context.Context, f *flags) (*daemon, error) {
 		}),
 	}
 	var err error
-	if d.system, err = system.Open(ctx, f.source, f.procfs); err != nil {
+	if d.system, err = d.open(ctx); system.IsShortage(err) {
+		return nil, fmt.Errorf("%w\nhint: this host or this process is short of descriptors, buffers or memory", err)
+	} else if err != nil {
 		return nil, fmt.Errorf("%w\nhint: --source=auto takes the best that there is; in a container mount /proc, and let seccomp pass AF_NETLINK", err)
 	}
 	// Scrapes that run when ctx ends are let finish.
 	d.runner = probe.NewRunner(context.WithoutCancel(ctx), mostProbes(d.system.Descriptors()))
+	d.runner.Logger = d.logger
 	if why := d.system.Fallback; why != nil {
 		d.logger.Warn("sock_diag is not available, reading /proc/net: slower, and without accept queue limits and drops", "err", why)
 	}
 	if r, err := d.system.EphemeralPorts(); err != nil {
 		d.logger.Warn("ephemeral ports cannot be read, going on with these", "first", r.First, "last", r.Last, "reserved", len(r.Reserved), "err", err)
 	}
-	return d, d.load()
-}
-
-// build makes a state from the configuration file, at start and on reload.
-func (d *daemon) build() (*state, error) {
-	c, err := d.flags.loadConfig()
+	c, err := f.loadConfig(ctx)
 	if err != nil {
 		return nil, err
 	}
+	d.putInForce(d.build(c))
+	return d, nil
+}
+
+// startPatience is how long a shortage may last at start.
+const startPatience = 30 * time.Second
+
+// open opens the source of sockets. A shortage of the host passes: it is no reason
+// to end, and the hints that the caller adds do not help against it.
+func (d *daemon) open(ctx context.Context) (*system.System, error) {
+	deadline := time.Now().Add(startPatience)
+	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
+		s, err := system.Open(ctx, d.flags.source, d.flags.procfs)
+		if err == nil || !system.IsShortage(err) || time.Now().Add(wait).After(deadline) {
+			return s, err
+		}
+		d.logger.Warn("the host is short of something, trying again", "err", err, "wait", wait)
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+// build makes a state from a configuration, at start and on reload.
+func (d *daemon) build(c *config.Config) *state {
 	disabled := d.flags.disabled()
 	var watch func() collector.Watched
 	if !slices.Contains(disabled, "ephemeral") { // else no name is looked up
@@ -122,19 +151,11 @@ func (d *daemon) build() (*state, error) {
 		Disabled:   disabled,
 		MaxScrapes: d.flags.maxRequests,
 		Logger:     d.logger,
-	})}, nil
+	})}
 }
 
-// load puts the configuration file in force. With an error the one before
-// stays.
-func (d *daemon) load() error {
-	d.reloading.Lock()
-	defer d.reloading.Unlock()
-	s, err := d.build()
-	if err != nil {
-		d.success.Set(0)
-		return err
-	}
+// putInForce is the one place that changes what the daemon does.
+func (d *daemon) putInForce(s *state) {
 	for _, warning := range s.config.Warnings {
 		d.logger.Warn("configuration", "warning", warning)
 	}
@@ -143,12 +164,43 @@ func (d *daemon) load() error {
 	d.names.Keep(s.config.Destinations.Hosts())
 	d.success.Set(1)
 	d.loadedAt.SetToCurrentTime()
+}
+
+// How long a reload may take, and how long the file must have been left alone
+// before: most tools truncate it and write it again.
+const (
+	reloadTimeout = 15 * time.Second
+	settle        = time.Second
+)
+
+// load reads the configuration file again and puts it in force. With an error the
+// one before stays.
+func (d *daemon) load(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, reloadTimeout)
+	defer cancel()
+	select {
+	case d.reloading <- struct{}{}:
+	case <-ctx.Done():
+		return errors.New("another reload has not ended yet")
+	}
+	defer func() { <-d.reloading }()
+	c, err := d.flags.readConfig(ctx, d.beside, files.Rules{Settle: settle})
+	if err == nil {
+		if err = c.Lost(d.current.Load().config); err != nil {
+			err = fmt.Errorf("%s: %w", d.flags.configFile, err)
+		}
+	}
+	if err != nil {
+		d.success.Set(0)
+		return err
+	}
+	d.putInForce(d.build(c))
 	return nil
 }
 
-// reload is load for a daemon that serves: it says how it went.
-func (d *daemon) reload() error {
-	err := d.load()
+// reload is load with a log of how it went.
+func (d *daemon) reload(ctx context.Context) error {
+	err := d.load(ctx)
 	if err != nil {
 		d.logger.Error("configuration was not reloaded, the old one is still in force", "err", err)
 		return err
@@ -162,7 +214,7 @@ func (d *daemon) reloadOn(ctx context.Context, signals <-chan os.Signal) {
 	for {
 		select {
 		case <-signals:
-			_ = d.reload() // it has logged what went wrong
+			_ = d.reload(ctx) // it has logged what went wrong
 		case <-ctx.Done():
 			return
 		}
@@ -195,7 +247,7 @@ func (d *daemon) handler() (http.Handler, error) {
 		o.HandlerMetrics = self
 	}
 	if d.flags.lifecycle {
-		o.Reload = d.reload
+		o.Reload = func() error { return d.reload(context.Background()) }
 	}
 	return web.NewHandler(o)
 }
@@ -215,8 +267,26 @@ func busyOf(scrape prometheus.Gatherer) prometheus.Gatherer {
 func (d *daemon) selfMetrics() *prometheus.Registry {
 	r := prometheus.NewRegistry()
 	r.MustRegister(versioncollector.NewCollector("port_exporter"), d.success, d.loadedAt, newActivity(d.runner))
+	r.MustRegister(d.inForce()...)
+	r.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Name: "port_exporter_log_lines_dropped_total",
+		Help: "Log lines dropped because whatever reads the log is too slow or gone.",
+	}, func() float64 { return float64(d.log.Dropped()) }))
 	if !d.flags.noSelfMetrics {
 		r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	}
 	return r
+}
+
+// inForce returns the sizes of the configuration in force: a file that was cut
+// may be valid, and has fewer.
+func (d *daemon) inForce() []prometheus.Collector {
+	gauge := func(name, help string, of func(*config.Config) int) prometheus.Collector {
+		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help},
+			func() float64 { return float64(of(d.current.Load().config)) })
+	}
+	return []prometheus.Collector{
+		gauge("port_config_targets", "Targets of the configuration in force.", func(c *config.Config) int { return len(c.Targets) }),
+		gauge("port_config_policy_rules", "Rules of the policy in force; 0 without a policy.", func(c *config.Config) int { return len(c.Policy) }),
+	}
 }

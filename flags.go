@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net/url"
@@ -19,6 +20,7 @@ import (
 	"github.com/port-exporter/port_exporter/collector"
 	"github.com/port-exporter/port_exporter/config"
 	"github.com/port-exporter/port_exporter/internal/cli"
+	"github.com/port-exporter/port_exporter/internal/files"
 	"github.com/port-exporter/port_exporter/internal/system"
 )
 
@@ -186,18 +188,36 @@ func (f *flags) check() error {
 	return nil
 }
 
-// loadConfig reads the configuration file, or gives the defaults without one.
-func (f *flags) loadConfig() (*config.Config, error) {
+// startTimeout is how long reading the configuration may take at start. A pipe may
+// be slow; a file system that does not answer must not hold the start for ever.
+const startTimeout = time.Minute
+
+// loadConfig reads the configuration file at start, where it may be a pipe. It
+// ends with ctx.
+func (f *flags) loadConfig(ctx context.Context) (*config.Config, error) {
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	return f.readConfig(ctx, files.NewBeside(), files.Rules{Pipes: true})
+}
+
+// readConfig reads the configuration file, or gives the defaults without one.
+func (f *flags) readConfig(ctx context.Context, beside *files.Beside, rules files.Rules) (*config.Config, error) {
 	if f.configFile == "" {
 		return config.Default(), nil
 	}
-	return config.Load(f.configFile)
+	c, err := files.Run(ctx, beside, func(ctx context.Context) (*config.Config, error) {
+		return config.Load(ctx, f.configFile, rules)
+	})
+	if ctx.Err() != nil && err != nil {
+		return nil, fmt.Errorf("--config.file=%s: %w", f.configFile, err)
+	}
+	return c, err
 }
 
 // checkConfig is --config.check. It touches nothing of the host, so that it
 // serves where the daemon does not run.
-func (f *flags) checkConfig(stdout io.Writer) error {
-	c, err := f.loadConfig()
+func (f *flags) checkConfig(ctx context.Context, stdout io.Writer) error {
+	c, err := f.loadConfig(ctx)
 	if err != nil {
 		return err
 	}

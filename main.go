@@ -39,7 +39,25 @@ func main() {
 	}
 	grpclog.SetLoggerV2(logs.GRPC{})
 	if err := run(ctx, os.Args[1:], os.Stdout, os.Stderr); err != nil {
-		os.Exit(report(os.Stderr, err))
+		os.Exit(reportUntil(ctx, err))
+	}
+}
+
+// reportUntil is report to standard error. If that is a pipe that is full, it waits
+// no longer than until a signal comes.
+func reportUntil(ctx context.Context, err error) int {
+	code := make(chan int, 1)
+	go func() { code <- report(os.Stderr, err) }()
+	select {
+	case c := <-code:
+		return c
+	case <-ctx.Done():
+	}
+	select {
+	case c := <-code:
+		return c
+	case <-time.After(flushTimeout):
+		return 1
 	}
 }
 
@@ -71,7 +89,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return fmt.Errorf("--web.config.file: %w", err)
 	}
 	if f.configCheck {
-		return f.checkConfig(stdout)
+		return f.checkConfig(ctx, stdout)
 	}
 	if f.gomaxprocs > 0 {
 		runtime.GOMAXPROCS(f.gomaxprocs)
@@ -79,8 +97,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	hangups := make(chan os.Signal, 1) // from the start: SIGHUP must not end the program
 	signal.Notify(hangups, syscall.SIGHUP)
 	defer signal.Stop(hangups)
+	signal.Ignore(syscall.SIGPIPE) // nor must the end of whatever reads its log
+	queue := newLogQueue(f.log.Writer)
+	defer queue.Close()
 
-	d, err := newDaemon(ctx, f)
+	d, err := newDaemon(ctx, f, queue)
 	if err != nil {
 		return err
 	}
@@ -88,6 +109,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	log.SetFlags(0)
 	log.SetOutput(logs.Library{Logger: d.logger})
 	collectLessOften(d.system.Name)
+	d.boundMemory()
 	handler, err := d.handler()
 	if err != nil {
 		return err
@@ -107,9 +129,22 @@ func collectLessOften(source string) {
 	}
 }
 
+// boundMemory has Go collect more often as its memory comes near the limit of a
+// cgroup, unless GOMEMLIMIT says otherwise: the kernel ends a process that is above
+// it. A fifth is left for what Go does not count, such as the program itself.
+func (d *daemon) boundMemory() {
+	limit, limited := system.MemoryLimit()
+	if os.Getenv("GOMEMLIMIT") != "" || !limited {
+		return
+	}
+	bound := int64(limit / 5 * 4)
+	debug.SetMemoryLimit(bound)
+	d.logger.Info("memory is limited by a cgroup", "limit_bytes", limit, "gomemlimit_bytes", bound)
+}
+
 // look runs a command that looks at the host once.
 func (f *flags) look(ctx context.Context, stdout, stderr io.Writer) error {
-	c, err := f.loadConfig()
+	c, err := f.loadConfig(ctx)
 	if err != nil {
 		return cli.Failure(err)
 	}

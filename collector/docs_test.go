@@ -53,6 +53,9 @@ const otherFamilies = "## About the process\n\n" +
 	"| `port_exporter_build_info` | gauge | version, revision, branch, goversion, goos, goarch, tags | 1 for the build that runs. |\n" +
 	"| `port_config_last_reload_successful` | gauge |  | Whether the last load of the configuration succeeded (1) or the one before is still in force (0). |\n" +
 	"| `port_config_last_reload_success_timestamp_seconds` | gauge |  | When the configuration in force was loaded, in seconds since the epoch. |\n" +
+	"| `port_config_targets` | gauge |  | Targets of the configuration in force. |\n" +
+	"| `port_config_policy_rules` | gauge |  | Rules of the policy in force; 0 without a policy. |\n" +
+	"| `port_exporter_log_lines_dropped_total` | counter |  | Log lines dropped because whatever reads the log is too slow or gone. |\n" +
 	"| `port_exporter_probes_total` | counter | prober, reason | Probes by kind of prober and by what became of them, on request and scheduled; reasons that came. |\n" +
 	"| `port_exporter_probes_in_flight` | gauge |  | Probes that are in flight. |\n" +
 	"\nThe metrics of client_golang about the Go runtime (`go_*`), the process (`process_*`) and the handler of `/metrics` are " +

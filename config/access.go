@@ -123,6 +123,9 @@ func (p *rawProbes) access(all, configured map[string]*probe.Module) (access pro
 	if access.Any {
 		odd = append(odd, "probes.allow: any: whoever reaches the exporter can have it connect to whatever it reaches; hint: rules bound it by network, port and module")
 	}
+	if len(p.Allow.rules) > maxAllowRules {
+		return access, nil, tooMany(p.Allow.rules[maxAllowRules].line, "probes.allow.rules", maxAllowRules, "a rule may have several networks, ports and modules")
+	}
 	for i, r := range p.Allow.rules {
 		place := fmt.Sprintf("line %d: probes.allow.rules[%d]", r.line, i)
 		for _, name := range r.Modules {

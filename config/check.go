@@ -4,19 +4,18 @@ import (
 	"encoding"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"reflect"
 	"regexp"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"go.yaml.in/yaml/v3"
 
 	"github.com/port-exporter/port_exporter/internal/blackbox"
+	"github.com/port-exporter/port_exporter/internal/files"
 )
 
 // checker holds a node to a type of a library. The library's own decoder names
@@ -98,6 +97,9 @@ func withOwnKeys(theirs []string, t reflect.Type) []string {
 
 // value decodes what has no keys of its own, or what should have some.
 func (c checker) value(node *yaml.Node, t reflect.Type) error {
+	if t.Kind() >= reflect.Int && t.Kind() <= reflect.Uint64 && node.ShortTag() == "!!int" && isOctal(node) {
+		return faultOctal(node, c.place)
+	}
 	err := node.Decode(reflect.New(t).Interface())
 	switch {
 	case err == nil:
@@ -109,6 +111,9 @@ func (c checker) value(node *yaml.Node, t reflect.Type) error {
 			return fault(node, c.place, "%v\nhint: %s", why, hintRegexp)
 		}
 	}
+	if wanted := wantedOf(t); wanted != "" && isMisfit(err) {
+		return fault(node, c.place, "%s where %s", shapeOf(node), wanted)
+	}
 	var faults []error
 	for _, text := range withoutValues(err) {
 		if line, rest, located := strings.Cut(text, ": "); located && strings.HasPrefix(line, "line ") {
@@ -117,6 +122,42 @@ func (c checker) value(node *yaml.Node, t reflect.Type) error {
 		faults = append(faults, fault(node, c.place, "%s", text))
 	}
 	return errors.Join(faults...)
+}
+
+// isMisfit reports whether the library found a value that is none of the type, and
+// nothing else: it would name a type of Go.
+func isMisfit(err error) bool {
+	typed, ok := errors.AsType[*yaml.TypeError](err)
+	return ok && !slices.ContainsFunc(typed.Errors, func(text string) bool { return !strings.Contains(text, "cannot unmarshal") })
+}
+
+// shapeOf says what a node is. Its value may be a secret.
+func shapeOf(node *yaml.Node) string {
+	if node.Kind == yaml.ScalarNode {
+		return "a single value"
+	}
+	return describe(node)
+}
+
+// wantedOf says what a type of a library wants, if that is known.
+func wantedOf(t reflect.Type) string {
+	switch t.Kind() {
+	case reflect.Struct, reflect.Map:
+		return "keys are expected"
+	case reflect.Slice, reflect.Array:
+		return "a list is expected\nhint: each element of a list begins with a dash"
+	case reflect.Bool:
+		return "true or false is expected"
+	case reflect.Float32, reflect.Float64:
+		return "a number is expected"
+	case reflect.String:
+		return "a text is expected"
+	default:
+		if t.Kind() >= reflect.Int && t.Kind() <= reflect.Uint64 {
+			return "a whole number is expected"
+		}
+		return ""
+	}
 }
 
 const hintRegexp = "the syntax is that of RE2, without lookaround and backreferences"
@@ -150,7 +191,7 @@ func filesOf(node *yaml.Node, place string) []namedFile {
 
 // check reports that the file cannot be read, as it would be for a probe.
 func (f namedFile) check() error {
-	err := readable(f.path)
+	err := files.Check(f.path)
 	if err == nil {
 		return nil
 	}
@@ -160,22 +201,4 @@ func (f namedFile) check() error {
 		hint = fmt.Sprintf("the path is relative to the working directory, which is %s", dir)
 	}
 	return fmt.Errorf("line %d: %s: %w\nhint: %s", f.line, f.place, err, hint)
-}
-
-// readable opens a file, but no pipe: that would wait for who writes to it.
-func readable(path string) error {
-	info, err := os.Stat(path)
-	switch {
-	case err != nil:
-		return err
-	case info.IsDir():
-		return &fs.PathError{Op: "read", Path: path, Err: syscall.EISDIR}
-	case !info.Mode().IsRegular():
-		return nil
-	}
-	file, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return file.Close()
 }

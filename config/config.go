@@ -3,17 +3,15 @@
 package config
 
 import (
-	"bytes"
+	"context"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/port-exporter/port_exporter/internal/files"
 	"github.com/port-exporter/port_exporter/internal/policy"
 	"github.com/port-exporter/port_exporter/internal/probe"
 )
@@ -37,8 +35,9 @@ type Config struct {
 	// Warnings are about what is valid, but probably not meant.
 	Warnings []string
 
-	raw raw
-	all map[string]*probe.Module // Modules and the built-in ones
+	raw    raw
+	source source
+	all    map[string]*probe.Module // Modules and the built-in ones
 }
 
 // Module returns a module of the configuration, or a built-in one of that name:
@@ -70,7 +69,10 @@ type raw struct {
 	Policy         *rawPolicy      `yaml:"policy,omitempty"`
 
 	included modules // those of BlackboxConfig
+	lines    keyLines
 }
+
+func (r *raw) setKeyLine(key string, line int) { r.lines.set(key, line) }
 
 type rawLimits struct {
 	Listeners           int `yaml:"listeners"`
@@ -131,13 +133,17 @@ func Default() *Config {
 	return c
 }
 
-// Load reads a file. The error names the file, and the line and key in it.
-func Load(path string) (*Config, error) {
-	text, err := os.ReadFile(path)
+// Load reads a file, and the one that its blackbox_config names, under the rules.
+// The error names the file, and the line and key in it. Both may be on a file
+// system that does not answer: see [files.Beside].
+func Load(ctx context.Context, path string, rules files.Rules) (*Config, error) {
+	text, err := rules.Read(ctx, path)
 	if err != nil {
 		return nil, err
 	}
-	c, err := ParseIn(filepath.Dir(path), text)
+	rules.Pipes = false // there is one /dev/stdin
+	read := func(path string) ([]byte, error) { return rules.Read(ctx, path) }
+	c, err := parse(filepath.Dir(path), text, read)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
@@ -152,25 +158,33 @@ func Parse(text []byte) (*Config, error) { return ParseIn("", text) }
 // reads is the one that blackbox_config names; of those that modules name it looks
 // whether they can be read.
 func ParseIn(dir string, text []byte) (*Config, error) {
-	decoder := yaml.NewDecoder(bytes.NewReader(text))
-	var doc yaml.Node
+	return parse(dir, text, func(path string) ([]byte, error) { return files.Rules{}.Read(context.Background(), path) })
+}
+
+func parse(dir string, text []byte, read func(path string) ([]byte, error)) (*Config, error) {
 	r := defaults()
-	switch err := decoder.Decode(&doc); {
-	case errors.Is(err, io.EOF): // an empty file keeps every default
-	case err != nil:
-		return nil, explain(err, text)
-	default:
-		if err := decode(doc.Content[0], &r); err != nil {
-			return nil, err
-		}
-	}
-	if err := decoder.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
-		return nil, errors.New("more than one YAML document\nhint: remove everything from the second --- on")
-	}
-	if err := r.include(dir); err != nil {
+	doc, err := readDocument(text)
+	if err != nil {
 		return nil, err
 	}
-	return r.validate()
+	if doc != nil {
+		if err := decode(doc, &r); err != nil {
+			return nil, fewer(err)
+		}
+	}
+	if err := r.include(dir, read); err != nil {
+		return nil, fewer(err)
+	}
+	c, err := r.validate()
+	if err != nil {
+		return nil, fewer(err)
+	}
+	c.source = sourceOf(text, doc, &r)
+	if doc == nil || doc.ShortTag() == "!!null" {
+		c.Warnings = append(c.Warnings, "the file says nothing, so every default holds; hint: port_exporter baseline writes a policy to begin with")
+	}
+	c.Warnings = fewWarnings(c.Warnings)
+	return c, nil
 }
 
 // YAML returns the configuration in force, defaults included and secrets hidden.
@@ -180,14 +194,6 @@ func (c *Config) YAML() ([]byte, error) {
 	shown.BlackboxConfig = ""
 	shown.Modules = slices.Concat(shown.Modules, shown.included)
 	return yaml.Marshal(shown)
-}
-
-// explain adds to an error of the library what it does not say.
-func explain(err error, text []byte) error {
-	if regexp.MustCompile(`(?m)[\s\[,]::[ \t\r]*($|[\],#])`).Match(text) {
-		return fmt.Errorf("%w\nhint: in YAML the address :: stands in quotes: \"::\"", err)
-	}
-	return err
 }
 
 func (r raw) validate() (*Config, error) {

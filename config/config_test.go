@@ -11,6 +11,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"go.yaml.in/yaml/v3"
+
+	"github.com/port-exporter/port_exporter/internal/files"
 )
 
 // reference is the file with every key and its default, which users find among
@@ -45,7 +47,7 @@ func TestErrorsNameTheirPlace(t *testing.T) {
 		{"watched, too many", "limits:\n  watched_destinations: 1001\n", []string{"line 2: limits.watched_destinations: 1001"}},
 		{"no probes at all", "probes:\n  allow: configured\n  max_in_flight: 0\n", []string{"line 3: probes.max_in_flight: 0 is out of range", "hint: it must be from 1 to 10000"}},
 		{"all faults at once", "limits:\n  x: 1\n  y: 2\nz: 3\n", []string{"line 2", "line 3", "line 4"}},
-		{"two documents", "limits: {}\n---\nlimits: {}\n", []string{"more than one YAML document"}},
+		{"two documents", "limits: {}\n---\nlimits: {}\n", []string{"a second YAML document begins"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			_, err := Parse([]byte(tt.text))
@@ -167,13 +169,13 @@ func wantAllUsed[T any](t *testing.T, values []T) {
 
 func TestLoad(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "c.yml")
-	if _, err := Load(path); err == nil || !strings.Contains(err.Error(), path) {
+	if _, err := Load(t.Context(), path, files.Rules{}); err == nil || !strings.Contains(err.Error(), path) {
 		t.Errorf("a missing file: %v", err)
 	}
 	if err := os.WriteFile(path, []byte("limit: {}"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Load(path); err == nil || !strings.Contains(err.Error(), path+": line 1: limit: unknown key") {
+	if _, err := Load(t.Context(), path, files.Rules{}); err == nil || !strings.Contains(err.Error(), path+": line 1: limit: unknown key") {
 		t.Errorf("a bad file: %v", err)
 	}
 }

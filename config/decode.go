@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"encoding"
 	"errors"
 	"fmt"
@@ -61,6 +62,9 @@ func decodeValue(node *yaml.Node, into reflect.Value, place string) error {
 	case reflect.Slice:
 		return decodeList(node, into, place)
 	default:
+		if into.Kind() == reflect.Int && isOctal(node) {
+			return faultOctal(node, place)
+		}
 		// The library would cut 1.5 down to a whole number.
 		fraction := into.Kind() == reflect.Int && node.ShortTag() != "!!int"
 		if err := node.Decode(into.Addr().Interface()); err != nil || fraction {
@@ -154,7 +158,61 @@ func fault(node *yaml.Node, place, format string, args ...any) error {
 	if place == "" {
 		place = "top level"
 	}
-	return fmt.Errorf("line %d: %s: %s", node.Line, place, fmt.Sprintf(format, args...))
+	return fmt.Errorf("line %d: %s: %s", node.Line, short(place), fmt.Sprintf(format, args...))
+}
+
+// isOctal reports whether a whole number is one to YAML 1.1 that people read as
+// another: 0777 is 511.
+func isOctal(node *yaml.Node) bool {
+	digits := strings.TrimLeft(node.Value, "+-")
+	return node.Kind == yaml.ScalarNode && len(digits) > 1 && digits[0] == '0' && strings.Trim(digits, "0123456789_") == ""
+}
+
+func faultOctal(node *yaml.Node, place string) error {
+	return fault(node, place, "%q begins with 0, which YAML takes for octal\nhint: write %s", node.Value, cmp.Or(strings.TrimLeft(node.Value, "0_"), "0"))
+}
+
+// maxShown is how much of a place or a value a message has, in bytes.
+const maxShown = 200
+
+// short cuts what a message has from the file.
+func short(text string) string {
+	if len(text) <= maxShown {
+		return text
+	}
+	return strings.ToValidUTF8(text[:maxShown], "") + "…"
+}
+
+// maxFaults is how many faults, and how many warnings, of a file are named.
+const maxFaults = 50
+
+// fewer returns the first faults of many.
+func fewer(err error) error {
+	all := flatten(err, nil)
+	if len(all) <= maxFaults {
+		return err
+	}
+	return errors.Join(append(all[:maxFaults:maxFaults], fmt.Errorf("and %d faults more", len(all)-maxFaults))...)
+}
+
+// flatten appends the faults that were joined in an error.
+func flatten(err error, to []error) []error {
+	joined, ok := err.(interface{ Unwrap() []error }) //nolint:errorlint // only this layer is taken apart
+	if !ok {
+		return append(to, err)
+	}
+	for _, one := range joined.Unwrap() {
+		to = flatten(one, to)
+	}
+	return to
+}
+
+// fewWarnings returns the first of many.
+func fewWarnings(all []string) []string {
+	if len(all) <= maxFaults {
+		return all
+	}
+	return append(all[:maxFaults:maxFaults], fmt.Sprintf("and %d warnings more", len(all)-maxFaults))
 }
 
 func join(place, key string) string {
@@ -232,7 +290,7 @@ func describe(node *yaml.Node) string {
 	case yaml.SequenceNode:
 		return "a list"
 	default:
-		return fmt.Sprintf("%q", node.Value)
+		return fmt.Sprintf("%q", short(node.Value))
 	}
 }
 

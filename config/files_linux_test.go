@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/port-exporter/port_exporter/internal/files"
 	"github.com/port-exporter/port_exporter/internal/porttest"
 )
 
@@ -19,7 +20,7 @@ func TestUnreadableFile(t *testing.T) {
 			t.Fatal(err)
 		}
 		porttest.AsNobody(t, func() {
-			if err := readable(path); !errors.Is(err, want) {
+			if err := files.Check(path); !errors.Is(err, want) {
 				t.Errorf("mode %v: %v, want %v", mode, err, want)
 			}
 		})

@@ -27,10 +27,10 @@ func TestFilesOfModules(t *testing.T) {
 		name, text, target string
 		want               []string // nothing is no fault
 	}{
-		{"ca_file", tcp + "ca_file: /nonexistent/ca.pem\n", "a:1", []string{"line 6: modules.m.tcp.tls_config.ca_file: stat /nonexistent/ca.pem: no such file", "hint: it is read at each probe, by the user"}},
+		{"ca_file", tcp + "ca_file: /nonexistent/ca.pem\n", "a:1", []string{"line 6: modules.m.tcp.tls_config.ca_file: open /nonexistent/ca.pem: no such file", "hint: it is read at each probe, by the user"}},
 		{"cert_file and key_file", tcp + "cert_file: /nonexistent/c\n        key_file: /nonexistent/k\n", "a:1", []string{"line 6: modules.m.tcp.tls_config.cert_file", "line 7: modules.m.tcp.tls_config.key_file"}},
 		{"a relative path", tcp + "ca_file: nonexistent.pem\n", "a:1", []string{"nonexistent.pem: no such file", "hint: the path is relative to the working directory, which is /"}},
-		{"a directory", tcp + "ca_file: " + dir + "\n", "a:1", []string{"ca_file: read " + dir + ": is a directory"}},
+		{"a directory", tcp + "ca_file: " + dir + "\n", "a:1", []string{"ca_file: read " + dir + ": it is a directory"}},
 		{"tls_config of http", http + "tls_config: {ca_file: /nonexistent/ca.pem}\n", "http://a/", []string{"line 5: modules.m.http.tls_config.ca_file"}},
 		{"password_file", http + "basic_auth: {username: a, password_file: /nonexistent/p}\n", "http://a/", []string{"line 5: modules.m.http.basic_auth.password_file"}},
 		{"credentials_file", http + "authorization: {credentials_file: /nonexistent/p}\n", "http://a/", []string{"modules.m.http.authorization.credentials_file"}},
@@ -38,7 +38,7 @@ func TestFilesOfModules(t *testing.T) {
 		{"client_secret_file", http + "oauth2: {client_id: a, client_secret_file: /nonexistent/p, token_url: 'http://a/'}\n", "http://a/", []string{"modules.m.http.oauth2.client_secret_file"}},
 		{"ca_file of oauth2", http + "oauth2: {client_id: a, client_secret: b, token_url: 'http://a/', tls_config: {ca_file: /nonexistent/p}}\n", "http://a/", []string{"modules.m.http.oauth2.tls_config.ca_file"}},
 		{"body_file", http + "body_file: /nonexistent/b\n", "http://a/", []string{"modules.m.http.body_file"}},
-		{"files of a header", http + "http_headers: {X-Key: {files: [" + there + ", /nonexistent/h]}}\n", "http://a/", []string{"line 5: modules.m.http.http_headers.X-Key.files[1]: stat /nonexistent/h"}},
+		{"files of a header", http + "http_headers: {X-Key: {files: [" + there + ", /nonexistent/h]}}\n", "http://a/", []string{"line 5: modules.m.http.http_headers.X-Key.files[1]: open /nonexistent/h"}},
 		{"unix", unix + "{ca_file: /nonexistent/ca.pem}}}\n", "/run/a", []string{"line 2: modules.m.unix.tls_config.ca_file"}},
 		{"grpc", "modules:\n  m: {prober: grpc, grpc: {tls: true, tls_config: {ca_file: /nonexistent/ca.pem}}}\n", "a:1", []string{"modules.m.grpc.tls_config.ca_file"}},
 		{"dns", "modules:\n  m: {prober: dns, dns: {query_name: a, tls_config: {ca_file: /nonexistent/ca.pem}}}\n", "a:1", []string{"modules.m.dns.tls_config.ca_file"}},
@@ -127,7 +127,7 @@ func TestIncludedModulesNameTheirFile(t *testing.T) {
 	for _, tt := range []struct{ name, module, want string }{
 		{"a short timeout", "{prober: tcp, timeout: 2s}", place + ": timeout: in 2s a host"},
 		{"no such prober", "{prober: grcp}", place + ": prober: there is no prober"},
-		{"no file", "{prober: tcp, tcp: {tls_config: {ca_file: /nonexistent}}}", place + ".tcp.tls_config.ca_file: stat /nonexistent"},
+		{"no file", "{prober: tcp, tcp: {tls_config: {ca_file: /nonexistent}}}", place + ".tcp.tls_config.ca_file: open /nonexistent"},
 	} {
 		c, err := load("modules:\n  m: "+tt.module+"\n", "")
 		if err != nil || len(c.Warnings) != 1 || !strings.Contains(c.Warnings[0], tt.want) {
@@ -136,7 +136,7 @@ func TestIncludedModulesNameTheirFile(t *testing.T) {
 	}
 	for _, tt := range []struct{ name, module, want string }{
 		{"a source", "{prober: tcp, tcp: {source_ip_address: x}}", place + ": tcp.source_ip_address"},
-		{"no file", "{prober: tcp, tcp: {tls_config: {ca_file: /nonexistent}}}", place + ".tcp.tls_config.ca_file: stat /nonexistent"},
+		{"no file", "{prober: tcp, tcp: {tls_config: {ca_file: /nonexistent}}}", place + ".tcp.tls_config.ca_file: open /nonexistent"},
 	} {
 		if _, err := load("modules:\n  m: "+tt.module+"\n", "targets: [{address: 'a:1', module: m}]\n"); err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: %v", tt.name, err)

@@ -63,6 +63,9 @@ func (p *rawPolicy) validate() (rules []policy.Rule, warnings []string, err erro
 	if p == nil {
 		return nil, nil, nil
 	}
+	if len(p.Rules) > maxRules {
+		return nil, nil, tooMany(p.Rules[maxRules].line, "policy.rules", maxRules, "a rule may have several ports, addresses and processes")
+	}
 	rules = make([]policy.Rule, len(p.Rules))
 	for i, r := range p.Rules {
 		rules[i] = r.rule()
@@ -162,6 +165,9 @@ func fromStrings[To ~string](from []string) []To {
 type list[T any] []T
 
 func (l list[T]) check() error {
+	if len(l) > maxList {
+		return fmt.Errorf("%d elements are more than %d\nhint: ports may be ranges such as 8000-8100, addresses networks, names patterns", len(l), maxList)
+	}
 	if len(l) == 0 {
 		return errors.New("the list is empty\nhint: leave the key out to match everything")
 	}
@@ -270,6 +276,8 @@ func (p *ports) UnmarshalText(written []byte) (err error) {
 func parsePort(end, written string) (uint16, error) {
 	n, err := strconv.ParseUint(strings.TrimSpace(end), 10, 16)
 	switch {
+	case err == nil && n > 0 && end[0] == '0':
+		return 0, fmt.Errorf("%q begins with 0, which YAML takes for octal\nhint: write %d", written, n)
 	case err == nil && n > 0:
 		return uint16(n), nil
 	case strings.ContainsAny(written, ",;"):

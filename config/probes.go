@@ -4,19 +4,16 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"os"
 	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
 
-	"go.yaml.in/yaml/v3"
-
 	"github.com/port-exporter/port_exporter/internal/probe"
 )
 
 // include reads the modules of blackbox_config.
-func (r *raw) include(dir string) error {
+func (r *raw) include(dir string, read func(path string) ([]byte, error)) error {
 	if r.BlackboxConfig == "" {
 		return nil
 	}
@@ -24,9 +21,9 @@ func (r *raw) include(dir string) error {
 	if !filepath.IsAbs(file) {
 		file = filepath.Join(dir, file)
 	}
-	text, err := os.ReadFile(file)
+	text, err := read(file)
 	if err != nil {
-		return fmt.Errorf("blackbox_config: %w\nhint: the path is relative to this file", err)
+		return fmt.Errorf("line %d: blackbox_config: %w\nhint: the path is relative to this file", r.lines["blackbox_config"], err)
 	}
 	if r.included, err = parseBlackbox(text); err != nil {
 		return fmt.Errorf("blackbox_config: %s: %w", file, err)
@@ -39,17 +36,14 @@ func (r *raw) include(dir string) error {
 
 // parseBlackbox reads a configuration file of blackbox_exporter.
 func parseBlackbox(text []byte) (modules, error) {
-	var doc yaml.Node
-	if err := yaml.Unmarshal(text, &doc); err != nil {
+	doc, err := readDocument(text)
+	if err != nil || doc == nil {
 		return nil, err
 	}
 	var file struct {
 		Modules modules `yaml:"modules"`
 	}
-	if len(doc.Content) == 0 {
-		return nil, nil
-	}
-	err := decode(doc.Content[0], &file)
+	err = decode(doc, &file)
 	return file.Modules, err
 }
 
@@ -183,6 +177,9 @@ func builtins() (map[string]*probe.Module, error) {
 // from then on.
 func (r *raw) targets(c *Config, all map[string]*probe.Module) error {
 	var faults []error
+	if len(r.Targets) > maxTargets {
+		return tooMany(r.Targets[maxTargets].line, "targets", maxTargets, "several exporters may share them")
+	}
 	for i := range r.Targets {
 		t, err := r.Targets[i].target(i, all)
 		if err == nil && t.Module != nil {
@@ -197,7 +194,7 @@ func (r *raw) targets(c *Config, all map[string]*probe.Module) error {
 // withoutLines forgets where everything stood: two files that say the same are
 // then equal.
 func (r raw) withoutLines() raw {
-	r.Limits.lines, r.Probes.lines = nil, nil
+	r.lines, r.Limits.lines, r.Probes.lines = nil, nil, nil
 	r.Targets = append([]rawTarget(nil), r.Targets...)
 	for i := range r.Targets {
 		r.Targets[i].line, r.Targets[i].lines = 0, nil

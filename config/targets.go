@@ -182,11 +182,17 @@ func checkHost(host string) error {
 	return fmt.Errorf("%s is %s\nhint: a probe needs the address of one host", addr, what)
 }
 
+// targetName and labelName are compiled once: there may be many targets.
+var (
+	targetName = regexp.MustCompile(`^[\pL\pN_-]+(\.[\pL\pN_-]+)*\.?$`)
+	labelName  = regexp.MustCompile(`^[a-zA-Z_][a-zA-Z0-9_]*$`)
+)
+
 func checkName(host string) error {
 	if host == "" {
 		return errors.New("the host is missing\nhint: write it as host:port; this host is 127.0.0.1")
 	}
-	if len(host) > 253 || !regexp.MustCompile(`^[\pL\pN_-]+(\.[\pL\pN_-]+)*\.?$`).MatchString(host) {
+	if len(host) > 253 || !targetName.MatchString(host) {
 		return fmt.Errorf("%q is not a host\nhint: write a name or an address, IPv6 with a port in brackets", host)
 	}
 	return nil
@@ -253,7 +259,7 @@ func checkLabels(labels map[string]plainText, m *probe.Module) error {
 	own := expectLabels(m)
 	for _, name := range slices.Sorted(maps.Keys(labels)) {
 		switch {
-		case !regexp.MustCompile(`^[a-zA-Z_][a-zA-Z0-9_]*$`).MatchString(name):
+		case !labelName.MatchString(name):
 			return fmt.Errorf("%q is not the name of a label\nhint: it has letters, digits and _, and does not begin with a digit", name)
 		case isReservedLabel(name), slices.Contains(own, name):
 			return fmt.Errorf("%q is a label of the metrics of probes, or of Prometheus\nhint: choose another name", name)

@@ -3,10 +3,10 @@ package cli
 import (
 	"context"
 	"fmt"
-	"os"
 	"path/filepath"
 
 	"github.com/port-exporter/port_exporter/config"
+	"github.com/port-exporter/port_exporter/internal/files"
 	"github.com/port-exporter/port_exporter/internal/policy"
 )
 
@@ -29,7 +29,9 @@ func Baseline(ctx context.Context, h *Host, o BaselineOptions) error {
 		h.sayMissing(owners.Result)
 		return h.print(config.WritePolicy(policy.Baseline(owners.Owned, options)))
 	}
-	text, err := os.ReadFile(o.Merge)
+	text, err := files.Run(ctx, files.NewBeside(), func(ctx context.Context) ([]byte, error) {
+		return files.Rules{Pipes: true}.Read(ctx, o.Merge)
+	})
 	if err != nil {
 		return Failure(err)
 	}

@@ -32,10 +32,11 @@ type Problem struct {
 // found are rules that only several others cover together.
 func Lint(rules []Rule, now time.Time) []Problem {
 	var problems []Problem
+	names, left := map[string]int{}, lintBudget
 	for i := range rules {
 		r := &rules[i]
 		found := slices.Concat(
-			twice(rules, i), r.emptyRanges(), r.contradicts(), r.isOver(now), r.beyondReach(), shadowed(rules, i, now),
+			twice(names, r.Name, i), r.emptyRanges(), r.contradicts(), r.isOver(now), r.beyondReach(), shadowed(rules, i, now, &left),
 			r.tooWide(), r.leavesOutWildcard(), r.requiresSeveral(), r.idleSeverity(),
 		)
 		for _, p := range found {
@@ -57,14 +58,17 @@ func refuse(message, hint string) []Problem {
 // reference is how a problem names another rule.
 func reference(rules []Rule, i int) string { return fmt.Sprintf("rules[%d] %q", i, rules[i].Name) }
 
-// twice finds a name that stands at an earlier rule already.
-func twice(rules []Rule, at int) []Problem {
-	for i := range rules[:at] {
-		if rules[i].Name != "" && rules[i].Name == rules[at].Name {
-			return refuse(fmt.Sprintf("rules[%d] has the same name", i), "the name is a label value: give each rule its own")
-		}
+// twice finds a name that an earlier rule has already.
+func twice(names map[string]int, name string, at int) []Problem {
+	first, taken := names[name]
+	if !taken {
+		names[name] = at
+		return nil
 	}
-	return nil
+	if name == "" {
+		return nil
+	}
+	return refuse(fmt.Sprintf("rules[%d] has the same name", first), "the name is a label value: give each rule its own")
 }
 
 func (r *Rule) emptyRanges() []Problem {
@@ -109,12 +113,35 @@ func (r *Rule) beyondReach() []Problem {
 	return r.never("none of its addresses is in one of its scopes", "leave out the scope")
 }
 
+// lintBudget bounds what it takes to compare each rule with each before it: about
+// a second. Ten thousand rules of one port each are within it.
+const lintBudget = 150_000_000
+
+// portsCost is what comparing with the ports of a rule costs, if they are to be
+// sorted.
+func portsCost(early, late *Rule) int {
+	if len(early.Ports) < 2 {
+		return 1 + len(late.Ports)
+	}
+	return 20 * (len(early.Ports) + len(late.Ports))
+}
+
 // shadowed finds the first rule that leaves nothing for the one at the index, as
-// long as that holds.
-func shadowed(rules []Rule, at int, now time.Time) []Problem {
+// long as that holds. What is left bounds the work.
+func shadowed(rules []Rule, at int, now time.Time, left *int) []Problem {
 	late := &rules[at]
 	for i := range rules[:at] {
-		switch early := &rules[i]; {
+		early := &rules[i]
+		if *left < 0 {
+			return nil
+		}
+		if *left -= portsCost(early, late); !early.coversPorts(late) {
+			continue
+		}
+		if *left -= early.length() * late.length(); *left < 0 {
+			return warn("it and the rules after it were not compared with those before: the policy is too large", "ranges and lists make one rule of several")
+		}
+		switch {
 		case early.Ended(now) || early.endsBefore(late) || !early.covers(late):
 		case early.Forbid && !late.Forbid:
 			return late.never(reference(rules, i)+" comes first and forbids it", "put the narrower rule first, or remove one of the two")
@@ -138,6 +165,17 @@ func (r *Rule) verb() string {
 		return "forbids"
 	}
 	return "expects"
+}
+
+// length is that of all texts of the rule, and the number of its addresses.
+func (r *Rule) length() int {
+	n := len(r.Addresses)
+	for _, list := range [][]string{r.Interfaces, r.Netns, r.Processes, r.Executables, r.Users, r.Units, r.Containers} {
+		for _, text := range list {
+			n += len(text)
+		}
+	}
+	return n
 }
 
 // never is about a rule that can never match. One that is required would be
@@ -245,15 +283,25 @@ func (r *Rule) coversPorts(s *Rule) bool {
 		need = []socket.PortRange{every}
 	}
 	for _, n := range need {
-		if n.First <= n.Last && !slices.ContainsFunc(have, func(h socket.PortRange) bool { return h.First <= n.First && n.Last <= h.Last }) {
+		if n.First <= n.Last && !holds(have, n) {
 			return false
 		}
 	}
 	return true
 }
 
+// holds reports whether one of the ranges, which are sorted and apart, has all of
+// another.
+func holds(ranges []socket.PortRange, n socket.PortRange) bool {
+	at, _ := slices.BinarySearchFunc(ranges, n.Last, func(h socket.PortRange, last uint16) int { return int(h.Last) - int(last) })
+	return at < len(ranges) && ranges[at].First <= n.First
+}
+
 // union returns the ranges sorted, those that touch joined, empty ones dropped.
 func union(ranges []socket.PortRange) []socket.PortRange {
+	if len(ranges) == 1 && ranges[0].First <= ranges[0].Last {
+		return ranges
+	}
 	sorted := slices.Clone(ranges)
 	slices.SortFunc(sorted, func(a, b socket.PortRange) int { return int(a.First) - int(b.First) })
 	var out []socket.PortRange

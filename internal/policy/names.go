@@ -14,26 +14,32 @@ import (
 // expects, in short, as "sshd tcp/22 any". A name that is taken gets a number.
 func WithNames(rules []Rule) []Rule {
 	named := slices.Clone(rules)
-	taken := map[string]bool{"": true}
+	names := namer{taken: map[string]bool{"": true}, next: map[string]int{}}
 	for _, r := range rules {
-		taken[r.Name] = true
+		names.taken[r.Name] = true
 	}
 	for i := range named {
 		if named[i].Name == "" {
-			named[i].Name = free(named[i].defaultName(), taken)
-			taken[named[i].Name] = true
+			named[i].Name = names.free(named[i].defaultName())
 		}
 	}
 	return named
 }
 
-func free(wanted string, taken map[string]bool) string {
-	for n := 1; ; n++ {
+// namer gives out names that are not taken.
+type namer struct {
+	taken map[string]bool
+	next  map[string]int // the number to try next, by what is wanted
+}
+
+func (n *namer) free(wanted string) string {
+	for {
 		candidate := wanted
-		if n > 1 {
-			candidate = fmt.Sprintf("%s #%d", wanted, n)
+		if n.next[wanted]++; n.next[wanted] > 1 {
+			candidate = fmt.Sprintf("%s #%d", wanted, n.next[wanted])
 		}
-		if !taken[candidate] {
+		if !n.taken[candidate] {
+			n.taken[candidate] = true
 			return candidate
 		}
 	}

@@ -1,0 +1,8 @@
+//go:build unix
+
+package files
+
+import "syscall"
+
+// withoutWaiting has open(2) return at once for a pipe that has no writer.
+const withoutWaiting = syscall.O_NONBLOCK
