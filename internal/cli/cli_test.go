@@ -19,14 +19,12 @@ import (
 // processes is a host that knows the holders of sockets by cookie.
 type processes map[uint64]owner.Process
 
-func (p processes) Find(_ context.Context, members []socket.Member) map[uint64]owner.Found {
-	found := map[uint64]owner.Found{}
+func (p processes) Find(_ context.Context, members []socket.Member, report func(uint64, owner.Found)) {
 	for _, m := range members {
 		if process, ok := p[m.ID()]; ok {
-			found[m.ID()] = owner.Found{Fate: owner.Held, Process: process}
+			report(m.ID(), owner.Found{Fate: owner.Held, Process: process})
 		}
 	}
-	return found
 }
 func (p processes) Look(_ context.Context, known owner.Process, _ []socket.Member) owner.Sight {
 	return owner.Sight{Process: known, Unclear: true}

@@ -126,6 +126,20 @@ func TestThreadsInNamespace(t *testing.T) {
 	}
 }
 
+// TestThreadsThatCannotBeComparedInNamespace has such a thread where /proc is of
+// another pid namespace than the test, so that kcmp(2) is of no use.
+func TestThreadsThatCannotBeComparedInNamespace(t *testing.T) {
+	porttest.Namespace(t)
+	host := pidNamespace(t)
+	if host.canCompare() {
+		t.Error("threads of another pid namespace can be compared")
+	}
+	startServer(t, self(t), "table", 80)
+	if byPort, _ := newScene(t, host).scrape(t); byPort[80][0].PID == 0 || byPort[80][0].Executable != self(t) {
+		t.Errorf("%+v", byPort[80])
+	}
+}
+
 // TestRingInNamespace has a socket that is registered with an io_uring and no
 // descriptor of any process.
 func TestRingInNamespace(t *testing.T) {

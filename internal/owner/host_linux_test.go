@@ -449,9 +449,11 @@ func TestVanishingProcesses(t *testing.T) {
 	}()
 	host := NewHost("/proc")
 	for range 20 {
-		if found := host.Find(t.Context(), []socket.Member{{Inode: 1<<63 + 1}}); found[1<<63+1].Fate == Held {
-			t.Errorf("found %v", found)
-		}
+		host.Find(t.Context(), []socket.Member{{Inode: 1<<63 + 1}}, func(_ uint64, f Found) {
+			if f.Fate == Held {
+				t.Errorf("found %+v", f)
+			}
+		})
 	}
 	close(stop)
 	<-done
@@ -459,9 +461,9 @@ func TestVanishingProcesses(t *testing.T) {
 
 func TestProcfsThatIsNotThere(t *testing.T) {
 	host := NewHost(filepath.Join(t.TempDir(), "proc"))
-	if found := host.Find(t.Context(), []socket.Member{{Inode: 1, CgroupID: 5}}); found[1].Fate != NotFound {
-		t.Errorf("found %v", found)
-	}
+	host.Find(t.Context(), []socket.Member{{Inode: 1, CgroupID: 5}}, func(_ uint64, f Found) {
+		t.Errorf("found %+v", f)
+	})
 	if seen := host.Look(t.Context(), Process{}, nil); !seen.Gone {
 		t.Errorf("a process was found: %+v", seen)
 	}

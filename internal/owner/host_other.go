@@ -17,17 +17,15 @@ func NewHost(string) Host { return gopsutilHost{} }
 type gopsutilHost struct{}
 
 // Find implements [Host].
-func (h gopsutilHost) Find(ctx context.Context, members []socket.Member) map[uint64]Found {
-	found := map[uint64]Found{}
+func (h gopsutilHost) Find(ctx context.Context, members []socket.Member, report func(uint64, Found)) {
 	for _, m := range members {
 		if m.PID == 0 {
 			continue
 		}
 		if p, ok := h.read(ctx, m.PID); ok {
-			found[m.ID()] = Found{Fate: Held, Process: p}
+			report(m.ID(), Found{Fate: Held, Process: p})
 		}
 	}
-	return found
 }
 
 // Look implements [Host]. That the process still holds the sockets is what the

@@ -52,9 +52,9 @@ const (
 // Host is the operating system's side: it reads processes. Find, Look and Unit are
 // called by one goroutine at a time.
 type Host interface {
-	// Find returns what it finds out about each of the sockets, by the socket's
-	// ID, until ctx ends. What is not in it was not found.
-	Find(ctx context.Context, members []socket.Member) map[uint64]Found
+	// Find reports what it finds out about each of the sockets, by the socket's
+	// ID, as soon as it does, until ctx ends. What it does not report was not found.
+	Find(ctx context.Context, members []socket.Member, report func(id uint64, f Found))
 	// Look looks at a process again.
 	Look(ctx context.Context, p Process, members []socket.Member) Sight
 	// Unit returns the unit and the container whose cgroup the socket was made

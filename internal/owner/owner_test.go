@@ -26,18 +26,16 @@ type fakeHost struct {
 	asked        []int // sockets in each search
 }
 
-func (h *fakeHost) Find(_ context.Context, members []socket.Member) map[uint64]Found {
+func (h *fakeHost) Find(_ context.Context, members []socket.Member, report func(uint64, Found)) {
 	h.finds++
 	h.asked = append(h.asked, len(members))
-	found := map[uint64]Found{}
 	for _, m := range members {
 		if p, ok := h.holders[m.ID()]; ok && !h.gone[p.PID] {
-			found[m.ID()] = Found{Fate: Held, Process: p}
+			report(m.ID(), Found{Fate: Held, Process: p})
 		} else {
-			found[m.ID()] = Found{Fate: h.fates[m.ID()]}
+			report(m.ID(), Found{Fate: h.fates[m.ID()]})
 		}
 	}
-	return found
 }
 
 func (h *fakeHost) Look(_ context.Context, p Process, members []socket.Member) Sight {
@@ -211,9 +209,9 @@ func newSlowHost() *slowHost {
 	return &slowHost{fakeHost: fakeHost{holders: map[uint64]Process{1: proc(10, "nginx"), 2: proc(20, "redis")}}, release: make(chan struct{})}
 }
 
-func (h *slowHost) Find(ctx context.Context, members []socket.Member) map[uint64]Found {
+func (h *slowHost) Find(ctx context.Context, members []socket.Member, report func(uint64, Found)) {
 	<-h.release
-	return h.fakeHost.Find(ctx, members)
+	h.fakeHost.Find(ctx, members, report)
 }
 
 func within(t *testing.T, d time.Duration, f *Finder, listeners ...socket.Listener) (r Result, took time.Duration) {
@@ -254,6 +252,25 @@ func TestHungSearch(t *testing.T) {
 			t.Errorf("after it ended: %+v, %v", r, took)
 		}
 	})
+}
+
+// TestAnswersCountAsTheyCome has a search that finds one owner and hangs.
+func TestAnswersCountAsTheyCome(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := &firstOnly{newSlowHost()}
+		r, _ := within(t, 20*time.Second, New(h), listener(80, 1), listener(6379, 2))
+		if r.Owned[0].Owner.Process != "nginx" || r.Owned[0].Owner.Pending || !r.Owned[1].Owner.Pending || r.Pending != 1 {
+			t.Errorf("%+v", r)
+		}
+		close(h.release)
+	})
+}
+
+type firstOnly struct{ *slowHost }
+
+func (h *firstOnly) Find(ctx context.Context, members []socket.Member, report func(uint64, Found)) {
+	h.fakeHost.Find(ctx, members[:1], report)
+	h.slowHost.Find(ctx, members[1:], report)
 }
 
 // TestJoinedSearch has a second call while a young search is under way: it waits

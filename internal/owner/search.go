@@ -173,14 +173,26 @@ func (f *Finder) renew(id uint64, of Process, now answer, unclear bool) {
 	}
 }
 
-// find searches for the sockets that are not known, or lost.
+// find searches for the sockets that are not known, or lost. Each answer counts
+// from the moment on at which it is there.
 func (s *search) find(ctx context.Context, lost map[uint64]bool) {
-	f := s.finder
-	found := f.host.Find(ctx, s.unknown)
+	left := make(map[uint64]socket.Member, len(s.unknown))
 	for _, m := range s.unknown {
-		a := &answer{Found: found[m.ID()]}
-		a.unit, a.container = f.host.Unit(ctx, m)
-		f.note(m.ID(), a, lost[m.ID()])
+		left[m.ID()] = m
+	}
+	report := func(id uint64, found Found) {
+		m, open := left[id]
+		if !open {
+			return
+		}
+		delete(left, id)
+		a := &answer{Found: found}
+		a.unit, a.container = s.finder.host.Unit(ctx, m)
+		s.finder.note(id, a, lost[id])
+	}
+	s.finder.host.Find(ctx, s.unknown, report)
+	for id := range left {
+		report(id, Found{Fate: NotFound})
 	}
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io/fs"
-	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -16,24 +15,24 @@ import (
 )
 
 // Find looks first among the processes of the cgroup that each socket was made
-// in, then through all of /proc, then among the threads that have descriptors of
-// their own, and last at those that hold sockets for others, so that a service
-// counts before the systemd that opened its socket. It stops when every socket
-// is found. What no process holds may be the kernel's own.
-func (h *linuxHost) Find(ctx context.Context, members []socket.Member) map[uint64]Found {
+// in, then through all of /proc, then at those that hold sockets for others, so
+// that a service counts before the systemd that opened its socket, and last among
+// the threads that have descriptors of their own. It stops when every socket is
+// found. What no process holds may be the kernel's own.
+func (h *linuxHost) Find(ctx context.Context, members []socket.Member, report func(uint64, Found)) {
 	h.learnInit(ctx)
 	h.cgroups.stale = true
 	w := h.newWalk(ctx, members)
+	w.report = report
 	w.everywhere(members)
 	if w.whole() {
 		w.confirm(members)
 	}
 	for inode := range w.open {
-		if id := w.asked[inode]; w.unclear[inode] || w.partial || ctx.Err() != nil {
-			w.found[id] = Found{Fate: Unclear}
+		if w.unclear[inode] || w.partial || ctx.Err() != nil {
+			report(w.asked[inode], Found{Fate: Unclear})
 		}
 	}
-	return w.found
 }
 
 // walk is one walk through /proc for the holders of some sockets. Each process is
@@ -45,8 +44,9 @@ type walk struct {
 	// may still read it.
 	asked     map[uint64]uint64
 	open      map[uint64]bool // the inodes that are still looked for
-	found     map[uint64]Found
+	report    func(id uint64, f Found)
 	held      map[int32]map[uint64]bool // what a process holds of what was asked for
+	threads   map[int32]bool            // that all of it was read, its threads included
 	processes map[int32]*process        // nil is one that is gone
 	managers  []int32                   // hold what is looked for, and count last
 	unclear   map[uint64]bool           // inodes that a process holds which does not answer
@@ -60,8 +60,8 @@ type walk struct {
 func (h *linuxHost) newWalk(ctx context.Context, members []socket.Member) *walk {
 	w := &walk{
 		host: h, ctx: ctx,
-		asked: map[uint64]uint64{}, open: map[uint64]bool{}, found: map[uint64]Found{}, unclear: map[uint64]bool{},
-		held: map[int32]map[uint64]bool{}, processes: map[int32]*process{},
+		asked: map[uint64]uint64{}, open: map[uint64]bool{}, unclear: map[uint64]bool{},
+		held: map[int32]map[uint64]bool{}, threads: map[int32]bool{}, processes: map[int32]*process{},
 	}
 	for _, m := range members {
 		if m.Inode != 0 {
@@ -91,8 +91,8 @@ func (w *walk) everywhere(members []socket.Member) {
 	pids, ok := w.host.pids(w.ctx)
 	w.partial = w.partial || !ok
 	w.through(pids, w.holdings)
-	w.through(pids, w.holdingsOfThreads)
 	w.atManagers()
+	w.through(pids, w.holdingsOfThreads)
 }
 
 // named takes the holder that the source names.
@@ -102,9 +102,9 @@ func (w *walk) named(m socket.Member) {
 	}
 	switch p, presence := w.process(m.PID); presence {
 	case alive:
-		w.found[m.ID()] = Found{Fate: Held, Process: w.host.describe(*p)}
+		w.report(m.ID(), Found{Fate: Held, Process: w.host.describe(*p)})
 	case stuck:
-		w.found[m.ID()] = Found{Fate: Unclear}
+		w.report(m.ID(), Found{Fate: Unclear})
 	case gone:
 	}
 }
@@ -143,7 +143,7 @@ func (w *walk) at(pid int32, holdings map[uint64]bool) {
 }
 
 func (w *walk) take(p *process, inode uint64) {
-	w.found[w.asked[inode]] = Found{Fate: Held, Process: w.host.describe(*p)}
+	w.report(w.asked[inode], Found{Fate: Held, Process: w.host.describe(*p)})
 	delete(w.open, inode)
 }
 
@@ -242,10 +242,15 @@ func (w *walk) table(dir string) descriptors {
 // holdingsOfThreads returns what a process holds, that included which only a
 // thread with descriptors of its own holds (unshare(2), CLONE_FILES).
 func (w *walk) holdingsOfThreads(pid int32) map[uint64]bool {
+	if w.threads[pid] {
+		return w.held[pid]
+	}
+	w.threads[pid] = true
 	task := w.host.path(pid, "task")
 	tids, ok := attempt(w.ctx, w.host.calls, task, func() []int32 { return w.host.tables(pid, numbers(task)) })
 	w.partial = w.partial || !ok
-	for _, tid := range tids {
+	w.hidden = w.hidden || len(tids) > maxTables
+	for _, tid := range tids[:min(len(tids), maxTables)] {
 		if w.ctx.Err() != nil {
 			break
 		}
@@ -255,13 +260,12 @@ func (w *walk) holdingsOfThreads(pid int32) map[uint64]bool {
 }
 
 // tables returns a thread of a process for each table of descriptors besides that
-// of its main thread. What the kernel says of threads (kcmp(2)) is of no use where
-// /proc is of another pid namespace: then all threads are returned.
+// of its main thread; all threads where they cannot be compared.
 func (h *linuxHost) tables(pid int32, tids []int32) (own []int32) {
-	self, err := os.Readlink(filepath.Join(h.procfs, "self"))
-	comparable := err == nil && self == strconv.Itoa(os.Getpid())
+	comparable := h.canCompare()
 	for _, tid := range tids {
-		if tid == pid || comparable && (shareTable(pid, tid) || slices.ContainsFunc(own, func(other int32) bool { return shareTable(other, tid) })) {
+		shares := func(other int32) bool { return shareTable(other, tid) }
+		if tid == pid || comparable && (shares(pid) || slices.ContainsFunc(own[:min(len(own), maxCompared)], shares)) {
 			continue
 		}
 		own = append(own, tid)
@@ -269,11 +273,37 @@ func (h *linuxHost) tables(pid int32, tids []int32) (own []int32) {
 	return own
 }
 
-// shareTable reports whether two threads are known to have the same descriptors.
+// Bounds on what one process can make a search do: with how many tables of
+// descriptors each of its threads is compared, and how many are read.
+const (
+	maxCompared = 8
+	maxTables   = 1024
+)
+
+// canCompare reports whether kcmp(2) may be called, which the sandbox of the
+// packaged unit forbids, and knows the threads of this /proc, which may be of
+// another pid namespace.
+func (h *linuxHost) canCompare() bool {
+	self, err := os.Readlink(filepath.Join(h.procfs, "self"))
+	pid := os.Getpid()
+	return err == nil && self == strconv.Itoa(pid) && kcmp(int32(pid), int32(pid)) == 0
+}
+
+// shareTable reports whether two threads are known to have the same descriptors,
+// or may not be compared: then the descriptors may not be read either.
 func shareTable(a, b int32) bool {
+	errno := kcmp(a, b)
+	return errno == 0 || errno == unix.EPERM
+}
+
+// kcmp compares the descriptors of two threads; EXDEV means that they differ.
+func kcmp(a, b int32) unix.Errno {
 	const files = 2 // KCMP_FILES
 	differ, _, errno := unix.Syscall6(unix.SYS_KCMP, uintptr(a), uintptr(b), files, 0, 0, 0)
-	return errno == 0 && differ == 0
+	if errno == 0 && differ != 0 {
+		return unix.EXDEV
+	}
+	return errno
 }
 
 // descriptors is what was read of one table of descriptors.
@@ -297,8 +327,11 @@ func readDescriptors(ctx context.Context, path string, asked map[uint64]uint64, 
 		names, err := dir.Readdirnames(256)
 		for _, name := range names {
 			n, err := unix.Readlinkat(int(dir.Fd()), name, buf)
+			if errors.Is(err, fs.ErrPermission) { // so are all others
+				d.denied = true
+				return d
+			}
 			if err != nil {
-				d.denied = d.denied || errors.Is(err, fs.ErrPermission)
 				continue
 			}
 			d.add(buf[:n], filepath.Join(path, "../fdinfo", name), asked, flying)
@@ -364,16 +397,15 @@ func (w *walk) confirm(members []socket.Member) {
 		}
 	}
 	again := w.host.newWalk(w.ctx, left)
-	again.flying = true
+	again.report, again.flying = w.report, true
 	again.everywhere(left)
-	maps.Copy(w.found, again.found)
 	w.open, w.unclear, w.partial = again.open, again.unclear, again.partial
 	if !again.whole() {
 		return
 	}
 	for _, m := range left {
 		if w.open[m.Inode] && m.UID == 0 {
-			w.found[m.ID()] = Found{Fate: InKernel}
+			w.report(m.ID(), Found{Fate: InKernel})
 			delete(w.open, m.Inode)
 		}
 	}
