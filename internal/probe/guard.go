@@ -102,9 +102,14 @@ func within(networks []netip.Prefix, addr netip.Addr) bool {
 	return slices.ContainsFunc(networks, func(n netip.Prefix) bool { return n.Contains(addr) })
 }
 
-// embedsSpecial reports whether a plain address may stand for a special one.
+// embedsSpecial reports whether a plain address may be an IPv4 address that is
+// special, or that no single host has. The unspecified one counts where there is
+// no other reading: prefixes of [ownNAT64] are mostly zeros.
 func embedsSpecial(addr netip.Addr) bool {
-	return slices.ContainsFunc(embeddedIPv4(addr), func(a netip.Addr) bool { return within(special, a) })
+	embedded := embeddedIPv4(addr)
+	denied := func(a netip.Addr) bool { return within(special, a) || within(nonUnicast, a) && !a.IsUnspecified() }
+	set := func(a netip.Addr) bool { return !a.IsUnspecified() }
+	return slices.ContainsFunc(embedded, denied) || len(embedded) > 0 && !slices.ContainsFunc(embedded, set)
 }
 
 // isSpecial reports whether a plain address is one to which no configured target
@@ -129,7 +134,7 @@ func denyListedOnly(addr netip.Addr) *DeniedError {
 	case within(nonUnicast, addr):
 		return &DeniedError{fmt.Sprintf("%s is the address of no single host: unspecified, multicast or reserved", addr), hint}
 	case embedsSpecial(addr):
-		return &DeniedError{fmt.Sprintf("%s may be an IPv4 address that is link-local or of a cloud's metadata service", addr),
+		return &DeniedError{fmt.Sprintf("%s may be an IPv4 address that is link-local, of a cloud's metadata service, or no host's", addr),
 			"probe the IPv4 address itself, with a rule of probes.allow that lists it"}
 	case within(special, addr):
 		return &DeniedError{fmt.Sprintf("%s is a link-local address or one of a cloud's metadata service", addr), hint}

@@ -82,6 +82,11 @@ func TestAccessToAddresses(t *testing.T) {
 		{"metadata, through 6to4", any, "[2002:a9fe:a9fe::1]:80", false},
 		{"metadata, compatible", any, "[::169.254.169.254]:80", false},
 		{"metadata, translated", any, "[::ffff:0:169.254.169.254]:80", false},
+		{"unspecified, through 6to4", any, "[2002::1]:80", false},
+		{"unspecified, through a NAT64 of ones own", any, "[64:ff9b:1::]:80", false},
+		{"unspecified, translated", any, "[::ffff:0:0.0.0.0]:80", false},
+		{"multicast, through 6to4", any, "[2002:e000:1::1]:80", false},
+		{"broadcast, through a NAT64 of ones own", any, "[64:ff9b:1::ffff:ffff]:80", false},
 		{"a rule for IPv4 is none for what may lead elsewhere", net10, "[2002:a01:203::1]:80", false},
 
 		{"inside the network", net10, "10.1.2.3:80", true},
