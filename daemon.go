@@ -55,6 +55,15 @@ type state struct {
 	exporter *collector.Exporter
 }
 
+// newLogger returns a logger that keeps the log short and plain.
+func newLogger(c *promslog.Config) *slog.Logger {
+	handler := promslog.New(c).Handler()
+	if c.Format != nil && c.Format.String() == "json" { // logfmt quotes by itself
+		handler = logs.Plain(handler)
+	}
+	return slog.New(logs.Limited(handler, time.Now))
+}
+
 // newDaemon returns a daemon with its configuration loaded. Its runner is to be
 // stopped.
 func newDaemon(ctx context.Context, f *flags, log *logQueue) (*daemon, error) {
@@ -63,7 +72,7 @@ func newDaemon(ctx context.Context, f *flags, log *logQueue) (*daemon, error) {
 		memory: collector.NewMemory(time.Now),
 		names:  names.New(net.DefaultResolver.LookupNetIP, time.Now),
 		log:    log,
-		logger: slog.New(logs.Limited(promslog.New(&promslog.Config{Level: f.log.Level, Format: f.log.Format, Style: f.log.Style, Writer: log}).Handler(), time.Now)),
+		logger: newLogger(&promslog.Config{Level: f.log.Level, Format: f.log.Format, Style: f.log.Style, Writer: log}),
 		beside: files.NewBeside(), reloading: make(chan struct{}, 1),
 		success: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "port_config_last_reload_successful",

@@ -21,6 +21,7 @@ import (
 	"github.com/port-exporter/port_exporter/config"
 	"github.com/port-exporter/port_exporter/internal/cli"
 	"github.com/port-exporter/port_exporter/internal/files"
+	"github.com/port-exporter/port_exporter/internal/plain"
 	"github.com/port-exporter/port_exporter/internal/system"
 )
 
@@ -222,7 +223,7 @@ func (f *flags) checkConfig(ctx context.Context, stdout io.Writer) error {
 		return err
 	}
 	for _, warning := range c.Warnings {
-		if _, err := fmt.Fprintln(stdout, "warning: "+warning); err != nil {
+		if _, err := fmt.Fprintln(stdout, "warning: "+plain.Text(warning)); err != nil {
 			return err
 		}
 	}

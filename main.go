@@ -22,6 +22,7 @@ import (
 
 	"github.com/port-exporter/port_exporter/internal/cli"
 	"github.com/port-exporter/port_exporter/internal/logs"
+	"github.com/port-exporter/port_exporter/internal/plain"
 	"github.com/port-exporter/port_exporter/internal/system"
 	"github.com/port-exporter/port_exporter/internal/web"
 )
@@ -65,11 +66,11 @@ func reportUntil(ctx context.Context, err error) int {
 func report(stderr io.Writer, err error) int {
 	if exit, ok := errors.AsType[*cli.ExitError](err); ok {
 		if exit.Message != "" {
-			fmt.Fprintf(stderr, "port_exporter: %s\n", exit.Message)
+			fmt.Fprintf(stderr, "port_exporter: %s\n", plain.Text(exit.Message))
 		}
 		return exit.Code
 	}
-	fmt.Fprintf(stderr, "port_exporter: error: %v\n", err)
+	fmt.Fprintf(stderr, "port_exporter: error: %s\n", plain.Text(err.Error()))
 	return 1
 }
 

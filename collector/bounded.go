@@ -5,6 +5,7 @@ import (
 	"slices"
 	"unicode/utf8"
 
+	"github.com/port-exporter/port_exporter/internal/plain"
 	"github.com/port-exporter/port_exporter/internal/probe"
 )
 
@@ -32,7 +33,7 @@ func bounded(results ProbeResults) ProbeResults {
 // boundSamples leaves the samples that it is given as they are, for others have
 // them too. Of those that would be the same series the first stands.
 func boundSamples(samples []probe.Sample) []probe.Sample {
-	isLong := func(value string) bool { return len(validUTF8(value)) > maxMeasured }
+	isLong := func(value string) bool { return len(plain.Line(value)) > maxMeasured }
 	if !slices.ContainsFunc(samples, func(s probe.Sample) bool { return slices.ContainsFunc(s.Labels, isLong) }) {
 		return samples
 	}
@@ -56,7 +57,7 @@ func isSameSeries(a, b probe.Sample) bool {
 // boundValue returns a value as it is exposed, cut between two characters where it
 // is too long.
 func boundValue(value string) string {
-	text := validUTF8(value)
+	text := plain.Line(value)
 	if len(text) <= maxMeasured {
 		return text
 	}

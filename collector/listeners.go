@@ -10,6 +10,7 @@ import (
 
 	dto "github.com/prometheus/client_model/go"
 
+	"github.com/port-exporter/port_exporter/internal/plain"
 	"github.com/port-exporter/port_exporter/internal/socket"
 )
 
@@ -203,7 +204,7 @@ func byListener(owned []socket.Owned) iter.Seq[[]socket.Owned] {
 // ownerLabels returns the labels process, user, unit, container, valid as such:
 // names that differ only in what a label cannot hold are one.
 func ownerLabels(o socket.Owner) [4]string {
-	return [4]string{validUTF8(o.Process), validUTF8(o.User), validUTF8(o.Unit), validUTF8(o.Container)}
+	return [4]string{plain.Line(o.Process), plain.Line(o.User), plain.Line(o.Unit), plain.Line(o.Container)}
 }
 
 func (c listeners) addUnix(out *Output) error {

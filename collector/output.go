@@ -2,12 +2,11 @@ package collector
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
-	"strings"
-	"unicode/utf8"
 
 	dto "github.com/prometheus/client_model/go"
+
+	"github.com/port-exporter/port_exporter/internal/plain"
 )
 
 // Output gathers what one collector has to say. It is emitted whole when the
@@ -41,8 +40,8 @@ func (b *block[T]) take(n int) []T {
 	return taken
 }
 
-// add adds a sample. Label values may come from anywhere on the host, so what
-// is not UTF-8 in them is escaped.
+// add adds a sample. Label values may come from anywhere on the host, so they are
+// made plain.
 func (o *Output) add(f *Family, value float64, labels ...string) {
 	o.addSet(f, value, o.set(f, labels...))
 }
@@ -73,7 +72,7 @@ type labelSet []*dto.LabelPair
 func (o *Output) set(f *Family, values ...string) labelSet {
 	pairs, refs, texts := o.pairs.take(len(f.names)), o.refs.take(len(f.names)), o.texts.take(len(f.names))
 	for i, name := range f.names {
-		texts[i] = validUTF8(values[f.order[i]])
+		texts[i] = plain.Line(values[f.order[i]])
 		pairs[i].Name, pairs[i].Value = name, &texts[i]
 		refs[i] = &pairs[i]
 	}
@@ -103,7 +102,7 @@ func (o *Output) join(a, b labelSet) labelSet {
 // pair returns a label of its own.
 func (o *Output) pair(name, value string) *dto.LabelPair {
 	pair, text := &o.pairs.take(1)[0], o.texts.take(2)
-	text[0], text[1] = name, validUTF8(value)
+	text[0], text[1] = name, plain.Line(value)
 	pair.Name, pair.Value = &text[0], &text[1]
 	return pair
 }
@@ -139,23 +138,4 @@ func (o *Output) sorted() []*dto.MetricFamily {
 	}
 	slices.SortFunc(families, func(a, b *dto.MetricFamily) int { return cmp.Compare(a.GetName(), b.GetName()) })
 	return families
-}
-
-// validUTF8 returns the text with what is not UTF-8 written as \xff, so that
-// texts that differ stay different.
-func validUTF8(s string) string {
-	if utf8.ValidString(s) {
-		return s
-	}
-	var b strings.Builder
-	for len(s) > 0 {
-		r, size := utf8.DecodeRuneInString(s)
-		if r == utf8.RuneError && size == 1 {
-			fmt.Fprintf(&b, "\\x%02x", s[0])
-		} else {
-			b.WriteString(s[:size])
-		}
-		s = s[size:]
-	}
-	return b.String()
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/port-exporter/port_exporter/config"
 	"github.com/port-exporter/port_exporter/internal/files"
+	"github.com/port-exporter/port_exporter/internal/plain"
 	"github.com/port-exporter/port_exporter/internal/policy"
 )
 
@@ -52,7 +53,7 @@ func (h *Host) sayLeftOut(owners reading) {
 	j := h.judge(owners)
 	for _, r := range j.rows {
 		if r.Verdict == policy.Forbidden.String() {
-			fmt.Fprintf(h.Stderr, "no rule is added for %s %s port %d: rule %s forbids it\n", r.Protocol, r.place(), r.Port, printable(r.Rule))
+			fmt.Fprintf(h.Stderr, "no rule is added for %s %s port %d: rule %s forbids it\n", r.Protocol, r.place(), r.Port, plain.Name(r.Rule))
 		}
 	}
 	if n := j.kinds[policy.Unverified]; n > 0 {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/port-exporter/port_exporter/config"
 	"github.com/port-exporter/port_exporter/internal/ownhost"
+	"github.com/port-exporter/port_exporter/internal/plain"
 	"github.com/port-exporter/port_exporter/internal/probe"
 	"github.com/port-exporter/port_exporter/internal/socket"
 )
@@ -76,7 +77,7 @@ func numbered(ctx context.Context, kind, address string) string {
 // sayResult writes the outcome in a sentence, who said so, and what the
 // listeners of this host make of it.
 func (h *Host) sayResult(ctx context.Context, r *probe.Report) {
-	fmt.Fprintf(h.Stdout, "%s.\n", printable(r.Result.Sentence(r.Target.Address)))
+	fmt.Fprintf(h.Stdout, "%s.\n", plain.Line(r.Result.Sentence(r.Target.Address)))
 	success, known := r.Target.Module.Success(r.Result)
 	facts := []string{"outcome " + r.Result.Outcome.String() + expectation(r.Target.Module, success)}
 	if r.Result.Phase != probe.PhaseNone {
@@ -95,13 +96,13 @@ func (h *Host) sayResult(ctx context.Context, r *probe.Report) {
 		if known && success {
 			what = "detail"
 		}
-		fmt.Fprintf(h.Stdout, "%s: %s\n", what, printable(strings.ReplaceAll(probe.Redact(r.Result.Err.Error(), r.Target.Address), "\n", "; ")))
+		fmt.Fprintf(h.Stdout, "%s: %s\n", what, plain.Line(strings.ReplaceAll(probe.Redact(r.Result.Err.Error(), r.Target.Address), "\n", "; ")))
 	}
 	own := ownhost.New(h.System.Addresses, func() (*socket.Table, error) {
 		return Within(ctx, "read the listeners", h.System.Reader().Listening)
 	})
 	if answer, known := own.Answer(r); known {
-		fmt.Fprintf(h.Stdout, "It is an address of this host, where %s.\n", answer)
+		fmt.Fprintf(h.Stdout, "It is an address of this host, where %s.\n", plain.Line(answer.String()))
 	}
 }
 

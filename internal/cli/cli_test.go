@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"unicode"
 
 	"github.com/port-exporter/port_exporter/config"
 	"github.com/port-exporter/port_exporter/internal/owner"
@@ -236,5 +238,39 @@ func TestBaselineMerge(t *testing.T) {
 	porttest.Golden(t, "testdata/merged.yml", stdout.String())
 	if !strings.HasPrefix(stdout.String(), old) {
 		t.Errorf("what stood there changed:\n%s", stdout)
+	}
+}
+
+// TestStrangersNames has processes whose names would act upon a terminal or a
+// spreadsheet, could not be seen, or look like what the table writes itself.
+func TestStrangersNames(t *testing.T) {
+	for name, want := range map[string][3]string{ // table, CSV, JSON
+		"\x1b]0;owned\a":  {`  "\x1b]0;owned\a"  `, `,\x1b]0;owned\x07,`, `"\u001b]0;owned\u0007"`},
+		"\u202eexe.txt":   {`  "\u202eexe.txt"  `, `,\u202eexe.txt,`, `"\u202eexe.txt"`},
+		"\u009b31m":       {`  "\u009b31m"  `, `,\u009b31m,`, `"\u009b31m"`},
+		"a\xff":           {`  "a\xff"  `, `,a\xff,`, `"a\\xff"`},
+		" ":               {`  " "  `, `," ",`, `" "`},
+		"=cmd|'/C calc'!": {`  =cmd|'/C calc'!  `, `,'=cmd|'/C calc'!,`, `"=cmd|'/C calc'!"`},
+		"@SUM(1)":         {`  @SUM(1)  `, `,'@SUM(1),`, `"@SUM(1)"`},
+		"-":               {`  "-"  `, `,'-,`, `"-"`},
+		"x (deleted)":     {`  "x (deleted)"  `, `,x (deleted),`, `"x (deleted)"`},
+	} {
+		r := row{Protocol: "tcp", Address: "::", Port: 1, Interface: name, Process: name, Comm: name[:1], User: name, Unit: name, Container: name, Executable: name}
+		for i, write := range []func(io.Writer) error{
+			func(w io.Writer) error { return writeTable(w, []row{r}, false) },
+			func(w io.Writer) error { return writeCSV(w, []row{r}) },
+			func(w io.Writer) error { return writeJSON(w, []row{r}) },
+		} {
+			var out strings.Builder
+			if err := write(&out); err != nil {
+				t.Fatal(err)
+			}
+			if !strings.Contains(out.String(), want[i]) {
+				t.Errorf("%q, form %d: lacks %s:\n%s", name, i, want[i], out.String())
+			}
+			if bad := strings.IndexFunc(out.String(), func(c rune) bool { return c != '\n' && unicode.In(c, unicode.Cc, unicode.Cf) }); bad >= 0 {
+				t.Errorf("%q, form %d: %q is in it", name, i, out.String()[bad:])
+			}
+		}
 	}
 }

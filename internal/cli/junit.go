@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/port-exporter/port_exporter/internal/plain"
 	"github.com/port-exporter/port_exporter/internal/policy"
 )
 
@@ -98,11 +99,11 @@ func (r *row) junitCase() junitCase {
 }
 
 func requiredCase(r *policy.Rule, b broken, isBroken bool) junitCase {
-	c := junitCase{Class: "required", Name: printable(r.Name)}
+	c := junitCase{Class: "required", Name: plain.Name(r.Name)}
 	if !isBroken {
 		return c
 	}
-	text := printable(b.sentence())
+	text := plain.Line(b.sentence())
 	if b.unverified {
 		c.Error = &junitFault{text, policy.Unverified.String(), text}
 	} else {

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"bytes"
 	"context"
 	"encoding/csv"
 	"encoding/json"
@@ -13,9 +12,9 @@ import (
 	"strconv"
 	"strings"
 	"text/tabwriter"
-	"unicode"
 
 	"github.com/port-exporter/port_exporter/internal/owner"
+	"github.com/port-exporter/port_exporter/internal/plain"
 	"github.com/port-exporter/port_exporter/internal/policy"
 	"github.com/port-exporter/port_exporter/internal/socket"
 )
@@ -186,15 +185,24 @@ func newRow(o socket.Owned) row {
 	return r
 }
 
-func writeJSON(w io.Writer, rows []row) error {
-	if rows == nil {
-		rows = []row{}
+// valid returns the row in UTF-8. Two that differ in bytes that are none stay two.
+func (r row) valid() *row {
+	for _, text := range []*string{&r.Netns, &r.Interface, &r.Process, &r.Comm, &r.User, &r.Executable, &r.Unit, &r.Container, &r.Rule, &r.Comment} {
+		*text = plain.Valid(*text)
 	}
-	text, err := json.MarshalIndent(rows, "", "  ")
+	return &r
+}
+
+func writeJSON(w io.Writer, rows []row) error {
+	valid := make([]row, len(rows)) // not nil
+	for i := range rows {
+		valid[i] = *rows[i].valid()
+	}
+	text, err := json.MarshalIndent(valid, "", "  ")
 	if err != nil {
 		return err
 	}
-	_, err = w.Write(append(escapeControls(text), '\n'))
+	_, err = w.Write(append(plain.JSON(text), '\n'))
 	return err
 }
 
@@ -210,10 +218,10 @@ func writeTable(w io.Writer, rows []row, judged bool) error {
 	for _, r := range rows {
 		cells := []string{
 			r.Protocol, r.place(), strconv.Itoa(int(r.Port)), r.reach(), r.queue(),
-			printable(r.program()), number(r.PID), printable(r.User), printable(r.Unit), printable(r.Container),
+			r.program(), number(r.PID), plain.Name(r.User), plain.Name(r.Unit), plain.Name(r.Container),
 		}
 		if judged {
-			cells = append(cells, printable(r.reason()))
+			cells = append(cells, plain.Name(r.reason()))
 		}
 		for i, cell := range cells {
 			if cell == "" {
@@ -227,7 +235,7 @@ func writeTable(w io.Writer, rows []row, judged bool) error {
 
 func (r *row) place() string {
 	if r.Interface != "" {
-		return r.Address + "%" + printable(r.Interface)
+		return r.Address + "%" + plain.Name(r.Interface)
 	}
 	return r.Address
 }
@@ -260,9 +268,12 @@ func (r *row) queue() string {
 
 // program is the process and, where that says more, what it calls itself.
 func (r *row) program() string {
-	name := r.Process
-	if !strings.HasPrefix(name, r.Comm) {
-		name += " [" + r.Comm + "]"
+	name := plain.Name(r.Process)
+	if strings.Contains(r.Process, " (deleted)") || strings.Contains(r.Process, " [") {
+		name = strconv.Quote(r.Process) // not ours, below
+	}
+	if !strings.HasPrefix(r.Process, r.Comm) {
+		name += " [" + plain.Name(r.Comm) + "]"
 	}
 	if r.Deleted {
 		name += " (deleted)"
@@ -282,7 +293,7 @@ func (r *row) title() string {
 	title := fmt.Sprintf("%s %s port %d", r.Protocol, r.place(), r.Port)
 	for _, part := range []string{r.Netns, r.Process, r.User, r.Unit, r.Container} {
 		if part != "" {
-			title += " " + printable(part)
+			title += " " + plain.Name(part)
 		}
 	}
 	return title
@@ -292,19 +303,19 @@ func (r *row) title() string {
 func (r *row) sentence() string {
 	who := "an unknown process"
 	if r.Process != "" {
-		who = printable(r.program())
+		who = r.program()
 	}
 	text := fmt.Sprintf("%s listens on %s %s port %d (scope %s)", who, r.Protocol, r.place(), r.Port, r.Scope)
 	for _, part := range []struct{ name, value string }{{"user", r.User}, {"unit", r.Unit}, {"container", r.Container}} {
 		if part.value != "" {
-			text += ", " + part.name + " " + printable(part.value)
+			text += ", " + part.name + " " + plain.Name(part.value)
 		}
 	}
 	switch r.Verdict {
 	case policy.Forbidden.String():
-		text += ": rule " + printable(r.Rule) + " forbids it"
+		text += ": rule " + plain.Name(r.Rule) + " forbids it"
 	case policy.Unverified.String():
-		text += ": whether rule " + printable(r.Rule) + " matches depends on an owner that could not be read"
+		text += ": whether rule " + plain.Name(r.Rule) + " matches depends on an owner that could not be read"
 	case policy.Unexpected.String():
 		text += ": no rule of the policy expects it"
 	}
@@ -318,31 +329,6 @@ func number(n int32) string {
 	return strconv.Itoa(int(n))
 }
 
-// printable returns the text, quoted if it holds control characters or is not
-// UTF-8.
-func printable(s string) string {
-	for _, c := range s {
-		if !unicode.IsPrint(c) || c == unicode.ReplacementChar {
-			return strconv.Quote(s)
-		}
-	}
-	return s
-}
-
-// escapeControls escapes the control characters that JSON allows in strings and
-// terminals act upon: DEL and C1.
-func escapeControls(text []byte) []byte {
-	var b bytes.Buffer
-	for _, r := range string(text) {
-		if r >= 0x7f && r <= 0x9f {
-			fmt.Fprintf(&b, "\\u%04x", r)
-		} else {
-			b.WriteRune(r)
-		}
-	}
-	return b.Bytes()
-}
-
 func writeCSV(w io.Writer, rows []row) error {
 	c := csv.NewWriter(w)
 	optional := func(n *uint64) string {
@@ -354,10 +340,10 @@ func writeCSV(w io.Writer, rows []row) error {
 	records := [][]string{{"netns", "protocol", "address", "port", "interface", "scope", "dual_stack", "ephemeral", "may_be_client", "sockets",
 		"accept_queue", "accept_queue_limit", "accept_queue_full_sockets", "process", "comm", "pid", "user", "executable", "executable_deleted", "unit", "container", "verdict", "rule", "comment", "severity"}}
 	for _, r := range rows {
-		records = append(records, []string{r.Netns, r.Protocol, r.Address, strconv.Itoa(int(r.Port)), r.Interface, r.Scope,
+		records = append(records, []string{plain.Cell(r.Netns), r.Protocol, r.Address, strconv.Itoa(int(r.Port)), plain.Cell(r.Interface), r.Scope,
 			strconv.FormatBool(r.DualStack), strconv.FormatBool(r.Ephemeral), strconv.FormatBool(r.MayBeClient), strconv.Itoa(r.Sockets),
-			optional(r.AcceptQueue), optional(r.AcceptQueueLimit), optional(r.AcceptQueueFull), printable(r.Process), printable(r.Comm), number(r.PID), printable(r.User), printable(r.Executable),
-			strconv.FormatBool(r.Deleted), printable(r.Unit), printable(r.Container), r.Verdict, printable(r.Rule), printable(r.Comment), r.Severity})
+			optional(r.AcceptQueue), optional(r.AcceptQueueLimit), optional(r.AcceptQueueFull), plain.Cell(r.Process), plain.Cell(r.Comm), number(r.PID), plain.Cell(r.User), plain.Cell(r.Executable),
+			strconv.FormatBool(r.Deleted), plain.Cell(r.Unit), plain.Cell(r.Container), r.Verdict, plain.Cell(r.Rule), plain.Cell(r.Comment), r.Severity})
 	}
 	return c.WriteAll(records)
 }

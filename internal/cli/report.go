@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/port-exporter/port_exporter/internal/plain"
 	"github.com/port-exporter/port_exporter/internal/policy"
 	"github.com/port-exporter/port_exporter/internal/socket"
 )
@@ -73,7 +74,7 @@ func (h *Host) writeReport(w io.Writer, subject string, j *judged) error {
 	m.line("## Findings")
 	m.findings(j.rows)
 	for _, b := range j.required() {
-		m.line("- %s", escapeMarkdown(printable(b.sentence())))
+		m.line("- %s", escapeMarkdown(plain.Line(b.sentence())))
 	}
 	m.line("## Approved listeners")
 	m.approved(j)
@@ -101,7 +102,7 @@ func (m *markdown) line(format string, args ...any) { fmt.Fprintf(m, format+"\n\
 func (m *markdown) table(header []string, rows [][]string) {
 	for i := range rows {
 		for k, cell := range rows[i] {
-			rows[i][k] = escapeMarkdown(printable(cell))
+			rows[i][k] = escapeMarkdown(plain.Line(cell))
 		}
 	}
 	m.verbatim(header, rows)

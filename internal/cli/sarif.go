@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/port-exporter/port_exporter/internal/plain"
 	"github.com/port-exporter/port_exporter/internal/policy"
 )
 
@@ -162,7 +163,7 @@ func (h *Host) writeSARIF(w io.Writer, subject string, j *judged) error {
 	if err != nil {
 		return err
 	}
-	_, err = w.Write(append(escapeControls(text), '\n'))
+	_, err = w.Write(append(plain.JSON(text), '\n'))
 	return err
 }
 
@@ -176,13 +177,13 @@ func (h *Host) sarifListener(subject string, r *row, j *judged) sarifResult {
 	}
 	name := fmt.Sprintf("%s/%s/%d", r.Protocol, r.place(), r.Port)
 	result := h.sarifResult(subject, rule, name, r.sentence(), j.line(r.Rule, h))
-	result.Level, result.Properties = sarifLevel(r.Severity), r
+	result.Level, result.Properties = sarifLevel(r.Severity), r.valid()
 	result.Fingerprints = fingerprint(subject, r.Netns, name, r.Process, r.User, r.Unit, r.Container)
 	return result
 }
 
 func (h *Host) sarifRequired(subject string, b broken) sarifResult {
-	result := h.sarifResult(subject, sarifMissing, b.rule.Name, printable(b.sentence()), h.Config.RuleLine(b.rule.Name))
+	result := h.sarifResult(subject, sarifMissing, b.rule.Name, plain.Line(b.sentence()), h.Config.RuleLine(b.rule.Name))
 	result.Level = sarifLevel(b.rule.Severity.String())
 	return result
 }

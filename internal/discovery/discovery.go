@@ -12,6 +12,7 @@ import (
 
 	dto "github.com/prometheus/client_model/go"
 
+	"github.com/port-exporter/port_exporter/internal/plain"
 	"github.com/port-exporter/port_exporter/internal/probe"
 )
 
@@ -24,7 +25,12 @@ type group struct {
 // write answers with groups. Without any the list is [], not null.
 func write(w http.ResponseWriter, groups []group) {
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
-	_ = json.NewEncoder(w).Encode(groups)
+	text, err := json.Marshal(groups)
+	if err != nil {
+		http.Error(w, plain.Text(err.Error()), http.StatusInternalServerError)
+		return
+	}
+	_, _ = w.Write(append(plain.JSON(text), '\n'))
 }
 
 // Probes serves the configured targets, one group each. The address is that of
@@ -69,7 +75,7 @@ func Listeners(info func(context.Context) (*dto.MetricFamily, error)) http.Handl
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		listeners, err := info(r.Context())
 		if err != nil {
-			http.Error(w, "the listeners cannot be told: "+err.Error(), http.StatusServiceUnavailable)
+			http.Error(w, "cannot read the listeners: "+plain.Text(err.Error()), http.StatusServiceUnavailable)
 			return
 		}
 		host := hostOf(r)

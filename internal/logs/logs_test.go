@@ -2,6 +2,7 @@ package logs
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"log"
 	"log/slog"
@@ -61,5 +62,15 @@ func TestLibrary(t *testing.T) {
 		if !strings.Contains(lines[i], `level=WARN msg="message of a library" text=`) || !strings.Contains(lines[i], want) || len(lines[i]) > 3*maxText {
 			t.Errorf("%s", lines[i])
 		}
+	}
+}
+
+// TestPlain has texts of strangers in a log of JSON.
+func TestPlain(t *testing.T) {
+	var out bytes.Buffer
+	logger := slog.New(Plain(slog.NewJSONHandler(&out, nil)))
+	logger.With("of", "\u202ea").Warn("failed", "text", "\u009b31m", "err", errors.New("a\nhint: \u2066b"), "n", 3)
+	if want := `"msg":"failed","of":"\\u202ea","text":"\\u009b31m","err":"a\nhint: \\u2066b","n":3}` + "\n"; !strings.HasSuffix(out.String(), want) {
+		t.Errorf("%s, want %s", out.String(), want)
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/common/expfmt"
 
 	"github.com/port-exporter/port_exporter/collector"
+	"github.com/port-exporter/port_exporter/internal/plain"
 	"github.com/port-exporter/port_exporter/internal/probe"
 	"github.com/port-exporter/port_exporter/internal/socket"
 )
@@ -38,16 +39,16 @@ func (s *Server) Log(w http.ResponseWriter, r *http.Request) {
 func writeText(w http.ResponseWriter, text string) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.Header().Set("X-Content-Type-Options", "nosniff") // targets have a say in it
-	_, _ = fmt.Fprint(w, text)
+	_, _ = fmt.Fprint(w, plain.Text(text))
 }
 
 // text returns what a probe found, for people: the outcome in a sentence first.
 func text(e *probe.Entry, answer *socket.Answer) string {
 	var b strings.Builder
-	address := probe.Redact(e.Target.Address, e.Target.Address)
-	fmt.Fprintf(&b, "%s.\n", e.Result.Sentence(e.Target.Address))
+	address := plain.Line(probe.Redact(e.Target.Address, e.Target.Address))
+	fmt.Fprintf(&b, "%s.\n", plain.Line(e.Result.Sentence(e.Target.Address)))
 	if answer != nil {
-		fmt.Fprintf(&b, "It is an address of this host, where now %s.\n", answer)
+		fmt.Fprintf(&b, "It is an address of this host, where now %s.\n", plain.Line(answer.String()))
 	}
 	line := func(name, format string, args ...any) {
 		fmt.Fprintf(&b, "%-10s"+format+"\n", append([]any{name + ":"}, args...)...)
@@ -102,7 +103,7 @@ func writeCertificates(b *strings.Builder, e *probe.Entry) {
 		switch s := &e.Result.Samples[i]; s.Metric.Name {
 		case "probe_ssl_last_chain_info":
 			for j, label := range s.Metric.Labels {
-				fmt.Fprintf(b, "certificate %s: %s\n", label, s.Labels[j])
+				fmt.Fprintf(b, "certificate %s: %s\n", plain.Line(label), plain.Line(s.Labels[j]))
 			}
 		case "probe_ssl_earliest_cert_expiry":
 			expiry := time.Unix(int64(s.Value), 0).UTC()
@@ -160,8 +161,8 @@ func (s *Server) Recent() string {
 		}
 		success, _, _ := strings.Cut(verdict(e), ":")
 		rows = append(rows, recentRow{
-			ID: e.ID, When: e.At.UTC().Format(time.DateTime), Target: probe.Redact(e.Target.Address, e.Target.Address),
-			Module: e.Target.Module.Name, Success: success, Outcome: e.Result.Outcome.String(),
+			ID: e.ID, When: e.At.UTC().Format(time.DateTime), Target: plain.Line(probe.Redact(e.Target.Address, e.Target.Address)),
+			Module: plain.Line(e.Target.Module.Name), Success: success, Outcome: e.Result.Outcome.String(),
 			Seconds: fmt.Sprintf("%.3f", e.Result.Duration.Seconds()),
 		})
 		if len(rows) == 2*shown {

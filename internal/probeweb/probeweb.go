@@ -18,6 +18,7 @@ import (
 
 	"github.com/port-exporter/port_exporter/collector"
 	"github.com/port-exporter/port_exporter/internal/ownhost"
+	"github.com/port-exporter/port_exporter/internal/plain"
 	"github.com/port-exporter/port_exporter/internal/probe"
 	"github.com/port-exporter/port_exporter/internal/socket"
 	"github.com/port-exporter/port_exporter/internal/web"
@@ -78,7 +79,7 @@ func (s *Server) Probe(w http.ResponseWriter, r *http.Request) {
 	plan := s.Plan()
 	ask, timeout, err := s.parse(plan, r)
 	if err != nil {
-		http.Error(w, err.Error(), statusOf(err, http.StatusBadRequest))
+		http.Error(w, plain.Text(err.Error()), statusOf(err, http.StatusBadRequest))
 		return
 	}
 	debug := r.URL.Query().Get("debug") == "true"
@@ -97,7 +98,7 @@ func (s *Server) Probe(w http.ResponseWriter, r *http.Request) {
 	web.Allow(w, r, timeout)
 	entry, answer, err := s.once(r.Context(), plan, ask, timeout)
 	if err != nil {
-		http.Error(w, err.Error(), statusOf(err, http.StatusServiceUnavailable))
+		http.Error(w, plain.Text(err.Error()), statusOf(err, http.StatusServiceUnavailable))
 		return
 	}
 	if debug {

@@ -19,6 +19,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	dto "github.com/prometheus/client_model/go"
 	toolkit "github.com/prometheus/exporter-toolkit/web"
+
+	"github.com/port-exporter/port_exporter/internal/plain"
 )
 
 // Options say what is served, and where.
@@ -144,7 +146,7 @@ func (o Options) links() []toolkit.LandingLinks {
 func (o Options) serveLanding(w http.ResponseWriter, r *http.Request) {
 	page, err := landingPage(o)
 	if err != nil {
-		http.Error(w, err.Error(), http.StatusInternalServerError)
+		http.Error(w, plain.Text(err.Error()), http.StatusInternalServerError)
 		return
 	}
 	r = r.Clone(r.Context())
@@ -159,7 +161,7 @@ func say(text string) http.HandlerFunc {
 func (o Options) serveConfig(w http.ResponseWriter, _ *http.Request) {
 	text, err := o.Config()
 	if err != nil {
-		http.Error(w, err.Error(), http.StatusInternalServerError)
+		http.Error(w, plain.Text(err.Error()), http.StatusInternalServerError)
 		return
 	}
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
@@ -179,7 +181,7 @@ func (o Options) serveReload(w http.ResponseWriter, r *http.Request) {
 	default:
 		Allow(w, r, longestReload)
 		if err := o.Reload(); err != nil {
-			http.Error(w, fmt.Sprintf("the old configuration is still in force: %v", err), http.StatusInternalServerError)
+			http.Error(w, plain.Text(fmt.Sprintf("the old configuration is still in force: %v", err)), http.StatusInternalServerError)
 			return
 		}
 		say("reloaded\n")(w, r)
@@ -199,7 +201,7 @@ func (o Options) serveMetrics(w http.ResponseWriter, r *http.Request) {
 	query := r.URL.Query()
 	scrape, err := o.Scrape(r.Context(), Selection{Collectors: query["collect[]"], Excluded: query["exclude[]"], Families: query["name[]"]})
 	if err != nil {
-		http.Error(w, err.Error(), http.StatusBadRequest)
+		http.Error(w, plain.Text(err.Error()), http.StatusBadRequest)
 		return
 	}
 	families, err := together{o.Self, scrape}.Gather()

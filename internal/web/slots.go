@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net/http"
 	"time"
+
+	"github.com/port-exporter/port_exporter/internal/plain"
 )
 
 // slots bound how many requests make their answers at once. promhttp's own limit
@@ -72,7 +74,7 @@ func (s slots) bound(handler http.Handler) http.Handler {
 // refuse answers a request for which there is no room.
 func refuse(w http.ResponseWriter, why string) {
 	w.Header().Set("Retry-After", "1")
-	http.Error(w, why, http.StatusServiceUnavailable)
+	http.Error(w, plain.Text(why), http.StatusServiceUnavailable)
 }
 
 // timely gives each request of a handler the deadline that Prometheus names.
@@ -80,7 +82,7 @@ func timely(handler http.Handler, offset time.Duration) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		timeout, err := Timeout(r.Header.Get(TimeoutHeader), defaultTimeout, longestScrape, offset)
 		if err != nil {
-			http.Error(w, err.Error(), http.StatusBadRequest)
+			http.Error(w, plain.Text(err.Error()), http.StatusBadRequest)
 			return
 		}
 		Allow(w, r, timeout)
