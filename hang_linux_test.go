@@ -8,6 +8,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime/debug"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -37,7 +39,13 @@ func serveOnePort() {
 // startListener starts a process that listens.
 func startListener(t *testing.T, address string) (pid int) {
 	t.Helper()
+	return startListenerAs(t, &syscall.SysProcAttr{}, address)
+}
+
+func startListenerAs(t *testing.T, as *syscall.SysProcAttr, address string) (pid int) {
+	t.Helper()
 	cmd := exec.Command(serverRole, address)
+	cmd.SysProcAttr = as
 	cmd.Stderr = os.Stderr
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
@@ -145,10 +153,11 @@ func hungCommand(t *testing.T, policy string) {
 	}
 }
 
-// TestCommandEndsOnSIGTERM has a command that waits for what never answers.
-func TestCommandEndsOnSIGTERM(t *testing.T) {
-	openProgram(t)
-	procfs := t.TempDir() // sys/net/ipv4/ip_local_port_range is the first that is read
+// hungProcfs returns a procfs with one file that never answers:
+// ip_local_port_range, which is read first.
+func hungProcfs(t *testing.T) string {
+	t.Helper()
+	procfs := t.TempDir()
 	dir := filepath.Join(procfs, "sys/net/ipv4")
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		t.Fatal(err)
@@ -156,7 +165,12 @@ func TestCommandEndsOnSIGTERM(t *testing.T) {
 	if err := unix.Mkfifo(filepath.Join(dir, "ip_local_port_range"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command("port_exporter", "--path.procfs="+procfs, "listeners")
+	return procfs
+}
+
+// endOnSIGTERM starts a command, ends it and returns how it ended.
+func endOnSIGTERM(t *testing.T, cmd *exec.Cmd) syscall.WaitStatus {
+	t.Helper()
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -167,14 +181,113 @@ func TestCommandEndsOnSIGTERM(t *testing.T) {
 		t.Fatal(err)
 	}
 	select {
-	case err := <-ended:
-		status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus)
-		if !ok || !status.Signaled() || status.Signal() != syscall.SIGTERM {
-			t.Errorf("it ended with %v", err)
-		}
-	case <-time.After(20 * time.Second): // before its own limit
-		t.Error("it goes on after SIGTERM")
+	case <-ended:
+	case <-time.After(25 * time.Second): // before the limit of a command
 		_ = cmd.Process.Kill()
 		<-ended
+		t.Fatal("it goes on after SIGTERM")
 	}
+	return cmd.ProcessState.Sys().(syscall.WaitStatus)
+}
+
+// TestCommandEndsOnSIGTERM has a command that waits for what never answers.
+func TestCommandEndsOnSIGTERM(t *testing.T) {
+	openProgram(t)
+	status := endOnSIGTERM(t, exec.Command("port_exporter", "--path.procfs="+hungProcfs(t), "listeners"))
+	if !status.Signaled() || status.Signal() != syscall.SIGTERM {
+		t.Errorf("it ended with %v", status)
+	}
+}
+
+// slowNameService is a module of the name service (nss(5)) that knows one user,
+// and answers nothing before a file is there.
+const slowNameService = `
+#include <errno.h>
+#include <nss.h>
+#include <pwd.h>
+#include <stdlib.h>
+#include <unistd.h>
+enum nss_status _nss_slow_getpwuid_r(uid_t uid, struct passwd *p, char *buf, size_t n, int *err) {
+	if (uid != 4242) return NSS_STATUS_NOTFOUND;
+	while (access(getenv("SLOW_NSS_FILE"), F_OK) != 0) usleep(20000);
+	*p = (struct passwd){.pw_name = "alice", .pw_passwd = "x", .pw_uid = uid, .pw_gid = 0, .pw_gecos = "", .pw_dir = "/", .pw_shell = "/bin/sh"};
+	return NSS_STATUS_SUCCESS;
+}
+`
+
+// nameService makes the module the name service of what the test starts, and
+// returns a function after which it answers.
+func nameService(t *testing.T) (answer func()) {
+	t.Helper()
+	info, ok := debug.ReadBuildInfo()
+	if !ok || !slices.Contains(info.Settings, debug.BuildSetting{Key: "CGO_ENABLED", Value: "1"}) {
+		t.Skip("SKIP-gcc: the test is built without cgo")
+	}
+	dir := t.TempDir()
+	source, ready := filepath.Join(dir, "slow.c"), filepath.Join(dir, "ready")
+	files := map[string]string{source: slowNameService, filepath.Join(dir, "nsswitch.conf"): "passwd: files slow\n"}
+	for path, text := range files {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	compile := exec.Command("gcc", "-shared", "-fPIC", "-o", filepath.Join(dir, "libnss_slow.so.2"), source)
+	if out, err := compile.CombinedOutput(); errors.Is(err, exec.ErrNotFound) {
+		t.Skip("SKIP-gcc: not installed")
+	} else if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if err := unix.Mount(filepath.Join(dir, "nsswitch.conf"), "/etc/nsswitch.conf", "", unix.MS_BIND, ""); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("LD_LIBRARY_PATH", dir)
+	t.Setenv("SLOW_NSS_FILE", ready)
+	return func() {
+		if err := os.WriteFile(ready, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestHungNameServiceInNamespace has a name service that does not answer for one
+// user, in a program built with cgo.
+func TestHungNameServiceInNamespace(t *testing.T) {
+	openProgram(t)
+	porttest.Namespace(t)
+	porttest.MountNamespace(t)
+	answer := nameService(t)
+	policy := filepath.Join(t.TempDir(), "policy.yml")
+	rules := "policy: {rules: [{name: slow, ports: 80, user: alice, required: true}, {name: root, user: root}]}"
+	if err := os.WriteFile(policy, []byte(rules), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	startListenerAs(t, &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 4242, Gid: 0}, AmbientCaps: []uintptr{unix.CAP_NET_BIND_SERVICE}}, "127.0.0.1:80")
+	startListener(t, "127.0.0.1:81")
+	startInNamespace(t, "port_exporter", "--config.file="+policy)
+	families := []string{"port_policy_", "port_scrape_collector_success", "port_listener_info"}
+	for i := range 3 {
+		got := scrape(t, families...)
+		for series, want := range map[string]float64{
+			`port_scrape_collector_success{collector="policy"}`:  1,
+			`port_policy_missing_listener{rule="slow"}`:          0,
+			`port_policy_unverified_listeners{scope="loopback"}`: 1,
+			`port_policy_unexpected_listeners{scope="loopback"}`: 0,
+			`port_policy_rule_listeners{rule="root"}`:            2, // ours and 81
+		} {
+			if n, there := got[series]; !there || n != want {
+				t.Errorf("scrape %d: %s is %v (%t), want %v", i, series, n, there, want)
+			}
+		}
+	}
+	answer()
+	porttest.Await(t, "the name of the user", func() bool {
+		got := scrape(t, families...)
+		return got[`port_policy_rule_listeners{rule="slow"}`] == 1 && got[`port_policy_unverified_listeners{scope="loopback"}`] == 0
+	})
+}
+
+// TestDaemonEndsOnSIGTERM has a daemon that waits for a file as it starts.
+func TestDaemonEndsOnSIGTERM(t *testing.T) {
+	openProgram(t)
+	endOnSIGTERM(t, exec.Command("port_exporter", "--path.procfs="+hungProcfs(t), "--web.listen-address=127.0.0.1:0"))
 }

@@ -33,7 +33,10 @@ func main() {
 		var stop context.CancelFunc
 		ctx, stop = signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 		defer stop()
-		context.AfterFunc(ctx, stop) // a second signal ends the program immediately
+		context.AfterFunc(ctx, func() {
+			stop() // a second signal ends the program immediately
+			time.AfterFunc(lastResort, func() { os.Exit(1) })
+		})
 	}
 	if built, ok := debug.ReadBuildInfo(); ok && version.Version == "" { // no -ldflags: go install, go run
 		version.Version = built.Main.Version
@@ -43,6 +46,10 @@ func main() {
 		os.Exit(reportUntil(ctx, err))
 	}
 }
+
+// lastResort is how long after a signal the daemon ends whatever it waits for: more
+// than it gives scrapes to finish, and less than systemd waits.
+const lastResort = 15 * time.Second
 
 // reportUntil is report to standard error. If that is a pipe that is full, it waits
 // no longer than until a signal comes.

@@ -109,13 +109,13 @@ func (h *Host) sayTable(t *socket.Table) {
 
 // sayMissing says on standard error what could not be seen.
 func (h *Host) sayMissing(owners owner.Result) {
+	if owners.Pending > 0 {
+		fmt.Fprintf(h.Stderr, "the owner of %d of the listeners may be known later: a process or the name service does not answer\n", owners.Pending)
+	}
 	if owners.Unattributed == 0 {
 		return
 	}
 	fmt.Fprintf(h.Stderr, "the process of %d of the listeners is not known", owners.Unattributed)
-	if owners.Pending > 0 {
-		fmt.Fprintf(h.Stderr, "\nof these, %d may be known later: a process or the name service does not answer", owners.Pending)
-	}
 	if len(owners.Missing) > 0 {
 		fmt.Fprintf(h.Stderr, "\nhint: run as root, or with %s", strings.Join(owners.Missing, " and "))
 	}
