@@ -114,7 +114,7 @@ const startPatience = 30 * time.Second
 func (d *daemon) open(ctx context.Context) (*system.System, error) {
 	deadline := time.Now().Add(startPatience)
 	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
-		s, err := system.Open(ctx, d.flags.source, d.flags.procfs)
+		s, err := system.Open(ctx, d.flags.source, d.flags.procfs, d.flags.rootfs)
 		if err == nil || !system.IsShortage(err) || time.Now().Add(wait).After(deadline) {
 			return s, err
 		}

@@ -47,7 +47,7 @@ func isOneOff(args []string) bool {
 // hideServing hides the flags that only serving heeds, for the help of the other
 // commands. They may be given all the same.
 func hideServing(app *kingpin.Application) {
-	heeded := []string{"help", "version", "config.file", "path.procfs", "source"}
+	heeded := []string{"help", "version", "config.file", "path.procfs", "path.rootfs", "source"}
 	for _, flag := range app.Model().Flags {
 		if !slices.Contains(heeded, flag.Name) {
 			app.GetFlag(flag.Name).Hidden()
@@ -77,6 +77,7 @@ type flags struct {
 	collectors    map[string]*collectorFlag
 	noDefaults    bool // no collector but those whose flag is given
 	procfs        string
+	rootfs        string
 	source        string
 	timeoutOffset time.Duration
 	gomaxprocs    int
@@ -122,6 +123,7 @@ func parse(args []string, stdout, stderr io.Writer) (*flags, error) {
 	}
 	app.Flag("collector.disable-defaults", "Run only the collectors whose flag is given.").BoolVar(&f.noDefaults)
 	app.Flag("path.procfs", "Where procfs is mounted (Linux).").Default("/proc").StringVar(&f.procfs)
+	app.Flag("path.rootfs", "Where the root of the host is mounted, for the names of its users (Linux). The default is found out.").ExistingDirVar(&f.rootfs)
 	app.Flag("source", "What sockets are read from: auto, sock_diag, procfs (Linux) or gopsutil.").Default(system.Auto).StringVar(&f.source)
 	app.Flag("timeout-offset", "How much earlier than Prometheus gives up a scrape ends.").Default("500ms").DurationVar(&f.timeoutOffset)
 	app.Flag("runtime.gomaxprocs", "Number of CPUs that may run Go code at once; 0 for the default of Go.").Envar("GOMAXPROCS").Default("0").IntVar(&f.gomaxprocs)

@@ -10,6 +10,7 @@ import (
 
 	dto "github.com/prometheus/client_model/go"
 
+	"github.com/port-exporter/port_exporter/internal/owner"
 	"github.com/port-exporter/port_exporter/internal/plain"
 	"github.com/port-exporter/port_exporter/internal/socket"
 )
@@ -51,7 +52,7 @@ var (
 	unattributed = gauge("port_listeners_unattributed",
 		"Listeners with a socket whose process is unknown, those beyond the limit of a group included.", "netns")
 	privilegeMissing = gauge("port_privilege_missing",
-		"Whether the exporter lacks a capability that would name the owners of more listeners (1) or not (0).", "privilege")
+		"1 for each cause that keeps owners of listeners unknown: a capability, a namespace, a security module.", "privilege")
 	ownerSearches = counter("port_owner_searches_total",
 		"Searches through the processes of the host for the owners of listeners that were not known.")
 	unixListeners = gauge("port_unix_listeners",
@@ -139,9 +140,6 @@ func (ownership) Collect(_ context.Context, host *Snapshot, out *Output) error {
 	return addOwners(out, host)
 }
 
-// privileges are those that reading other users' processes takes.
-var privileges = []string{"CAP_SYS_PTRACE", "CAP_DAC_READ_SEARCH"}
-
 func addOwners(out *Output, host *Snapshot) error {
 	owners, err := host.Owners()
 	if err != nil {
@@ -158,7 +156,7 @@ func addOwners(out *Output, host *Snapshot) error {
 	}
 	addConflicts(out, owners.Owned)
 	out.add(unattributed, float64(owners.Unattributed), hostNetns)
-	for _, privilege := range privileges {
+	for _, privilege := range owner.Privileges() {
 		out.add(privilegeMissing, truth(slices.Contains(owners.Missing, privilege)), privilege)
 	}
 	out.add(ownerSearches, float64(owners.Searches))

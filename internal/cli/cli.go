@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"strings"
 	"time"
 
 	"github.com/port-exporter/port_exporter/config"
@@ -116,8 +115,8 @@ func (h *Host) sayMissing(owners owner.Result) {
 		return
 	}
 	fmt.Fprintf(h.Stderr, "the process of %d of the listeners is not known", owners.Unattributed)
-	if len(owners.Missing) > 0 {
-		fmt.Fprintf(h.Stderr, "\nhint: run as root, or with %s", strings.Join(owners.Missing, " and "))
+	for _, hint := range hints(owners.Missing) {
+		fmt.Fprintf(h.Stderr, "\nhint: %s", hint)
 	}
 	fmt.Fprintln(h.Stderr)
 }

@@ -32,6 +32,7 @@ func (p processes) Look(_ context.Context, known owner.Process, _ []socket.Membe
 	return owner.Sight{Process: known, Unclear: true}
 }
 func (p processes) Unit(context.Context, socket.Member) (unit, container string) { return "", "" }
+func (p processes) Names() owner.Names                                           { return owner.Names{} }
 func (p processes) Missing() []string                                            { return []string{"CAP_SYS_PTRACE", "CAP_DAC_READ_SEARCH"} }
 
 func cookie(n uint64) func(*socket.Socket) { return func(s *socket.Socket) { s.Cookie = n } }

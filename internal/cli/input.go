@@ -81,7 +81,7 @@ func (r *row) owned() (o socket.Owned, err error) {
 		o.AcceptQueueLimit, o.Known = *r.AcceptQueueLimit, o.Known|socket.KnowsAcceptQueueLimit
 	}
 	o.Owner = socket.Owner{
-		Process: r.Process, Comm: r.Comm, PID: r.PID, User: r.User, Executable: r.Executable, Deleted: r.Deleted, Unit: r.Unit, Container: r.Container,
+		Process: r.Process, Comm: r.Comm, PID: r.PID, User: r.User, UserID: r.UID, Executable: r.Executable, Deleted: r.Deleted, Unit: r.Unit, Container: r.Container,
 	}
 	return o, nil
 }

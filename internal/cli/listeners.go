@@ -52,6 +52,7 @@ type row struct {
 	Comm             string  `json:"comm"`
 	PID              int32   `json:"pid"`
 	User             string  `json:"user"`
+	UID              string  `json:"uid"`
 	Executable       string  `json:"executable"`
 	Deleted          bool    `json:"executable_deleted"`
 	Unit             string  `json:"unit"`
@@ -168,6 +169,7 @@ func newRow(o socket.Owned) row {
 		Comm:        o.Owner.Comm,
 		PID:         o.Owner.PID,
 		User:        o.Owner.User,
+		UID:         o.Owner.UserID,
 		Executable:  o.Owner.Executable,
 		Deleted:     o.Owner.Deleted,
 		Unit:        o.Owner.Unit,
@@ -338,11 +340,11 @@ func writeCSV(w io.Writer, rows []row) error {
 		return strconv.FormatUint(*n, 10)
 	}
 	records := [][]string{{"netns", "protocol", "address", "port", "interface", "scope", "dual_stack", "ephemeral", "may_be_client", "sockets",
-		"accept_queue", "accept_queue_limit", "accept_queue_full_sockets", "process", "comm", "pid", "user", "executable", "executable_deleted", "unit", "container", "verdict", "rule", "comment", "severity"}}
+		"accept_queue", "accept_queue_limit", "accept_queue_full_sockets", "process", "comm", "pid", "user", "uid", "executable", "executable_deleted", "unit", "container", "verdict", "rule", "comment", "severity"}}
 	for _, r := range rows {
 		records = append(records, []string{plain.Cell(r.Netns), r.Protocol, r.Address, strconv.Itoa(int(r.Port)), plain.Cell(r.Interface), r.Scope,
 			strconv.FormatBool(r.DualStack), strconv.FormatBool(r.Ephemeral), strconv.FormatBool(r.MayBeClient), strconv.Itoa(r.Sockets),
-			optional(r.AcceptQueue), optional(r.AcceptQueueLimit), optional(r.AcceptQueueFull), plain.Cell(r.Process), plain.Cell(r.Comm), number(r.PID), plain.Cell(r.User), plain.Cell(r.Executable),
+			optional(r.AcceptQueue), optional(r.AcceptQueueLimit), optional(r.AcceptQueueFull), plain.Cell(r.Process), plain.Cell(r.Comm), number(r.PID), plain.Cell(r.User), plain.Cell(r.UID), plain.Cell(r.Executable),
 			strconv.FormatBool(r.Deleted), plain.Cell(r.Unit), plain.Cell(r.Container), r.Verdict, plain.Cell(r.Rule), plain.Cell(r.Comment), r.Severity})
 	}
 	return c.WriteAll(records)

@@ -250,6 +250,18 @@ func machineName(machine string) string {
 	return "nspawn-" + machine
 }
 
+// isVirtualMachine reports whether a container is a virtual machine, whose process
+// is one of the host's.
+func isVirtualMachine(container string) bool {
+	name := container[strings.LastIndexByte(container, '/')+1:]
+	for _, runtime := range []string{"qemu-", "xen-", "kata-", "firecracker-"} {
+		if strings.HasPrefix(name, runtime) {
+			return true
+		}
+	}
+	return false
+}
+
 // cgroupPath returns the path of a process in /proc/<pid>/cgroup
 // (cgroups(7)): that of cgroup v2, unless systemd's own v1 hierarchy, on a
 // hybrid or v1 host, says more.

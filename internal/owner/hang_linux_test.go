@@ -173,7 +173,7 @@ func TestManyHungProcessesInNamespace(t *testing.T) {
 	porttest.Namespace(t)
 	procfs, elsewhere := privateProc(t, porttest.MountNamespace(t))
 	known, _ := startServer(t, self(t), "listen", 80)
-	host := newLinuxHost(elsewhere)
+	host := newLinuxHost(elsewhere, "")
 	host.calls.patience = 10 * time.Second
 	s := newScene(t, host)
 	if byPort, _ := s.scrape(t); byPort[80][0].PID != known {
@@ -213,7 +213,7 @@ func TestHungCgroupsInNamespace(t *testing.T) {
 	dir := t.TempDir()
 	startServer(t, self(t), "listen", 80)
 	porttest.HangDirectory(t, dir)
-	host := newLinuxHost("/proc")
+	host := newLinuxHost("/proc", "")
 	host.cgroups.mount = root + dir
 	host.cgroups.calls.patience = 10 * time.Millisecond
 	s := newScene(t, host)

@@ -92,7 +92,7 @@ func pidNamespace(t *testing.T) *linuxHost {
 	if err := unix.Setns(int(namespace.Fd()), unix.CLONE_NEWPID); err != nil {
 		t.Fatal(err)
 	}
-	host := newLinuxHost(filepath.Join(dir, "root/proc"))
+	host := newLinuxHost(filepath.Join(dir, "root/proc"), "")
 	if host.everyProcess, err = os.Readlink(filepath.Join(dir, "ns/pid")); err != nil {
 		t.Fatal(err)
 	}

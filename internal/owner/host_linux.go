@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -23,11 +24,16 @@ const (
 )
 
 // NewHost returns the host whose procfs is mounted at a place, /proc.
-func NewHost(procfs string) Host { return newLinuxHost(procfs) }
+func NewHost(procfs string) Host { return newLinuxHost(procfs, "") }
 
-func newLinuxHost(procfs string) *linuxHost {
+// NewHostAt returns the host whose root file system is mounted at a place besides,
+// for the names of its users.
+func NewHostAt(procfs, rootfs string) Host { return newLinuxHost(procfs, rootfs) }
+
+func newLinuxHost(procfs, rootfs string) *linuxHost {
 	return &linuxHost{
 		procfs:       procfs,
+		rootfs:       rootfs,
 		calls:        newCalls(processPatience, maxStuck),
 		cgroups:      newCgroups(procfs),
 		everyProcess: initialPIDNamespace,
@@ -38,12 +44,15 @@ func newLinuxHost(procfs string) *linuxHost {
 // it reads may not answer, so it reads in calls that it can give up.
 type linuxHost struct {
 	procfs  string
+	rootfs  string // of the host; empty where it is to be found out
 	calls   *calls
 	cgroups *cgroups
 	// init is the pid of systemd, which holds sockets for others; 0 for none. It
 	// is not known before the first search.
 	init      int32
 	knowsInit bool
+	// forbidden says that the last search was denied what it has the privileges for.
+	forbidden atomic.Bool
 	// everyProcess is the pid namespace (pid_namespaces(7)) that has every process
 	// which may hold a socket.
 	everyProcess string
@@ -52,10 +61,6 @@ type linuxHost struct {
 // initPID is systemd: it holds the sockets of .socket units, also once their
 // service holds them too.
 const initPID = 1
-
-// initialPIDNamespace is the first pid namespace of the system
-// (PROC_PID_INIT_INO, include/linux/proc_ns.h).
-const initialPIDNamespace = "pid:[4026531836]"
 
 // learnInit finds out whether the first process is systemd: that of a container is
 // a service like any other.
@@ -123,6 +128,7 @@ func (h *linuxHost) readProcess(pid int32) (process, bool) {
 		return process{}, false
 	}
 	p.uid, _ = effectiveUID(status)
+	p.elsewhere = h.livesElsewhere(dir)
 	if cgroup, err := os.ReadFile(filepath.Join(dir, "cgroup")); err == nil {
 		p.cgroup = cgroupPath(string(cgroup))
 	}
@@ -183,9 +189,10 @@ func (h *linuxHost) describe(p process) Process {
 			Container:  container,
 			PID:        p.pid,
 		},
-		Start:   p.start,
-		UID:     p.uid,
-		Waiting: h.isManager(p) && (p.comm == "systemd" || p.comm == "init"),
+		Start:     p.start,
+		UID:       p.uid,
+		Elsewhere: p.elsewhere,
+		Waiting:   h.isManager(p) && (p.comm == "systemd" || p.comm == "init"),
 	}
 }
 
@@ -268,27 +275,6 @@ func (h *linuxHost) Unit(ctx context.Context, m socket.Member) (unit, container 
 		return "", ""
 	}
 	return unitAndContainer(path)
-}
-
-// Missing implements [Host]. Either of two capabilities is not enough: the
-// descriptors of other users' processes lie in directories that only
-// CAP_DAC_READ_SEARCH opens, and only CAP_SYS_PTRACE may read their links
-// (proc_pid_fd(5)).
-func (h *linuxHost) Missing() []string {
-	var header = unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	var data [2]unix.CapUserData
-	if err := unix.Capget(&header, &data[0]); err != nil {
-		return nil
-	}
-	has := func(capability int) bool { return data[capability/32].Effective&(1<<(capability%32)) != 0 }
-	var missing []string
-	if !has(unix.CAP_SYS_PTRACE) {
-		missing = append(missing, "CAP_SYS_PTRACE")
-	}
-	if !has(unix.CAP_DAC_READ_SEARCH) && !has(unix.CAP_DAC_OVERRIDE) {
-		missing = append(missing, "CAP_DAC_READ_SEARCH")
-	}
-	return missing
 }
 
 // cgroups finds the cgroup of an id in the cgroup v2 hierarchy.

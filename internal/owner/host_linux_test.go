@@ -52,8 +52,12 @@ func TestMain(m *testing.M) {
 //	ring              has the socket registered with an io_uring, and no descriptor
 //	message           has sent the socket to itself, and not received it
 //	init              is the first process of a pid namespace: see pidNamespace
+//	elsewhere STEP…   takes steps: see take
+//	report STEP…      is no server: see report
 func serve(role string, args []string) error {
 	switch role {
+	case "report":
+		return report(args)
 	case "init":
 		return serveAsInit()
 	case "worker":
@@ -122,6 +126,8 @@ func listenThenServe(role string, args []string) error {
 		err = os.WriteFile("/proc/self/comm", []byte(args[1]), 0)
 	case "cgroup":
 		err = enter(args[2])
+	case "elsewhere":
+		_, err = take(args[1:])
 	case "setuid":
 		err = syscall.Setuid(65534)
 	case "prefork":

@@ -14,6 +14,9 @@ import (
 // named beside each socket.
 func NewHost(string) Host { return gopsutilHost{} }
 
+// NewHostAt returns the same: names are those of this system.
+func NewHostAt(_, _ string) Host { return gopsutilHost{} }
+
 type gopsutilHost struct{}
 
 // Find implements [Host].
@@ -63,3 +66,6 @@ func (gopsutilHost) Unit(context.Context, socket.Member) (unit, container string
 
 // Missing implements [Host].
 func (gopsutilHost) Missing() []string { return nil }
+
+// Names implements [Host].
+func (gopsutilHost) Names() Names { return systemNames() }

@@ -63,6 +63,8 @@ type Host interface {
 	// Missing returns the privileges that this process lacks and that reading
 	// other users' processes takes. Unlike the others it may be called at any time.
 	Missing() []string
+	// Names returns how users are named.
+	Names() Names
 }
 
 // Process is a process that holds a socket.
@@ -70,6 +72,9 @@ type Process struct {
 	socket.Owner
 	Start uint64 // identifies it, with the pid
 	UID   uint32 // effective
+	// Elsewhere says that UID is not that of one of the host's users: the process
+	// is in a container.
+	Elsewhere bool
 	// Waiting says that it is systemd, which may hold the socket for a service
 	// that is yet to start.
 	Waiting bool
@@ -105,6 +110,7 @@ type Finder struct {
 	host  Host
 	now   func() time.Time
 	users *users
+	uids  UIDs // of sockets whose process is not known
 
 	mu       sync.Mutex // never held during a call of the host
 	known    map[uint64]*answer
@@ -124,7 +130,8 @@ type answer struct {
 
 // New returns a finder that asks a host.
 func New(host Host) *Finder {
-	return &Finder{host: host, now: time.Now, users: newUsers(), known: map[uint64]*answer{}}
+	names := host.Names()
+	return &Finder{host: host, now: time.Now, users: newUsers(names.Look), uids: names.Sockets, known: map[uint64]*answer{}}
 }
 
 // Result is who owns the listeners.
@@ -259,14 +266,37 @@ func (b *resultBuilder) ownerOf(m *socket.Member, known socket.Facts) socket.Own
 	switch {
 	case o.User != "": // the host knows the name
 	case a.Fate == Held:
-		b.name(&o, a.Process.UID)
+		b.name(&o, a.Process.UID, b.finder.uidsOf(a))
 	case known.Has(socket.KnowsUID):
-		b.name(&o, m.UID)
+		b.name(&o, m.UID, b.finder.uidsOf(a))
 	}
 	return o
 }
 
-func (b *resultBuilder) name(o *socket.Owner, uid uint32) {
+// uidsOf returns whose the user ids are that an answer is about. Those of what runs
+// elsewhere have no names here, and seen from another user namespace they are made
+// up. What made a socket in the cgroup of a container runs there.
+func (f *Finder) uidsOf(a *answer) UIDs {
+	elsewhere := a.Process.Elsewhere || a.Fate != Held && a.container != "" && !isVirtualMachine(a.container)
+	switch {
+	case a.Fate == Held && !elsewhere:
+		return HostUIDs
+	case f.uids == HostUIDs && elsewhere:
+		return OtherUIDs
+	default:
+		return f.uids
+	}
+}
+
+func (b *resultBuilder) name(o *socket.Owner, uid uint32, whose UIDs) {
+	if whose == NoUIDs {
+		return
+	}
+	o.UserID = number(uid)
+	if whose == OtherUIDs && uid != 0 {
+		o.User = o.UserID
+		return
+	}
 	name, known, due := b.finder.users.name(uid)
 	o.User, o.Pending = name, o.Pending || !known
 	if due {

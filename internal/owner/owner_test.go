@@ -53,6 +53,8 @@ func (h *fakeHost) Unit(_ context.Context, m socket.Member) (string, string) {
 
 func (h *fakeHost) Missing() []string { return h.missing }
 
+func (h *fakeHost) Names() Names { return systemNames() }
+
 func proc(pid int32, name string) Process {
 	return Process{Owner: socket.Owner{Process: name, Unit: name + ".service", PID: pid}, Start: uint64(pid), UID: 33}
 }

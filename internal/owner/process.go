@@ -18,6 +18,7 @@ type process struct {
 	comm       string
 	state      byte   // R, S, D, Z, …
 	uid        uint32 // effective
+	elsewhere  bool   // uid is not that of one of the host's users
 	executable string // empty where it may not be read
 	deleted    bool
 	cgroup     string

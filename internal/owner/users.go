@@ -34,16 +34,8 @@ type userName struct {
 	since time.Time
 }
 
-func newUsers() *users {
-	return &users{lookUp: lookUpUser, now: time.Now, calls: newCalls(userPatience, 1), names: map[uint32]userName{}}
-}
-
-func lookUpUser(uid uint32) (string, error) {
-	u, err := user.LookupId(strconv.FormatUint(uint64(uid), 10))
-	if err != nil {
-		return "", err
-	}
-	return u.Username, nil
+func newUsers(lookUp func(uid uint32) (string, error)) *users {
+	return &users{lookUp: lookUp, now: time.Now, calls: newCalls(userPatience, 1), names: map[uint32]userName{}}
 }
 
 // name returns the name of a user, or the number of one without a name. Until

@@ -12,7 +12,7 @@ import (
 
 func TestUsersAreLookedUpOnce(t *testing.T) {
 	now := time.Unix(1000, 0)
-	u := newUsers()
+	u := newUsers(nil)
 	u.now = func() time.Time { return now }
 	calls := 0
 	u.lookUp = func(uint32) (string, error) { calls++; return "", errors.New("none") }
@@ -34,7 +34,7 @@ func TestUsersAreLookedUpOnce(t *testing.T) {
 // TestNamesOutliveTheNameService has a name service that fails, and one that
 // says that the user is gone.
 func TestNamesOutliveTheNameService(t *testing.T) {
-	u := newUsers()
+	u := newUsers(nil)
 	var err error
 	u.lookUp = func(uint32) (string, error) { return "alice", err }
 	for _, tt := range []struct {

@@ -22,6 +22,7 @@ import (
 func (h *linuxHost) Find(ctx context.Context, members []socket.Member, report func(uint64, Found)) {
 	h.learnInit(ctx)
 	h.cgroups.stale = true
+	h.forbidden.Store(false)
 	w := h.newWalk(ctx, members)
 	w.report = report
 	w.everywhere(members)
@@ -235,6 +236,9 @@ func (w *walk) table(dir string) descriptors {
 	d, ok := attempt(w.ctx, w.host.calls, dir, func() descriptors { return readDescriptors(w.ctx, dir, w.asked, w.flying) })
 	w.partial = w.partial || !ok
 	w.hidden = w.hidden || d.denied
+	if d.forbidden {
+		w.host.forbidden.Store(true)
+	}
 	w.inFlight = w.inFlight || d.inFlight
 	return d
 }
@@ -308,17 +312,18 @@ func kcmp(a, b int32) unix.Errno {
 
 // descriptors is what was read of one table of descriptors.
 type descriptors struct {
-	number   int      // of all
-	sockets  []uint64 // inodes of those asked for
-	denied   bool     // some may not be read
-	inFlight bool     // some are in messages that were not received
+	number    int      // of all
+	sockets   []uint64 // inodes of those asked for
+	denied    bool     // some are not known
+	forbidden bool     // some may not be read
+	inFlight  bool     // some are in messages that were not received
 }
 
 // readDescriptors reads /proc/<pid>/fd. A process that is gone has none.
 func readDescriptors(ctx context.Context, path string, asked map[uint64]uint64, flying bool) (d descriptors) {
 	dir, err := os.Open(path)
 	if err != nil {
-		d.denied = errors.Is(err, fs.ErrPermission)
+		d.forbid(err)
 		return d
 	}
 	defer dir.Close()
@@ -327,8 +332,7 @@ func readDescriptors(ctx context.Context, path string, asked map[uint64]uint64, 
 		names, err := dir.Readdirnames(256)
 		for _, name := range names {
 			n, err := unix.Readlinkat(int(dir.Fd()), name, buf)
-			if errors.Is(err, fs.ErrPermission) { // so are all others
-				d.denied = true
+			if d.forbid(err) { // so are all others
 				return d
 			}
 			if err != nil {
@@ -341,6 +345,14 @@ func readDescriptors(ctx context.Context, path string, asked map[uint64]uint64, 
 			return d
 		}
 	}
+}
+
+// forbid notes an error that says that something may not be read, and reports
+// whether it is one.
+func (d *descriptors) forbid(err error) bool {
+	forbidden := errors.Is(err, fs.ErrPermission)
+	d.denied, d.forbidden = d.denied || forbidden, d.forbidden || forbidden
+	return forbidden
 }
 
 // add adds a descriptor by what it links to. What is registered with an io_uring

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -112,7 +113,7 @@ func draftOf(l *socket.Owned, ephemeral bool) draft {
 	d.Interfaces = known(literal(l.Interface))
 	d.Netns = known(foldContainer(literal(l.Netns)))
 	d.Processes = known(foldIDs(literal(l.Owner.Process)))
-	d.Users = known(literal(l.Owner.User))
+	d.Users = known(literal(userOf(&l.Owner)))
 	d.Units = known(foldUnit(literal(l.Owner.Unit)))
 	d.Containers = known(foldContainer(literal(l.Owner.Container)))
 	if socket.IsInterpreter(l.Owner.Executable) {
@@ -129,6 +130,18 @@ func draftOf(l *socket.Owned, ephemeral bool) draft {
 		d.Scopes = []socket.Scope{l.Scope}
 	}
 	return d
+}
+
+// userOf returns the user that a rule is to name. One that systemd makes up for a
+// service (DynamicUser=), and that has no name here, may have another number after
+// a restart; the unit says more.
+func userOf(o *socket.Owner) string {
+	const first, last = 61184, 65519 // systemd.io/UIDS-GIDS
+	id, err := strconv.Atoi(o.User)
+	if err == nil && id >= first && id <= last && o.Unit != "" {
+		return ""
+	}
+	return o.User
 }
 
 // isLocal reports whether this host alone can reach the listener.

@@ -105,6 +105,15 @@ func TestBaseline(t *testing.T) {
 			{Name: "ab tcp/1 10.0.0.1", Protocols: tcp, Ports: ports(1, 1), Addresses: prefixes("10.0.0.1/32"), Processes: list("ab")},
 			{Name: "?? tcp/1 10.0.0.1", Protocols: tcp, Ports: ports(1, 1), Addresses: prefixes("10.0.0.1/32"), Processes: list("??")},
 		}, false},
+		{"users without a name", []socket.Owned{
+			listener("127.0.0.1:1", socket.Owner{Process: "a", User: "62955", UserID: "62955", Unit: "a.service"}),
+			listener("127.0.0.1:2", socket.Owner{Process: "b", User: "62955", UserID: "62955"}),
+			listener("127.0.0.1:3", socket.Owner{Process: "c", User: "1001", UserID: "1001", Unit: "c.service"}),
+		}, []Rule{
+			{Name: "a tcp/1 loopback", Protocols: tcp, Ports: ports(1, 1), Addresses: prefixes("127.0.0.1/32"), Processes: list("a"), Units: list("a.service")}, // DynamicUser=
+			{Name: "b tcp/2 loopback", Protocols: tcp, Ports: ports(2, 2), Addresses: prefixes("127.0.0.1/32"), Processes: list("b"), Users: list("62955")},
+			{Name: "c tcp/3 loopback", Protocols: tcp, Ports: ports(3, 3), Addresses: prefixes("127.0.0.1/32"), Processes: list("c"), Users: list("1001"), Units: list("c.service")},
+		}, false},
 		{"the path of an interpreter", []socket.Owned{listener("127.0.0.1:1", socket.Owner{Process: "python3", Executable: "/usr/bin/python3.12"}), listener("127.0.0.1:2", socket.Owner{Process: "salt-master", Executable: "/usr/bin/python3.12"})}, []Rule{
 			{Name: "python3 tcp/1 loopback", Protocols: tcp, Ports: ports(1, 1), Addresses: prefixes("127.0.0.1/32"), Processes: list("python3"), Executables: list("/usr/bin/python3.12")},
 			{Name: "salt-master tcp/2 loopback", Protocols: tcp, Ports: ports(2, 2), Addresses: prefixes("127.0.0.1/32"), Processes: list("salt-master"), Executables: list("/usr/bin/python3.12")},

@@ -44,7 +44,7 @@ type Rule struct {
 
 	Processes   []string
 	Executables []string // paths: * stops at a slash, ** does not
-	Users       []string
+	Users       []string // each matches the name or the number
 	Units       []string
 	Containers  []string
 
@@ -241,7 +241,7 @@ func (r *Rule) matchesFacts(l *socket.Owned) bool {
 func (r *Rule) matchesOwner(o *socket.Owner) match {
 	return min(
 		verified(r.Processes, name, o.Process, o.Process == ""),
-		verified(r.Users, name, o.User, userInDoubt(o)),
+		max(verified(r.Users, name, o.User, userInDoubt(o)), verified(r.Users, name, o.UserID, false)),
 		verified(r.Units, name, o.Unit, unitInDoubt(o)),
 		verified(r.Containers, name, o.Container, o.Process == "" && o.Container == "" && o.Unit == ""),
 		verified(r.Executables, path, o.Executable, o.Executable == "" && !isKernel(o)),
@@ -260,12 +260,12 @@ func verified(patterns []string, d dialect, known string, inDoubt bool) match {
 	}
 }
 
-// userInDoubt reports whether the process may run as another user, or its user has
-// a name that is not known yet. Of a process that could not be read, the user who
-// made the socket is known: root, for many a service that gives up its rights when
-// it has its port.
+// userInDoubt reports whether the process may run as another user, or its user have
+// a name that is not known yet, or is in a file that could not be read. Of a process
+// that could not be read, the user who made the socket is known: root, for many a
+// service that gives up its rights when it has its port.
 func userInDoubt(o *socket.Owner) bool {
-	return o.Pending || o.Process == "" && (o.User == "" || o.User == "root" || o.User == "0")
+	return o.Pending || o.User == "" || o.Process == "" && (o.User == "root" || o.User == o.UserID || o.User == "0")
 }
 
 // unitInDoubt reports whether the process may be of another unit. Of a process

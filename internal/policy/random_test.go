@@ -44,6 +44,7 @@ func (c chaos) owner() socket.Owner {
 		Executable: pick(c, "", "/usr/sbin/sshd", "/usr/sbin/nginx", "/usr/bin/python3.12", "/opt/*/bin", "/o/\xff"),
 		Deleted:    c.IntN(4) == 0,
 		User:       pick(c, "", "root", "www-data", "1000"),
+		UserID:     pick(c, "", "0", "33", "1000"),
 		Unit:       pick(c, "", "ssh.service", "nginx.service", "session-7.scope", "session-8.scope", "run-u1.service", "docker-0123456789abcdef.scope", "ssh@3-10.0.0.1:22-10.0.0.2:5.service"),
 		Container:  pick(c, "", "", "docker-0123456789ab", "docker-ba9876543210", "podaaaa-bbbb/containerd-0123456789ab", "weird*one"),
 		PID:        c.Int32(),

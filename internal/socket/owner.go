@@ -25,8 +25,11 @@ type Owner struct {
 	// Deleted says that the binary was removed or replaced on disk since the
 	// process started.
 	Deleted bool
-	// User is the name (or number) of the user that the process runs as.
+	// User is the name of the user that the process runs as, or the number of one
+	// without a name. It is empty where even the number is not known.
 	User string
+	// UserID is the number. It is for rules, never a label.
+	UserID string
 	// Unit is the systemd unit of the host: nginx.service, or cups.socket for a
 	// socket that systemd opened. A container's own scope is none.
 	Unit string
@@ -48,6 +51,7 @@ func (o Owner) Identity() Owner {
 	o.PID = 0
 	o.Deleted = false
 	o.Comm = ""
+	o.UserID = "" // as User says
 	return o
 }
 

@@ -55,16 +55,17 @@ type System struct {
 }
 
 // Open returns this host, read through the named source, with procfs at the
-// given place (Linux only). The error is errors.ErrUnsupported for a source
-// that this system does not have.
-func Open(ctx context.Context, source, procfs string) (*System, error) {
+// given place, and the host's root at another, for the names of users (both Linux
+// only); empty is a root that is found out. The error is errors.ErrUnsupported for
+// a source that this system does not have.
+func Open(ctx context.Context, source, procfs, rootfs string) (*System, error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second) // a source that does not answer now will not later
 	defer cancel()
 	s, err := open(ctx, source, procfs)
 	if err != nil {
 		return nil, fmt.Errorf("source %s: %w", source, err)
 	}
-	s.Owners = owner.New(owner.NewHost(procfs))
+	s.Owners = owner.New(owner.NewHostAt(procfs, rootfs))
 	s.Addresses, s.Descriptors = addresses, descriptors
 	return s, nil
 }

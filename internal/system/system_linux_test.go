@@ -12,7 +12,7 @@ import (
 
 func TestOpen(t *testing.T) {
 	for _, name := range SourceNames() {
-		s, err := Open(t.Context(), name, "/proc")
+		s, err := Open(t.Context(), name, "/proc", "")
 		if errors.Is(err, errors.ErrUnsupported) && name == SockDiag {
 			t.Logf("no sock_diag here: %v", err)
 			continue
@@ -32,10 +32,10 @@ func TestOpen(t *testing.T) {
 			}
 		}
 	}
-	if _, err := Open(t.Context(), "ebpf", "/proc"); !errors.Is(err, errors.ErrUnsupported) {
+	if _, err := Open(t.Context(), "ebpf", "/proc", ""); !errors.Is(err, errors.ErrUnsupported) {
 		t.Errorf("an unknown source: %v", err)
 	}
-	if _, err := Open(t.Context(), ProcFS, t.TempDir()); !errors.Is(err, os.ErrNotExist) {
+	if _, err := Open(t.Context(), ProcFS, t.TempDir(), ""); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("a place without procfs: %v", err)
 	}
 }

@@ -154,7 +154,7 @@ func owners() []panel {
 		},
 		{
 			title: "Privileges that are missing",
-			about: "Capabilities that would name the owners of more listeners; the unit of the exporter can give them.",
+			about: "What keeps the owners of listeners unknown: a capability that the unit of the exporter can give, the namespaces of a container, a security module.",
 			kind:  table, width: 12, unit: "short", columns: []string{"instance", "privilege"},
 			query: []query{{`port_privilege_missing{HOST} == 1`, ""}},
 		},
