@@ -2,6 +2,13 @@ module github.com/port-exporter/port_exporter
 
 go 1.26.0
 
+// The defaults of the Go version that blackbox_exporter v0.28.0 names: devices that
+// sign with SHA-1 over TLS 1.2, and URLs such as http://::1:8080/, are reached.
+godebug (
+	tlssha1=1
+	urlstrictcolons=0
+)
+
 require (
 	github.com/alecthomas/kingpin/v2 v2.4.0
 	github.com/andybalholm/brotli v1.2.0

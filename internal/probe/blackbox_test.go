@@ -19,10 +19,12 @@ const (
 	ourModule       = "github.com/port-exporter/port_exporter"
 )
 
-// The tests of blackbox_exporter for the probers that ours stand for.
+// The tests of blackbox_exporter for the probers that ours take the place of.
 const (
 	blackboxStreams = "^(TestTCP|TestPrometheusTimeoutTCP|TestUnix)"
-	blackboxGRPC    = "^(TestGRPC|TestMultipleGRPCservices|TestNoTLSConnection)"
+	// Without TestRedirectToTLSHostWorks, which asks a server on the internet.
+	blackboxHTTP = "^(TestHTTP|TestValidHTTP|TestContentLength|TestHandlingOfCompressionSetting|TestMaxResponseLength|TestRedirectFollowed|TestRedirectNotFollowed|TestRedirectionLimit|TestPost|TestBasicAuth|TestBearerToken|TestFailIf|TestSucceedIf|TestTLSConfigIsIgnored|TestCookieJar|TestSkipResolvePhase|TestBody$)"
+	blackboxGRPC = "^(TestGRPC|TestMultipleGRPCservices|TestNoTLSConnection)"
 )
 
 var blackboxStreamTests = []string{
@@ -42,6 +44,39 @@ var blackboxStreamTests = []string{
 	"TestUnixConnectionFails",
 }
 
+var blackboxHTTPTests = []string{
+	"TestBasicAuth",
+	"TestBearerToken",
+	"TestBody",
+	"TestContentLength",
+	"TestCookieJar",
+	"TestFailIfBodyMatchesCEL",
+	"TestFailIfBodyMatchesRegexp",
+	"TestFailIfBodyNotMatchesCEL",
+	"TestFailIfBodyNotMatchesRegexp",
+	"TestFailIfHeaderMatchesRegexp",
+	"TestFailIfHeaderNotMatchesRegexp",
+	"TestFailIfNotSSL",
+	"TestFailIfNotSSLLogMsg",
+	"TestFailIfSelfSignedCA",
+	"TestHTTP3ProbeQUIC",
+	"TestHTTPHeaders",
+	"TestHTTPPhases",
+	"TestHTTPStatusCodes",
+	"TestHTTPUsesTargetAsTLSServerName",
+	"TestHandlingOfCompressionSetting",
+	"TestMaxResponseLength",
+	"TestPost",
+	"TestRedirectFollowed",
+	"TestRedirectNotFollowed",
+	"TestRedirectionLimit",
+	"TestSkipResolvePhase",
+	"TestSucceedIfSelfSignedCA",
+	"TestTLSConfigIsIgnoredForPlainHTTP",
+	"TestValidHTTPVersion",
+	"TestValidHTTPVersionsQUIC",
+}
+
 var blackboxGRPCTests = []string{
 	"TestGRPCAbsentFailedTLS",
 	"TestGRPCConnection",
@@ -56,7 +91,7 @@ var blackboxGRPCTests = []string{
 // TestBlackbox runs the unmodified tests of blackbox_exporter's tcp, unix and
 // grpc probers against ours. Its package is copied to a temporary module, which is
 // called as if it stood below ours so that it may import internal packages, and
-// our shim takes the place of its three probers.
+// our shim takes the place of its four probers.
 func TestBlackbox(t *testing.T) {
 	source := moduleDir(t)
 	dir := t.TempDir()
@@ -69,6 +104,11 @@ func TestBlackbox(t *testing.T) {
 		cmd := goCommand(t, dir, "test", "-count=1", "-v", "-run", blackboxStreams, "./prober")
 		withHosts(t, cmd, "127.0.0.1 localhost\n::1 localhost\n") // one of the tests skips itself without
 		runTests(t, cmd, blackboxStreamTests)
+	})
+	t.Run("http", func(t *testing.T) {
+		cmd := goCommand(t, dir, "test", "-count=1", "-v", "-run", blackboxHTTP, "./prober")
+		withHosts(t, cmd, "127.0.0.1 localhost\n::1 localhost\n")
+		runTests(t, cmd, blackboxHTTPTests)
 	})
 	// Its grpc tests listen on localhost and want an address of IPv6 for it. The
 	// original looks localhost up once more to connect, so that the two need not
@@ -149,7 +189,7 @@ func copyPackage(t *testing.T, from, to string) {
 		switch name := filepath.Base(file); name {
 		case "tcp.go":
 			copyFile(t, "testdata/blackbox/shim.go.txt", filepath.Join(to, name))
-		case "unix.go", "grpc.go":
+		case "unix.go", "grpc.go", "http.go":
 		default:
 			copyFile(t, file, filepath.Join(to, name))
 		}

@@ -116,6 +116,10 @@ func (c chooser) RoundTrip(r *http.Request) (*http.Response, error) {
 	if c.x.left {
 		return connector(c).RoundTrip(r)
 	}
+	if r.Response != nil { // by which prometheus/common knows a redirect, and judges for itself
+		r = r.WithContext(r.Context())
+		r.Response = nil
+	}
 	return c.x.named.RoundTrip(r)
 }
 
