@@ -2,9 +2,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"net"
 	"net/url"
+	"path"
 	"regexp"
 	"slices"
 	"strings"
@@ -148,8 +152,11 @@ func parse(args []string, stdout, stderr io.Writer) (*flags, error) {
 		hideServing(app)
 	}
 	var err error
-	f.command, err = app.Parse(args)
-	if done {
+	f.command, err = parseWith(app, args)
+	if _, unwritten := errors.AsType[*fs.PathError](err); unwritten {
+		return nil, err
+	}
+	if done { // kingpin has gone on, and may lack an argument
 		return nil, nil
 	}
 	if err != nil {
@@ -158,10 +165,30 @@ func parse(args []string, stdout, stderr io.Writer) (*flags, error) {
 	return f, f.check()
 }
 
+// parseWith parses the command line. kingpin panics where it cannot write the help.
+func parseWith(app *kingpin.Application, args []string) (command string, err error) {
+	defer func() {
+		switch p := recover().(type) {
+		case nil:
+		case *fs.PathError:
+			err = p
+		default:
+			panic(p)
+		}
+	}()
+	return app.Parse(args)
+}
+
+// Limits of flags. Above the first, the collector of garbage has more threads than Go
+// allows; above the second nothing is limited.
+const (
+	maxProcs       = 1024
+	maxMaxRequests = 1_000_000
+)
+
 // check refuses values that kingpin accepts and that could not work.
 func (f *flags) check() error {
-	path := regexp.MustCompile(`^(/[\w.~-]+)+$`)
-	if !path.MatchString(f.telemetryPath) { // the handler knows which are taken
+	if !isPath(f.telemetryPath) { // the handler knows which are taken
 		return fmt.Errorf("--web.telemetry-path=%q: it must be a path that no other page has\nhint: /metrics", f.telemetryPath)
 	}
 	if !slices.Contains(system.SourceNames(), f.source) {
@@ -170,14 +197,11 @@ func (f *flags) check() error {
 	if f.command == commandListeners && !slices.Contains(cli.Outputs(), f.listeners.Output) {
 		return fmt.Errorf("--output=%s: there is no such form\nhint: it must be one of %s", f.listeners.Output, strings.Join(cli.Outputs(), ", "))
 	}
-	if f.maxRequests < 0 || f.gomaxprocs < 0 {
-		return fmt.Errorf("--web.max-requests=%d and --runtime.gomaxprocs=%d: neither may be negative", f.maxRequests, f.gomaxprocs)
+	if err := f.checkNumbers(); err != nil {
+		return err
 	}
-	if f.timeout < 0 {
-		return fmt.Errorf("--timeout=%v: it must not be negative", f.timeout)
-	}
-	if f.timeoutOffset < 0 {
-		return fmt.Errorf("--timeout-offset=%v: it must not be negative", f.timeoutOffset)
+	if err := f.checkAddresses(); err != nil {
+		return err
 	}
 	if f.proxied = f.externalURL != nil; !f.proxied {
 		f.externalURL = &url.URL{Path: f.routePrefix}
@@ -185,10 +209,49 @@ func (f *flags) check() error {
 	if f.routePrefix == "" {
 		f.routePrefix = f.externalURL.Path
 	}
-	if prefix := strings.Trim(f.routePrefix, "/"); prefix != "" && !path.MatchString("/"+prefix) {
+	if prefix := strings.Trim(f.routePrefix, "/"); prefix != "" && !isPath("/"+prefix) {
 		return fmt.Errorf("--web.route-prefix=%q: it must be a plain path\nhint: /ports", f.routePrefix)
 	}
 	return nil
+}
+
+func (f *flags) checkNumbers() error {
+	if f.maxRequests < 0 || f.maxRequests > maxMaxRequests {
+		return fmt.Errorf("--web.max-requests=%d: it must be 0, for no limit, to %d", f.maxRequests, maxMaxRequests)
+	}
+	if f.gomaxprocs < 0 || f.gomaxprocs > maxProcs {
+		return fmt.Errorf("--runtime.gomaxprocs=%d: it must be 0, for the default of Go, to %d\nhint: the number of CPUs; GOMAXPROCS in the environment counts too", f.gomaxprocs, maxProcs)
+	}
+	if f.timeout < 0 {
+		return fmt.Errorf("--timeout=%v: it must not be negative", f.timeout)
+	}
+	if f.timeoutOffset < 0 {
+		return fmt.Errorf("--timeout-offset=%v: it must not be negative", f.timeoutOffset)
+	}
+	return nil
+}
+
+// checkAddresses refuses addresses without a port, for which the kernel would choose
+// one. A port of 0 asks it to.
+func (f *flags) checkAddresses() error {
+	if f.command != commandServe || f.web.WebSystemdSocket != nil && *f.web.WebSystemdSocket {
+		return nil
+	}
+	for _, address := range *f.web.WebListenAddresses {
+		if strings.HasPrefix(address, "vsock://") {
+			continue
+		}
+		if _, port, err := net.SplitHostPort(address); err != nil || port == "" {
+			return fmt.Errorf("--web.listen-address=%q: it must be host:port, or :port for every address\nhint: %s", address, defaultAddress)
+		}
+	}
+	return nil
+}
+
+// isPath reports whether a path is as it is after cleaning, and of characters that
+// need no escaping.
+func isPath(p string) bool {
+	return regexp.MustCompile(`^(/[\w.~-]+)+$`).MatchString(p) && path.Clean(p) == p
 }
 
 // startTimeout is how long reading the configuration may take at start. A pipe may
