@@ -429,6 +429,7 @@ func oddities(list []*module) []string {
 			odd = append(odd, fmt.Sprintf("%s: prober: there is no prober %q, so the module is left out; hint: %s", m.at(), m.settings.Prober, suggest(m.settings.Prober, "probers", probers())))
 		}
 	}
+	odd = append(odd, misconfigured(list)...)
 	hasty := slices.DeleteFunc(slices.Clone(list), func(m *module) bool { return !m.isHasty() })
 	if len(hasty) == 0 {
 		return odd
@@ -436,6 +437,18 @@ func oddities(list []*module) []string {
 	first := hasty[0]
 	return append(odd, fmt.Sprintf("%s: timeout: in %v%s a host that is down on the own segment cannot be told from a filter, which takes 3.06 s; hint: %v is the default",
 		first.at(), first.settings.Timeout, andOthers(hasty[1:]), probe.DefaultTimeout))
+}
+
+// misconfigured are the modules that blackbox_exporter loads, and with which every
+// probe fails.
+func misconfigured(list []*module) (odd []string) {
+	for _, m := range list {
+		prober, err := m.prober()
+		if p, ok := prober.(interface{ Misconfigured() error }); ok && err == nil && p.Misconfigured() != nil {
+			odd = append(odd, fmt.Sprintf("%s: %s: every probe fails: %s", m.at(), m.settings.Prober, strings.ReplaceAll(p.Misconfigured().Error(), "\n", "; ")))
+		}
+	}
+	return odd
 }
 
 // isHasty reports whether the module gives a host too little time to be known as

@@ -88,7 +88,7 @@ var namespaceFailures = []failure{
 	{name: "icmp: blackholed by a route", target: at(blackholed), want: "unreachable connect local"},
 	{name: "icmp: no route", target: at(unrouted), want: "unreachable connect local"},
 	{name: "icmp: no route, IPv6", target: at("2001:db8:2::1"), want: "unreachable connect local"},
-	{name: "icmp: too large for the path", module: "{payload_size: 3000, dont_fragment: true}", target: at(silentHost), want: "unreachable connect local"},
+	{name: "icmp: too large for the path", module: "{payload_size: 3000, dont_fragment: true}", target: at(silentHost), want: "mismatch connect local"},
 	{name: "icmp: no such name", target: at("nx.test"), want: "dns_not_found resolve none"},
 	{name: "icmp: name server silent", target: at("silent.test"), want: "dns_timeout resolve none"},
 	{name: "icmp: denied", target: at("web.test"), deny: "127.", want: "denied connect local"},

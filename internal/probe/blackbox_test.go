@@ -24,6 +24,7 @@ const (
 	blackboxStreams = "^(TestTCP|TestPrometheusTimeoutTCP|TestUnix)"
 	// Without TestRedirectToTLSHostWorks, which asks a server on the internet.
 	blackboxHTTP = "^(TestHTTP|TestValidHTTP|TestContentLength|TestHandlingOfCompressionSetting|TestMaxResponseLength|TestRedirectFollowed|TestRedirectNotFollowed|TestRedirectionLimit|TestPost|TestBasicAuth|TestBearerToken|TestFailIf|TestSucceedIf|TestTLSConfigIsIgnored|TestCookieJar|TestSkipResolvePhase|TestBody$)"
+	blackboxDNS  = "^(Test.*DNS)"
 	blackboxGRPC = "^(TestGRPC|TestMultipleGRPCservices|TestNoTLSConnection)"
 )
 
@@ -77,6 +78,14 @@ var blackboxHTTPTests = []string{
 	"TestValidHTTPVersionsQUIC",
 }
 
+var blackboxDNSTests = []string{
+	"TestAuthoritativeDNSResponse",
+	"TestDNSMetrics",
+	"TestDNSProtocol",
+	"TestRecursiveDNSResponse",
+	"TestServfailDNSResponse",
+}
+
 var blackboxGRPCTests = []string{
 	"TestGRPCAbsentFailedTLS",
 	"TestGRPCConnection",
@@ -88,10 +97,10 @@ var blackboxGRPCTests = []string{
 	"TestNoTLSConnection",
 }
 
-// TestBlackbox runs the unmodified tests of blackbox_exporter's tcp, unix and
-// grpc probers against ours. Its package is copied to a temporary module, which is
+// TestBlackbox runs the unmodified tests of blackbox_exporter's tcp, unix,
+// http, dns and grpc probers against ours. Its package is copied to a temporary module, which is
 // called as if it stood below ours so that it may import internal packages, and
-// our shim takes the place of its four probers.
+// our shim takes the place of its five probers.
 func TestBlackbox(t *testing.T) {
 	source := moduleDir(t)
 	dir := t.TempDir()
@@ -109,6 +118,11 @@ func TestBlackbox(t *testing.T) {
 		cmd := goCommand(t, dir, "test", "-count=1", "-v", "-run", blackboxHTTP, "./prober")
 		withHosts(t, cmd, "127.0.0.1 localhost\n::1 localhost\n")
 		runTests(t, cmd, blackboxHTTPTests)
+	})
+	t.Run("dns", func(t *testing.T) {
+		cmd := goCommand(t, dir, "test", "-count=1", "-v", "-run", blackboxDNS, "./prober")
+		withHosts(t, cmd, "127.0.0.1 localhost\n::1 localhost\n")
+		runTests(t, cmd, blackboxDNSTests)
 	})
 	// Its grpc tests listen on localhost and want an address of IPv6 for it. The
 	// original looks localhost up once more to connect, so that the two need not
@@ -189,7 +203,7 @@ func copyPackage(t *testing.T, from, to string) {
 		switch name := filepath.Base(file); name {
 		case "tcp.go":
 			copyFile(t, "testdata/blackbox/shim.go.txt", filepath.Join(to, name))
-		case "unix.go", "grpc.go", "http.go":
+		case "unix.go", "grpc.go", "http.go", "dns.go":
 		default:
 			copyFile(t, file, filepath.Join(to, name))
 		}

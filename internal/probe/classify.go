@@ -3,6 +3,7 @@ package probe
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/netip"
@@ -27,6 +28,7 @@ type icmpError struct {
 	offender   netip.Addr // who sent it; invalid if there was no error
 	v6         bool       // whether kind and code are those of ICMPv6
 	kind, code uint8
+	mtu        uint32 // that of the next hop, where the packet was too large; 0 if it is not known
 }
 
 // ICMP types and codes: RFC 792, RFC 1122 section 3.2.2.1, RFC 1812 section
@@ -37,10 +39,12 @@ const (
 	icmp4NetworkUnreachable     = 0
 	icmp4HostUnreachable        = 1
 	icmp4PortUnreachable        = 3
+	icmp4FragmentationNeeded    = 4
 	icmp4NetworkProhibited      = 9
 	icmp4HostProhibited         = 10
 	icmp4AdminProhibited        = 13
 	icmp6TimeExceeded           = 3
+	icmp6PacketTooBig           = 2
 	icmp6Unreachable            = 1
 	icmp6NoRoute                = 0
 	icmp6AddressUnreachable     = 3
@@ -49,6 +53,47 @@ const (
 	icmp6SourceAddressForbidden = 5
 	icmp6RejectRoute            = 6
 )
+
+// tooLarge reports whether a packet was larger than a router may forward: RFC 1191,
+// RFC 4443 section 3.2.
+func (e icmpError) tooLarge() bool {
+	if e.v6 {
+		return e.kind == icmp6PacketTooBig
+	}
+	return e.kind == icmp4Unreachable && e.code == icmp4FragmentationNeeded
+}
+
+// String says in words what an ICMP error reports.
+func (e icmpError) String() string {
+	known := icmp4Words()
+	if e.v6 {
+		known = icmp6Words()
+	}
+	number := fmt.Sprintf("ICMP type %d code %d", e.kind, e.code)
+	if words, ok := known[[2]uint8{e.kind, e.code}]; ok {
+		return fmt.Sprintf("%s (%s)", words, number)
+	}
+	return number
+}
+
+func icmp4Words() map[[2]uint8]string {
+	return map[[2]uint8]string{
+		{icmp4Unreachable, icmp4NetworkUnreachable}: "network unreachable", {icmp4Unreachable, icmp4HostUnreachable}: "host unreachable",
+		{icmp4Unreachable, 2}: "protocol unreachable", {icmp4Unreachable, icmp4PortUnreachable}: "port unreachable",
+		{icmp4Unreachable, icmp4FragmentationNeeded}: "packet too large", {icmp4Unreachable, icmp4NetworkProhibited}: "network prohibited",
+		{icmp4Unreachable, icmp4HostProhibited}: "host prohibited", {icmp4Unreachable, icmp4AdminProhibited}: "administratively prohibited",
+		{icmp4TimeExceeded, 0}: "the TTL ran out", {icmp4TimeExceeded, 1}: "a fragment is missing",
+	}
+}
+
+func icmp6Words() map[[2]uint8]string {
+	return map[[2]uint8]string{
+		{icmp6Unreachable, icmp6NoRoute}: "no route", {icmp6Unreachable, icmp6AdminProhibited}: "administratively prohibited",
+		{icmp6Unreachable, icmp6AddressUnreachable}: "address unreachable", {icmp6Unreachable, icmp6PortUnreachable}: "port unreachable",
+		{icmp6Unreachable, icmp6SourceAddressForbidden}: "source address prohibited", {icmp6Unreachable, icmp6RejectRoute}: "route rejected",
+		{icmp6PacketTooBig, 0}: "packet too large", {icmp6TimeExceeded, 0}: "the hop limit ran out", {icmp6TimeExceeded, 1}: "a fragment is missing",
+	}
+}
 
 // outcome says what an ICMP error means. What is neither a refusal nor a
 // prohibition, a TTL that ran out among them, is a target out of reach.

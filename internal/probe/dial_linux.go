@@ -75,6 +75,7 @@ const (
 	offsetOrigin    = 4
 	offsetKind      = 5
 	offsetCode      = 6
+	offsetInfo      = 8
 	sizeError       = 16
 	offsetAddress4  = sizeError + 4
 	offsetAddress6  = sizeError + 8
@@ -94,6 +95,9 @@ func parseExtendedError(b []byte) (icmpError, bool) {
 		e.v6 = true
 	default:
 		return icmpError{}, false
+	}
+	if e.tooLarge() {
+		e.mtu = binary.NativeEndian.Uint32(b[offsetInfo:])
 	}
 	switch family := binary.NativeEndian.Uint16(b[sizeError:]); {
 	case family == unix.AF_INET && len(b) >= offsetAddress4+4:

@@ -36,20 +36,6 @@ func Connect(ctx context.Context, to netip.AddrPort, allow func(netip.AddrPort) 
 	return conn, nil
 }
 
-// LookUp returns the addresses of a name, the preferred ones first; at least one
-// if the error is nil. An address stands for itself. Its errors are for
-// [ClassifyLookup].
-func (r Resolution) LookUp(ctx context.Context, host string) ([]netip.Addr, error) {
-	return r.lookUp(ctx, host)
-}
-
-// MayResolve asks AllowHost, before a host is resolved that a prober was led to.
-// Its error is for [ClassifyLookup], which makes it Denied.
-func (r Request) MayResolve(host string) error { return r.resolvable(host) }
-
-// ClassifyLookup says what the error of a look-up means.
-func ClassifyLookup(err error) (Outcome, Origin) { return classifyLookup(err) }
-
 // LookUpPort returns the number of a port or of a service's name, from 1 on. Its
 // error is for [Malformed].
 func (r Resolution) LookUpPort(ctx context.Context, network, service string) (uint16, error) {
@@ -63,10 +49,6 @@ func Malformed(err error) Result {
 	return Result{Outcome: Unknown, Phase: PhaseResolve, Origin: OriginLocal, Err: err}
 }
 
-// CheckHost reports, with a [*net.AddrError], what can be neither an address nor a
-// name: nothing, or what has characters in it that neither has.
-func CheckHost(host string) error { return checkHost(host) }
-
 // Classify says what an error of a socket means of which nothing else is known.
 // A refusal has no origin then: without the error queue of its socket it may be
 // the target's, its firewall's or a router's.
@@ -76,15 +58,4 @@ func Classify(err error) (Outcome, Origin) {
 		origin = OriginNone
 	}
 	return outcome, origin
-}
-
-// ClassifyICMP says what an ICMP error means that came for a packet to a target.
-// Type and code are those of ICMPv6 where the target is of version 6.
-func ClassifyICMP(kind, code uint8, offender, target netip.Addr) (Outcome, Origin) {
-	e := evidence{
-		icmp:   icmpError{offender: offender, v6: target.Is6(), kind: kind, code: code},
-		target: target,
-		own:    isOwn(offender),
-	}
-	return e.icmp.outcome(), e.origin()
 }

@@ -30,12 +30,12 @@ func TestMalformedTargets(t *testing.T) {
 
 func TestCheckHost(t *testing.T) {
 	for _, host := range []string{"", " ", "a b", "a\nb", "a:1", "a/b", "[::1]", "a@b", `a\b`, "a%b", "a\x7f"} {
-		if CheckHost(host) == nil {
+		if checkHost(host) == nil {
 			t.Errorf("%q is taken for a host", host)
 		}
 	}
 	for _, host := range []string{"a", "a.example.", "_sip._tcp.example", "xn--bcher-kva.example", "bücher.example", "127.0.0.1", "::1", "fe80::1%eth0", "::ffff:127.0.0.1"} {
-		if err := CheckHost(host); err != nil {
+		if err := checkHost(host); err != nil {
 			t.Errorf("%q: %v", host, err)
 		}
 	}

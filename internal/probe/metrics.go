@@ -6,7 +6,7 @@ import "slices"
 // labels of probe_expect_info are those of its module, so they are not told
 // here.
 func Metrics() []*Metric {
-	return slices.Concat(addressMetrics(), streamMetrics(), udpMetrics(), stunMetrics(), grpcMetrics(), httpMetrics())
+	return slices.Concat(addressMetrics(), streamMetrics(), udpMetrics(), stunMetrics(), grpcMetrics(), httpMetrics(), dnsMetrics(), icmpMetrics())
 }
 
 // The metrics of every prober that looks a name up. Names, help and values are

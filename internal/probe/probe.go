@@ -143,7 +143,7 @@ func (r Result) withheld() Result {
 // any host.
 func (r *Request) isAsked() bool { return r.AllowHost != nil }
 
-// resolvable asks AllowHost. Its error is for [ClassifyLookup].
+// resolvable asks AllowHost. Its error is for classifyLookup.
 func (r *Request) resolvable(host string) error {
 	if r.AllowHost == nil {
 		return nil

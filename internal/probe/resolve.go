@@ -173,18 +173,19 @@ func (r Resolution) resolve(ctx context.Context, network string, of *Request, in
 	if err := of.resolvable(host); err != nil {
 		return nil, err
 	}
-	start := time.Now()
-	addrs, err := r.lookUp(ctx, host)
-	into.set(dnsLookupTime, time.Since(start).Seconds())
-	if err != nil {
-		into.address(netip.Addr{})
-		return nil, err
-	}
-	into.address(addrs[0])
+	into.set(dnsLookupTime, 0)
+	into.address(netip.Addr{})
 	port, err := r.lookUpPort(ctx, network, service)
 	if err != nil {
 		return nil, err
 	}
+	start := time.Now()
+	addrs, err := r.lookUp(ctx, host)
+	into.set(dnsLookupTime, time.Since(start).Seconds())
+	if err != nil {
+		return nil, err
+	}
+	into.address(addrs[0])
 	found := make([]netip.AddrPort, len(addrs))
 	for i, addr := range addrs {
 		found[i] = netip.AddrPortFrom(addr, port)

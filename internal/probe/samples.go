@@ -33,6 +33,16 @@ func (s *samples) add(m *Metric, value float64, labels ...string) {
 	s.set(m, value, labels...)
 }
 
+// value returns a measurement that has no labels.
+func (s samples) value(m *Metric) (value float64, ok bool) {
+	for i := range s {
+		if s[i].Metric == m {
+			return s[i].Value, true
+		}
+	}
+	return 0, false
+}
+
 // address notes the address that a name led to; the zero value if to none.
 func (s *samples) address(addr netip.Addr) {
 	if !addr.IsValid() {

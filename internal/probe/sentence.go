@@ -91,6 +91,9 @@ func (r *Result) about(address string) string {
 	case TLSHandshake:
 		return fmt.Sprintf("%s is open, and the TLS handshake fails", address)
 	case Mismatch:
+		if large, ok := errors.AsType[*tooLargeError](r.Err); ok {
+			return fmt.Sprintf("%s was not reached: the packet of %d bytes is larger than the path takes, MTU %d", address, large.size, large.mtu)
+		}
 		return fmt.Sprintf("%s answers, and not what is expected", address)
 	case Status:
 		return fmt.Sprintf("%s answers with a status that is not expected", address)
