@@ -45,8 +45,9 @@ ENTRYPOINT ["/port_exporter"]
 #
 #   docker run --network host --pid host --read-only --cap-drop ALL port_exporter
 #
-# --pid host is for naming the processes behind the sockets. That also takes
-# root and two capabilities, since a container's other users are given none:
+# --pid host is for naming the processes behind the sockets, and their users as
+# the host names them (/proc/1/root/etc/passwd). That also requires root and two
+# capabilities, since a container's other users are given none:
 #
 #   --user 0:0 --cap-add SYS_PTRACE --cap-add DAC_READ_SEARCH
 #

@@ -410,3 +410,32 @@ func TestPartlyUnattributed(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 }
+
+// TestUIDsOf has the user ids of what is found and not found, on the host and in
+// containers, read from the host and from other namespaces.
+func TestUIDsOf(t *testing.T) {
+	found := Found{Fate: Held}
+	elsewhere := Found{Fate: Held, Process: Process{Elsewhere: true}}
+	for _, tt := range []struct {
+		what    string
+		sockets UIDs
+		answer  answer
+		want    UIDs
+	}{
+		{"a process", HostUIDs, answer{Found: found}, HostUIDs},
+		{"a container's process", HostUIDs, answer{Found: elsewhere, container: "docker-0123456789ab"}, OtherUIDs},
+		{"a container's process with the host's root", HostUIDs, answer{Found: found, container: "docker-0123456789ab"}, HostUIDs},
+		{"a socket", HostUIDs, answer{}, HostUIDs},
+		{"a container's socket", HostUIDs, answer{container: "pod7/containerd-0123456789ab"}, OtherUIDs},
+		{"a virtual machine's socket", HostUIDs, answer{container: "qemu-vm1"}, HostUIDs},
+		{"a process of our container", OtherUIDs, answer{Found: found}, HostUIDs},
+		{"a socket from a container", OtherUIDs, answer{}, OtherUIDs},
+		{"a process of our user namespace", NoUIDs, answer{Found: found}, HostUIDs},
+		{"a process of another one", NoUIDs, answer{Found: elsewhere}, NoUIDs},
+		{"a socket from a user namespace", NoUIDs, answer{container: "docker-0123456789ab"}, NoUIDs},
+	} {
+		if got := (&Finder{uids: tt.sockets}).uidsOf(&tt.answer); got != tt.want {
+			t.Errorf("%s: %d, want %d", tt.what, got, tt.want)
+		}
+	}
+}
