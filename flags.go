@@ -25,6 +25,7 @@ import (
 	"github.com/port-exporter/port_exporter/config"
 	"github.com/port-exporter/port_exporter/internal/cli"
 	"github.com/port-exporter/port_exporter/internal/files"
+	"github.com/port-exporter/port_exporter/internal/gate"
 	"github.com/port-exporter/port_exporter/internal/plain"
 	"github.com/port-exporter/port_exporter/internal/system"
 )
@@ -264,6 +265,17 @@ func (f *flags) loadConfig(ctx context.Context) (*config.Config, error) {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	return f.readConfig(ctx, files.NewBeside(), files.Rules{Pipes: true})
+}
+
+// openGate reads the web configuration.
+func (f *flags) openGate(ctx context.Context) (*gate.Gate, error) {
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	g, err := gate.Open(ctx, *f.web.WebConfigFile)
+	if err != nil {
+		return nil, fmt.Errorf("--web.config.file: %w", err)
+	}
+	return g, nil
 }
 
 // readConfig reads the configuration file, or gives the defaults without one.

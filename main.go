@@ -17,10 +17,10 @@ import (
 	"time"
 
 	"github.com/prometheus/common/version"
-	toolkit "github.com/prometheus/exporter-toolkit/web"
 	"google.golang.org/grpc/grpclog"
 
 	"github.com/port-exporter/port_exporter/internal/cli"
+	"github.com/port-exporter/port_exporter/internal/gate"
 	"github.com/port-exporter/port_exporter/internal/logs"
 	"github.com/port-exporter/port_exporter/internal/plain"
 	"github.com/port-exporter/port_exporter/internal/system"
@@ -93,8 +93,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if f.command != commandServe {
 		return f.look(ctx, stdout, stderr)
 	}
-	if err := toolkit.Validate(*f.web.WebConfigFile); err != nil {
-		return fmt.Errorf("--web.config.file: %w", err)
+	door, err := f.openGate(ctx)
+	if err != nil {
+		return err
 	}
 	if f.configCheck {
 		return f.checkConfig(ctx, stdout)
@@ -124,7 +125,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	}
 	go d.reloadOn(ctx, hangups)
 	d.logger.Info("starting", "version", version.Info(), "build", version.BuildContext(), "socket_source", d.system.Name)
-	return serve(ctx, web.NewServer(handler, d.system.Descriptors(), d.logger), d)
+	return serve(ctx, web.NewServer(handler, d.system.Descriptors(), d.logger), door, d)
 }
 
 // collectLessOften lets the heap grow threefold between two collections unless
@@ -180,9 +181,9 @@ const windowsAddressInUse = syscall.Errno(10048)
 
 // serve runs the server until ctx ends. Then it ends the probes, and lets the
 // scrapes that run finish, for a while.
-func serve(ctx context.Context, server *http.Server, d *daemon) error {
+func serve(ctx context.Context, server *http.Server, door *gate.Gate, d *daemon) error {
 	failed := make(chan error, 1)
-	go func() { failed <- toolkit.ListenAndServe(server, d.flags.web, d.logger) }()
+	go func() { failed <- door.ListenAndServe(server, d.flags.web, d.logger) }()
 	select {
 	case err := <-failed:
 		if errors.Is(err, syscall.EADDRINUSE) || errors.Is(err, windowsAddressInUse) {

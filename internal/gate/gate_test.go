@@ -1,0 +1,378 @@
+//go:build unix
+
+package gate
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	toolkit "github.com/prometheus/exporter-toolkit/web"
+	"golang.org/x/crypto/bcrypt"
+
+	"github.com/port-exporter/port_exporter/internal/porttest"
+)
+
+// lines is a log that several may write.
+type lines struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+func (l *lines) addresses() []string {
+	var found []string
+	for line := range strings.Lines(l.String()) {
+		if _, address, ok := strings.Cut(line, `msg="Listening on" address=`); ok {
+			found = append(found, strings.TrimSpace(address))
+		}
+	}
+	return found
+}
+
+// serving is a server behind a gate.
+type serving struct {
+	dir, address string
+	log          *lines
+	client       *http.Client // with TLS it trusts whom it is given
+	scheme       string
+}
+
+// write replaces a file, as a tool does that truncates it, and has it look settled.
+func (s *serving) write(t *testing.T, name, text string) {
+	t.Helper()
+	path := filepath.Join(s.dir, name)
+	_ = os.Remove(path)
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	settled(t, path)
+}
+
+func settled(t *testing.T, path string) {
+	t.Helper()
+	long := time.Now().Add(-time.Hour)
+	if err := os.Chtimes(path, long, long); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// start serves with the file web.yml of the directory.
+func start(t *testing.T, dir string) *serving {
+	t.Helper()
+	g, err := Open(t.Context(), filepath.Join(dir, "web.yml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &serving{dir: dir, log: &lines{}, client: &http.Client{}, scheme: "http"}
+	server := &http.Server{ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError), Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, r.Proto) })}
+	addresses, systemd := []string{"127.0.0.1:0"}, false
+	ended := make(chan error, 1)
+	go func() {
+		ended <- g.ListenAndServe(server, &toolkit.FlagConfig{WebListenAddresses: &addresses, WebSystemdSocket: &systemd}, slog.New(slog.NewTextHandler(s.log, nil)))
+	}()
+	t.Cleanup(func() {
+		_ = server.Close()
+		<-ended
+	})
+	porttest.Await(t, "the server to listen", func() bool { return len(s.log.addresses()) == 1 })
+	s.address = s.log.addresses()[0]
+	return s
+}
+
+// status asks with a password; empty is without.
+func (s *serving) status(password string) int {
+	r, err := http.NewRequestWithContext(context.Background(), http.MethodGet, s.scheme+"://"+s.address+"/", nil)
+	if err != nil {
+		return 0
+	}
+	if password != "" {
+		r.SetBasicAuth("prometheus", password)
+	}
+	defer s.client.CloseIdleConnections()
+	response, err := s.client.Do(r)
+	if err != nil {
+		return 0
+	}
+	_ = response.Body.Close()
+	return response.StatusCode
+}
+
+func hashOf(t *testing.T, password string) string {
+	t.Helper()
+	hash, err := bcrypt.GenerateFromPassword([]byte(password), bcrypt.MinCost)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(hash)
+}
+
+// TestBrokenFileKeepsTheDoorShut replaces a file with users by what has none, or
+// cannot be read: without the password nobody comes in, and with it everybody, as
+// before.
+func TestBrokenFileKeepsTheDoorShut(t *testing.T) {
+	dir := t.TempDir()
+	whole := "basic_auth_users:\n  prometheus: " + hashOf(t, "s3cret") + "\n  other: " + hashOf(t, "other") + "\n"
+	if err := os.WriteFile(filepath.Join(dir, "web.yml"), []byte(whole), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := start(t, dir)
+	path := filepath.Join(dir, "web.yml")
+	shut := func(what string) {
+		t.Helper()
+		if status := s.status(""); status != 401 {
+			t.Errorf("%s: without a password: %d", what, status)
+		}
+		if status := s.status("wrong"); status != 401 {
+			t.Errorf("%s: with a wrong password: %d", what, status)
+		}
+		if status := s.status("s3cret"); status != 200 {
+			t.Errorf("%s: with the password: %d", what, status)
+		}
+	}
+	shut("at first")
+	for name, text := range map[string]string{
+		"empty": "", "a comment": "# x\n", "without users": "basic_auth_users:\n", "something else": "http_server_config: {http2: false}\n",
+		"cut in a line": whole[:len(whole)-71], "no YAML": "basic_auth_users: {", "a wrong key": "basic_auth_user: {}\n", "a plain password": "basic_auth_users: {prometheus: s3cret}\n",
+		"with TLS": "tls_server_config: {cert_file: a, key_file: b}\n",
+	} {
+		before := strings.Count(s.log.String(), "was not read again")
+		s.write(t, "web.yml", text)
+		porttest.Await(t, "the file to be refused: "+name, func() bool {
+			shut(name)
+			return t.Failed() || strings.Count(s.log.String(), "was not read again") > before
+		})
+	}
+	for name, put := range map[string]func() error{
+		"missing":     func() error { return nil },
+		"a directory": func() error { return os.Mkdir(path, 0o700) },
+		"a pipe":      func() error { return syscall.Mkfifo(path, 0o600) },
+		"endless":     func() error { return os.Symlink("/dev/zero", path) },
+	} {
+		before := strings.Count(s.log.String(), "was not read again")
+		_ = os.Remove(path)
+		if err := put(); err != nil {
+			t.Fatal(err)
+		}
+		if info, err := os.Lstat(path); err == nil && info.Mode()&os.ModeSymlink == 0 {
+			settled(t, path)
+		}
+		porttest.Await(t, "the file to be refused: "+name, func() bool {
+			shut(name)
+			return t.Failed() || strings.Count(s.log.String(), "was not read again") > before
+		})
+		_ = os.Remove(path)
+	}
+	if strings.Contains(s.log.String(), "s3cret") || strings.Contains(s.log.String(), "$2a$") {
+		t.Errorf("the log has a secret:\n%s", s.log)
+	}
+	s.write(t, "web.yml", "basic_auth_users:\n  prometheus: "+hashOf(t, "n3w")+"\n")
+	porttest.Await(t, "the new password", func() bool { return s.status("n3w") == 200 })
+	if status := s.status("s3cret"); status != 401 {
+		t.Errorf("with the old password: %d", status)
+	}
+	s.write(t, "web.yml", "basic_auth_users: {}\n")
+	porttest.Await(t, "nothing to be asked for, as the file says", func() bool { return s.status("") == 200 })
+}
+
+// TestTruncatedInPlace has a tool that truncates the file and writes it, over and
+// over: without the password nobody comes in.
+func TestTruncatedInPlace(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "web.yml")
+	whole := "basic_auth_users:\n  prometheus: " + hashOf(t, "s3cret") + "\n"
+	if err := os.WriteFile(path, []byte(whole), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := start(t, dir)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for ctx.Err() == nil {
+			f, err := os.Create(path)
+			if err != nil {
+				return
+			}
+			time.Sleep(10 * time.Millisecond)
+			_, _ = f.WriteString(whole)
+			_ = f.Close()
+			time.Sleep(10 * time.Millisecond)
+		}
+	}()
+	defer func() { cancel(); <-ended }()
+	for until := time.Now().Add(3 * time.Second); time.Now().Before(until); {
+		if status := s.status(""); status != 401 {
+			t.Fatalf("without a password: %d", status)
+		}
+		if status := s.status("s3cret"); status != 200 {
+			t.Fatalf("with the password: %d", status)
+		}
+	}
+}
+
+// TestCertificatesAreRotated replaces certificate and key, one after the other, and
+// each by nothing: the last good pair is served until the new one is whole.
+func TestCertificatesAreRotated(t *testing.T) {
+	dir := t.TempDir()
+	first, second := porttest.SelfSigned(t), porttest.SelfSigned(t)
+	porttest.WritePEM(t, filepath.Join(dir, "1.pem"), first)
+	porttest.WritePEM(t, filepath.Join(dir, "2.pem"), second)
+	text := func(name string) string {
+		b, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
+	}
+	one, two := text("1.pem"), text("2.pem")
+	for name, text := range map[string]string{"cert.pem": one, "key.pem": one, "web.yml": "tls_server_config:\n  cert_file: cert.pem\n  key_file: key.pem\n"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := start(t, dir)
+	s.scheme = "https"
+	trust := func(c *x509.Certificate) {
+		pool := x509.NewCertPool()
+		pool.AddCert(c)
+		s.client = &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}, ForceAttemptHTTP2: true}}
+	}
+	trust(first.Leaf)
+	if status := s.status(""); status != 200 {
+		t.Fatalf("status %d", status)
+	}
+	keeps := func(what string) {
+		t.Helper()
+		before := strings.Count(s.log.String(), "was not read again")
+		porttest.Await(t, what+" to be refused", func() bool {
+			if status := s.status(""); status != 200 {
+				t.Fatalf("%s: the old certificate is gone: %d", what, status)
+			}
+			return strings.Count(s.log.String(), "was not read again") > before
+		})
+	}
+	s.write(t, "cert.pem", "")
+	keeps("an empty certificate")
+	s.write(t, "cert.pem", two)
+	keeps("a certificate without its key")
+	s.write(t, "web.yml", "tls_server_config:\n")
+	keeps("a file without TLS")
+	s.write(t, "web.yml", "tls_server_config:\n  cert_file: cert.pem\n  key_file: key.pem\n")
+	s.write(t, "key.pem", two)
+	trust(second.Leaf)
+	porttest.Await(t, "the new certificate", func() bool { return s.status("") == 200 })
+}
+
+// TestClientCertificatesStayRequired has a file that is cut before the line that
+// asks clients for a certificate.
+func TestClientCertificatesStayRequired(t *testing.T) {
+	dir := t.TempDir()
+	certificate := porttest.SelfSigned(t)
+	porttest.WritePEM(t, filepath.Join(dir, "pem"), certificate)
+	const cut = "tls_server_config:\n  cert_file: pem\n  key_file: pem\n"
+	if err := os.WriteFile(filepath.Join(dir, "web.yml"), []byte(cut+"  client_ca_file: pem\n  client_auth_type: RequireAndVerifyClientCert\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := start(t, dir)
+	s.scheme = "https"
+	pool := x509.NewCertPool()
+	pool.AddCert(certificate.Leaf)
+	s.client = &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}}}
+	s.write(t, "web.yml", cut)
+	porttest.Await(t, "the file to be refused", func() bool {
+		if status := s.status(""); status != 0 {
+			t.Fatalf("without a certificate: %d", status)
+		}
+		return strings.Contains(s.log.String(), "client_auth_type: it is gone")
+	})
+}
+
+func TestOpenFaults(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "web.yml")
+	for text, want := range map[string]string{
+		"x: 1\n":                       "line 1: field x not found",
+		"basic_auth_users: {a: b}\n":   "basic_auth_users.a: this is no bcrypt hash",
+		"basic_auth_users: [secret]\n": "cannot unmarshal",
+		"tls_server_config: {cert_file: nope, key_file: nope}\n": "tls_server_config.cert_file: open " + dir + "/nope",
+		"tls_server_config: {cert_file: nope}\n":                 "tls_server_config",
+		"http_server_config: {headers: {X: y}}\n":                "http_server_config.headers.X",
+		"http_server_config: {headers: {X-Frame-Options: y}}\n":  "http_server_config.headers.X-Frame-Options",
+		"{}\n---\n{}\n": "a second YAML document",
+	} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, err := Open(t.Context(), path)
+		if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), path) {
+			t.Errorf("%q: %v, want %q", text, err, want)
+		}
+		if err != nil && strings.Contains(err.Error(), "secret") {
+			t.Errorf("%q: the error has the secret: %v", text, err)
+		}
+	}
+}
+
+// TestWrongPasswordsDoNotHoldRightOnes has many clients with wrong passwords: one
+// whose password was right before waits for none of them.
+func TestWrongPasswordsDoNotHoldRightOnes(t *testing.T) {
+	dir := t.TempDir()
+	hash, err := bcrypt.GenerateFromPassword([]byte("s3cret"), 12)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "web.yml"), []byte("basic_auth_users:\n  prometheus: "+string(hash)+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := start(t, dir)
+	if status := s.status("s3cret"); status != 200 {
+		t.Fatalf("status %d", status)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var wrong sync.WaitGroup
+	for i := range 20 {
+		wrong.Go(func() {
+			for n := 0; ctx.Err() == nil; n++ {
+				r, _ := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+s.address+"/", nil)
+				r.SetBasicAuth([]string{"prometheus", "nobody"}[n%2], fmt.Sprint("wrong", i, n))
+				if response, err := http.DefaultClient.Do(r); err == nil {
+					_ = response.Body.Close()
+				}
+			}
+		})
+	}
+	defer func() { cancel(); wrong.Wait() }()
+	for range 150 { // more than the toolkit remembers
+		began := time.Now()
+		if status := s.status("s3cret"); status != 200 {
+			t.Fatalf("status %d", status)
+		}
+		// One comparison takes a quarter of a second, twenty take five.
+		if took := time.Since(began); took > 4*time.Second {
+			t.Errorf("it took %v", took)
+		}
+	}
+}
