@@ -148,6 +148,7 @@ func (d *daemon) build(c *config.Config) *state {
 		Policy:         c.Policy,
 		Probes:         d.results(plan),
 		Addresses:      d.system.Addresses,
+		AddressKinds:   d.system.AddressKinds,
 		Limits: collector.Limits{
 			Listeners:           c.Limits.Listeners,
 			OutboundPorts:       c.Limits.OutboundPorts,
@@ -240,7 +241,7 @@ func (d *daemon) handler() (http.Handler, error) {
 		},
 		ListenerTargets: discovery.Listeners(func(ctx context.Context) (*dto.MetricFamily, error) {
 			return d.current.Load().exporter.ListenerInfo(ctx)
-		}),
+		}, d.system.Addresses),
 		Self:          self,
 		MaxRequests:   d.flags.maxRequests,
 		TimeoutOffset: d.flags.timeoutOffset,

@@ -405,3 +405,17 @@ func TestWatchedHostNameInNamespace(t *testing.T) {
 		t.Errorf("after a reload: %v", got)
 	}
 }
+
+// TestNegativeSysctlInNamespace has a sysctl that the kernel takes a negative
+// number for: it is a figure like any other.
+func TestNegativeSysctlInNamespace(t *testing.T) {
+	porttest.Namespace(t)
+	porttest.Sysctl(t, "net/ipv4/tcp_max_syn_backlog", "-1")
+	startInNamespace(t, "port_exporter")
+	got := scrape(t, "port_tcp_max_syn_backlog", "port_somaxconn", "port_unreadable_files", `port_scrape_collector_success{collector="limits"}`)
+	somaxconn := got[`port_somaxconn{netns=""}`]
+	want := map[string]float64{`port_tcp_max_syn_backlog{netns=""}`: -1, `port_somaxconn{netns=""}`: somaxconn, `port_scrape_collector_success{collector="limits"}`: 1}
+	if diff := cmp.Diff(want, got); diff != "" || somaxconn == 0 {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}

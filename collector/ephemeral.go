@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/port-exporter/port_exporter/internal/kernel"
 	"github.com/port-exporter/port_exporter/internal/socket"
 )
 
@@ -51,10 +52,19 @@ func (ephemeral) Families() []*Family {
 }
 
 func (c ephemeral) Collect(_ context.Context, host *Snapshot, out *Output) error {
-	if _, err := host.EphemeralPorts(); errors.Is(err, fs.ErrNotExist) {
-		return nil // a system that does not tell its range
-	} else if err != nil {
-		return err // the figures would be of a range that does not hold
+	watched := host.Watched()
+	for _, name := range slices.Sorted(maps.Keys(watched.Lookups)) {
+		out.add(destinationLookup, truth(watched.Lookups[name]), name)
+	}
+	_, err := host.EphemeralPorts()
+	switch { // without the range its figures would be of one that does not hold
+	case errors.Is(err, fs.ErrNotExist):
+		return nil // a system that has no such file
+	case len(kernel.Files(err)) > 0:
+		host.Missing(out, err)
+		return nil
+	case err != nil:
+		return err
 	}
 	_, traffic, err := host.Connections()
 	if err != nil {
@@ -64,11 +74,7 @@ func (c ephemeral) Collect(_ context.Context, host *Snapshot, out *Output) error
 	for _, p := range c.protocols {
 		out.add(ephemeralPortsUsed, float64(traffic.EphemeralUsed[p]), hostNetns, p.String())
 	}
-	watched := host.Watched()
 	c.addDestinations(out, traffic, watched.Destinations)
-	for _, name := range slices.Sorted(maps.Keys(watched.Lookups)) {
-		out.add(destinationLookup, truth(watched.Lookups[name]), name)
-	}
 	out.add(destinationUndercount, float64(traffic.DestinationsUndercounted), hostNetns)
 	return nil
 }

@@ -58,8 +58,10 @@ type Options struct {
 	Probes ProbeResults
 	// Addresses reads the addresses of this host, each with its device.
 	Addresses func() (map[netip.Addr]string, error)
-	Limits    Limits
-	Memory    *Memory
+	// AddressKinds says what addresses are to this host; nil where that is unknown.
+	AddressKinds func([]netip.Addr) map[netip.Addr]socket.AddressKind
+	Limits       Limits
+	Memory       *Memory
 	// Disabled names collectors that do not run.
 	Disabled []string
 	// MaxScrapes is how many scrapes run at once; zero is no limit but a high one.

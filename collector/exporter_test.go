@@ -147,6 +147,7 @@ var stories = map[string]porttest.Sockets{
 			made(socket.TCP, socket.Listen, "127.0.0.1:6379", "", backlog(0, 128, 0)),
 			made(socket.TCP, socket.Listen, "10.0.0.5:443", "", device("eth1"), backlog(0, 128, 0)),
 			made(socket.TCP, socket.Listen, "[::]:22", "", v6only, backlog(0, 128, 0)),
+			made(socket.TCP, socket.Listen, "10.0.0.6:80", "", backlog(0, 128, 0)), // of a standby
 			made(socket.UDP, socket.Unconnected, "0.0.0.0:53", "", queued(2304, 0), func(s *socket.Socket) { s.Drops = 7 }),
 			made(socket.UDP, socket.Unconnected, "0.0.0.0:41000", ""),
 			made(socket.UDP, socket.Connected, "10.0.0.5:41001", "10.0.0.2:53"),
@@ -300,10 +301,17 @@ func TestStories(t *testing.T) {
 				o.Owners = storyOwners
 			}
 			if name == "empty" {
-				o.KernelStats = func() (*kernel.Stats, error) { return &kernel.Stats{}, nil }
+				o.KernelStats = func() (*kernel.Stats, error) {
+					return &kernel.Stats{}, &kernel.FileError{File: "sys/net/core/somaxconn", Err: fs.ErrPermission}
+				}
 			}
 			if name == "client" {
 				o.Watched = func() Watched { return storyWatched }
+			}
+			if name == "web_server" {
+				o.AddressKinds = func([]netip.Addr) map[netip.Addr]socket.AddressKind {
+					return map[netip.Addr]socket.AddressKind{netip.MustParseAddr("10.0.0.6"): socket.AddressElsewhere}
+				}
 			}
 			if name == "policy" {
 				now := time.Unix(1_800_000_000, 0)
@@ -523,7 +531,7 @@ func TestFailedCollectorLeavesOthersWhole(t *testing.T) {
 		`port_scrape_collector_success{collector="sockets"} 0`:     1,
 		`port_scrape_collector_success{collector="ephemeral"} 0`:   1,
 		`port_scrape_collector_success{collector="limits"} 1`:      1,
-		"port_listener_info{":       6,
+		"port_listener_info{":       7,
 		"port_inbound_connections{": 0,
 		"port_sockets{":             0,
 		`port_folded_series{`:       2,
@@ -803,7 +811,8 @@ func TestUnixListeners(t *testing.T) {
 	}{
 		{"not to be told here", nil, "1", false},
 		{"no such file", func() (int, int, error) { return 0, 0, fmt.Errorf("unix: %w", fs.ErrNotExist) }, "1", false},
-		{"not to be read", func() (int, int, error) { return 0, 0, fs.ErrPermission }, "0", false},
+		{"not to be read", func() (int, int, error) { return 0, 0, &kernel.FileError{File: "net/unix", Err: fs.ErrPermission} }, "1", false},
+		{"another error", func() (int, int, error) { return 0, 0, fs.ErrPermission }, "0", false},
 		{"none", func() (int, int, error) { return 0, 0, nil }, "1", true},
 	} {
 		o := options(porttest.Sockets{})
@@ -825,6 +834,7 @@ func TestUnknownEphemeralRange(t *testing.T) {
 		success string
 	}{
 		{fs.ErrPermission, "0"},
+		{&kernel.FileError{File: "sys/net/ipv4/ip_local_port_range", Err: fs.ErrPermission}, "1"},
 		{fmt.Errorf("open: %w", fs.ErrNotExist), "1"},
 	} {
 		o := options(stories["web_server"])
@@ -887,6 +897,33 @@ func TestWatchedNetworkIsFull(t *testing.T) {
 	}
 	if folded := `port_folded_series{metric="port_ephemeral_destination_ports_used"} 148`; !strings.Contains(got, folded+"\n") {
 		t.Errorf("lacks %s in\n%s", folded, got)
+	}
+}
+
+// TestUnreadableFiles has files that cannot be read: each is exported and logged
+// once, and costs no more than its own figures.
+func TestUnreadableFiles(t *testing.T) {
+	var log bytes.Buffer
+	o := options(stories["web_server"])
+	o.Logger = slog.New(slog.NewTextHandler(&log, nil))
+	unreadable := func(file string) error { return &kernel.FileError{File: file, Err: fs.ErrPermission} }
+	o.KernelStats = func() (*kernel.Stats, error) {
+		return kernelStats(), errors.Join(unreadable("net/sockstat"), unreadable("sys/net/core/somaxconn"))
+	}
+	o.UnixListeners = func() (int, int, error) { return 0, 0, unreadable("net/unix") }
+	exposition(t, t.Context(), o, Filter{})
+	got := exposition(t, t.Context(), o, Filter{})
+	for _, want := range []string{
+		`port_scrape_collector_success{collector="limits"} 1`, `port_scrape_collector_success{collector="listeners"} 1`,
+		`port_unreadable_files{file="net/sockstat"} 1`, `port_unreadable_files{file="sys/net/core/somaxconn"} 1`,
+		`port_unreadable_files{file="net/unix"} 1`, `port_listener_info{`, `port_tcp_listen_overflows_total{`,
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("lacks %s", want)
+		}
+	}
+	if n := strings.Count(log.String(), "cannot read a file"); n != 3 {
+		t.Errorf("logged %d times:\n%s", n, &log)
 	}
 }
 

@@ -126,11 +126,12 @@ func (limits) Families() []*Family {
 	return append(families, udpNoPort, udpReceiveBufferErrors, udpSendBufferErrors)
 }
 
-func (c limits) Collect(_ context.Context, _ *Snapshot, out *Output) error {
+func (c limits) Collect(_ context.Context, host *Snapshot, out *Output) error {
 	stats, err := c.read()
-	if err != nil {
+	if stats == nil {
 		return err
 	}
+	host.Missing(out, err)
 	for _, f := range kernelFigures {
 		addKnown(out, f.family, f.of(stats), f.labels...)
 	}

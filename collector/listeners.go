@@ -10,6 +10,7 @@ import (
 
 	dto "github.com/prometheus/client_model/go"
 
+	"github.com/port-exporter/port_exporter/internal/kernel"
 	"github.com/port-exporter/port_exporter/internal/owner"
 	"github.com/port-exporter/port_exporter/internal/plain"
 	"github.com/port-exporter/port_exporter/internal/socket"
@@ -45,6 +46,8 @@ var (
 		"Datagrams that a UDP listener dropped, as when its receive buffer was full.", listenerLabels...)
 	firstSeen = gauge("port_listener_first_seen_timestamp_seconds",
 		"When this process of the exporter first saw the listener, in seconds since the epoch.", listenerLabels...)
+	addressAbsent = gauge("port_listener_address_absent",
+		"1 where the address of the listener is not of this host: nothing arrives until it is.", listenerLabels...)
 	executableDeleted = gauge("port_listener_executable_deleted",
 		"1 where the owner runs a binary that was deleted or replaced on disk: an update without a restart, or worse.", listenerLabels...)
 	listenerConflict = gauge("port_listener_conflict",
@@ -72,7 +75,7 @@ func (listeners) Name() string { return "listeners" }
 
 func (listeners) Families() []*Family {
 	return []*Family{listenerInfo, listenerSockets, unreadListeners, acceptQueueLength, acceptQueueLimit, acceptQueueFull, acceptQueueDrops,
-		udpReceiveQueue, udpReceiveDrops, firstSeen, listenerChanges, executableDeleted, listenerConflict,
+		udpReceiveQueue, udpReceiveDrops, firstSeen, listenerChanges, addressAbsent, executableDeleted, listenerConflict,
 		unattributed, privilegeMissing, ownerSearches, unixListeners}
 }
 
@@ -91,6 +94,9 @@ func (c listeners) Collect(_ context.Context, host *Snapshot, out *Output) error
 		}
 		id := out.set(listenerSockets, labelsOf(l.ListenerID)...)
 		out.addSet(listenerSockets, float64(l.Sockets), id)
+		if l.Absent {
+			out.addSet(addressAbsent, 1, id)
+		}
 		out.addSet(firstSeen, float64(history.FirstSeen[i].UnixMilli())/1000, id)
 		if l.Protocol == socket.TCP {
 			addAcceptQueue(out, l, history.Drops[i], id)
@@ -107,7 +113,7 @@ func (c listeners) Collect(_ context.Context, host *Snapshot, out *Output) error
 	if err := addOwners(out, host); err != nil {
 		return err
 	}
-	return c.addUnix(out)
+	return c.addUnix(out, host)
 }
 
 // ListenerInfo returns the family port_listener_info, as a scrape tells it. It
@@ -205,12 +211,16 @@ func ownerLabels(o socket.Owner) [4]string {
 	return [4]string{plain.Line(o.Process), plain.Line(o.User), plain.Line(o.Unit), plain.Line(o.Container)}
 }
 
-func (c listeners) addUnix(out *Output) error {
+func (c listeners) addUnix(out *Output, host *Snapshot) error {
 	if c.unixListeners == nil {
 		return nil
 	}
 	path, abstract, err := c.unixListeners()
 	if errors.Is(err, fs.ErrNotExist) { // a kernel without unix-domain sockets
+		return nil
+	}
+	if len(kernel.Files(err)) > 0 {
+		host.Missing(out, err)
 		return nil
 	}
 	if err != nil {

@@ -2,6 +2,7 @@ package collector
 
 import (
 	"net/netip"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -23,12 +24,14 @@ var (
 			"but for the limits.", "metric")
 	interruptedReads = counter("port_source_interrupted_reads_total",
 		"Reads of the socket table that were interrupted twice in a row, so that their figures may miss or repeat sockets.")
+	unreadableFiles = gauge("port_unreadable_files",
+		"1 for each file below /proc that could not be read or understood; its figures are absent.", "file")
 	malformedRows = counter("port_source_malformed_rows_total",
 		"Rows of the socket table that could not be understood and were passed over.")
 )
 
 func selfFamilies() []*Family {
-	return []*Family{collectorSuccess, collectorDuration, sourceInfo, foldedSeries, interruptedReads, malformedRows}
+	return []*Family{collectorSuccess, collectorDuration, sourceInfo, foldedSeries, interruptedReads, malformedRows, unreadableFiles}
 }
 
 func (e *Exporter) addSelf(out *Output) {
@@ -57,6 +60,7 @@ type Memory struct {
 	interrupted atomic.Uint64
 	malformed   atomic.Uint64
 	running     atomic.Int64 // collectors, those left behind included
+	files       sync.Map     // names of files that were logged as unreadable
 	failures    failures
 }
 
@@ -74,4 +78,10 @@ func NewMemory(now func() time.Time) *Memory {
 		watched:      socket.NewRanking[netip.AddrPort](now),
 		unanswered:   socket.NewRanking[netip.AddrPort](now),
 	}
+}
+
+// isNews reports whether a file is named for the first time.
+func (m *Memory) isNews(file string) bool {
+	_, known := m.files.LoadOrStore(file, true)
+	return !known
 }

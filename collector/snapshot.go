@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/port-exporter/port_exporter/internal/kernel"
 	"github.com/port-exporter/port_exporter/internal/owner"
 	"github.com/port-exporter/port_exporter/internal/socket"
 )
@@ -22,6 +23,7 @@ type Snapshot struct {
 	owners  func() (owner.Result, error)
 	shown   func() (*shown, error)
 	traffic func() (*socket.Traffic, error)
+	missing func(out *Output, err error)
 }
 
 // Began returns when the reading began.
@@ -42,6 +44,10 @@ func (s *Snapshot) History() (socket.Record, error) { return s.history() }
 
 // Owners returns all listeners that were read, with their owners.
 func (s *Snapshot) Owners() (owner.Result, error) { return s.owners() }
+
+// Missing exports which files below procfs could not be read, where an error says
+// so: each costs its own figures and no others.
+func (s *Snapshot) Missing(out *Output, err error) { s.missing(out, err) }
 
 // Shown returns the listeners as they are exported.
 func (s *Snapshot) Shown() (*shown, error) { return s.shown() }
@@ -93,6 +99,7 @@ func newSnapshot(ctx context.Context, e *Exporter) *Snapshot {
 		shown:   sync.OnceValues(r.choose),
 		owners:  sync.OnceValues(r.findOwners),
 		traffic: sync.OnceValues(r.readTraffic),
+		missing: r.noteFiles,
 	}
 	return &r.Snapshot
 }
@@ -121,6 +128,7 @@ func (r *reading) readTable() (*socket.Table, error) {
 		EphemeralPorts: r.Snapshot.ports,
 		Named:          r.named,
 		Aged:           r.Memory.longLived.Has,
+		Kinds:          r.AddressKinds,
 	}.Listening(r.ctx)
 	if err != nil {
 		return nil, err
@@ -160,6 +168,16 @@ func (r *reading) choose() (*shown, error) {
 	s.unread = table.Unread
 	s.rest += s.unread
 	return s, nil
+}
+
+// noteFiles exports the files of an error, and logs those that are news.
+func (r *reading) noteFiles(out *Output, err error) {
+	for _, f := range kernel.Files(err) {
+		out.add(unreadableFiles, 1, f.File)
+		if r.Memory.isNews(f.File) {
+			r.Logger.Warn("cannot read a file, its figures are missing", "file", f.File, "err", f.Err)
+		}
+	}
 }
 
 func (r *reading) noteHistory() (socket.Record, error) {

@@ -44,6 +44,7 @@ type row struct {
 	DualStack        bool    `json:"dual_stack"`
 	Ephemeral        bool    `json:"ephemeral"`
 	MayBeClient      bool    `json:"may_be_client"`
+	Absent           bool    `json:"address_absent"`
 	Sockets          int     `json:"sockets"`
 	AcceptQueue      *uint64 `json:"accept_queue"`
 	AcceptQueueLimit *uint64 `json:"accept_queue_limit"`
@@ -164,6 +165,7 @@ func newRow(o socket.Owned) row {
 		DualStack:   o.DualStack,
 		Ephemeral:   o.Ephemeral,
 		MayBeClient: o.MayBeClient,
+		Absent:      o.Absent,
 		Sockets:     o.Sockets,
 		Process:     o.Owner.Process,
 		Comm:        o.Owner.Comm,
@@ -246,6 +248,9 @@ func (r *row) reach() string {
 	reach := r.Scope
 	if r.DualStack {
 		reach += " +IPv4"
+	}
+	if r.Absent {
+		reach += " absent"
 	}
 	if r.MayBeClient {
 		reach += " client?"
@@ -339,11 +344,11 @@ func writeCSV(w io.Writer, rows []row) error {
 		}
 		return strconv.FormatUint(*n, 10)
 	}
-	records := [][]string{{"netns", "protocol", "address", "port", "interface", "scope", "dual_stack", "ephemeral", "may_be_client", "sockets",
+	records := [][]string{{"netns", "protocol", "address", "port", "interface", "scope", "dual_stack", "ephemeral", "may_be_client", "address_absent", "sockets",
 		"accept_queue", "accept_queue_limit", "accept_queue_full_sockets", "process", "comm", "pid", "user", "uid", "executable", "executable_deleted", "unit", "container", "verdict", "rule", "comment", "severity"}}
 	for _, r := range rows {
 		records = append(records, []string{plain.Cell(r.Netns), r.Protocol, r.Address, strconv.Itoa(int(r.Port)), plain.Cell(r.Interface), r.Scope,
-			strconv.FormatBool(r.DualStack), strconv.FormatBool(r.Ephemeral), strconv.FormatBool(r.MayBeClient), strconv.Itoa(r.Sockets),
+			strconv.FormatBool(r.DualStack), strconv.FormatBool(r.Ephemeral), strconv.FormatBool(r.MayBeClient), strconv.FormatBool(r.Absent), strconv.Itoa(r.Sockets),
 			optional(r.AcceptQueue), optional(r.AcceptQueueLimit), optional(r.AcceptQueueFull), plain.Cell(r.Process), plain.Cell(r.Comm), number(r.PID), plain.Cell(r.User), plain.Cell(r.UID), plain.Cell(r.Executable),
 			strconv.FormatBool(r.Deleted), plain.Cell(r.Unit), plain.Cell(r.Container), r.Verdict, plain.Cell(r.Rule), plain.Cell(r.Comment), r.Severity})
 	}

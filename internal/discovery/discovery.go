@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"strings"
 
@@ -69,33 +70,39 @@ const metaPrefix = "__meta_port_listener_"
 
 // Listeners serves what listens on this host: a group for each series of
 // port_listener_info, which info reads, with its labels behind metaPrefix. A
-// listener on every address is at the host that the client asked. An error is
-// told as one, so that Prometheus keeps what it knew.
-func Listeners(info func(context.Context) (*dto.MetricFamily, error)) http.Handler {
+// listener on every address is at the host that the client asked; one that the
+// client cannot reach is left out. Addresses are those of this host, with their
+// devices. An error is told as one, so that Prometheus keeps what it knew.
+func Listeners(info func(context.Context) (*dto.MetricFamily, error), addresses func() (map[netip.Addr]string, error)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		listeners, err := info(r.Context())
 		if err != nil {
 			http.Error(w, "cannot read the listeners: "+plain.Text(err.Error()), http.StatusServiceUnavailable)
 			return
 		}
+		own, err := addresses()
+		if err != nil {
+			own = nil
+		}
 		host := hostOf(r)
 		groups := make([]group, 0, len(listeners.GetMetric()))
 		for _, m := range listeners.GetMetric() {
-			groups = append(groups, listening(m, host))
+			if g, ok := listening(m, host, own); ok {
+				groups = append(groups, g)
+			}
 		}
 		write(w, groups)
 	})
 }
 
-func listening(m *dto.Metric, host string) group {
+func listening(m *dto.Metric, asked string, own map[netip.Addr]string) (group, bool) {
 	labels := make(map[string]string, len(m.GetLabel()))
 	for _, l := range m.GetLabel() {
 		labels[metaPrefix+l.GetName()] = l.GetValue()
 	}
-	if labels[metaPrefix+"scope"] != "any" {
-		host = labels[metaPrefix+"address"]
-	}
-	return group{Targets: []string{net.JoinHostPort(host, labels[metaPrefix+"port"])}, Labels: labels}
+	l := listenerOf(labels)
+	host, ok := l.host(asked, own)
+	return group{Targets: []string{net.JoinHostPort(host, l.port)}, Labels: labels}, ok
 }
 
 // hostOf returns how the client calls this host, without the port.

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"strings"
 	"testing"
 
@@ -71,7 +72,7 @@ func info(labels ...string) *dto.Metric {
 
 func TestListeners(t *testing.T) {
 	serve := func(m ...*dto.Metric) http.Handler {
-		return Listeners(func(context.Context) (*dto.MetricFamily, error) { return &dto.MetricFamily{Metric: m}, nil })
+		return Listeners(func(context.Context) (*dto.MetricFamily, error) { return &dto.MetricFamily{Metric: m}, nil }, own)
 	}
 	local := &net.TCPAddr{IP: net.ParseIP("192.0.2.7"), Port: 10065}
 	without := func(r *http.Request) {
@@ -85,11 +86,11 @@ func TestListeners(t *testing.T) {
 		want          string
 	}{
 		{"every address", "any", "0.0.0.0", nil, "db1.example:80"},
-		{"every address, dual stack", "any", "::", func(r *http.Request) { r.Host = "[2001:db8::1]:10065" }, "[2001:db8::1]:80"},
+		{"every address of IPv6", "any", "::", func(r *http.Request) { r.Host = "[2001:db8::1]:10065" }, "[2001:db8::1]:80"},
 		{"asked without a port", "any", "::", func(r *http.Request) { r.Host = "db1" }, "db1:80"},
-		{"asked without a host", "any", "::", without, "192.0.2.7:80"},
+		{"asked without a host", "any", "0.0.0.0", without, "192.0.2.7:80"},
 		{"asked over something else", "any", "::", func(r *http.Request) { r.Host = "" }, "localhost:80"},
-		{"one address", "private", "10.0.0.1", nil, "10.0.0.1:80"},
+		{"one address", "public", "192.0.2.7", nil, "192.0.2.7:80"},
 		{"loopback", "loopback", "::1", nil, "[::1]:80"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -108,10 +109,54 @@ func TestListeners(t *testing.T) {
 	}
 }
 
+func own() (map[netip.Addr]string, error) {
+	all := map[netip.Addr]string{}
+	for addr, device := range map[string]string{
+		"127.0.0.1": "lo", "::1": "lo", "192.0.2.7": "eth0", "192.0.2.9": "eth0", "2001:db8::7": "eth0", "fe80::7": "eth0", "198.51.100.1": "vt0",
+	} {
+		all[netip.MustParseAddr(addr)] = device
+	}
+	return all, nil
+}
+
+// TestReach gives no target that the client cannot reach.
+func TestReach(t *testing.T) {
+	for _, tt := range []struct {
+		name, address, device, scope, dual string
+		asked                              string
+		want                               string // empty: left out
+	}{
+		{"dual stack by IPv4", "::", "", "any", "true", "192.0.2.7", "192.0.2.7"},
+		{"V6ONLY by IPv4", "::", "", "any", "false", "192.0.2.9", "2001:db8::7"},
+		{"IPv4 by IPv6", "0.0.0.0", "", "any", "false", "2001:db8::7", "192.0.2.7"},
+		{"V6ONLY by name", "::", "", "any", "false", "db1", "db1"},
+		{"on another device", "0.0.0.0", "vt0", "any", "false", "192.0.2.7", "198.51.100.1"},
+		{"on another device, by name", "0.0.0.0", "vt0", "any", "false", "db1", "198.51.100.1"},
+		{"on the device", "0.0.0.0", "eth0", "any", "false", "192.0.2.9", "192.0.2.9"},
+		{"on a device without such an address", "::", "vt0", "any", "false", "db1", ""},
+		{"link local", "fe80::7", "eth0", "link_local", "false", "db1", ""},
+		{"multicast", "224.0.0.251", "", "multicast", "false", "db1", ""},
+		{"broadcast", "192.0.2.255", "", "link_local", "false", "db1", ""},
+		{"of a standby", "192.0.2.8", "", "public", "false", "db1", ""},
+		{"loopback", "127.0.0.5", "", "loopback", "false", "db1", "127.0.0.5"},
+	} {
+		h := Listeners(func(context.Context) (*dto.MetricFamily, error) {
+			return &dto.MetricFamily{Metric: []*dto.Metric{info("address", tt.address, "port", "80", "interface", tt.device, "scope", tt.scope, "dual_stack", tt.dual)}}, nil
+		}, own)
+		var got string
+		for _, g := range get(t, h, func(r *http.Request) { r.Host = net.JoinHostPort(tt.asked, "10065") }) {
+			got, _, _ = net.SplitHostPort(g.Targets[0])
+		}
+		if got != tt.want {
+			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
+		}
+	}
+}
+
 // TestFailureIsNoEmptyList: for that Prometheus would drop every target.
 func TestFailureIsNoEmptyList(t *testing.T) {
 	w := httptest.NewRecorder()
-	Listeners(func(context.Context) (*dto.MetricFamily, error) { return nil, errors.New("no netlink") }).
+	Listeners(func(context.Context) (*dto.MetricFamily, error) { return nil, errors.New("no netlink") }, own).
 		ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/sd/listeners", nil))
 	if w.Code != http.StatusServiceUnavailable || !strings.Contains(w.Body.String(), "no netlink") {
 		t.Errorf("status %d: %s", w.Code, w.Body)

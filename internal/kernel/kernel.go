@@ -2,6 +2,8 @@
 // of them, and its own counters of what went wrong.
 package kernel
 
+import "errors"
+
 // Stats are limits, uses and counters. What this kernel does not tell is nil.
 //
 // Those of the first group are of the network namespace, those of the second of
@@ -52,4 +54,30 @@ type UDP struct {
 	NoPorts     *float64
 	ReceiveFull *float64 // RcvbufErrors
 	SendFull    *float64 // SndbufErrors
+}
+
+// FileError says that a file below procfs could not be read or understood. The
+// figures that it would have given are unknown; all others stand.
+type FileError struct {
+	File string // below procfs, as in net/sockstat
+	Err  error
+}
+
+func (e *FileError) Error() string { return e.File + ": " + e.Err.Error() }
+
+func (e *FileError) Unwrap() error { return e.Err }
+
+// Files returns the file errors that an error is made of.
+func Files(err error) []*FileError {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		var files []*FileError
+		for _, e := range joined.Unwrap() {
+			files = append(files, Files(e)...)
+		}
+		return files
+	}
+	if file, ok := errors.AsType[*FileError](err); ok {
+		return []*FileError{file}
+	}
+	return nil
 }

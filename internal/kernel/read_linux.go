@@ -15,8 +15,9 @@ import (
 
 // Read reads the files below procfs, of the network namespace of the process.
 // A file that is not there leaves its figures nil: namespaces other than the
-// first have no host-wide limits, and conntrack may not be loaded. The error
-// names each file that cannot be read or understood.
+// first have no host-wide limits, and conntrack may not be loaded. Beside stats the
+// error is a [FileError] for each file that cannot be read or understood: its
+// figures are nil as well.
 func Read(proc string) (*Stats, error) {
 	s := &Stats{}
 	r := reader{proc: proc}
@@ -46,15 +47,13 @@ func Read(proc string) (*Stats, error) {
 	r.note("net/sockstat", s.readSockstat(files))
 	self, err := files.Self()
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", filepath.Join(proc, "self"), err)
+		r.note("self", err)
+		return s, errors.Join(r.faults...)
 	}
 	r.note("self/net/netstat", s.readNetstat(proc, self))
 	r.note("self/net/snmp", s.readSnmp(self))
 	r.note("self/net/snmp6", s.readSnmp6(self))
-	if len(r.faults) > 0 {
-		return nil, errors.Join(r.faults...)
-	}
-	return s, nil
+	return s, errors.Join(r.faults...)
 }
 
 // reader reads files, and notes those that it cannot.
@@ -68,10 +67,7 @@ func (r *reader) note(name string, err error) {
 	if err == nil || errors.Is(err, fs.ErrNotExist) {
 		return
 	}
-	if _, named := errors.AsType[*fs.PathError](err); !named {
-		err = fmt.Errorf("%s: %w", filepath.Join(r.proc, name), err)
-	}
-	r.faults = append(r.faults, err)
+	r.faults = append(r.faults, &FileError{name, err})
 }
 
 func (r *reader) number(name string, into **float64) { r.numbers(name, into) }
@@ -89,7 +85,7 @@ func (r *reader) numbers(name string, into ...**float64) {
 		return
 	}
 	for i, word := range words {
-		n, err := strconv.ParseUint(word, 10, 64)
+		n, err := strconv.ParseInt(word, 10, 64) // the kernel takes -1 for some limits
 		if err != nil {
 			r.note(name, err)
 			return

@@ -39,7 +39,6 @@ func TestReadFaults(t *testing.T) {
 	for _, tt := range []struct{ name, file, text string }{
 		{"no number", "sys/net/core/somaxconn", "many\n"},
 		{"empty", "sys/net/core/somaxconn", ""},
-		{"negative", "sys/net/ipv4/tcp_max_tw_buckets", "-1\n"},
 		{"two for one", "sys/net/ipv4/tcp_max_orphans", "1 2\n"},
 		{"two for three", "sys/net/ipv4/tcp_mem", "1 2\n"},
 		{"sockstat cut short", "net/sockstat", "TCP:\n"},
@@ -50,9 +49,13 @@ func TestReadFaults(t *testing.T) {
 		{"snmp6 with a text", "77/net/snmp6", "Udp6NoPorts x\n"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			_, err := Read(tree(t, map[string]string{tt.file: tt.text}))
-			if err == nil || !strings.Contains(err.Error(), filepath.Base(tt.file)) {
-				t.Errorf("%v: want an error that names %s", err, tt.file)
+			got, err := Read(tree(t, map[string]string{tt.file: tt.text, "sys/net/ipv4/tcp_max_syn_backlog": "-1\n"}))
+			files := Files(err)
+			if len(files) != 1 || filepath.Base(files[0].File) != filepath.Base(tt.file) {
+				t.Errorf("%v: want an error about %s", err, tt.file)
+			}
+			if got == nil || got.MaxSynBacklog == nil || *got.MaxSynBacklog != -1 {
+				t.Errorf("%+v: it costs other figures", got)
 			}
 		})
 	}

@@ -159,7 +159,7 @@ func classify(err error, e evidence) (Outcome, Origin) {
 		return Denied, OriginLocal
 	case errors.Is(err, context.Canceled):
 		return NotRun, OriginLocal
-	case isErrno && isShortage(errno), isAddress:
+	case isErrno && isShortage(errno), isAddress, errors.Is(err, errNoZone):
 		return LocalError, OriginLocal
 	case e.icmp.offender.IsValid():
 		return e.icmp.outcome(), e.origin()

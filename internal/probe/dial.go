@@ -2,6 +2,7 @@ package probe
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/netip"
 	"syscall"
@@ -102,14 +103,21 @@ func (a *attempt) evidence() evidence {
 	}
 }
 
+// errNoZone is about an IPv6 link-local address: each link has such addresses, so
+// connect(2) wants to know which is meant (sin6_scope_id, ipv6(7)).
+var errNoZone = errors.New("a link-local address needs a zone\nhint: the name of the interface behind it, as in [fe80::1%eth0]:443")
+
 // allowed asks whether an address, which is that of a socket about to be
 // connected, may be probed. An IPv4 address in an IPv6 one is asked for as
 // IPv4.
 func allowed(allow func(netip.AddrPort) error, address string) error {
+	addr, err := netip.ParseAddrPort(address)
+	if err == nil && addr.Addr().Is6() && addr.Addr().IsLinkLocalUnicast() && addr.Addr().Zone() == "" {
+		return errNoZone
+	}
 	if allow == nil {
 		return nil
 	}
-	addr, err := netip.ParseAddrPort(address)
 	if err != nil {
 		return &deniedError{err}
 	}

@@ -3,6 +3,7 @@ package procnet
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -100,13 +101,16 @@ func readLines(ctx context.Context, lines *bufio.Reader, f file, want socket.Sta
 			return false, ctx.Err()
 		}
 		line, err := readLine(lines)
+		if n == 0 && !isHeader(line) {
+			return false, cmp.Or(notEOF(err), errNoHeader)
+		}
 		if errors.Is(err, io.EOF) {
 			return false, nil
 		}
 		if err != nil && !errors.Is(err, socket.ErrMalformed) {
 			return false, err
 		}
-		if n == 0 && bytes.Contains(line, []byte("local_address")) {
+		if n == 0 {
 			continue
 		}
 		if err == nil {
@@ -119,6 +123,21 @@ func readLines(ctx context.Context, lines *bufio.Reader, f file, want socket.Sta
 			return true, nil
 		}
 	}
+}
+
+// errNoHeader is about a file without the header that Linux always writes: it says
+// nothing of the sockets. An emulated /proc may have an empty file.
+var errNoHeader = errors.New("no header line, so this is no socket table\nhint: as on WSL 1, whose sockets no program can list")
+
+func isHeader(line []byte) bool { return bytes.Contains(line, []byte("local_address")) }
+
+// notEOF returns the error of a read, if it is another than the end of the file or
+// a line that is too long.
+func notEOF(err error) error {
+	if errors.Is(err, io.EOF) || errors.Is(err, socket.ErrMalformed) {
+		return nil
+	}
+	return err
 }
 
 // readLine returns the next line without its end, valid until the next call.

@@ -14,6 +14,7 @@ import (
 
 const (
 	tcpHeader = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode"
+	udpHeader = "   sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref pointer drops"
 	tcpListen = "   0: 0100007F:1F90 00000000:0000 0A 00000000:00000003 00:00000000 00000000   113        0 4242 1 0000000000000000 100 0 0 10 0"
 	tcpBusy   = "   1: 0100007F:1F90 0200007F:9C40 01 00000010:00000020 00:00000000 00000000     0        0 4243 1 0000000000000000 20 4 30 10 -1"
 	tcpWait   = "   2: 0100007F:1F90 0200007F:9C41 06 00000000:00000000 03:00000F00 00000000     0        0 0 3 0000000000000000"
@@ -109,7 +110,7 @@ func TestSockets(t *testing.T) {
 	dir := procfs(t, map[string]string{
 		"tcp":  strings.Join([]string{tcpHeader, tcpListen, "garbage", tcpBusy, strings.Repeat("9", 200<<10), tcpWait}, "\n"), // no last newline
 		"tcp6": tcpHeader + "\n" + tcp6Busy + "\n",
-		"udp":  udpBound + "\n", // no header
+		"udp":  udpHeader + "\n" + udpBound + "\n",
 	})
 	listening, malformed, err := read(t, t.Context(), dir, socket.Listening)
 	if err != nil || len(listening) != 2 || malformed != 2 {
@@ -118,6 +119,20 @@ func TestSockets(t *testing.T) {
 	connections, malformed, err := read(t, t.Context(), dir, socket.Connections)
 	if err != nil || len(connections) != 3 || malformed != 2 {
 		t.Errorf("connections: %v, %d malformed, %v", connections, malformed, err)
+	}
+}
+
+// TestImpossibleTables has files without the header that Linux writes: they are no
+// tables, and not empty ones.
+func TestImpossibleTables(t *testing.T) {
+	for name, text := range map[string]string{"empty": "", "no header": tcpListen + "\n", "too long": strings.Repeat("9", 200<<10)} {
+		for _, file := range []string{"tcp", "udp6"} {
+			files := map[string]string{"tcp": tcpHeader + "\n"}
+			files[file] = text
+			if _, _, err := read(t, t.Context(), procfs(t, files), socket.Listening); !errors.Is(err, errNoHeader) || !strings.Contains(err.Error(), file) {
+				t.Errorf("%s %s: %v", name, file, err)
+			}
+		}
 	}
 }
 
@@ -150,7 +165,7 @@ func TestSocketsStops(t *testing.T) {
 
 func TestReadingDoesNotAllocatePerSocket(t *testing.T) {
 	read := func(lines int) float64 {
-		s := &Source{procfs: procfs(t, map[string]string{"tcp": strings.Repeat(tcpBusy+"\n", lines)})}
+		s := &Source{procfs: procfs(t, map[string]string{"tcp": tcpHeader + "\n" + strings.Repeat(tcpBusy+"\n", lines)})}
 		return testing.AllocsPerRun(5, func() {
 			for _, err := range s.Sockets(t.Context(), socket.Connections) {
 				if err != nil {

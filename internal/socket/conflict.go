@@ -29,12 +29,28 @@ func anyConflict(sharing []Owned) bool {
 	for i := range sharing {
 		for j := range i {
 			a, b := &sharing[i], &sharing[j]
-			if isKnown(a.Owner) && isKnown(b.Owner) && overlap(&a.Listener, &b.Listener) && !sameService(a.Owner, b.Owner) {
+			if isKnown(a.Owner) && isKnown(b.Owner) && overlap(&a.Listener, &b.Listener) &&
+				!sharesMulticast(&a.Listener, &b.Listener) && !sameService(a.Owner, b.Owner) {
 				return true
 			}
 		}
 	}
 	return false
+}
+
+// sharesMulticast reports whether two UDP listeners share their port on purpose
+// (SO_REUSEADDR): each gets its copy of a multicast (__udp4_lib_mcast_deliver in
+// net/ipv4/udp.c).
+func sharesMulticast(a, b *Listener) bool {
+	if a.Protocol == TCP {
+		return false
+	}
+	switch a.Port {
+	case 319, 320, 427, 1900, 3702, 5353, 5355: // PTP, SLP, SSDP, WS-Discovery, mDNS, LLMNR
+		return true
+	default:
+		return a.Scope == ScopeMulticast || b.Scope == ScopeMulticast
+	}
 }
 
 // sameService compares owners by what a service keeps: programs of one unit or

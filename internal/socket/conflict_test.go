@@ -29,7 +29,11 @@ func TestConflicts(t *testing.T) {
 		{"different interfaces", []held{{tcp(Listen, "0.0.0.0:80", "", on("eth0")), nginx}, {tcp(Listen, "0.0.0.0:80", "", on("eth1")), apache}}, false},
 		{"IPv4 beside V6ONLY", []held{{tcp(Listen, "0.0.0.0:80", ""), nginx}, {tcp(Listen, "[::]:80", "", v6only), apache}}, false},
 		{"an IPv4 address beside V6ONLY", []held{{tcp(Listen, "10.0.0.1:80", ""), nginx}, {tcp(Listen, "[::]:80", "", v6only), apache}}, false},
+		{"multicast DNS of two programs", []held{{udp(Unconnected, "0.0.0.0:5353"), nginx}, {udp(Unconnected, "0.0.0.0:5353"), apache}}, false},
+		{"a multicast address beside the wildcard", []held{{udp(Unconnected, "239.1.2.3:7000"), nginx}, {udp(Unconnected, "0.0.0.0:7000"), apache}}, false},
 
+		{"one UDP address", []held{{udp(Unconnected, "0.0.0.0:8125"), nginx}, {udp(Unconnected, "0.0.0.0:8125"), apache}}, true},
+		{"TCP on the port of multicast DNS", []held{{tcp(Listen, "0.0.0.0:5353", ""), nginx}, {tcp(Listen, "0.0.0.0:5353", ""), apache}}, true},
 		{"loopback beside the wildcard", []held{{tcp(Listen, "127.0.0.1:8080", ""), nginx}, {tcp(Listen, "0.0.0.0:8080", ""), apache}}, true},
 		{"one group", []held{{tcp(Listen, "0.0.0.0:80", ""), nginx}, {tcp(Listen, "0.0.0.0:80", ""), apache}}, true},
 		{"IPv4 beside dual stack", []held{{tcp(Listen, "10.0.0.1:80", ""), nginx}, {tcp(Listen, "[::]:80", ""), apache}}, true},

@@ -45,6 +45,9 @@ type Listener struct {
 	// rule names its port, and the kernel may have chosen the port for a client
 	// (or, where ages are unknown, the program may have, for one query).
 	MayBeClient bool
+	// Absent says that the address is not of this host, as that of a standby:
+	// nothing arrives until it is (IP_FREEBIND, net.ipv4.ip_nonlocal_bind).
+	Absent bool
 
 	Sockets int
 	// Known holds the facts known of every socket of the group.

@@ -3,6 +3,7 @@ package socket
 import (
 	"context"
 	"errors"
+	"net/netip"
 )
 
 // Reader reads the listeners of a host. Whoever asks what listens here, the
@@ -14,6 +15,9 @@ type Reader struct {
 	EphemeralPorts func() (EphemeralPorts, error)
 	// Named and Aged are those of [Host].
 	Named, Aged func(*Socket) bool
+	// Kinds says what addresses are to this host; those that it leaves out are
+	// unknown. Nil says nothing.
+	Kinds func([]netip.Addr) map[netip.Addr]AddressKind
 }
 
 // Listening returns the listeners. What cannot be read whole is an error, but for
@@ -27,6 +31,7 @@ func (r Reader) Listening(ctx context.Context) (*Table, error) {
 	if err != nil && !errors.Is(err, ErrInterrupted) {
 		return nil, err
 	}
+	table.locate(r.Kinds)
 	table.Interrupted, table.DefaultPorts = err, portsErr
 	return table, nil
 }

@@ -10,7 +10,7 @@ const (
 	ScopeAny       Scope = iota // 0.0.0.0 or ::
 	ScopePublic                 // everything that is none of the others
 	ScopePrivate                // RFC 1918, RFC 4193 (ULA), RFC 6598 (CGNAT)
-	ScopeLinkLocal              // RFC 3927, fe80::/10
+	ScopeLinkLocal              // RFC 3927, fe80::/10, broadcast addresses
 	ScopeLoopback               // 127.0.0.0/8, ::1
 	ScopeMulticast              // 224.0.0.0/4, ff00::/8
 )
@@ -51,7 +51,7 @@ func ScopeOf(addr netip.Addr) Scope {
 		return ScopeLoopback
 	case addr.IsMulticast():
 		return ScopeMulticast
-	case addr.IsLinkLocalUnicast():
+	case addr.IsLinkLocalUnicast(), addr == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
 		return ScopeLinkLocal
 	case addr.IsPrivate(), isSharedAddress(addr):
 		return ScopePrivate

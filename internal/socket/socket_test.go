@@ -23,7 +23,7 @@ func TestScopeOf(t *testing.T) {
 		"169.254.1.1": ScopeLinkLocal, "fe80::1": ScopeLinkLocal,
 		"224.0.0.251": ScopeMulticast, "ff02::fb": ScopeMulticast, "239.1.1.1": ScopeMulticast,
 		"100.63.255.255": ScopePublic, "100.128.0.0": ScopePublic, "172.32.0.1": ScopePublic, "8.8.8.8": ScopePublic,
-		"2001:db8::1": ScopePublic, "255.255.255.255": ScopePublic,
+		"2001:db8::1": ScopePublic, "255.255.255.255": ScopeLinkLocal,
 	} {
 		if got := ScopeOf(netip.MustParseAddr(addr)); got != want {
 			t.Errorf("ScopeOf(%s) = %v, want %v", addr, got, want)

@@ -8,6 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/port-exporter/port_exporter/internal/porttest"
+	"github.com/port-exporter/port_exporter/internal/socket"
 )
 
 func TestAddressesInNamespace(t *testing.T) {
@@ -71,4 +72,39 @@ func TestParseAddress(t *testing.T) {
 	if addr, index, ok := parseAddress(message(syscall.RTM_NEWADDR, peer)); !ok || addr.String() != "192.0.2.1" || index != 7 {
 		t.Errorf("point to point: %v, %d, %t; want our end, 192.0.2.1 on 7", addr, index, ok)
 	}
+}
+
+func TestAddressKindsInNamespace(t *testing.T) {
+	porttest.Namespace(t)
+	porttest.AddVeth(t, "eth7", "198.51.100.1/24", "2001:db8::1/64")
+	want := map[string]socket.AddressKind{
+		"198.51.100.1":   socket.AddressHere,
+		"198.51.100.255": socket.AddressBroadcast,
+		"198.51.100.7":   socket.AddressElsewhere, // a neighbour's, or that of a standby
+		"203.0.113.1":    socket.AddressElsewhere, // without a route
+		"2001:db8::1":    socket.AddressHere,
+		"2001:db8::7":    socket.AddressElsewhere,
+		"2001:db8:9::1":  socket.AddressElsewhere,
+	}
+	var asked []netip.Addr
+	for addr := range want {
+		asked = append(asked, netip.MustParseAddr(addr))
+	}
+	kinds := addressKinds(asked)
+	for addr, kind := range want {
+		if got := kinds[netip.MustParseAddr(addr)]; got != kind {
+			t.Errorf("%s: %d, want %d", addr, got, kind)
+		}
+	}
+}
+
+// FuzzParseKind takes whatever the kernel might send.
+func FuzzParseKind(f *testing.F) {
+	f.Add(routeRequest(netip.MustParseAddr("192.0.2.1")))
+	f.Add(make([]byte, 27)) // a byte short
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if kind := parseKind(data); kind > socket.AddressBroadcast {
+			t.Errorf("kind %d", kind)
+		}
+	})
 }

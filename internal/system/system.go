@@ -4,7 +4,9 @@ package system
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"time"
 
@@ -48,6 +50,8 @@ type System struct {
 	// Addresses reads the addresses of this host, each with the name of the
 	// device that has it; empty where that cannot be told.
 	Addresses func() (map[netip.Addr]string, error)
+	// AddressKinds says what addresses are to this host; nil where that is unknown.
+	AddressKinds func([]netip.Addr) map[netip.Addr]socket.AddressKind
 	// Descriptors is how many file descriptors this process may have open; zero
 	// where that is not bounded or cannot be told. Go raises the soft limit to
 	// the hard one as it starts (os/rlimit.go).
@@ -65,12 +69,49 @@ func Open(ctx context.Context, source, procfs, rootfs string) (*System, error) {
 	if err != nil {
 		return nil, fmt.Errorf("source %s: %w", source, err)
 	}
+	if err := seesItself(ctx, s.Source); err != nil {
+		return nil, fmt.Errorf("source %s: %w", s.Name, err)
+	}
 	s.Owners = owner.New(owner.NewHostAt(procfs, rootfs))
 	s.Addresses, s.Descriptors = addresses, descriptors
 	return s, nil
 }
 
+// errBlind is about a source that answers without an error, but not with what is
+// there.
+var errBlind = errors.New("a socket that port_exporter itself listens on is not among those that were read\n" +
+	"hint: an emulated or another network namespace's /proc, or a sandbox; see --path.procfs and --source")
+
+// seesItself listens on a loopback address for a moment, and returns errBlind if
+// that socket is not in the source: then nothing that the source says, or does not
+// say, can be believed. Where a socket cannot be had there is no telling.
+func seesItself(ctx context.Context, source socket.Source) error {
+	witness, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		return nil
+	}
+	defer witness.Close()
+	own := witness.Addr().(*net.TCPAddr).AddrPort()
+	rows := func() (found bool, err error) {
+		for s, err := range source.Sockets(ctx, 1<<socket.Listen) {
+			if err != nil && !errors.Is(err, socket.ErrMalformed) && !errors.Is(err, socket.ErrInterrupted) {
+				return false, err
+			}
+			found = found || err == nil && s.Local == own
+		}
+		return found, nil
+	}
+	found, err := socket.Twice(rows)
+	if err != nil {
+		return err
+	}
+	if !found {
+		return errBlind
+	}
+	return nil
+}
+
 // Reader returns what reads the listeners of this host.
 func (s *System) Reader() socket.Reader {
-	return socket.Reader{Source: s.Source, EphemeralPorts: s.EphemeralPorts}
+	return socket.Reader{Source: s.Source, EphemeralPorts: s.EphemeralPorts, Kinds: s.AddressKinds}
 }

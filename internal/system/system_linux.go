@@ -25,18 +25,19 @@ var defaultEphemeralPorts = socket.PortRange{First: 32768, Last: 60999}
 func open(ctx context.Context, source, procfs string) (*System, error) {
 	s := &System{
 		Name:           source,
+		AddressKinds:   addressKinds,
 		EphemeralPorts: func() (socket.EphemeralPorts, error) { return ephemeralPorts(procfs) },
 		KernelStats:    func() (*kernel.Stats, error) { return kernel.Read(procfs) },
 		UnixListeners: func() (path, abstract int, err error) {
 			counts, err := procnet.ReadUnixListeners(procfs)
-			return counts.Path, counts.Abstract, err
+			return counts.Path, counts.Abstract, fileError("net/unix", err)
 		},
 	}
 	var err error
 	switch source {
 	case Auto:
 		s.Name = SockDiag
-		if s.Source, err = sockdiag.New(ctx); errors.Is(err, errors.ErrUnsupported) {
+		if s.Source, err = openSockDiag(ctx); errors.Is(err, errors.ErrUnsupported) || errors.Is(err, errBlind) {
 			s.Name, s.Fallback = ProcFS, err
 			s.Source, err = procnet.New(procfs)
 		}
@@ -59,23 +60,40 @@ func open(ctx context.Context, source, procfs string) (*System, error) {
 	return s, nil
 }
 
+// openSockDiag returns sock_diag if it sees this process.
+func openSockDiag(ctx context.Context) (*sockdiag.Source, error) {
+	source, err := sockdiag.New(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return source, seesItself(ctx, source)
+}
+
 // ephemeralPorts reads net.ipv4.ip_local_port_range and ip_local_reserved_ports
 // of this network namespace; they hold for IPv6 too (ip(7)). A kernel without
 // the second reserves none. Beside an error it returns what it could read.
 func ephemeralPorts(procfs string) (socket.EphemeralPorts, error) {
-	dir := filepath.Join(procfs, "sys/net/ipv4")
+	const rangeFile, reservedFile = "sys/net/ipv4/ip_local_port_range", "sys/net/ipv4/ip_local_reserved_ports"
 	ports := socket.EphemeralPorts{PortRange: defaultEphemeralPorts}
-	b, err := os.ReadFile(filepath.Join(dir, "ip_local_port_range"))
+	b, err := os.ReadFile(filepath.Join(procfs, rangeFile))
 	if err != nil {
-		return ports, err
+		return ports, fileError(rangeFile, err)
 	}
 	var r socket.PortRange
 	if _, err := fmt.Sscan(string(b), &r.First, &r.Last); err != nil {
-		return ports, fmt.Errorf("%s: %w", filepath.Join(dir, "ip_local_port_range"), err)
+		return ports, fileError(rangeFile, err)
 	}
 	ports.PortRange = r
-	ports.Reserved, err = reservedPorts(filepath.Join(dir, "ip_local_reserved_ports"))
-	return ports, err
+	ports.Reserved, err = reservedPorts(filepath.Join(procfs, reservedFile))
+	return ports, fileError(reservedFile, err)
+}
+
+// fileError returns what is wrong with a file below procfs, if anything is.
+func fileError(file string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &kernel.FileError{File: file, Err: err}
 }
 
 // reservedPorts reads a file that answers one read only, with as much as fits

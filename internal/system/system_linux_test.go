@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/port-exporter/port_exporter/internal/socket"
@@ -37,6 +38,26 @@ func TestOpen(t *testing.T) {
 	}
 	if _, err := Open(t.Context(), ProcFS, t.TempDir(), ""); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("a place without procfs: %v", err)
+	}
+}
+
+// TestSourceThatSeesNothing has a procfs with a whole table, in which this process
+// is not.
+func TestSourceThatSeesNothing(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, "net"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for text, want := range map[string]string{
+		"": "no header line",
+		"  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n": "itself listens",
+	} {
+		if err := os.WriteFile(filepath.Join(dir, "net/tcp"), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Open(t.Context(), ProcFS, dir, ""); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want %q", text, err, want)
+		}
 	}
 }
 
