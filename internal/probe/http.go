@@ -296,6 +296,7 @@ func (x *exchange) unanswered(err error) Result {
 	defer x.mu.Unlock()
 	h := x.hop()
 	r := x.whyNot(h, err)
+	x.found.set(httpRedirects, float64(x.redirects))
 	if h != nil {
 		h.describe(&r)
 		if len(h.certificates) > 0 {
