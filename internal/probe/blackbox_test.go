@@ -97,10 +97,10 @@ var blackboxGRPCTests = []string{
 	"TestNoTLSConnection",
 }
 
-// TestBlackbox runs the unmodified tests of blackbox_exporter's tcp, unix,
-// http, dns and grpc probers against ours. Its package is copied to a temporary module, which is
-// called as if it stood below ours so that it may import internal packages, and
-// our shim takes the place of its five probers.
+// TestBlackbox runs the unmodified tests of blackbox_exporter's tcp, unix, http,
+// dns and grpc probers against ours. Its package is copied to a temporary module,
+// which is called as if it stood below ours so that it may import internal
+// packages, and our shim takes the place of its five probers.
 func TestBlackbox(t *testing.T) {
 	source := moduleDir(t)
 	dir := t.TempDir()

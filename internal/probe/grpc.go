@@ -64,6 +64,9 @@ var (
 	grpcHealth   = &Metric{Name: "probe_grpc_healthcheck_response", Help: "Response HealthCheck response", Labels: []string{"serving_status"}}
 )
 
+// phaseCheck is the phase of blackbox_exporter's grpc prober that asks.
+var phaseCheck = []string{"check"}
+
 func grpcMetrics() []*Metric { return []*Metric{grpcDuration, grpcSSL, grpcStatus, grpcHealth} }
 
 // Probe implements [Prober].
@@ -71,6 +74,7 @@ func (p *GRPC) Probe(ctx context.Context, r Request) Result {
 	found := newSamples()
 	found.health(codes.Unavailable, "")
 	found.set(grpcSSL, 0)
+	found.set(grpcDuration, 0, phaseCheck...)
 	r.Address = p.hostPort(r.Address)
 	addrs, failed := p.targets(ctx, "tcp", r, grpcDuration, &found)
 	if failed != nil {
@@ -164,7 +168,7 @@ func (p *GRPC) ask(ctx context.Context, r Request, s *session) error {
 	}
 	start := time.Now()
 	state, code, err := p.check(ctx, &bounded{Conn: s.conn, left: maxHealthStream}, authority)
-	s.samples.set(grpcDuration, time.Since(start).Seconds(), "check")
+	s.samples.set(grpcDuration, time.Since(start).Seconds(), phaseCheck...)
 	s.samples.health(code, state)
 	return err
 }

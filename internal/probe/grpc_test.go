@@ -297,8 +297,8 @@ func TestGRPCSamples(t *testing.T) {
 		"probe_grpc_status_code",
 		"probe_grpc_healthcheck_response UNKNOWN", "probe_grpc_healthcheck_response SERVING",
 		"probe_grpc_healthcheck_response NOT_SERVING", "probe_grpc_healthcheck_response SERVICE_UNKNOWN",
-		"probe_grpc_ssl", "probe_dns_lookup_time_seconds", "probe_ip_protocol", "probe_ip_addr_hash",
-		"probe_grpc_duration_seconds resolve", "probe_grpc_duration_seconds connect", "probe_grpc_duration_seconds check",
+		"probe_grpc_ssl", "probe_grpc_duration_seconds check", "probe_dns_lookup_time_seconds", "probe_ip_protocol", "probe_ip_addr_hash",
+		"probe_grpc_duration_seconds resolve", "probe_grpc_duration_seconds connect",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("samples (-want +got):\n%s", diff)
