@@ -1,7 +1,9 @@
 package owner
 
 import (
+	"bytes"
 	"context"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -100,9 +102,30 @@ func (h *linuxHost) read(ctx context.Context, pid int32) (process, presence) {
 		return process{}, stuck
 	case !r.alive:
 		return process{}, gone
-	default:
-		return r.process, alive
 	}
+	r.process.argument = h.firstArgument(ctx, &r.process)
+	return r.process, alive
+}
+
+// firstArgument returns what a process was started as, where its name may rest on
+// that. It lies in the memory of the process, which may not answer where all else
+// does: then it is empty.
+func (h *linuxHost) firstArgument(ctx context.Context, p *process) string {
+	if socket.ProcessName(p.comm, p.executable) == p.comm {
+		return ""
+	}
+	text, _ := attempt(ctx, h.calls, h.path(p.pid, "cmdline"), func() []byte {
+		const enough = 4096
+		file, err := os.Open(h.path(p.pid, "cmdline"))
+		if err != nil {
+			return nil
+		}
+		defer file.Close()
+		text, _ := io.ReadAll(io.LimitReader(file, enough)) // what is there
+		return text
+	})
+	argument, _, _ := bytes.Cut(text, []byte{0})
+	return string(argument)
 }
 
 // readProcess reads a process. False means that it is gone. The main thread of one
@@ -181,7 +204,7 @@ func (h *linuxHost) describe(p process) Process {
 	unit, container := unitAndContainer(p.cgroup)
 	return Process{
 		Owner: socket.Owner{
-			Process:    socket.ProcessName(p.comm, p.executable),
+			Process:    socket.InvokedName(p.comm, p.executable, p.argument),
 			Comm:       p.comm,
 			Executable: p.executable,
 			Deleted:    p.deleted,

@@ -67,3 +67,20 @@ require("net").createServer().listen(80, "127.0.0.1", () => console.log("ready")
 		})
 	}
 }
+
+// TestNameOfLinkInNamespace starts a program by the name of a link to it, as Debian
+// has redis-server.
+func TestNameOfLinkInNamespace(t *testing.T) {
+	porttest.Namespace(t)
+	for port, name := range map[int]string{80: "linked-server", 81: "a-server-with-a-long-name"} {
+		link := filepath.Join(t.TempDir(), name)
+		if err := os.Symlink(self(t), link); err != nil {
+			t.Fatal(err)
+		}
+		startServer(t, link, "listen", port)
+		byPort, _ := owners(t, New(NewHost("/proc")))
+		if o := byPort[uint16(port)][0]; o.Process != name || o.Executable != self(t) {
+			t.Errorf("%+v, want the name %s", o, name)
+		}
+	}
+}

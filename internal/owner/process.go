@@ -20,6 +20,7 @@ type process struct {
 	uid        uint32 // effective
 	elsewhere  bool   // uid is not that of one of the host's users
 	executable string // empty where it may not be read
+	argument   string // the first one, where the name may rest on it
 	deleted    bool
 	cgroup     string
 }

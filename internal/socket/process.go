@@ -33,6 +33,19 @@ func ProcessName(comm, executable string) string {
 	}
 }
 
+// InvokedName is [ProcessName] for a process whose first argument is known, too:
+// the name of the link by which it was started, redis-server of redis-check-rdb,
+// if the process has kept it. What it put behind the name, its state, does not count.
+func InvokedName(comm, executable, argument string) string {
+	command, _, _ := strings.Cut(argument, " ")
+	name := path.Base(command)
+	kept := name == comm || len(comm) == cutComm && strings.HasPrefix(name, comm)
+	if kept && isProgramName(name) && !IsInterpreter(executable) {
+		return name
+	}
+	return ProcessName(comm, executable)
+}
+
 // cutComm is how many bytes the kernel keeps of a name.
 const cutComm = 15
 

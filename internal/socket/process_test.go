@@ -54,3 +54,19 @@ func TestIsInterpreter(t *testing.T) {
 		}
 	}
 }
+
+func TestInvokedName(t *testing.T) {
+	for _, tt := range [][4]string{
+		{"redis-server", "/usr/bin/redis-check-rdb", "/usr/bin/redis-server 127.0.0.1:6379", "redis-server"},
+		{"redis-server", "/usr/bin/redis-check-rdb", "", "redis-check-rdb"},
+		{"a-server-with-a", "/usr/bin/multi", "/usr/sbin/a-server-with-a-long-name", "a-server-with-a-long-name"},
+		{"worker", "/usr/sbin/nginx", "nginx: worker process", "nginx"},
+		{"job 17", "/usr/sbin/spamd", "job 17 of 99", "spamd"},
+		{"MainThread", "/usr/bin/program", "MainThread", "program"},
+		{"job", "/usr/bin/perl", "job 17", "job"},
+	} {
+		if got := socket.InvokedName(tt[0], tt[1], tt[2]); got != tt[3] {
+			t.Errorf("InvokedName(%q, %q, %q) = %q, want %q", tt[0], tt[1], tt[2], got, tt[3])
+		}
+	}
+}
