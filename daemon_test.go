@@ -13,10 +13,12 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"golang.org/x/crypto/bcrypt"
 
+	"github.com/port-exporter/port_exporter/collector"
 	"github.com/port-exporter/port_exporter/internal/porttest"
 )
 
@@ -272,4 +274,43 @@ func TestStatusOfUsageErrors(t *testing.T) {
 			t.Errorf("%s: status %d, want %d", args, got, want)
 		}
 	}
+}
+
+// TestUnlimitedScrapesAreWhole has many scrapes at once and no limit: each is whole, or
+// a 503.
+func TestUnlimitedScrapesAreWhole(t *testing.T) {
+	base, log := startDaemon(t, "--web.max-requests=0")
+	var scrapes sync.WaitGroup
+	var whole atomic.Int64
+	for range 150 { // fewer than there may be connections, at 1024 descriptors
+		scrapes.Go(func() {
+			response, err := http.Get(base + "/metrics")
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer response.Body.Close()
+			body, err := io.ReadAll(response.Body)
+			if response.StatusCode == http.StatusServiceUnavailable && strings.Contains(string(body), "hint: ") {
+				return
+			}
+			if err != nil || response.StatusCode != http.StatusOK {
+				t.Errorf("status %d, %v", response.StatusCode, err)
+			}
+			for _, name := range collector.Names() {
+				if !strings.Contains(string(body), `port_scrape_collector_success{collector="`+name+`"} `) && name != "policy" && name != "probes" {
+					t.Errorf("lacks %s", name)
+				}
+			}
+			whole.Add(1)
+		})
+	}
+	scrapes.Wait()
+	if whole.Load() == 0 {
+		t.Error("no scrape is whole")
+	}
+	if n := strings.Count(log.String(), "\n"); n > 100 {
+		t.Errorf("%d lines were logged", n)
+	}
+	t.Logf("%d of 150 are whole", whole.Load())
 }

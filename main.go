@@ -125,7 +125,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	}
 	go d.reloadOn(ctx, hangups)
 	d.logger.Info("starting", "version", version.Info(), "build", version.BuildContext(), "socket_source", d.system.Name)
-	return serve(ctx, web.NewServer(handler, d.system.Descriptors(), d.logger), door, d)
+	return serve(ctx, web.NewServer(handler, d.connections(), d.logger), door, d)
 }
 
 // collectLessOften lets the heap grow threefold between two collections unless

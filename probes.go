@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"math"
 	"net/http"
+	"runtime/debug"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -36,9 +38,14 @@ func mostProbes(descriptors uint64) int {
 	if descriptors == 0 {
 		return 0
 	}
-	reserved := reservedDescriptors + uint64(web.Connections(descriptors))
+	reserved := reservedDescriptors + uint64(web.Connections(descriptors, math.MaxInt64))
 	spare := max(descriptors, reserved) - reserved
 	return max(1, int(min(spare/probeDescriptors, 1<<20)))
+}
+
+// connections returns how many connections of clients are open at most.
+func (d *daemon) connections() int {
+	return web.Connections(d.system.Descriptors(), debug.SetMemoryLimit(-1)) // which only reads the limit
 }
 
 // use puts a plan in force.
@@ -68,7 +75,7 @@ func (d *daemon) serveProbes(o *web.Options) {
 		OwnHost:       d.ownHost,
 		TimeoutOffset: d.flags.timeoutOffset,
 		Proxied:       d.flags.proxied,
-		Connections:   web.Connections(d.system.Descriptors()),
+		Connections:   d.connections(),
 	})
 	o.Probe, o.ProbeTargets, o.ProbeLog = http.HandlerFunc(s.Probe), discovery.Probes(plan, o.RoutePrefix), http.HandlerFunc(s.Log)
 	o.ExampleProbe, o.RecentProbes = s.Example, s.Recent

@@ -76,6 +76,7 @@ func (s *answers) send(w http.ResponseWriter, r *http.Request, handler http.Hand
 	u := &unread{body: a.body.Bytes(), conn: http.NewResponseController(w)}
 	s.begin(u)
 	defer s.end(u)
+	_ = u.conn.SetWriteDeadline(time.Now().Add(maxReading)) // that of the server began with the request
 	w.WriteHeader(a.status)
 	for part := range slices.Chunk(u.body, chunk) {
 		if _, err := w.Write(part); err != nil {

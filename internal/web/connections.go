@@ -12,21 +12,24 @@ import (
 )
 
 const (
-	// maxConnections is what is open at most, and a quarter of the descriptors where
-	// that is less. It is above what /probe and the scrapes take by default.
+	// maxConnections is above what /probe and the scrapes take by default.
 	maxConnections = 640
+	// connectionMemory is what a header of the longest kind takes, in bytes, measured:
+	// one line of it takes 36 kB, short lines with names of their own 240 kB.
+	connectionMemory = 320 << 10
 	// admission is how long a connection may be open before a request of it passes
 	// the authentication: promise 3 of docs/security.md has 15 s.
 	admission = 14 * time.Second
 )
 
-// Connections returns how many connections are open at most, of which each takes
-// one of the file descriptors given. Zero descriptors are no limit.
-func Connections(descriptors uint64) int {
-	if descriptors == 0 {
-		return maxConnections
+// Connections returns how many connections are open at most. They take up to a quarter
+// of the file descriptors, of which zero are no limit, and of the memory, in bytes.
+func Connections(descriptors uint64, memory int64) int {
+	most := min(maxConnections, uint64(max(memory, 0))/4/connectionMemory)
+	if descriptors > 0 {
+		most = min(most, descriptors/4)
 	}
-	return max(4, int(min(maxConnections, descriptors/4)))
+	return max(4, int(most))
 }
 
 // connections are the open connections of a server. One too many is not refused:
@@ -73,8 +76,8 @@ func (c *connections) opened(ctx context.Context, conn net.Conn) context.Context
 }
 
 // longestWaiting returns the connection that makes room for a new one: of the client
-// that has the most, that which waits longest. One that the server works for is
-// taken when there is no other.
+// that has the most, that which waits longest. Where the server works for all of them,
+// it is the new one itself, unless another client has more than its own.
 func (c *connections) longestWaiting(made *connection) *connection {
 	of := make(map[netip.Prefix]int, len(c.open))
 	for _, each := range c.open {
@@ -95,6 +98,9 @@ func (c *connections) longestWaiting(made *connection) *connection {
 		if each != made && (found == nil || before(each, found)) {
 			found = each
 		}
+	}
+	if found.requests > 0 && of[found.client] <= of[made.client] {
+		return made
 	}
 	return found
 }

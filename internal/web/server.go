@@ -12,7 +12,7 @@ import (
 // password.
 const (
 	// maxSending is for a request to come whole, and maxReading for an answer to be
-	// read, from the time that the request's header was there. [Allow] gives more.
+	// read.
 	maxSending = 10 * time.Second
 	maxReading = 10 * time.Second
 	// maxIdle is how long a connection may wait for its next request: longer than
@@ -25,10 +25,9 @@ const (
 )
 
 // NewServer returns a server with deadlines and limits for every client.
-// The descriptors are those of the process; zero if there is no limit. What net/http
-// logs, such as handshakes that fail, goes to package log.
-func NewServer(handler http.Handler, descriptors uint64, logger *slog.Logger) *http.Server {
-	c := &connections{most: Connections(descriptors), logger: logger, open: map[net.Conn]*connection{}}
+// It has so many [Connections] at most. What net/http logs, such as handshakes that fail, goes to package log.
+func NewServer(handler http.Handler, most int, logger *slog.Logger) *http.Server {
+	c := &connections{most: most, logger: logger, open: map[net.Conn]*connection{}}
 	return &http.Server{
 		Handler:        c.admitted(handler),
 		ConnContext:    c.opened,
@@ -74,14 +73,11 @@ func Work(ctx context.Context) (done func()) {
 	return func() {}
 }
 
-// clientGrace is how long a client may take to read the answer, beyond the time that
-// it takes to make.
-const clientGrace = 5 * time.Second
-
-// Allow gives a request more time than others have: so long to make its answer, and
-// some more for the client to read it.
+// Allow gives a request more time than others have: so long to make its answer, and as
+// long again on a host that is busy. From then on the client has as much time to read
+// it as others.
 func Allow(w http.ResponseWriter, r *http.Request, work time.Duration) {
-	conn, deadline := http.NewResponseController(w), time.Now().Add(work+clientGrace)
+	conn, deadline := http.NewResponseController(w), time.Now().Add(2*work+maxReading)
 	// Not every writer has deadlines; those of tests do not.
 	_ = conn.SetWriteDeadline(deadline)
 	if r.ContentLength == 0 { // net/http goes on reading, to see the client leave

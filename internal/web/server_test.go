@@ -6,9 +6,11 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"math"
 	"net"
 	"net/http"
 	"os"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -17,14 +19,14 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// serve serves a handler with so many descriptors until the test ends.
-func serve(t *testing.T, handler http.Handler, descriptors uint64) (address string) {
+// serve serves a handler with so many connections until the test ends.
+func serve(t *testing.T, handler http.Handler, most int) (address string) {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := NewServer(handler, descriptors, slog.New(slog.DiscardHandler))
+	server := NewServer(handler, most, slog.New(slog.DiscardHandler))
 	go func() { _ = server.Serve(listener) }()
 	t.Cleanup(func() { _ = server.Close() })
 	return listener.Addr().String()
@@ -79,7 +81,7 @@ func large(t *testing.T) func(context.Context, Selection) (prometheus.Gatherer, 
 // TestBodiesAreNotWaitedFor announces bodies that never come. Each endpoint answers
 // nevertheless, and closes the connection.
 func TestBodiesAreNotWaitedFor(t *testing.T) {
-	address := serve(t, handler(t, func(o *Options) { o.MaxRequests = 1 }), 0)
+	address := serve(t, handler(t, func(o *Options) { o.MaxRequests = 1 }), maxConnections)
 	for _, path := range []string{"/metrics", "/", "/config", "/sd/probes", "/sd/listeners", "/probe", "/logs", "/-/healthy", "/nope"} {
 		for _, body := range []string{"Content-Length: 5\r\n\r\n", "Content-Length: 1000000\r\n\r\nxy", "Transfer-Encoding: chunked\r\n\r\n5\r\nx"} {
 			for _, method := range []string{"GET", "HEAD", "POST"} {
@@ -106,7 +108,7 @@ func TestBodiesAreNotWaitedFor(t *testing.T) {
 
 // TestSlowReadersHoldNoSlot has a client that does not read its answer, and one slot.
 func TestSlowReadersHoldNoSlot(t *testing.T) {
-	address := serve(t, handler(t, func(o *Options) { o.MaxRequests, o.Scrape = 1, large(t) }), 0)
+	address := serve(t, handler(t, func(o *Options) { o.MaxRequests, o.Scrape = 1, large(t) }), maxConnections)
 	slow := dial(t, address, "GET /metrics HTTP/1.1\r\nHost: a\r\nX-Prometheus-Scrape-Timeout-Seconds: 600\r\n\r\n")
 	if _, err := io.ReadFull(slow, make([]byte, 1)); err != nil {
 		t.Fatal(err)
@@ -118,7 +120,7 @@ func TestSlowReadersHoldNoSlot(t *testing.T) {
 
 // TestUnreadAnswersAreBounded has the answers that wait longest given up.
 func TestUnreadAnswersAreBounded(t *testing.T) {
-	address := serve(t, handler(t, func(o *Options) { o.Scrape = large(t) }), 0)
+	address := serve(t, handler(t, func(o *Options) { o.Scrape = large(t) }), maxConnections)
 	unread := func() net.Conn {
 		conn := dial(t, address, "GET /metrics HTTP/1.1\r\nHost: a\r\nX-Prometheus-Scrape-Timeout-Seconds: 600\r\n\r\n")
 		if _, err := io.ReadFull(conn, make([]byte, 1)); err != nil {
@@ -140,10 +142,10 @@ func TestUnreadAnswersAreBounded(t *testing.T) {
 // TestConnectionsMakeRoom opens more connections than there may be, idle ones and
 // ones in the middle of a header. A scrape gets through, and the number stays.
 func TestConnectionsMakeRoom(t *testing.T) {
-	const descriptors = 64
-	address := serve(t, handler(t, nil), descriptors)
+	const most = 16
+	address := serve(t, handler(t, nil), most)
 	var conns []net.Conn
-	for range 10 * Connections(descriptors) {
+	for range 10 * most {
 		conns = append(conns, dial(t, address, "GET /-/healthy HTTP/1.1\r\nHost: a\r\n"))
 	}
 	if status := scraped(t, address); status != http.StatusOK {
@@ -156,8 +158,8 @@ func TestConnectionsMakeRoom(t *testing.T) {
 			open++
 		}
 	}
-	if open >= Connections(descriptors) {
-		t.Errorf("%d connections are open, and there may be %d", open, Connections(descriptors))
+	if open >= most {
+		t.Errorf("%d connections are open, and there may be %d", open, most)
 	}
 }
 
@@ -169,19 +171,25 @@ func TestWhoMakesRoom(t *testing.T) {
 	}
 	for name, tt := range map[string]struct {
 		open []*connection // the first is chosen
+		made byte          // the client of the new one
 	}{
-		"longest waiting":         {[]*connection{at(1, 10, 0), at(1, 11, 0), at(1, 12, 0)}},
-		"not who waits for us":    {[]*connection{at(1, 12, 0), at(1, 10, 1), at(1, 11, 2)}},
-		"of the client with most": {[]*connection{at(2, 11, 0), at(2, 12, 0), at(1, 10, 0)}},
-		"when there is no other":  {[]*connection{at(1, 10, 1), at(1, 11, 1)}},
+		"longest waiting":                {[]*connection{at(1, 10, 0), at(1, 11, 0), at(1, 12, 0)}, 3},
+		"not who waits for us":           {[]*connection{at(1, 12, 0), at(1, 10, 1), at(1, 11, 2)}, 3},
+		"of the client with most":        {[]*connection{at(2, 11, 0), at(2, 12, 0), at(1, 10, 0)}, 3},
+		"when all wait, of who has most": {[]*connection{at(1, 10, 1), at(1, 11, 1), at(2, 9, 1)}, 3},
+		"when all wait, the new one":     {[]*connection{nil, at(1, 10, 1), at(1, 11, 1)}, 1},
 	} {
 		c := &connections{open: map[net.Conn]*connection{}}
+		made := at(tt.made, 99, 0)
+		c.open[&addressed{}] = made
+		want := tt.open[0]
+		if want == nil {
+			want, tt.open = made, tt.open[1:]
+		}
 		for _, each := range tt.open {
 			c.open[&addressed{}] = each
 		}
-		made := at(3, 99, 0)
-		c.open[&addressed{}] = made
-		if got := c.longestWaiting(made); got != tt.open[0] {
+		if got := c.longestWaiting(made); got != want {
 			t.Errorf("%s: %+v is closed", name, got)
 		}
 	}
@@ -205,7 +213,7 @@ func (a addressed) RemoteAddr() net.Addr { return a.remote }
 
 // TestHeaders are cut at 16 kB.
 func TestHeaders(t *testing.T) {
-	address := serve(t, handler(t, nil), 0)
+	address := serve(t, handler(t, nil), maxConnections)
 	for size, want := range map[int]int{maxHeader: http.StatusOK, 2 * maxHeader: http.StatusRequestHeaderFieldsTooLarge} {
 		conn := dial(t, address, "GET /metrics HTTP/1.1\r\nHost: a\r\nX: "+strings.Repeat("x", size)+"\r\n\r\n")
 		response, err := http.ReadResponse(bufio.NewReader(conn), nil)
@@ -216,9 +224,16 @@ func TestHeaders(t *testing.T) {
 }
 
 func TestConnections(t *testing.T) {
-	for descriptors, want := range map[uint64]int{0: 640, 1: 4, 64: 16, 1024: 256, 1 << 40: 640} {
-		if got := Connections(descriptors); got != want {
-			t.Errorf("%d descriptors: %d connections, want %d", descriptors, got, want)
+	for _, tt := range []struct {
+		descriptors uint64
+		memory      int64
+		want        int
+	}{
+		{0, math.MaxInt64, 640}, {1, math.MaxInt64, 4}, {64, math.MaxInt64, 16}, {1024, math.MaxInt64, 256}, {1 << 40, math.MaxInt64, 640},
+		{0, 64 << 20, 51}, {0, 16 << 20, 12}, {0, 0, 4}, {0, -1, 4}, {64, 64 << 20, 16},
+	} {
+		if got := Connections(tt.descriptors, tt.memory); got != tt.want {
+			t.Errorf("%d descriptors and %d bytes: %d connections, want %d", tt.descriptors, tt.memory, got, tt.want)
 		}
 	}
 }
@@ -234,4 +249,45 @@ func TestBusyScrape(t *testing.T) {
 	if status, body := do(h, "GET", "/metrics"); status != 503 || !strings.Contains(body, "128 collectors") {
 		t.Errorf("%d %s", status, body)
 	}
+}
+
+// TestConnectionTakesLittle holds many connections in the middle of a header that is
+// as long as it may be, and made of lines that take the most memory.
+func TestConnectionTakesLittle(t *testing.T) {
+	address := serve(t, handler(t, nil), maxConnections)
+	for name, header := range map[string]string{
+		"one line":   "X: " + strings.Repeat("x", maxHeader),
+		"many lines": strings.Repeat("X: y\r\n", maxHeader/6),
+		"many names": func() string {
+			var b strings.Builder
+			for i := range maxHeader / 8 {
+				b.WriteString("X" + strconv.FormatInt(int64(i), 36) + ":y\r\n")
+			}
+			return b.String()
+		}(),
+	} {
+		const n = 200
+		before := memory()
+		var conns []net.Conn
+		for range n {
+			conns = append(conns, dial(t, address, "GET /metrics HTTP/1.1\r\nHost: a\r\n"+header))
+		}
+		time.Sleep(time.Second) // for the server to read it; the less it has read, the less it takes
+		each := (memory() - before) / n
+		t.Logf("%s: %d bytes each", name, each)
+		if each > connectionMemory {
+			t.Errorf("%s: a connection takes %d bytes", name, each)
+		}
+		for _, conn := range conns {
+			_ = conn.Close()
+		}
+	}
+}
+
+func memory() int {
+	runtime.GC()
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int(m.HeapAlloc + m.StackInuse)
 }

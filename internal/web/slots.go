@@ -61,12 +61,12 @@ func (s slots) bound(handler http.Handler) http.Handler {
 		if deadline, ok := r.Context().Deadline(); ok {
 			wait = min(wait, time.Until(deadline)/2)
 		}
+		defer Work(r.Context())() // the client waits, not the server
 		if !s.take(r.Context(), wait) {
 			refuse(w, s.busy)
 			return
 		}
 		defer s.give()
-		defer Work(r.Context())()
 		handler.ServeHTTP(w, r)
 	})
 }
