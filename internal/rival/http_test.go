@@ -21,11 +21,9 @@ func TestBesideBlackbox(t *testing.T) {
 	s := newSite(t)
 	proxy := s.httpProxy("")
 	cases := slices.Concat(s.answers(), s.bodies(), s.requests(), s.credentials(), s.redirects(), s.transport(), s.proxies(proxy), s.failures())
-	for i := range cases {
-		cases[i].prober = "http"
-	}
-	if len(cases) < 100 {
-		t.Errorf("%d cases, want 100", len(cases))
+	cases = slices.Concat(of("http", cases), s.names(), s.pings(), s.streams(), s.health())
+	if len(cases) < 250 {
+		t.Errorf("%d cases, want 250", len(cases))
 	}
 	compare(t, []string{"HTTP_PROXY=http://" + proxy, "HTTPS_PROXY=http://" + proxy, "NO_PROXY=127.0.0.9"}, cases)
 }
