@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -462,7 +463,7 @@ func (s *sniffer) run() {
 	b := make([]byte, 2048)
 	for {
 		n, from, err := unix.Recvfrom(s.fd, b, 0)
-		if err == unix.EINTR {
+		if errors.Is(err, unix.EINTR) {
 			continue
 		}
 		link, ok := from.(*unix.SockaddrLinklayer)
