@@ -63,7 +63,7 @@ func runLoad(ctx context.Context, slower float64) {
 	l := load{ctx: ctx, start: time.Now(), slower: slower}
 	var wg sync.WaitGroup
 	for _, part := range []func(){
-		l.timeWait, l.closeWaitOfService, l.closeWaitOfClient, l.synSent, l.acceptQueue, l.synQueue, l.ephemeralPorts,
+		l.timeWait, l.closeWaitOfService, l.closeWaitOfClient, l.synSent, l.acceptQueue, l.halfQueue, l.synQueue, l.ephemeralPorts,
 		l.ephemeralPortsOfUDP, l.timeWaitOfClient, l.orphaned, l.orphans, l.unread, l.datagrams, l.churn, l.steady, l.resets, l.selfSigned, l.expired, l.stun,
 	} {
 		wg.Go(part)
@@ -245,6 +245,13 @@ func (l load) acceptQueue() {
 	wg.Wait()
 }
 
+// halfQueue is a service that does not accept, with fewer clients than its queue
+// takes.
+func (l load) halfQueue() {
+	l.listen("127.0.0.1:8447")
+	l.every(l.upTo(15, 10), func(int) { l.keep(l.dial("", "127.0.0.1:8447", 3*time.Second)) })
+}
+
 // synQueue is a service whose clients do not go on with their handshake.
 func (l load) synQueue() {
 	go l.accept(l.listen("127.0.0.1:8444", porttest.DeferAccept), discard)
@@ -368,7 +375,7 @@ func (l load) churn() {
 // steady are listeners that nobody expects, that are in the way of others, or
 // that have clients and nothing else.
 func (l load) steady() {
-	for _, address := range []string{"0.0.0.0:4444", privateAddress + ":4445", "127.0.0.1:4446"} {
+	for _, address := range []string{"0.0.0.0:4444", privateAddress + ":4445", "127.0.0.1:4446", "127.0.0.1:4447", "127.0.0.1:9997"} {
 		l.listen(address)
 	}
 	l.listen("127.0.0.1:"+conflictPort, porttest.ReusePort)

@@ -33,6 +33,8 @@ var exporters = map[string]string{
 	"broken": "127.0.0.1:10067",
 	"host":   "127.0.0.1:10068",
 	"down":   "127.0.0.1:10069",
+	// Without privileges and with a policy.
+	"guarded": "127.0.0.1:10070",
 }
 
 // withoutSamples are the rules that have nothing to say of the load, and why.
@@ -218,6 +220,14 @@ var named = []string{
 	`PortUnexpectedPrivateListener", port="4445", process="load`,
 	`PortUnexpectedLoopbackListener", port="4446", process="load`,
 	`PortRequiredListenerMissing", rule="ssh`,
+	`PortForbiddenListener", port="4447", rule="no 4447", severity="info`,
+	`PortListenersUnverified", instance="guarded`,
+	`PortRequiredListenerUnverified", instance="broken`,
+	`PortPolicyRuleEnds", rule="fair`,
+	`PortAcceptQueueClamped", instance="web", port="8447`,
+	`PortProbeQueueFull", target_name="full`,
+	`PortProbeNotListening", target_name="closed", state="not_listening`,
+	`PortProbeLocalFirewall", target_name="fenced`,
 	`PortPolicyRuleStale", rule="ftp`,
 	`PortListenerConflict", port="` + conflictPort,
 	`PortProbeFiltered", module="silent_ping", target="` + silentAddress,
@@ -314,7 +324,7 @@ func startMonitoring(t *testing.T, dir string, slower float64) {
 	}
 	output(t, nft, `add table inet load; add chain inet load input { type filter hook input priority 0; };
 		add rule inet load input ct state established accept;
-		add rule inet load input tcp dport 9998 reject with icmpx admin-prohibited;
+		add rule inet load input tcp dport { 9997, 9998 } reject with icmpx admin-prohibited;
 		add rule inet load input ip daddr 127.0.0.9 tcp flags & (syn|ack) == syn numgen inc mod 2 0 drop`)
 	porttest.Nginx(t, dir, "server { listen 0.0.0.0:8080; listen 0.0.0.0:"+conflictPort+" reuseport; listen unix:"+dir+"/nginx.sock; return 204; }\n")
 	awaitPage(t, nginxAddress, "/")
@@ -352,9 +362,15 @@ func startExporters(t *testing.T, dir string) {
 	exporter := func(name string, args ...string) *exec.Cmd {
 		return exec.Command(program, append(args, "--web.listen-address="+exporters[name])...)
 	}
-	porttest.Start(t, exporter("web", "--config.file="+write(t, dir, "web.yml", webConfig+webTargets)))
+	ending := "    - {name: fair, ports: 8888, until: " + time.Now().UTC().Format(time.DateOnly) + "}\n"
+	porttest.Start(t, exporter("web", "--config.file="+write(t, dir, "web.yml", webConfig+ending+webTargets)))
 
-	file := write(t, dir, "plain.yml", "limits: {outbound_ports: 1}\n")
+	file := write(t, dir, "guarded.yml", "policy: {rules: [{name: web, process: nginx}]}\n")
+	guarded := exporter("guarded", "--config.file="+file)
+	guarded.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	porttest.Start(t, guarded)
+
+	file = write(t, dir, "plain.yml", "limits: {outbound_ports: 1}\n")
 	plain := exporter("plain", "--config.file="+file)
 	plain.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
 	porttest.Start(t, plain)
@@ -363,7 +379,8 @@ func startExporters(t *testing.T, dir string) {
 		t.Fatal(err)
 	}
 	write(t, dir, "proc/sys/net/core/somaxconn", "many")
-	porttest.Start(t, exporter("broken", "--path.procfs="+filepath.Join(dir, "proc")))
+	file = write(t, dir, "broken.yml", "policy: {rules: [{name: web, ports: 8080, process: nginx, required: true}, {name: rest}]}\n")
+	porttest.Start(t, exporter("broken", "--config.file="+file, "--path.procfs="+filepath.Join(dir, "proc")))
 	startOutside(t, program)
 
 	for name, address := range exporters {
@@ -385,11 +402,12 @@ destinations:
     - address: nowhere.invalid
 policy:
   rules:
+    - {name: no 4447, ports: 4447, forbid: true, severity: info}
     - {name: web, process: nginx, required: true}
     - {name: ssh, ports: 22, required: true}
     - {name: ftp, ports: 21}
     - {name: load, process: load, ports: [3478, 5140, 6000-9200]}
-    - {name: monitoring, scope: loopback, ports: [3300, 9090, 10065-10069]}
+    - {name: monitoring, scope: loopback, ports: [3300, 9090, 10065-10070]}
 `
 
 // webTargets are parts of the load, and something that is not there. They are
@@ -414,6 +432,8 @@ targets:
     - {name: web, address: "127.0.0.1:8080", interval: 2s}
     - {name: page, address: "http://localhost:8080/", interval: 2s}
     - {name: closed, address: "127.0.0.1:9999", interval: 2s}
+    - {name: closed to names, address: "127.0.0.1:9999", module: dns_tcp, interval: 2s}
+    - {name: fenced, address: "127.0.0.1:9997", interval: 2s}
     - {name: silent, address: "` + silentAddress + `:5432", interval: 6s}
     - {name: ping, address: ` + silentAddress + `, module: silent_ping, interval: 2s}
     - {name: full, address: "127.0.0.1:8443", interval: 6s}
