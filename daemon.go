@@ -143,6 +143,8 @@ func (d *daemon) build(c *config.Config) *state {
 		EphemeralPorts: d.system.EphemeralPorts,
 		Owners:         d.system.Owners,
 		UnixListeners:  d.system.UnixListeners,
+		Portless:       d.system.Portless,
+		PortlessOwners: d.system.PortlessOwners,
 		KernelStats:    d.system.KernelStats,
 		Watched:        watch,
 		Policy:         c.Policy,

@@ -47,6 +47,10 @@ type Options struct {
 	// UnixListeners counts listening unix-domain sockets; nil where that cannot
 	// be told.
 	UnixListeners func() (path, abstract int, err error)
+	// Portless reads what takes packets without a port, and PortlessOwners finds its
+	// owners; nil where that cannot be told.
+	Portless       func(ctx context.Context) (socket.PortlessTable, error)
+	PortlessOwners Owners
 	// KernelStats reads the kernel's limits and counters; nil where there are none.
 	KernelStats func() (*kernel.Stats, error)
 	// Watched returns the destinations that are told whatever they use; it must
@@ -136,6 +140,9 @@ func collectors(o Options) []Collector {
 	if o.KernelStats != nil {
 		all = append(all, limits{read: o.KernelStats})
 	}
+	if o.Portless != nil {
+		all = append(all, portless{})
+	}
 	if o.Policy != nil {
 		all = append(all, findings{rules: o.Policy, limit: o.Limits.Listeners})
 	}
@@ -150,6 +157,7 @@ func everyCollector() []Collector {
 	return collectors(Options{
 		Policy:      []policy.Rule{},
 		KernelStats: func() (*kernel.Stats, error) { return &kernel.Stats{}, nil },
+		Portless:    func(context.Context) (socket.PortlessTable, error) { return socket.PortlessTable{}, nil },
 		Probes:      func(context.Context) ([]probe.Report, error) { return nil, nil },
 	})
 }

@@ -278,11 +278,32 @@ var storyOwners = owners{
 	50000: {{Process: "browser"}}, 50001: {{Process: "browser"}}, 50002: {{Process: "browser"}}, 50003: {{Process: "browser"}}, 50004: {{Process: "browser"}},
 }
 
+// storyPortless are raw and packet sockets, one of a process that the policy knows,
+// and one that nobody expects.
+func storyPortless(context.Context) (socket.PortlessTable, error) {
+	raw := func(address string, protocol uint16) socket.Listener {
+		l := socket.Listener{Sockets: 1}
+		l.Protocol, l.Address, l.Port = socket.Raw, netip.MustParseAddr(address), protocol
+		return l
+	}
+	packet := func(device string, kind socket.PacketType, filter socket.Filter, sockets int) socket.Listener {
+		l := socket.Listener{PacketType: kind, Filter: filter, Sockets: sockets}
+		l.Protocol, l.Interface, l.Port = socket.Packet, device, 80 // of nginx, in storyOwners
+		return l
+	}
+	return socket.PortlessTable{Raw: true, Packets: true, Listeners: []socket.Listener{
+		raw("0.0.0.0", 1), raw("::", 58), raw("0.0.0.0", 200),
+		packet("eth0", socket.PacketRaw, socket.HasFilter, 2), packet("", socket.PacketOther, socket.FilterUnknown, 1),
+	}}, nil
+}
+
 // storyPolicy expects nginx, and one of the two programs on port 81. It forbids
 // telnet, and has an exception that ended.
 var storyPolicy = []policy.Rule{
 	{Name: "web", Ports: []socket.PortRange{{First: 80, Last: 80}}, Processes: []string{"nginx"}, Required: true},
 	{Name: "required, not verified", Ports: []socket.PortRange{{First: 90, Last: 91}}, Processes: []string{"nginx"}, Required: true},
+	{Name: "captures", Protocols: []socket.Protocol{socket.Packet}, Interfaces: []string{""}, Processes: []string{"nginx"}},
+	{Name: "pings", Protocols: []socket.Protocol{socket.Raw}, Ports: []socket.PortRange{{First: 1, Last: 58}}},
 	{Name: "no telnet", Ports: []socket.PortRange{{First: 23, Last: 23}}, Forbid: true, Severity: policy.SeverityWarning},
 	{Name: "exception", Ports: []socket.PortRange{{First: 84, Last: 84}}, Until: time.Unix(0, 0).UTC()},
 	{Name: "half of a group", Ports: []socket.PortRange{{First: 81, Last: 81}}, Processes: []string{"a"}},
@@ -316,6 +337,7 @@ func TestStories(t *testing.T) {
 			if name == "policy" {
 				now := time.Unix(1_800_000_000, 0)
 				o.Owners, o.Policy = storyOwners, storyPolicy
+				o.Portless, o.PortlessOwners = storyPortless, storyOwners
 				o.Memory = NewMemory(func() time.Time { return now })
 				exposition(t, t.Context(), o, Filter{})
 				now = now.Add(longLivedAge)

@@ -46,7 +46,7 @@ func (findings) Name() string { return "policy" }
 
 func (findings) Families() []*Family {
 	return []*Family{unexpectedListeners, unexpectedListener, unverifiedListeners, undecidedListeners,
-		undecidedListener, forbiddenListener, missingListener,
+		undecidedListener, unexpectedPortless, forbiddenListener, missingListener,
 		ruleListeners, ruleUnverified, ruleInfo, ruleEnd}
 }
 
@@ -57,17 +57,29 @@ func (c findings) Collect(_ context.Context, host *Snapshot, out *Output) error 
 	if err != nil {
 		return err
 	}
-	found := policy.Evaluate(c.rules, owners.Owned, host.Began())
+	portless := host.PortlessOwners()
+	found := policy.Evaluate(c.rules, slices.Concat(owners.Owned, portless), host.Began())
+	ported, rest := found.Verdicts[:len(owners.Owned)], found.Verdicts[len(owners.Owned):]
 	shown, err := host.Shown()
 	if err != nil {
 		return err
 	}
-	c.addVerdicts(out, owners.Owned, found.Verdicts)
-	c.addUndecided(out, shown, owners.Owned, found.Verdicts)
+	c.addVerdicts(out, owners.Owned, ported, count(rest, policy.Unverified))
+	c.addUndecided(out, shown, owners.Owned, ported)
+	addUnexpectedPortless(out, portless, rest, c.limit)
 	for i := range c.rules {
 		c.addRule(out, i, found, shown.unread)
 	}
 	return nil
+}
+
+func count(verdicts []policy.Verdict, kind policy.Kind) (n int) {
+	for _, v := range verdicts {
+		if v.Kind == kind {
+			n++
+		}
+	}
+	return n
 }
 
 func (c findings) addRule(out *Output, i int, found policy.Findings, unread int) {
@@ -98,7 +110,7 @@ func ruleKind(r *policy.Rule) string {
 }
 
 // addVerdicts adds what is not expected. A listener counts once, however many owners it has.
-func (c findings) addVerdicts(out *Output, owned []socket.Owned, verdicts []policy.Verdict) {
+func (c findings) addVerdicts(out *Output, owned []socket.Owned, verdicts []policy.Verdict, portless int) {
 	counts := map[policy.Kind]map[socket.Scope]int{policy.Unexpected: {}, policy.Unverified: {}, policy.Undecided: {}, policy.Expected: {}}
 	var broken []socket.Listener
 	eachJudged(owned, verdicts, func(of []socket.Owned, judged []policy.Verdict) {
@@ -108,6 +120,7 @@ func (c findings) addVerdicts(out *Output, owned []socket.Owned, verdicts []poli
 			broken = append(broken, of[0].Listener)
 		}
 	})
+	counts[policy.Unverified][socket.ScopeAny] += portless
 	for _, scope := range socket.Scopes() {
 		out.add(unexpectedListeners, float64(counts[policy.Unexpected][scope]), hostNetns, scope.String())
 		out.add(unverifiedListeners, float64(counts[policy.Unverified][scope]), hostNetns, scope.String())

@@ -24,7 +24,16 @@ type Snapshot struct {
 	shown   func() (*shown, error)
 	traffic func() (*socket.Traffic, error)
 	missing func(out *Output, err error)
+
+	portless       func() (socket.PortlessTable, error)
+	portlessOwners func() []socket.Owned
 }
+
+// Portless returns what takes packets without a port.
+func (s *Snapshot) Portless() (socket.PortlessTable, error) { return s.portless() }
+
+// PortlessOwners returns the same with owners.
+func (s *Snapshot) PortlessOwners() []socket.Owned { return s.portlessOwners() }
 
 // Began returns when the reading began.
 func (s *Snapshot) Began() time.Time { return s.began }
@@ -100,6 +109,9 @@ func newSnapshot(ctx context.Context, e *Exporter) *Snapshot {
 		owners:  sync.OnceValues(r.findOwners),
 		traffic: sync.OnceValues(r.readTraffic),
 		missing: r.noteFiles,
+
+		portless:       sync.OnceValues(r.readPortless),
+		portlessOwners: sync.OnceValue(r.findPortlessOwners),
 	}
 	return &r.Snapshot
 }

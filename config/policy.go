@@ -188,7 +188,7 @@ func (l list[T]) MarshalYAML() (any, error) {
 type protocol struct{ socket.Protocol }
 
 func (p *protocol) UnmarshalText(written []byte) (err error) {
-	p.Protocol, err = oneOf(string(written), "protocols", socket.Protocols())
+	p.Protocol, err = oneOf(string(written), "protocols", socket.Judged())
 	return err
 }
 

@@ -56,6 +56,9 @@ func writeRules(rules []policy.Rule, indent string) (string, error) {
 
 // remark says what a rule opens, for who reviews it.
 func remark(r policy.Rule) string {
+	if len(r.Protocols) > 0 && !slices.ContainsFunc(r.Protocols, func(p socket.Protocol) bool { return slices.Contains(socket.Protocols(), p) }) {
+		return "Sees packets of any port."
+	}
 	text := "Matches no listener."
 	if reach := r.Reach(); len(reach) > 0 {
 		text = exposure(reach[0])

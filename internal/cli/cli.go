@@ -71,7 +71,26 @@ func (h *Host) readListeners(ctx context.Context) (reading, error) {
 		return reading{}, err
 	}
 	h.sayTable(table)
-	return reading{h.System.Owners.Owners(ctx, table.Listeners), table.Unread}, nil
+	owners := h.System.Owners.Owners(ctx, table.Listeners)
+	portless := h.readPortless(ctx)
+	owners.Owned = append(owners.Owned, portless.Owned...)
+	owners.Unattributed += portless.Unattributed
+	if len(owners.Missing) == 0 {
+		owners.Missing = portless.Missing
+	}
+	return reading{owners, table.Unread}, nil
+}
+
+// readPortless returns what takes packets without a port, with owners.
+func (h *Host) readPortless(ctx context.Context) owner.Result {
+	if h.System.Portless == nil {
+		return owner.Result{}
+	}
+	table, err := h.System.Portless(ctx)
+	if err != nil {
+		fmt.Fprintf(h.Stderr, "cannot read all raw and packet sockets: %v\n", err)
+	}
+	return h.System.PortlessOwners.Owners(ctx, table.Listeners)
 }
 
 // watch reads the listeners, after it has watched the UDP sockets for a while. What

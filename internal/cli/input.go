@@ -58,16 +58,22 @@ func parseTable(r io.Reader) ([]socket.Owned, error) {
 
 // owned returns the listener that a row was made of, without what rows leave out.
 func (r *row) owned() (o socket.Owned, err error) {
-	if o.Protocol, err = named(r.Protocol, "protocol", socket.Protocols()); err != nil {
+	if o.Protocol, err = named(r.Protocol, "protocol", socket.Judged()); err != nil {
 		return o, err
 	}
-	if o.Address, err = netip.ParseAddr(r.Address); err != nil {
-		return o, fmt.Errorf("address: %w", err)
+	if r.Address != "" || o.Protocol != socket.Packet {
+		if o.Address, err = netip.ParseAddr(r.Address); err != nil {
+			return o, fmt.Errorf("address: %w", err)
+		}
+		o.Scope = socket.ScopeOf(o.Address)
 	}
-	if r.Port == 0 {
+	if r.Port == 0 && !o.IsPortless() {
 		return o, errors.New("port: it is missing")
 	}
-	if o.Scope = socket.ScopeOf(o.Address); r.Scope != "" {
+	if err := r.form(&o); err != nil {
+		return o, err
+	}
+	if r.Scope != "" {
 		if o.Scope, err = named(r.Scope, "scope", socket.Scopes()); err != nil {
 			return o, err
 		}
@@ -84,6 +90,18 @@ func (r *row) owned() (o socket.Owned, err error) {
 		Process: r.Process, Comm: r.Comm, PID: r.PID, User: r.User, UserID: r.UID, Executable: r.Executable, Deleted: r.Deleted, Unit: r.Unit, Container: r.Container,
 	}
 	return o, nil
+}
+
+// form reads what packet sockets have.
+func (r *row) form(o *socket.Owned) (err error) {
+	if o.Protocol != socket.Packet {
+		return nil
+	}
+	if o.PacketType, err = named(r.Type, "type", socket.PacketTypes()); err != nil {
+		return err
+	}
+	o.Filter, err = named(r.Filter, "filter", socket.Filters())
+	return err
 }
 
 // named finds a value by its name.

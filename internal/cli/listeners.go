@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"encoding/csv"
 	"encoding/json"
@@ -45,6 +46,8 @@ type row struct {
 	Ephemeral        bool    `json:"ephemeral"`
 	MayBeClient      bool    `json:"may_be_client"`
 	Absent           bool    `json:"address_absent"`
+	Type             string  `json:"type,omitempty"`   // of a packet socket
+	Filter           string  `json:"filter,omitempty"` // likewise
 	Sockets          int     `json:"sockets"`
 	AcceptQueue      *uint64 `json:"accept_queue"`
 	AcceptQueueLimit *uint64 `json:"accept_queue_limit"`
@@ -158,7 +161,6 @@ func newRow(o socket.Owned) row {
 	r := row{
 		Netns:       o.Netns,
 		Protocol:    o.Protocol.String(),
-		Address:     o.Address.String(),
 		Port:        o.Port,
 		Interface:   o.Interface,
 		Scope:       o.Scope.String(),
@@ -176,6 +178,12 @@ func newRow(o socket.Owned) row {
 		Deleted:     o.Owner.Deleted,
 		Unit:        o.Owner.Unit,
 		Container:   o.Owner.Container,
+	}
+	if o.Address.IsValid() {
+		r.Address = o.Address.String()
+	}
+	if o.Protocol == socket.Packet {
+		r.Type, r.Filter = o.PacketType.String(), o.Filter.String()
 	}
 	if o.Protocol == socket.TCP && o.Known.Has(socket.KnowsQueues) {
 		r.AcceptQueue = &o.AcceptQueue
@@ -221,7 +229,7 @@ func writeTable(w io.Writer, rows []row, judged bool) error {
 	fmt.Fprintln(t, strings.Join(header, "\t"))
 	for _, r := range rows {
 		cells := []string{
-			r.Protocol, r.place(), strconv.Itoa(int(r.Port)), r.reach(), r.queue(),
+			r.Protocol, r.place(), r.service(), r.reach(), r.queue(),
 			r.program(), number(r.PID), plain.Name(r.User), plain.Name(r.Unit), plain.Name(r.Container),
 		}
 		if judged {
@@ -238,10 +246,28 @@ func writeTable(w io.Writer, rows []row, judged bool) error {
 }
 
 func (r *row) place() string {
+	place := cmp.Or(r.Address, "*")
 	if r.Interface != "" {
-		return r.Address + "%" + plain.Name(r.Interface)
+		place += "%" + plain.Name(r.Interface)
 	}
-	return r.Address
+	return place
+}
+
+// service returns the port, or what takes its place: the IP protocol of a raw
+// socket, the EtherType of a packet socket and whether that has a filter.
+func (r *row) service() string {
+	switch r.Protocol {
+	case socket.Raw.String():
+		return socket.IPProtocolName(r.Port)
+	case socket.Packet.String():
+		text := fmt.Sprintf("0x%04x", r.Port)
+		if r.Filter == socket.HasFilter.String() {
+			text += " filter"
+		}
+		return text
+	default:
+		return strconv.Itoa(int(r.Port))
+	}
 }
 
 func (r *row) reach() string {
@@ -297,7 +323,7 @@ func (r *row) reason() string {
 
 // title names the listener and its owner in short.
 func (r *row) title() string {
-	title := fmt.Sprintf("%s %s port %d", r.Protocol, r.place(), r.Port)
+	title := fmt.Sprintf("%s %s port %s", r.Protocol, r.place(), r.service())
 	for _, part := range []string{r.Netns, r.Process, r.User, r.Unit, r.Container} {
 		if part != "" {
 			title += " " + plain.Name(part)
@@ -312,7 +338,7 @@ func (r *row) sentence() string {
 	if r.Process != "" {
 		who = r.program()
 	}
-	text := fmt.Sprintf("%s listens on %s %s port %d (scope %s)", who, r.Protocol, r.place(), r.Port, r.Scope)
+	text := fmt.Sprintf("%s listens on %s %s port %s (scope %s)", who, r.Protocol, r.place(), r.service(), r.Scope)
 	for _, part := range []struct{ name, value string }{{"user", r.User}, {"unit", r.Unit}, {"container", r.Container}} {
 		if part.value != "" {
 			text += ", " + part.name + " " + plain.Name(part.value)
@@ -345,12 +371,12 @@ func writeCSV(w io.Writer, rows []row) error {
 		return strconv.FormatUint(*n, 10)
 	}
 	records := [][]string{{"netns", "protocol", "address", "port", "interface", "scope", "dual_stack", "ephemeral", "may_be_client", "address_absent", "sockets",
-		"accept_queue", "accept_queue_limit", "accept_queue_full_sockets", "process", "comm", "pid", "user", "uid", "executable", "executable_deleted", "unit", "container", "verdict", "rule", "comment", "severity"}}
+		"accept_queue", "accept_queue_limit", "accept_queue_full_sockets", "process", "comm", "pid", "user", "uid", "executable", "executable_deleted", "unit", "container", "verdict", "rule", "comment", "severity", "type", "filter"}}
 	for _, r := range rows {
 		records = append(records, []string{plain.Cell(r.Netns), r.Protocol, r.Address, strconv.Itoa(int(r.Port)), plain.Cell(r.Interface), r.Scope,
 			strconv.FormatBool(r.DualStack), strconv.FormatBool(r.Ephemeral), strconv.FormatBool(r.MayBeClient), strconv.FormatBool(r.Absent), strconv.Itoa(r.Sockets),
 			optional(r.AcceptQueue), optional(r.AcceptQueueLimit), optional(r.AcceptQueueFull), plain.Cell(r.Process), plain.Cell(r.Comm), number(r.PID), plain.Cell(r.User), plain.Cell(r.UID), plain.Cell(r.Executable),
-			strconv.FormatBool(r.Deleted), plain.Cell(r.Unit), plain.Cell(r.Container), r.Verdict, plain.Cell(r.Rule), plain.Cell(r.Comment), r.Severity})
+			strconv.FormatBool(r.Deleted), plain.Cell(r.Unit), plain.Cell(r.Container), r.Verdict, plain.Cell(r.Rule), plain.Cell(r.Comment), r.Severity, r.Type, r.Filter})
 	}
 	return c.WriteAll(records)
 }

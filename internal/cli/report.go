@@ -131,7 +131,7 @@ func (m *markdown) row(cells []string) {
 
 // identity are the cells of a listener and its owner, headed by identityHeader.
 func (r *row) identity() []string {
-	return []string{r.Protocol, r.place(), strconv.Itoa(int(r.Port)), r.reach(), r.program(), r.User, r.Unit, r.Container, r.Rule, r.Comment}
+	return []string{r.Protocol, r.place(), r.service(), r.reach(), r.program(), r.User, r.Unit, r.Container, r.Rule, r.Comment}
 }
 
 func identityHeader() []string {

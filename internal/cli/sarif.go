@@ -175,10 +175,10 @@ func (h *Host) sarifListener(subject string, r *row, j *judged) sarifResult {
 	case policy.Unverified.String():
 		rule = sarifUnverified
 	}
-	name := fmt.Sprintf("%s/%s/%d", r.Protocol, r.place(), r.Port)
+	name := fmt.Sprintf("%s/%s/%s", r.Protocol, r.place(), r.service())
 	result := h.sarifResult(subject, rule, name, r.sentence(), j.line(r.Rule, h))
 	result.Level, result.Properties = sarifLevel(r.Severity), r.valid()
-	result.Fingerprints = fingerprint(subject, r.Netns, name, r.Process, r.User, r.Unit, r.Container)
+	result.Fingerprints = fingerprint(subject, r.Netns, name, r.Type, r.Process, r.User, r.Unit, r.Container)
 	return result
 }
 

@@ -26,6 +26,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/port-exporter/port_exporter/internal/porttest"
 )
 
@@ -383,10 +385,22 @@ func (l load) steady() {
 	for range 3 {
 		l.keep(l.dial("", "[::1]:6001", time.Second))
 	}
+	sniff(l.ctx)
 	if abstract, err := net.Listen("unix", "@port_exporter-load"); err == nil {
 		defer abstract.Close()
 	}
 	<-l.ctx.Done()
+}
+
+// sniff opens a packet socket with a filter that takes everything.
+func sniff(ctx context.Context) {
+	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return
+	}
+	accept := []unix.SockFilter{{Code: unix.BPF_RET | unix.BPF_K, K: 0xffff}}
+	_ = unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: 1, Filter: &accept[0]})
+	context.AfterFunc(ctx, func() { _ = unix.Close(fd) })
 }
 
 // resets ends connections the hard way.

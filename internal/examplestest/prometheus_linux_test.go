@@ -222,6 +222,7 @@ var named = []string{
 	`PortRequiredListenerMissing", rule="ssh`,
 	`PortForbiddenListener", port="4447", rule="no 4447", severity="info`,
 	`PortListenersUnverified", instance="guarded`,
+	`PortUnexpectedPacketSocket", instance="web", process="load`,
 	`PortRequiredListenerUnverified", instance="broken`,
 	`PortPolicyRuleEnds", rule="fair`,
 	`PortAcceptQueueClamped", instance="web", port="8447`,

@@ -121,6 +121,9 @@ func draftOf(l *socket.Owned, ephemeral bool) draft {
 	}
 	d.Ephemeral = l.Ephemeral && d.attributed() && (ephemeral || isLocal(l) || isKernel(&l.Owner))
 	d.asked = l.Ephemeral && !d.Ephemeral && !isLocal(l)
+	if l.Protocol == socket.Packet {
+		return d // its port is an EtherType, most often that of all
+	}
 	if !d.Ephemeral {
 		d.Ports = []socket.PortRange{{First: l.Port, Last: l.Port}}
 	}

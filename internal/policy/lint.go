@@ -252,7 +252,7 @@ func (r *Rule) requiresSeveral() []Problem {
 // covers reports whether every listener that s can match is one that r matches.
 // It is sound: true is certain, false may only mean that it is hard to tell.
 func (r *Rule) covers(s *Rule) bool {
-	return coversAll(r.Protocols, s.Protocols, socket.Protocols()) &&
+	return coversAll(orAll(r.Protocols, socket.Protocols()), s.Protocols, socket.Protocols()) &&
 		r.coversPorts(s) && r.coversAddresses(s) && r.coversScopes(s) &&
 		coversFact(r.Interfaces, s.Interfaces) && coversFact(r.Netns, s.Netns) &&
 		coversOwner(r.Processes, s.Processes, name) && coversOwner(r.Users, s.Users, name) &&

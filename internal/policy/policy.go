@@ -23,6 +23,8 @@ type Rule struct {
 	// Comment is for people; it goes along in tables and messages.
 	Comment string
 
+	// Protocols are of [socket.Judged]. Without any the rule is for those that have
+	// ports: what has none must be named.
 	Protocols []socket.Protocol
 	// Ports and Ephemeral are one matcher: a port in one of the ranges or, with
 	// Ephemeral, any that the kernel hands out (ip_local_port_range).
@@ -171,18 +173,11 @@ const (
 	yes
 )
 
-func matchIf(holds bool) match {
-	if holds {
-		return yes
-	}
-	return no
-}
-
 // matches asks the cheap and telling questions first: every listener meets
 // every rule at each scrape.
 func (r *Rule) matches(l *socket.Owned) match {
 	if r.matchesPort(l) &&
-		(len(r.Protocols) == 0 || slices.Contains(r.Protocols, l.Protocol)) &&
+		slices.Contains(orAll(r.Protocols, socket.Protocols()), l.Protocol) &&
 		(len(r.Scopes) == 0 || slices.Contains(r.Scopes, l.Scope)) &&
 		r.matchesAddress(l.Address) &&
 		r.matchesFacts(l) {

@@ -48,6 +48,9 @@ type Listener struct {
 	// Absent says that the address is not of this host, as that of a standby:
 	// nothing arrives until it is (IP_FREEBIND, net.ipv4.ip_nonlocal_bind).
 	Absent bool
+	// PacketType and Filter are those of packet sockets.
+	PacketType PacketType
+	Filter     Filter
 
 	Sockets int
 	// Known holds the facts known of every socket of the group.

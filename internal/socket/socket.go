@@ -108,6 +108,10 @@ func (p Protocol) String() string {
 		return "udp"
 	case UDPLite:
 		return "udplite"
+	case Raw:
+		return "raw"
+	case Packet:
+		return "packet"
 	default:
 		return "unknown"
 	}

@@ -41,6 +41,11 @@ type System struct {
 	// UnixListeners counts the listening unix-domain sockets, by path and by
 	// abstract name; nil where that cannot be told.
 	UnixListeners func() (path, abstract int, err error)
+	// Portless reads what takes packets without a port: raw and packet sockets. Beside
+	// an error it returns what it could read. It is nil where that cannot be told.
+	Portless func(ctx context.Context) (socket.PortlessTable, error)
+	// PortlessOwners finds their owners, in a memory of its own.
+	PortlessOwners *owner.Finder
 	// KernelStats reads the kernel's limits and counters; nil where there are
 	// none that are known.
 	KernelStats func() (*kernel.Stats, error)
@@ -73,6 +78,7 @@ func Open(ctx context.Context, source, procfs, rootfs string) (*System, error) {
 		return nil, fmt.Errorf("source %s: %w", s.Name, err)
 	}
 	s.Owners = owner.New(owner.NewHostAt(procfs, rootfs))
+	s.PortlessOwners = owner.New(owner.NewHostAt(procfs, rootfs))
 	s.Addresses, s.Descriptors = addresses, descriptors
 	return s, nil
 }

@@ -1,0 +1,100 @@
+package procnet
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"math"
+	"os"
+	"path/filepath"
+
+	"github.com/port-exporter/port_exporter/internal/socket"
+)
+
+// Raw returns the raw sockets in the files net/raw and net/raw6 below a procfs, up
+// to a limit. They do not say which device a socket is bound to.
+func Raw(procfs string, limit int) ([]socket.Listener, error) {
+	var all []socket.Listener
+	for name, family := range map[string]socket.Family{"raw": socket.IPv4, "raw6": socket.IPv6} {
+		some, err := readPortless(procfs, name, limit-len(all), func(line []byte) (socket.Listener, error) { return parseRaw(line, family) })
+		if err != nil && !(name == "raw6" && errors.Is(err, fs.ErrNotExist)) {
+			return nil, err
+		}
+		all = append(all, some...)
+	}
+	return all, nil
+}
+
+// Packets returns the packet sockets in the file net/packet below a procfs, up to a
+// limit. It does not say which have a filter. The name of a device is made of its
+// index.
+func Packets(procfs string, limit int, device func(index int) string) ([]socket.Listener, error) {
+	return readPortless(procfs, "packet", limit, func(line []byte) (socket.Listener, error) { return parsePacket(line, device) })
+}
+
+// readPortless parses the lines of a file but for its header.
+func readPortless(procfs, name string, limit int, parse func(line []byte) (socket.Listener, error)) ([]socket.Listener, error) {
+	f, err := os.Open(filepath.Join(procfs, "net", name))
+	if err != nil {
+		return nil, fmt.Errorf("procnet: %w", err)
+	}
+	defer f.Close()
+	lines := bufio.NewReaderSize(f, 4<<10)
+	var all []socket.Listener
+	for n := 0; len(all) < limit; n++ {
+		line, err := readLine(lines)
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil && !errors.Is(err, errLine) {
+			return nil, fmt.Errorf("procnet: read %s: %w", name, err)
+		}
+		if n == 0 {
+			continue
+		}
+		if l, err := parse(line); err == nil {
+			all = append(all, l)
+		}
+	}
+	return all, nil
+}
+
+// parseRaw reads a line of net/raw, which has the columns of net/udp: the port of
+// the local address is the IP protocol.
+func parseRaw(line []byte, family socket.Family) (socket.Listener, error) {
+	var s socket.Socket
+	if err := parseLine(line, socket.UDP, family, &s); err != nil {
+		return socket.Listener{}, err
+	}
+	l := socket.Listener{Scope: socket.ScopeOf(s.Local.Addr()), Sockets: 1, Known: socket.KnowsUID}
+	l.Protocol, l.Address, l.Port = socket.Raw, s.Local.Addr(), s.Local.Port()
+	l.Members = []socket.Member{{Inode: s.Inode, UID: s.UID}}
+	return l, nil
+}
+
+// parsePacket reads a line of net/packet, as packet_seq_show of
+// net/packet/af_packet.c writes it.
+func parsePacket(line []byte, device func(index int) string) (socket.Listener, error) {
+	const columnType, columnProto, columnDevice, columnUser, columnInodeOfPacket = 2, 3, 4, 7, 8
+	var columns [maxColumns][]byte
+	if split(line, &columns) <= columnInodeOfPacket {
+		return socket.Listener{}, errLine
+	}
+	kind, ok1 := decimal(columns[columnType], math.MaxUint8)
+	proto, ok2 := hex(columns[columnProto], math.MaxUint16)
+	index, ok3 := decimal(columns[columnDevice], math.MaxInt32)
+	uid, ok4 := decimal(columns[columnUser], math.MaxUint32)
+	inode, ok5 := decimal(columns[columnInodeOfPacket], math.MaxUint64)
+	if !ok1 || !ok2 || !ok3 || !ok4 || !ok5 {
+		return socket.Listener{}, errLine
+	}
+	l := socket.Listener{PacketType: socket.KernelPacketType(uint8(kind)), Sockets: 1, Known: socket.KnowsUID}
+	l.Protocol, l.Port = socket.Packet, uint16(proto)
+	if index != 0 {
+		l.Interface = device(int(index))
+	}
+	l.Members = []socket.Member{{Inode: inode, UID: uint32(uid)}}
+	return l, nil
+}
