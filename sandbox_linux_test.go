@@ -152,7 +152,7 @@ func unitCalls(t *testing.T, dropIns []string) []string {
 			t.Fatal(err)
 		}
 		for _, m := range regexp.MustCompile(`(?m)^SystemCallFilter=(~?)(.*)$`).FindAllStringSubmatch(string(text), -1) {
-			for _, word := range strings.Fields(m[2]) {
+			for word := range strings.FieldsSeq(m[2]) {
 				for _, call := range expand(t, word) {
 					allowed[call] = m[1] == ""
 				}
@@ -178,7 +178,7 @@ func expand(t *testing.T, word string) []string {
 		t.Fatalf("systemd-analyze syscall-filter %s: %v", word, err)
 	}
 	var calls []string
-	for _, member := range strings.Fields(regexp.MustCompile(`(?m)^ *#.*$`).ReplaceAllString(string(out), "")) {
+	for member := range strings.FieldsSeq(regexp.MustCompile(`(?m)^ *#.*$`).ReplaceAllString(string(out), "")) {
 		if member != word {
 			calls = append(calls, expand(t, member)...)
 		}

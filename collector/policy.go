@@ -90,7 +90,7 @@ func (c findings) addRule(out *Output, i int, found policy.Findings, unread int)
 		out.add(ruleListeners, float64(found.Matches[i]), r.Name)
 	}
 	missing := slices.Contains(found.Missing, i)
-	if r.Required && !(missing && unread > 0) {
+	if r.Required && (!missing || unread == 0) {
 		out.add(missingListener, truth(missing), r.Name)
 	}
 	if !r.Until.IsZero() {
@@ -159,7 +159,7 @@ func worst(judged []policy.Verdict) policy.Kind {
 }
 
 // addUndecided names what nobody can decide, that of a program with many ports once.
-func (c findings) addUndecided(out *Output, shown *shown, owned []socket.Owned, verdicts []policy.Verdict) {
+func (c findings) addUndecided(out *Output, shown *Shown, owned []socket.Owned, verdicts []policy.Verdict) {
 	var undecided []socket.Owned
 	for i, v := range verdicts {
 		if v.Kind == policy.Undecided {

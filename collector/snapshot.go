@@ -21,7 +21,7 @@ type Snapshot struct {
 	table   func() (*socket.Table, error)
 	history func() (socket.Record, error)
 	owners  func() (owner.Result, error)
-	shown   func() (*shown, error)
+	shown   func() (*Shown, error)
 	traffic func() (*socket.Traffic, error)
 	missing func(out *Output, err error)
 
@@ -59,11 +59,11 @@ func (s *Snapshot) Owners() (owner.Result, error) { return s.owners() }
 func (s *Snapshot) Missing(out *Output, err error) { s.missing(out, err) }
 
 // Shown returns the listeners as they are exported.
-func (s *Snapshot) Shown() (*shown, error) { return s.shown() }
+func (s *Snapshot) Shown() (*Shown, error) { return s.shown() }
 
-// shown are the listeners as they are exported, those of a client with many
+// Shown are the listeners as they are exported, those of a client with many
 // ephemeral ports being one.
-type shown struct {
+type Shown struct {
 	listeners []socket.Listener // sorted by ID
 	owned     []socket.Owned
 	folded    map[socket.ListenerID]bool // those that are one
@@ -86,7 +86,7 @@ func (s *Snapshot) Connections() (*socket.Table, *socket.Traffic, error) {
 }
 
 // fold returns listeners under the ID that they are exported with, sorted by it.
-func (s *shown) fold(owned []socket.Owned) []socket.Owned {
+func (s *Shown) fold(owned []socket.Owned) []socket.Owned {
 	owned = slices.Clone(owned)
 	for i := range owned {
 		if s.folded[owned[i].ListenerID] {
@@ -165,7 +165,7 @@ func (r *reading) tolerate(err error) error {
 	return nil
 }
 
-func (r *reading) choose() (*shown, error) {
+func (r *reading) choose() (*Shown, error) {
 	owners, err := r.Snapshot.owners()
 	if err != nil {
 		return nil, err
@@ -174,7 +174,7 @@ func (r *reading) choose() (*shown, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &shown{}
+	s := &Shown{}
 	s.listeners, s.owned, s.folded = r.Memory.clients.Fold(table.Listeners, owners.Owned)
 	s.series, s.rest = socket.MostExposed(s.listeners, r.Limits.Listeners)
 	s.unread = table.Unread

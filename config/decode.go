@@ -197,7 +197,7 @@ func fewer(err error) error {
 
 // flatten appends the faults that were joined in an error.
 func flatten(err error, to []error) []error {
-	joined, ok := err.(interface{ Unwrap() []error }) //nolint:errorlint // only this layer is taken apart
+	joined, ok := err.(interface{ Unwrap() []error }) // only this layer is taken apart
 	if !ok {
 		return append(to, err)
 	}

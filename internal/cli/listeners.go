@@ -323,13 +323,13 @@ func (r *row) reason() string {
 
 // title names the listener and its owner in short.
 func (r *row) title() string {
-	title := fmt.Sprintf("%s %s port %s", r.Protocol, r.place(), r.service())
+	words := []string{fmt.Sprintf("%s %s port %s", r.Protocol, r.place(), r.service())}
 	for _, part := range []string{r.Netns, r.Process, r.User, r.Unit, r.Container} {
 		if part != "" {
-			title += " " + plain.Name(part)
+			words = append(words, plain.Name(part))
 		}
 	}
-	return title
+	return strings.Join(words, " ")
 }
 
 // sentence says what is wrong with the listener.
@@ -338,12 +338,13 @@ func (r *row) sentence() string {
 	if r.Process != "" {
 		who = r.program()
 	}
-	text := fmt.Sprintf("%s listens on %s %s port %s (scope %s)", who, r.Protocol, r.place(), r.service(), r.Scope)
+	parts := []string{fmt.Sprintf("%s listens on %s %s port %s (scope %s)", who, r.Protocol, r.place(), r.service(), r.Scope)}
 	for _, part := range []struct{ name, value string }{{"user", r.User}, {"unit", r.Unit}, {"container", r.Container}} {
 		if part.value != "" {
-			text += ", " + part.name + " " + plain.Name(part.value)
+			parts = append(parts, part.name+" "+plain.Name(part.value))
 		}
 	}
+	text := strings.Join(parts, ", ")
 	switch r.Verdict {
 	case policy.Forbidden.String():
 		text += ": rule " + plain.Name(r.Rule) + " forbids it"

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -112,9 +113,9 @@ func (f *fuse) reply(opcode uint32, node uint64, body []byte) ([]byte, unix.Errn
 		if string(body) != "program\x00" {
 			return nil, unix.ENOENT
 		}
-		out := make([]byte, 40)
-		binary.NativeEndian.PutUint64(out, 2)
-		return append(out, f.attributes(2)...), 0
+		entry := make([]byte, 40)
+		binary.NativeEndian.PutUint64(entry, 2)
+		return slices.Concat(entry, f.attributes(2)), 0
 	case 3: // GETATTR
 		return append(make([]byte, 16), f.attributes(node)...), 0
 	case 14, 27: // OPEN, OPENDIR

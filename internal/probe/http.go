@@ -331,10 +331,10 @@ func (x *exchange) whyNot(h *hop, err error) Result {
 		return Result{Outcome: outcome, Origin: origin, Err: err}
 	}
 	r := Result{Outcome: outcome, Phase: h.phase, Origin: origin, Err: err}
-	switch {
-	case outcome == TLSHandshake, outcome == TLSCertificate: // in TLS 1.3 the alert may come after the handshake
+	if outcome == TLSHandshake || outcome == TLSCertificate { // in TLS 1.3 the alert may come after the handshake
 		r.Phase, r.Err = PhaseTLS, h.explainTLS(err)
-	case outcome == Unknown:
+	}
+	if outcome == Unknown {
 		r.Outcome, r.Origin = h.byPhase()
 	}
 	return r

@@ -364,8 +364,8 @@ func (t *Table) Acceptor(s *Socket) int {
 // accepted a connection, or -1. Rows in TIME_WAIT and SYN_RECV have no options:
 // on a port that nothing else explains they are taken for diverted ones.
 func (t *Table) diverted(s *Socket) int {
-	bare := s.State == TimeWait || s.State == SynRecv
-	if t.isOutbound(s) || !s.Transparent && !(bare && !t.host.Ephemeral.Contains(s.Local.Port())) {
+	bare := (s.State == TimeWait || s.State == SynRecv) && !t.host.Ephemeral.Contains(s.Local.Port())
+	if t.isOutbound(s) || !s.Transparent && !bare {
 		return -1
 	}
 	found, several := -1, false
