@@ -262,7 +262,7 @@ func (h *hostileNetwork) serve(t *testing.T) {
 			w.WriteHeader(http.StatusFound)
 		}
 	})
-	proxied := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	proxied := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		h.look(r)
 		h.mu.Lock()
 		defer h.mu.Unlock()

@@ -127,10 +127,10 @@ func filterOf(l *socket.Listener) string {
 var errNoPortless = errors.New("raw and packet sockets cannot be read here")
 
 func (r *reading) readPortless() (socket.PortlessTable, error) {
-	if r.Options.Portless == nil {
+	if r.Portless == nil {
 		return socket.PortlessTable{}, errNoPortless
 	}
-	table, err := r.Options.Portless(r.ctx)
+	table, err := r.Portless(r.ctx)
 	if err != nil {
 		r.Logger.Debug("cannot read all sockets without a port", "err", err)
 	}

@@ -64,7 +64,7 @@ func readRules(p *probe.DNS, s *config.DNSProbe) (err error) {
 
 func questionOf(s *config.DNSProbe) (dns.Question, error) {
 	q := dns.Question{Name: dns.Fqdn(s.QueryName), Qtype: dns.TypeANY, Qclass: dns.ClassINET}
-	known := true
+	var known bool
 	if s.QueryType != "" {
 		if q.Qtype, known = dns.StringToType[s.QueryType]; !known {
 			return q, fmt.Errorf("query_type: %q is not a type of records\nhint: in capital letters, such as AAAA", s.QueryType)

@@ -103,7 +103,7 @@ func (h *linuxHost) read(ctx context.Context, pid int32) (process, presence) {
 	case !r.alive:
 		return process{}, gone
 	}
-	r.process.argument = h.firstArgument(ctx, &r.process)
+	r.argument = h.firstArgument(ctx, &r.process)
 	return r.process, alive
 }
 

@@ -47,7 +47,7 @@ func openPing(to netip.Addr, p *ICMP) (*pingSocket, error) {
 		return nil, &openError{err}
 	}
 	if s.raw, err = s.Conn.(syscall.Conn).SyscallConn(); err != nil {
-		_ = s.Conn.Close()
+		_ = s.Close()
 		return nil, &openError{err}
 	}
 	return s, nil
@@ -155,7 +155,7 @@ func zoneID(zone string) uint32 {
 
 // send sends a message. It may report the ICMP error about an earlier one.
 func (s *pingSocket) send(message []byte) error {
-	_, err := s.Conn.Write(message)
+	_, err := s.Write(message)
 	if err == nil {
 		return nil
 	}

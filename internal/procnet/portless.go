@@ -19,7 +19,7 @@ func Raw(procfs string, limit int) ([]socket.Listener, error) {
 	var all []socket.Listener
 	for name, family := range map[string]socket.Family{"raw": socket.IPv4, "raw6": socket.IPv6} {
 		some, err := readPortless(procfs, name, limit-len(all), func(line []byte) (socket.Listener, error) { return parseRaw(line, family) })
-		if err != nil && !(name == "raw6" && errors.Is(err, fs.ErrNotExist)) {
+		if err != nil && (name != "raw6" || !errors.Is(err, fs.ErrNotExist)) {
 			return nil, err
 		}
 		all = append(all, some...)
