@@ -55,11 +55,11 @@ func TestExclude(t *testing.T) {
 func TestDisableDefaults(t *testing.T) {
 	for args, want := range map[string][]string{
 		"":                             collector.Names(),
-		"--no-collector.limits":        {"sockets", "listeners", "connections", "ephemeral", "policy", "probes"},
+		"--no-collector.limits":        {"sockets", "listeners", "connections", "ephemeral", "portless", "policy", "probes"},
 		"--collector.disable-defaults": nil,
 		"--collector.disable-defaults --no-collector.probes":                    nil,
 		"--collector.listeners --collector.disable-defaults --collector.probes": {"listeners", "probes"},
-		"--no-collector.disable-defaults --no-collector.probes":                 {"sockets", "listeners", "connections", "ephemeral", "limits", "policy"},
+		"--no-collector.disable-defaults --no-collector.probes":                 {"sockets", "listeners", "connections", "ephemeral", "limits", "portless", "policy"},
 	} {
 		f, err := parse(strings.Fields(args), io.Discard, io.Discard)
 		if err != nil {

@@ -41,6 +41,9 @@ var exporters = map[string]string{
 // Every panel shows something.
 var withoutSamples = map[string]string{
 	"PortExporterAbsent":         "there are exporters",
+	"PortCollectorFailing":       "a file that cannot be read costs one figure, and no collector",
+	"PortConfigTargetsFell":      losesNothing,
+	"PortConfigRulesFell":        losesNothing,
 	"PortServiceTimeWaitGrowing": needsHistory,
 	"PortServiceCloseWaitStuck":  needsHistory,
 	"PortOutboundCloseWaitStuck": needsHistory,
@@ -57,6 +60,7 @@ var withoutSamples = map[string]string{
 }
 
 const (
+	losesNothing = "no exporter loses targets or rules"
 	needsHistory = "compares with what was an hour ago or more"
 	wholeMachine = "only the whole machine can reach its limit"
 )
@@ -423,6 +427,7 @@ modules:
   unverified: {prober: tcp, tcp: {tls: true, tls_config: {insecure_skip_verify: true}}}
   must_be_closed: {prober: tcp, expect_outcome: refused}
   greets: {prober: tcp, timeout: 1s, tcp: {query_response: [{expect: hello}]}}
+  by_proxy: {prober: http, http: {proxy_url: "http://127.0.0.1:9999"}}
 targets:
     - {name: rejected, address: "127.0.0.1:9998", interval: 2s}
     - {name: no route, address: "198.51.100.1:80", interval: 2s}
@@ -433,6 +438,7 @@ targets:
     - {name: web, address: "127.0.0.1:8080", interval: 2s}
     - {name: page, address: "http://localhost:8080/", interval: 2s}
     - {name: closed, address: "127.0.0.1:9999", interval: 2s}
+    - {name: no proxy, address: "http://127.0.0.1:8080/", module: by_proxy, interval: 2s}
     - {name: closed to names, address: "127.0.0.1:9999", module: dns_tcp, interval: 2s}
     - {name: fenced, address: "127.0.0.1:9997", interval: 2s}
     - {name: silent, address: "` + silentAddress + `:5432", interval: 6s}

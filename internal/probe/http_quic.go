@@ -3,9 +3,11 @@ package probe
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"net"
 	"net/http"
 	"net/netip"
+	"sync"
 	"syscall"
 	"time"
 
@@ -35,7 +37,7 @@ func (h *hop) dialQUIC(_ context.Context, to string, config *tls.Config, setting
 	if failed != nil {
 		return nil, h.fail(*failed)
 	}
-	socket := &quicSocket{d}
+	socket := &quicSocket{datagrams: d}
 	transport := &quic.Transport{Conn: socket}
 	h.x.onEnd(func() { _ = transport.Close(); _ = socket.Close() })
 	h.x.mu.Lock()
@@ -81,7 +83,7 @@ func (h *hop) bindQUIC(to string) (*datagrams, *Result) {
 // failQUIC says why there is no connection. An ICMP error is in the socket's
 // queue.
 func (h *hop) failQUIC(socket *quicSocket, err error) error {
-	if socket.icmp.offender.IsValid() {
+	if socket.hasError() {
 		failed := socket.failed(PhaseConnect, syscall.ECONNREFUSED)
 		return h.fail(failed)
 	}
@@ -93,25 +95,39 @@ func (h *hop) failQUIC(socket *quicSocket, err error) error {
 
 // quicSocket is a connected socket for who wants to name its peer with each
 // datagram.
-type quicSocket struct{ *datagrams }
+type quicSocket struct {
+	*datagrams
+	mu sync.Mutex // guards icmp of datagrams, which the reader and the writer set
+}
+
+// hasError reports whether an ICMP error came, and keeps it in icmp. The kernel
+// reports each once: to the read or to the write that comes first.
+func (s *quicSocket) hasError() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.icmp.offender.IsValid() {
+		s.icmp = queuedError(s.conn)
+	}
+	return s.icmp.offender.IsValid()
+}
 
 // ReadFrom implements [net.PacketConn].
 func (s *quicSocket) ReadFrom(b []byte) (int, net.Addr, error) {
 	n, err := s.conn.Read(b)
 	if err != nil && !isTimeout(err) {
-		s.icmp = queuedError(s.conn)
+		s.hasError()
 	}
 	return n, net.UDPAddrFromAddrPort(s.target), err
 }
 
-// WriteTo implements [net.PacketConn]. What an ICMP error made fail the reader
-// finds too.
+// WriteTo implements [net.PacketConn]. A datagram that cannot be sent for another
+// reason than an ICMP error is one that is lost.
 func (s *quicSocket) WriteTo(b []byte, _ net.Addr) (int, error) {
 	n, err := s.conn.Write(b)
-	if err != nil {
+	if errors.Is(err, syscall.EMSGSIZE) || err != nil && !s.hasError() {
 		return len(b), nil
 	}
-	return n, nil
+	return n, err
 }
 
 // Close implements [net.PacketConn].
