@@ -295,10 +295,14 @@ func (l load) timeWaitOfClient() {
 	})
 }
 
-// orphaned leaves connections of a service that has ended.
+// orphaned leaves connections of a service that has ended. No process holds them:
+// the kernel has still to send what the service wrote, and the clients do not read.
 func (l load) orphaned() {
 	service := l.listen("127.0.0.1:7000")
-	go l.accept(service, l.keep)
+	go l.accept(service, func(c *net.TCPConn) {
+		stuff(c)
+		_ = c.Close()
+	})
 	for range 5 {
 		l.keep(l.dial("", "127.0.0.1:7000", time.Second))
 	}
