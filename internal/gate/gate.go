@@ -35,23 +35,27 @@ type Gate struct {
 	logger  *slog.Logger
 	inForce atomic.Pointer[rules]
 	limiter *rate.Limiter
-	hashing chan struct{} // one password at a time
+	turns   *turns
 
 	beside   *files.Beside
 	checking sync.Mutex
 	checked  time.Time
-	refused  stamps // the files that are not in force
+	refused  stamps // the files that are not in force, and why
+	refusal  string
 	knocked  known
 }
 
 // Open reads a web configuration; an empty path is none. The error names the file.
 func Open(ctx context.Context, path string) (*Gate, error) {
-	g := &Gate{path: path, hashing: make(chan struct{}, 1), beside: files.NewBeside(), logger: slog.New(slog.DiscardHandler)}
+	g := &Gate{path: path, turns: newTurns(), beside: files.NewBeside(), logger: slog.New(slog.DiscardHandler)}
 	g.inForce.Store(&rules{})
 	if path == "" {
 		return g, nil
 	}
 	r, err := files.Run(ctx, g.beside, func(ctx context.Context) (*rules, error) { return read(ctx, path) })
+	if err == nil {
+		err = r.saysSomething()
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
@@ -82,7 +86,7 @@ func (g *Gate) refresh() {
 	ctx, cancel := context.WithTimeout(context.Background(), checkTimeout)
 	defer cancel()
 	now, err := files.Run(ctx, g.beside, func(context.Context) (stamps, error) { return before.stamps.again(), nil })
-	if err == nil && (now.equal(before.stamps) || now.equal(g.refused) || now.isFresh(settle)) {
+	if err == nil && (now.equal(before.stamps) || now.isFresh(settle)) {
 		return
 	}
 	var after *rules
@@ -93,12 +97,14 @@ func (g *Gate) refresh() {
 		err = after.opens(before)
 	}
 	if err != nil {
-		g.refused = now
-		g.logger.Error("web configuration was not read again, the old one is still in force", "file", g.path, "err", err)
+		if g.refusal != err.Error() || !now.equal(g.refused) { // what it lacks may come: it is read again each time
+			g.logger.Error("web configuration was not read again, the old one is still in force", "file", g.path, "err", err)
+		}
+		g.refused, g.refusal = now, err.Error()
 		return
 	}
 	g.inForce.Store(after)
-	g.refused = nil
+	g.refused, g.refusal = nil, ""
 	g.logger.Info("web configuration was read again", "file", g.path)
 }
 

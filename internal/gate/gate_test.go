@@ -10,8 +10,10 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -373,6 +375,69 @@ func TestWrongPasswordsDoNotHoldRightOnes(t *testing.T) {
 		// One comparison takes a quarter of a second, twenty take five.
 		if took := time.Since(began); took > 4*time.Second {
 			t.Errorf("it took %v", took)
+		}
+	}
+}
+
+// TestClientsTakeTurns has one client try wrong passwords, and another come with its
+// right one for the first time.
+func TestClientsTakeTurns(t *testing.T) {
+	turns := newTurns()
+	attacker, scraper := clientOf("192.0.2.1:1"), clientOf("192.0.2.2:1")
+	turns.hashing <- struct{}{} // busy
+	var order []string
+	var waiting sync.WaitGroup
+	ask := func(name string, client netip.Prefix) {
+		waiting.Go(func() {
+			done, ok := turns.wait(t.Context(), client)
+			if !ok {
+				t.Error("no turn")
+				return
+			}
+			order = append(order, name) // one at a time
+			done()
+		})
+	}
+	const many = 50
+	for range many {
+		ask("attacker", attacker)
+	}
+	ask("scraper", scraper)
+	porttest.Await(t, "all to wait", func() bool {
+		turns.mu.Lock()
+		defer turns.mu.Unlock()
+		return len(turns.clients) == 2 && turns.clients[attacker].requests == many && len(turns.clients[scraper].held) == 1
+	})
+	<-turns.hashing
+	waiting.Wait()
+	if at := slices.Index(order, "scraper"); at > 2 {
+		t.Errorf("the scraper came after %d of the attacker", at)
+	}
+	if len(turns.clients) != 0 {
+		t.Errorf("left behind: %v", turns.clients)
+	}
+}
+
+// TestTurnThatIsNotWaitedFor gives up before the turn comes.
+func TestTurnThatIsNotWaitedFor(t *testing.T) {
+	turns := newTurns()
+	turns.hashing <- struct{}{}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, ok := turns.wait(ctx, clientOf("192.0.2.1:1")); ok || len(turns.clients) != 0 {
+		t.Errorf("got a turn, or %v is left", turns.clients)
+	}
+}
+
+// TestEmptyAtStart opens what may be an emptied file.
+func TestEmptyAtStart(t *testing.T) {
+	for _, text := range []string{"", "# nothing\n", "---\n", "basic_auth_users:\n", "tls_server_config:\nbasic_auth_users: {}\n"} {
+		file := filepath.Join(t.TempDir(), "web.yml")
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Open(t.Context(), file); err == nil || !strings.Contains(err.Error(), "hint: ") {
+			t.Errorf("%q: %v", text, err)
 		}
 	}
 }

@@ -1,8 +1,10 @@
 package gate
 
 import (
+	"context"
 	"crypto/sha256"
 	"net/http"
+	"net/netip"
 	"sync"
 
 	"golang.org/x/crypto/bcrypt"
@@ -51,15 +53,80 @@ func (g *Gate) knows(r *http.Request, rules *rules) bool {
 	if exists && g.knocked.has(sum) {
 		return true
 	}
-	select {
-	case g.hashing <- struct{}{}:
-		defer func() { <-g.hashing }()
-	case <-r.Context().Done():
+	done, ok := g.turns.wait(r.Context(), clientOf(r.RemoteAddr))
+	if !ok {
 		return false
 	}
+	defer done()
 	right := bcrypt.CompareHashAndPassword([]byte(hash), []byte(password)) == nil
 	if right && exists {
 		g.knocked.add(sum)
 	}
 	return right && exists
+}
+
+// turns let one password be compared at a time, and the clients take turns: one that
+// sends many waits behind itself, and not in front of the others.
+type turns struct {
+	hashing chan struct{}
+
+	mu      sync.Mutex
+	clients map[netip.Prefix]*turn
+}
+
+// turn is held by one request of a client, for which others of the client wait.
+type turn struct {
+	held     chan struct{}
+	requests int // that hold it or wait for it
+}
+
+func newTurns() *turns {
+	return &turns{hashing: make(chan struct{}, 1), clients: map[netip.Prefix]*turn{}}
+}
+
+// wait waits for the turn of a client, which ends with done. False means that ctx
+// ended first.
+func (t *turns) wait(ctx context.Context, client netip.Prefix) (done func(), ok bool) {
+	own := t.enter(client)
+	for i, held := range []chan struct{}{own.held, t.hashing} {
+		select {
+		case held <- struct{}{}:
+		case <-ctx.Done():
+			if i > 0 {
+				<-own.held
+			}
+			t.leave(client, own)
+			return nil, false
+		}
+	}
+	return func() { <-t.hashing; <-own.held; t.leave(client, own) }, true
+}
+
+func (t *turns) enter(client netip.Prefix) *turn {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	own := t.clients[client]
+	if own == nil {
+		own = &turn{held: make(chan struct{}, 1)}
+		t.clients[client] = own
+	}
+	own.requests++
+	return own
+}
+
+func (t *turns) leave(client netip.Prefix, own *turn) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if own.requests--; own.requests == 0 {
+		delete(t.clients, client)
+	}
+}
+
+// clientOf returns whose an address is: one of IPv4, a network of 64 bits of IPv6,
+// which is what one host has at its disposal.
+func clientOf(remote string) netip.Prefix {
+	at, _ := netip.ParseAddrPort(remote) // others than IP are one client
+	addr := at.Addr().Unmap().WithZone("")
+	client, _ := addr.Prefix(min(addr.BitLen(), 64))
+	return client
 }

@@ -77,6 +77,20 @@ func (r *rules) parse(text []byte) error {
 	return nil
 }
 
+// saysSomething reports whether the file may be an emptied one: without users, or
+// with a key that has lost its value, it would let everybody in.
+func (r *rules) saysSomething() error {
+	for key, hasValue := range r.keys {
+		if !hasValue {
+			return fmt.Errorf("%s has no value\nhint: if none is meant, write {}", key)
+		}
+	}
+	if len(r.keys) == 0 {
+		return errors.New("it says nothing\nhint: if no password and no TLS are meant, write basic_auth_users: {}, or leave --web.config.file out")
+	}
+	return nil
+}
+
 // withoutValues returns an error of the library without the values that it quotes,
 // which may be secrets, and without names of types.
 func withoutValues(err error) error {
