@@ -244,3 +244,17 @@ func TestBodiesShareTheirMemory(t *testing.T) {
 		t.Errorf("%d MiB in use at once", *most>>20)
 	}
 }
+
+// TestCredentialsAreNotSentInTheClear has a redirect from https to http, on one host.
+func TestCredentialsAreNotSentInTheClear(t *testing.T) {
+	end := newRecorder(t)
+	secure := httptest.NewTLSServer(redirecting(end.url))
+	t.Cleanup(secure.Close)
+	m := parseModule(t, blackbox.HTTP, "{basic_auth: {username: u, password: secret}, tls_config: {insecure_skip_verify: true}}")
+	if r := probeWith(t, m, probe.Request{Address: secure.URL}); r.Outcome != probe.Open {
+		t.Fatalf("%s: %v", described(r), r.Err)
+	}
+	if got := end.header().Get("Authorization"); got != "" {
+		t.Errorf("sent %q over http", got)
+	}
+}

@@ -366,8 +366,8 @@ func (x *exchange) checkRedirect(next *http.Request, via []*http.Request) error 
 	if next.Header.Get("Referer") != "" && x.Header.Get("Referer") == "" {
 		next.Header.Set("Referer", referer(last, next.URL))
 	}
-	if !x.isNamed(next.URL) {
-		x.left = true // and whatever that host redirects to is its choice
+	if !x.isNamed(next.URL) || last.Scheme == "https" && next.URL.Scheme == "http" {
+		x.left = true // and whatever that host redirects to is its choice; nor goes a secret in the clear
 	}
 	if x.left {
 		for name := range next.Header {
