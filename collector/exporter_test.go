@@ -977,3 +977,18 @@ func TestBothWays(t *testing.T) {
 		t.Errorf("collect[] and exclude[] together: %v", err)
 	}
 }
+
+// TestYoungIsNotMissing has a service that is required, on a UDP socket that was not
+// seen for long enough to be called one.
+func TestYoungIsNotMissing(t *testing.T) {
+	o := options(porttest.Sockets{made(socket.UDP, socket.Unconnected, "0.0.0.0:20000", "")})
+	ports := []socket.PortRange{{First: 19000, Last: 21000}}
+	o.Policy = []policy.Rule{
+		{Name: "vpn", Protocols: []socket.Protocol{socket.UDP}, Ports: ports, Processes: []string{"vpn"}, Required: true},
+		{Name: "web", Protocols: []socket.Protocol{socket.TCP}, Ports: ports, Required: true},
+	}
+	got := exposition(t, t.Context(), o, Filter{Collectors: []string{"policy"}})
+	if strings.Contains(got, `port_policy_missing_listener{rule="vpn"}`) || !strings.Contains(got, `port_policy_missing_listener{rule="web"} 1`) {
+		t.Errorf("the service that may be there, or the one that is not:\n%s", got)
+	}
+}

@@ -67,10 +67,39 @@ func (c findings) Collect(_ context.Context, host *Snapshot, out *Output) error 
 	c.addVerdicts(out, owners.Owned, ported, count(rest, policy.Unverified))
 	c.addUndecided(out, shown, owners.Owned, ported)
 	addUnexpectedPortless(out, portless, rest, c.limit)
+	unsure, err := c.unsure(host, found)
+	if err != nil {
+		return err
+	}
 	for i := range c.rules {
-		c.addRule(out, i, found, shown.unread)
+		c.addRule(out, i, found, unsure[i])
 	}
 	return nil
+}
+
+// unsure returns for each rule whether what it requires may be there although it is
+// not in what was judged: not all was read, or it is a UDP socket that was not seen
+// for long enough to be a listener.
+func (c findings) unsure(host *Snapshot, found policy.Findings) ([]bool, error) {
+	unsure := make([]bool, len(c.rules))
+	if len(found.Missing) == 0 {
+		return unsure, nil
+	}
+	table, err := host.Listening()
+	if err != nil {
+		return nil, err
+	}
+	_, portless := host.Portless()
+	young := make([]socket.Owned, len(table.Young))
+	for i, l := range table.Young {
+		young[i] = socket.Owned{Listener: l, Owner: socket.Owner{Pending: true}}
+	}
+	may := policy.Evaluate(c.rules, young, host.Began())
+	for i := range c.rules {
+		unsure[i] = table.Unread > 0 || table.Interrupted != nil || may.Matches[i]+may.Unverified[i] > 0 ||
+			portless != nil && c.rules[i].IsPortless()
+	}
+	return unsure, nil
 }
 
 func count(verdicts []policy.Verdict, kind policy.Kind) (n int) {
@@ -82,7 +111,7 @@ func count(verdicts []policy.Verdict, kind policy.Kind) (n int) {
 	return n
 }
 
-func (c findings) addRule(out *Output, i int, found policy.Findings, unread int) {
+func (c findings) addRule(out *Output, i int, found policy.Findings, unsure bool) {
 	r := &c.rules[i]
 	out.add(ruleInfo, 1, r.Name, ruleKind(r), r.Severity.String())
 	out.add(ruleUnverified, float64(found.Unverified[i]), r.Name)
@@ -90,7 +119,7 @@ func (c findings) addRule(out *Output, i int, found policy.Findings, unread int)
 		out.add(ruleListeners, float64(found.Matches[i]), r.Name)
 	}
 	missing := slices.Contains(found.Missing, i)
-	if r.Required && (!missing || unread == 0) {
+	if r.Required && (!missing || !unsure) {
 		out.add(missingListener, truth(missing), r.Name)
 	}
 	if !r.Until.IsZero() {

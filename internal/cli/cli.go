@@ -54,7 +54,7 @@ type Host struct {
 // reading is what was read of the listeners.
 type reading struct {
 	owner.Result
-	unread int // listening sockets that were too many to read
+	unread bool // some sockets were not read
 }
 
 // read returns the listeners of the host with their owners. On standard error it
@@ -72,25 +72,25 @@ func (h *Host) readListeners(ctx context.Context) (reading, error) {
 	}
 	h.sayTable(table)
 	owners := h.System.Owners.Owners(ctx, table.Listeners)
-	portless := h.readPortless(ctx)
+	portless, err := h.readPortless(ctx)
 	owners.Owned = append(owners.Owned, portless.Owned...)
 	owners.Unattributed += portless.Unattributed
 	if len(owners.Missing) == 0 {
 		owners.Missing = portless.Missing
 	}
-	return reading{owners, table.Unread}, nil
+	return reading{owners, table.Unread > 0 || table.Interrupted != nil || err != nil}, nil
 }
 
 // readPortless returns what takes packets without a port, with owners.
-func (h *Host) readPortless(ctx context.Context) owner.Result {
+func (h *Host) readPortless(ctx context.Context) (owner.Result, error) {
 	if h.System.Portless == nil {
-		return owner.Result{}
+		return owner.Result{}, nil
 	}
 	table, err := h.System.Portless(ctx)
 	if err != nil {
 		fmt.Fprintf(h.Stderr, "cannot read all raw and packet sockets: %v\n", err)
 	}
-	return h.System.PortlessOwners.Owners(ctx, table.Listeners)
+	return h.System.PortlessOwners.Owners(ctx, table.Listeners), err
 }
 
 // watch reads the listeners, after it has watched the UDP sockets for a while. What

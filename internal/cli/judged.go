@@ -22,7 +22,7 @@ type judged struct {
 
 // judge makes rows of listeners. Without a policy they have no verdict.
 func (h *Host) judge(owners reading) *judged {
-	j := &judged{kinds: map[policy.Kind]int{}, rules: h.Config.Policy, hasPolicy: h.Config.HasPolicy, unread: owners.unread > 0}
+	j := &judged{kinds: map[policy.Kind]int{}, rules: h.Config.Policy, hasPolicy: h.Config.HasPolicy, unread: owners.unread}
 	if j.hasPolicy {
 		j.findings = policy.Evaluate(j.rules, owners.Owned, h.now())
 	}

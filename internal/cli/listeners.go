@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -121,6 +122,12 @@ func (h *Host) listeners(ctx context.Context, input string) (reading, error) {
 		return h.read(ctx)
 	}
 	owned, err := readTable(input, h.Stdin)
+	named := policy.Named(h.Config.Policy)
+	for i := range owned { // the table may have been saved without this policy
+		l := &owned[i].Listener
+		at := socket.Socket{Protocol: l.Protocol, Local: netip.AddrPortFrom(l.Address, l.Port)}
+		l.MayBeClient = l.MayBeClient && !named(&at)
+	}
 	return reading{Result: owner.Result{Owned: owned}}, err
 }
 

@@ -45,7 +45,7 @@ func (c control) result(rows []row) (result, evidence string) {
 	switch {
 	case counts[policy.Unexpected.String()]+counts[policy.Forbidden.String()] > 0:
 		result = "**not met**"
-	case counts[policy.Unverified.String()] > 0:
+	case counts[policy.Unverified.String()]+counts[policy.Undecided.String()] > 0:
 		result = "**not verified**"
 	}
 	evidence = fmt.Sprintf("%d listeners", all)

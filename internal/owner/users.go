@@ -64,18 +64,20 @@ func (u *users) refresh(ctx context.Context, uids []uint32) {
 	}
 }
 
-// store looks a name up and keeps it. A name that is known stays when the name
-// service fails.
+// store looks a name up and keeps it. When the name service fails, a name that is
+// known stays, and one that is not remains unknown.
 func (u *users) store(uid uint32) {
 	name, err := u.lookUp(uid)
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if err != nil {
+	var unknown user.UnknownUserIdError
+	switch old, known := u.names[uid]; {
+	case errors.As(err, &unknown):
 		name = number(uid)
-		var unknown user.UnknownUserIdError
-		if old, known := u.names[uid]; known && !errors.As(err, &unknown) {
-			name = old.name
-		}
+	case err != nil && !known:
+		return // it may have a name: that is not known
+	case err != nil:
+		name = old.name
 	}
 	for other := range u.names {
 		if len(u.names) < maxUsers {

@@ -2,6 +2,7 @@ package owner
 
 import (
 	"errors"
+	"os"
 	"os/user"
 	"testing"
 	"testing/synctest"
@@ -15,7 +16,7 @@ func TestUsersAreLookedUpOnce(t *testing.T) {
 	u := newUsers(nil)
 	u.now = func() time.Time { return now }
 	calls := 0
-	u.lookUp = func(uint32) (string, error) { calls++; return "", errors.New("none") }
+	u.lookUp = func(uint32) (string, error) { calls++; return "", user.UnknownUserIdError(1234) }
 	for range 3 {
 		if name, known, due := u.name(1234); !due || known != (calls > 0) || name != "1234" {
 			t.Errorf("after %d calls: %q, known %t, due %t", calls, name, known, due)
@@ -28,6 +29,16 @@ func TestUsersAreLookedUpOnce(t *testing.T) {
 	}
 	if calls != 3 {
 		t.Errorf("%d look-ups", calls)
+	}
+}
+
+// TestNameThatCannotBeRead has a file of users that cannot be read: the user may have
+// a name, so its number is not judged as one.
+func TestNameThatCannotBeRead(t *testing.T) {
+	u := newUsers(func(uint32) (string, error) { return "", os.ErrPermission })
+	u.refresh(t.Context(), []uint32{33})
+	if name, known, due := u.name(33); known || !due || name != "33" {
+		t.Errorf("%q, known %t, due %t", name, known, due)
 	}
 }
 

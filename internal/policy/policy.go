@@ -65,6 +65,11 @@ type Rule struct {
 // Ended reports whether the rule holds no more.
 func (r *Rule) Ended(now time.Time) bool { return !r.Until.IsZero() && !now.Before(r.End()) }
 
+// IsPortless reports whether the rule is about sockets without a port.
+func (r *Rule) IsPortless() bool {
+	return slices.ContainsFunc(r.Protocols, func(p socket.Protocol) bool { return slices.Contains(socket.Portless(), p) })
+}
+
 // End returns the moment from which on the rule does not hold.
 func (r *Rule) End() time.Time { return r.Until.AddDate(0, 0, 1) }
 

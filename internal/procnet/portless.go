@@ -46,6 +46,9 @@ func readPortless(procfs, name string, limit int, parse func(line []byte) (socke
 	for n := 0; len(all) < limit; n++ {
 		line, err := readLine(lines)
 		if errors.Is(err, io.EOF) {
+			if n == 0 { // as in a sandbox that has no such table
+				return nil, fmt.Errorf("procnet: %s is empty, without even a header", name)
+			}
 			break
 		}
 		if err != nil && !errors.Is(err, errLine) {
