@@ -232,11 +232,11 @@ func startElsewhere(t *testing.T, port int, attr *syscall.SysProcAttr, steps ...
 
 // inUserNamespace makes a process root of a user namespace, which is the user of
 // the host.
-func inUserNamespace(hostID, size int) *syscall.SysProcAttr {
+func inUserNamespace(hostID int, size uint32) *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{
 		Cloneflags:  syscall.CLONE_NEWUSER,
-		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: hostID, Size: size}},
-		GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: hostID, Size: size}},
+		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: hostID, Size: int(size)}},
+		GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: hostID, Size: int(size)}},
 		Credential:  &syscall.Credential{},
 	}
 }
