@@ -427,6 +427,7 @@ modules:
   unverified: {prober: tcp, tcp: {tls: true, tls_config: {insecure_skip_verify: true}}}
   must_be_closed: {prober: tcp, expect_outcome: refused}
   greets: {prober: tcp, timeout: 1s, tcp: {query_response: [{expect: hello}]}}
+  elsewhere: {prober: tcp, tcp: {source_ip_address: 192.0.2.77}}
   by_proxy: {prober: http, http: {proxy_url: "http://127.0.0.1:9999"}}
 targets:
     - {name: rejected, address: "127.0.0.1:9998", interval: 2s}
@@ -438,6 +439,7 @@ targets:
     - {name: web, address: "127.0.0.1:8080", interval: 2s}
     - {name: page, address: "http://localhost:8080/", interval: 2s}
     - {name: closed, address: "127.0.0.1:9999", interval: 2s}
+    - {name: no source, address: "127.0.0.1:8080", module: elsewhere, interval: 2s}
     - {name: no proxy, address: "http://127.0.0.1:8080/", module: by_proxy, interval: 2s}
     - {name: closed to names, address: "127.0.0.1:9999", module: dns_tcp, interval: 2s}
     - {name: fenced, address: "127.0.0.1:9997", interval: 2s}
