@@ -46,14 +46,20 @@ func TestFlagsThatCannotWork(t *testing.T) {
 	}
 }
 
-// TestHelpThatCannotBeWritten writes what there is to read to a device that is full.
-func TestHelpThatCannotBeWritten(t *testing.T) {
+// TestOutputThatCannotBeWritten writes the output of every command to a device that
+// is full.
+func TestOutputThatCannotBeWritten(t *testing.T) {
 	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
 	if err != nil {
 		t.Skipf("SKIP-FULL: %v", err)
 	}
 	defer full.Close()
-	for _, args := range [][]string{{"--help"}, {"--help-long"}, {"--help-man"}, {"listeners", "--help"}, {"help"}, {"listeners"}, {"--config.check"}} {
+	for _, args := range [][]string{
+		{"--help"}, {"--help-long"}, {"--help-man"}, {"listeners", "--help"}, {"help"},
+		{"--version"}, {"listeners", "--version"}, {"--completion-script-bash"}, {"--completion-script-zsh"},
+		{"listeners"}, {"listeners", "--output=json"}, {"listeners", "--output=csv"}, {"baseline"}, {"--config.check"},
+		{"check", "127.0.0.1:1"},
+	} {
 		var stderr strings.Builder
 		cmd := exec.Command("port_exporter", args...)
 		cmd.Stdout, cmd.Stderr = full, &stderr

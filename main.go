@@ -81,8 +81,39 @@ func report(stderr io.Writer, err error) int {
 	return 1
 }
 
-// run is the program: it serves until ctx ends.
+// run is the program. What it could not write to stdout is its error, whatever
+// wrote it.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	out := &output{Writer: stdout}
+	err := runCommand(ctx, args, out, stderr)
+	switch {
+	case out.err == nil:
+		return err
+	case isOneOff(args):
+		return cli.Failure(out.err)
+	default:
+		return out.err
+	}
+}
+
+// output remembers the first error of its writes: kingpin ignores it.
+type output struct {
+	io.Writer
+	err error
+}
+
+// Write implements [io.Writer].
+func (o *output) Write(p []byte) (int, error) {
+	n, err := o.Writer.Write(p)
+	if o.err == nil {
+		o.err = err
+	}
+	return n, err
+}
+
+// runCommand parses the command line and does what it says. Without a command it
+// serves until ctx ends.
+func runCommand(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	f, err := parse(args, stdout, stderr)
 	if err != nil && isOneOff(args) {
 		return cli.Failure(err) // not the status of a finding
