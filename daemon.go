@@ -196,9 +196,10 @@ func (d *daemon) load(ctx context.Context) error {
 		return errors.New("another reload has not ended yet")
 	}
 	defer func() { <-d.reloading }()
+	before := d.current.Load().config
 	c, err := d.flags.readConfig(ctx, d.beside, files.Rules{Settle: settle})
 	if err == nil {
-		if err = c.Lost(d.current.Load().config); err != nil {
+		if err = c.Lost(before); err != nil {
 			err = fmt.Errorf("%s: %w", d.flags.configFile, err)
 		}
 	}
@@ -207,6 +208,9 @@ func (d *daemon) load(ctx context.Context) error {
 		return err
 	}
 	d.putInForce(d.build(c))
+	for _, s := range c.Shrunk(before) {
+		d.logger.Warn("the new configuration has fewer than the one before", "key", s.Key, "before", s.Before, "now", s.Now)
+	}
 	return nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -170,6 +171,40 @@ func TestReload(t *testing.T) {
 		t.Errorf("a good file: %d %s", status, body)
 	}
 	inForce("outbound_ports: 2\n", "1")
+}
+
+// TestReloadThatShrinks reloads a valid file that lost some of its targets: in the
+// log is how many there were, and a reload that loses nothing adds no such line.
+func TestReloadThatShrinks(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "c.yml")
+	write := func(targets int) {
+		t.Helper()
+		text := "targets:\n"
+		for i := range targets {
+			text += fmt.Sprintf("  - {address: '127.0.0.1:%d', interval: 10h}\n", i+1)
+		}
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(5)
+	base, log := startDaemon(t, "--config.file="+file, "--web.enable-lifecycle")
+	const shrunk = `msg="the new configuration has fewer than the one before"`
+	for i, step := range []struct {
+		targets, warnings int
+	}{{5, 0}, {6, 0}, {2, 1}, {2, 1}, {3, 1}} {
+		write(step.targets)
+		if status, body := request(t, http.MethodPost, base+"/-/reload"); status != 200 {
+			t.Fatalf("%d targets: %d %s", step.targets, status, body)
+		}
+		porttest.Await(t, "the last line of the reload", func() bool { return strings.Count(log.String(), `msg="configuration reloaded"`) > i })
+		if got := strings.Count(log.String(), shrunk); got != step.warnings {
+			t.Errorf("%d targets: %d warnings, want %d:\n%s", step.targets, got, step.warnings, log)
+		}
+	}
+	if want := shrunk + " key=targets before=6 now=2\n"; !strings.Contains(log.String(), want) {
+		t.Errorf("the log lacks %s:\n%s", want, log)
+	}
 }
 
 // TestReloadWithoutItsFiles keeps a configuration that works when the new one

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // TestFaultsOfTextNameTheirLine has what is no YAML, or not what is meant, and
@@ -118,6 +120,37 @@ func TestLost(t *testing.T) {
 		err = now.Lost(before)
 		if tt.want == "" && err != nil || tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)) {
 			t.Errorf("%s: %v, want %q", tt.name, err, tt.want)
+		}
+	}
+}
+
+// TestShrunk has what may be meant, and what may be half a file that ends at a line
+// break.
+func TestShrunk(t *testing.T) {
+	parse := func(text string) *Config {
+		t.Helper()
+		c, err := Parse([]byte(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	const whole = "policy:\n  rules:\n    - ports: 1\n    - ports: 2\ndestinations: {watch: [{address: 192.0.2.1}]}\nmodules: {m: {prober: tcp}}\ntargets:\n  - {address: 'a:1'}\n  - {address: 'b:1'}\n"
+	for _, tt := range []struct {
+		name, text string
+		want       []Shrinkage
+	}{
+		{"the same", whole, nil},
+		{"more", whole + "  - {address: 'c:1'}\n", nil},
+		{"others", strings.NewReplacer("a:1", "c:1", "ports: 1", "ports: 3").Replace(whole), nil},
+		{"a target", strings.TrimSuffix(whole, "  - {address: 'b:1'}\n"), []Shrinkage{{"targets", 2, 1}}},
+		{"a rule", strings.Replace(whole, "    - ports: 2\n", "", 1), []Shrinkage{{"policy.rules", 2, 1}}},
+		{"all that is written", "policy: {rules: []}\ndestinations: {watch: []}\nmodules: {}\ntargets: []\n", []Shrinkage{
+			{"targets", 2, 0}, {"policy.rules", 2, 0}, {"destinations.watch", 1, 0}, {"modules", 1, 0},
+		}},
+	} {
+		if diff := cmp.Diff(tt.want, parse(tt.text).Shrunk(parse(whole))); diff != "" {
+			t.Errorf("%s: -want +got:\n%s", tt.name, diff)
 		}
 	}
 }

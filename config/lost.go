@@ -28,32 +28,57 @@ func sourceOf(text []byte, doc *yaml.Node, r *raw) source {
 	return s
 }
 
+// Shrinkage is a list of the configuration that has fewer elements than the one
+// before had.
+type Shrinkage struct {
+	Key         string // as "policy.rules"
+	Before, Now int    // elements
+}
+
+// counted is a list of two configurations.
+type counted struct {
+	Shrinkage
+	written bool   // that there is none
+	none    string // how to write that
+}
+
+func (c *Config) lists(before *Config) []counted {
+	return []counted{
+		{Shrinkage{"targets", len(before.raw.Targets), len(c.raw.Targets)}, c.source.targets, "targets: []"},
+		{Shrinkage{"policy.rules", len(before.Policy), len(c.Policy)}, c.source.rules, "policy: {rules: []}"},
+		{Shrinkage{"destinations.watch", len(before.raw.Destinations.Watch), len(c.raw.Destinations.Watch)}, c.source.watch, "destinations: {watch: []}"},
+		{Shrinkage{"modules", before.raw.countModules(), c.raw.countModules()}, c.source.modules, "modules: {}"},
+	}
+}
+
 // Lost reports what an earlier configuration had and this one has not, without
 // its file saying so: then the file is probably half written, for each beginning
 // of a file may be a valid one.
 func (c *Config) Lost(before *Config) error {
-	counts := []struct {
-		key         string
-		before, now int
-		written     bool // that there is none
-		none        string
-	}{
-		{"targets", len(before.raw.Targets), len(c.raw.Targets), c.source.targets, "targets: []"},
-		{"policy.rules", len(before.Policy), len(c.Policy), c.source.rules, "policy: {rules: []}"},
-		{"destinations.watch", len(before.raw.Destinations.Watch), len(c.raw.Destinations.Watch), c.source.watch, "destinations: {watch: []}"},
-		{"modules", before.raw.countModules(), c.raw.countModules(), c.source.modules, "modules: {}"},
-	}
 	isCut := c.source.cut && !before.source.cut
 	var faults []error
-	for _, n := range counts {
+	for _, l := range c.lists(before) {
 		switch {
-		case n.before > 0 && n.now == 0 && !n.written:
-			faults = append(faults, fmt.Errorf("%s: nothing is left of the %d before\nhint: is the file half written? If none is meant, write %s", n.key, n.before, n.none))
-		case isCut && n.now < n.before:
-			faults = append(faults, fmt.Errorf("%s: %d are left of the %d before, and the file does not end with a line break\nhint: is it half written? If this is meant, end its last line", n.key, n.now, n.before))
+		case l.Before > 0 && l.Now == 0 && !l.written:
+			faults = append(faults, fmt.Errorf("%s: nothing is left of the %d before\nhint: is the file half written? If none is meant, write %s", l.Key, l.Before, l.none))
+		case isCut && l.Now < l.Before:
+			faults = append(faults, fmt.Errorf("%s: %d are left of the %d before, and the file does not end with a line break\nhint: is it half written? If this is meant, end its last line", l.Key, l.Now, l.Before))
 		}
 	}
 	return errors.Join(faults...)
+}
+
+// Shrunk returns the lists that have fewer elements than in an earlier
+// configuration. Each may be meant, or be the beginning of a half-written file that
+// ends at a line break.
+func (c *Config) Shrunk(before *Config) []Shrinkage {
+	var shrunk []Shrinkage
+	for _, l := range c.lists(before) {
+		if l.Now < l.Before {
+			shrunk = append(shrunk, l.Shrinkage)
+		}
+	}
+	return shrunk
 }
 
 func (r *raw) countModules() int { return len(r.Modules) + len(r.included) }
