@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -21,6 +22,7 @@ import (
 
 	"github.com/port-exporter/port_exporter/collector"
 	"github.com/port-exporter/port_exporter/config"
+	"github.com/port-exporter/port_exporter/internal/beside"
 	"github.com/port-exporter/port_exporter/internal/discovery"
 	"github.com/port-exporter/port_exporter/internal/files"
 	"github.com/port-exporter/port_exporter/internal/logs"
@@ -41,7 +43,7 @@ type daemon struct {
 	log    *logQueue
 	logger *slog.Logger
 
-	beside    *files.Beside // reads the configuration
+	files     *beside.Calls // read the configuration
 	reloading chan struct{} // one at a time
 	current   atomic.Pointer[state]
 	success   prometheus.Gauge
@@ -56,24 +58,29 @@ type state struct {
 }
 
 // newLogger returns a logger that keeps the log short and plain.
-func newLogger(c *promslog.Config) *slog.Logger {
-	handler := promslog.New(c).Handler()
+func newLogger(c *promslog.Config, w io.Writer) *slog.Logger {
+	handler := promslog.New(&promslog.Config{Level: c.Level, Format: c.Format, Style: c.Style, Writer: w}).Handler()
 	if c.Format != nil && c.Format.String() == "json" { // logfmt quotes by itself
 		handler = logs.Plain(handler)
 	}
 	return slog.New(logs.Limited(handler, time.Now))
 }
 
+// maxReadings is how many readings of the configuration that do not return are left
+// behind.
+const maxReadings = 3
+
 // newDaemon returns a daemon with its configuration loaded. Its runner is to be
 // stopped.
 func newDaemon(ctx context.Context, f *flags, log *logQueue) (*daemon, error) {
+	logger := newLogger(f.log, log)
 	d := &daemon{
 		flags:  f,
 		memory: collector.NewMemory(time.Now),
-		names:  names.New(net.DefaultResolver.LookupNetIP, time.Now),
+		names:  names.New(net.DefaultResolver.LookupNetIP, time.Now, logger),
 		log:    log,
-		logger: newLogger(&promslog.Config{Level: f.log.Level, Format: f.log.Format, Style: f.log.Style, Writer: log}),
-		beside: files.NewBeside(), reloading: make(chan struct{}, 1),
+		logger: logger,
+		files:  beside.New(beside.Limits{All: maxReadings}, nil), reloading: make(chan struct{}, 1),
 		success: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "port_config_last_reload_successful",
 			Help: "Whether the last load of the configuration succeeded (1) or the one before is still in force (0).",
@@ -114,7 +121,7 @@ const startPatience = 30 * time.Second
 func (d *daemon) open(ctx context.Context) (*system.System, error) {
 	deadline := time.Now().Add(startPatience)
 	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
-		s, err := system.Open(ctx, d.flags.source, d.flags.procfs, d.flags.rootfs)
+		s, err := system.Open(ctx, d.flags.source, d.flags.procfs, d.flags.rootfs, d.logger)
 		if err == nil || !system.IsShortage(err) || time.Now().Add(wait).After(deadline) {
 			return s, err
 		}
@@ -197,7 +204,7 @@ func (d *daemon) load(ctx context.Context) error {
 	}
 	defer func() { <-d.reloading }()
 	before := d.current.Load().config
-	c, err := d.flags.readConfig(ctx, d.beside, files.Rules{Settle: settle})
+	c, err := d.flags.readConfig(ctx, d.files, files.Rules{Settle: settle})
 	if err == nil {
 		if err = c.Lost(before); err != nil {
 			err = fmt.Errorf("%s: %w", d.flags.configFile, err)

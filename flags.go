@@ -23,6 +23,7 @@ import (
 
 	"github.com/port-exporter/port_exporter/collector"
 	"github.com/port-exporter/port_exporter/config"
+	"github.com/port-exporter/port_exporter/internal/beside"
 	"github.com/port-exporter/port_exporter/internal/cli"
 	"github.com/port-exporter/port_exporter/internal/files"
 	"github.com/port-exporter/port_exporter/internal/gate"
@@ -264,7 +265,7 @@ const startTimeout = time.Minute
 func (f *flags) loadConfig(ctx context.Context) (*config.Config, error) {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	return f.readConfig(ctx, files.NewBeside(), files.Rules{Pipes: true})
+	return f.readConfig(ctx, beside.New(beside.Limits{All: 1}, nil), files.Rules{Pipes: true})
 }
 
 // openGate reads the web configuration.
@@ -279,11 +280,11 @@ func (f *flags) openGate(ctx context.Context) (*gate.Gate, error) {
 }
 
 // readConfig reads the configuration file, or gives the defaults without one.
-func (f *flags) readConfig(ctx context.Context, beside *files.Beside, rules files.Rules) (*config.Config, error) {
+func (f *flags) readConfig(ctx context.Context, calls *beside.Calls, rules files.Rules) (*config.Config, error) {
 	if f.configFile == "" {
 		return config.Default(), nil
 	}
-	c, err := files.Run(ctx, beside, func(ctx context.Context) (*config.Config, error) {
+	c, err := beside.Do(ctx, calls, beside.Key{}, func() (*config.Config, error) {
 		return config.Load(ctx, f.configFile, rules)
 	})
 	if ctx.Err() != nil && err != nil {

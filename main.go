@@ -191,7 +191,7 @@ func (f *flags) look(ctx context.Context, stdout, stderr io.Writer) error {
 	host := &cli.Host{Config: c, ConfigFile: f.configFile, Stdin: os.Stdin, Stdout: stdout, Stderr: stderr, Version: version.Version, Wait: f.wait}
 	if f.command != commandListeners || f.listeners.Input == "" { // a saved table may be another system's
 		host.System, err = cli.Within(ctx, "open the host", func(ctx context.Context) (*system.System, error) {
-			return system.Open(ctx, f.source, f.procfs, f.rootfs)
+			return system.Open(ctx, f.source, f.procfs, f.rootfs, newLogger(f.log, stderr))
 		})
 		if err != nil {
 			return cli.Failure(err)

@@ -53,6 +53,9 @@ func (s inSpace) Sockets(ctx context.Context, want socket.StateSet) iter.Seq2[*s
 	}
 }
 
+// quiet is a log that keeps nothing.
+var quiet = slog.New(slog.DiscardHandler)
+
 // stage is a host in which a scene plays: what the daemon and the commands read.
 type stage struct {
 	system *system.System
@@ -73,7 +76,7 @@ func newStage(t *testing.T) *stage {
 		t.Fatal(err)
 	}
 	s := &stage{now: time.Now(), system: &system.System{
-		Source: inSpace{source, space}, Name: system.SockDiag, Protocols: socket.Protocols(), Owners: owner.New(owner.NewHost("/proc")),
+		Source: inSpace{source, space}, Name: system.SockDiag, Protocols: socket.Protocols(), Owners: owner.New(owner.NewHost("/proc", "", quiet), quiet),
 		EphemeralPorts: func() (socket.EphemeralPorts, error) {
 			return socket.EphemeralPorts{PortRange: socket.PortRange{First: 32768, Last: 60999}}, nil
 		},

@@ -135,7 +135,7 @@ func Default() *Config {
 
 // Load reads a file, and the one that its blackbox_config names, under the rules.
 // The error names the file, and the line and key in it. Both may be on a file
-// system that does not answer: see [files.Beside].
+// system that does not answer: see package beside.
 func Load(ctx context.Context, path string, rules files.Rules) (*Config, error) {
 	text, err := rules.Read(ctx, path)
 	if err != nil {

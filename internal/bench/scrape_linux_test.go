@@ -26,7 +26,7 @@ func BenchmarkListenersScrape(b *testing.B) {
 		}
 		defer l.Close()
 	}
-	host, err := system.Open(b.Context(), system.Auto, "/proc", "")
+	host, err := system.Open(b.Context(), system.Auto, "/proc", "", slog.New(slog.DiscardHandler))
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -36,7 +36,7 @@ func BenchmarkTargetsScrape(b *testing.B) {
 	runner := probe.NewRunner(context.Background(), 0)
 	defer runner.Stop()
 	runner.Use(plan)
-	host, err := system.Open(b.Context(), system.Auto, "/proc", "")
+	host, err := system.Open(b.Context(), system.Auto, "/proc", "", slog.New(slog.DiscardHandler))
 	if err != nil {
 		b.Fatal(err)
 	}

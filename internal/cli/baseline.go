@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 
 	"github.com/port-exporter/port_exporter/config"
+	"github.com/port-exporter/port_exporter/internal/beside"
 	"github.com/port-exporter/port_exporter/internal/files"
 	"github.com/port-exporter/port_exporter/internal/plain"
 	"github.com/port-exporter/port_exporter/internal/policy"
@@ -30,7 +31,7 @@ func Baseline(ctx context.Context, h *Host, o BaselineOptions) error {
 		h.sayMissing(owners.Result)
 		return h.print(config.WritePolicy(policy.Baseline(owners.Owned, options)))
 	}
-	text, err := files.Run(ctx, files.NewBeside(), func(ctx context.Context) ([]byte, error) {
+	text, err := beside.Do(ctx, beside.New(beside.Limits{All: 1}, nil), beside.Key{}, func() ([]byte, error) {
 		return files.Rules{Pipes: true}.Read(ctx, o.Merge)
 	})
 	if err != nil {

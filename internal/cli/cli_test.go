@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -66,7 +67,7 @@ func host(t *testing.T, policy string) (h *Host, stdout, stderr *bytes.Buffer) {
 	return &Host{
 		System: &system.System{
 			Source: source,
-			Owners: owner.New(processes{1: named("nginx", "nginx.service", "", 10), 2: deleted, 3: named("evil\x1b[31m\n\xff", "", "", 30), 4: named("node", "", "docker-0123456789ab", 40)}),
+			Owners: owner.New(processes{1: named("nginx", "nginx.service", "", 10), 2: deleted, 3: named("evil\x1b[31m\n\xff", "", "", 30), 4: named("node", "", "docker-0123456789ab", 40)}, slog.New(slog.DiscardHandler)),
 			EphemeralPorts: func() (socket.EphemeralPorts, error) {
 				return socket.EphemeralPorts{PortRange: socket.PortRange{First: 32768, Last: 60999}}, nil
 			},

@@ -37,7 +37,7 @@ const recheck = 50 * time.Millisecond
 // Read returns what is in a file. It looks at the file before and after, and
 // reads it again when it changed meanwhile. It never waits for a pipe's writer
 // unless the rules admit pipes; a file system that does not answer it waits for:
-// see [Beside]. The error is a [*fs.PathError].
+// see package beside. The error is a [*fs.PathError].
 func (r Rules) Read(ctx context.Context, path string) ([]byte, error) {
 	deadline := time.Now().Add(patience * max(r.Settle, time.Second))
 	for {

@@ -111,38 +111,3 @@ func TestNeverSettles(t *testing.T) {
 		t.Errorf("after its time: %v", err)
 	}
 }
-
-// TestBeside has readings that do not come back: callers do, with an error, and
-// no more than a few are left behind.
-func TestBeside(t *testing.T) {
-	b, release := NewBeside(), make(chan struct{})
-	hang := func(context.Context) (int, error) { <-release; return 0, nil }
-	over, cancel := context.WithCancel(t.Context())
-	cancel()
-	for range maxStuck {
-		if _, err := Run(over, b, hang); !errors.Is(err, context.Canceled) {
-			t.Errorf("error %v", err)
-		}
-	}
-	fine := func(context.Context) (int, error) { return 7, nil }
-	if _, err := Run(t.Context(), b, fine); !errors.Is(err, errStuck) {
-		t.Errorf("with %d left behind: %v", maxStuck, err)
-	}
-	close(release)
-	deadline := time.Now().Add(time.Minute)
-	for {
-		if n, err := Run(t.Context(), b, fine); err == nil && n == 7 {
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatal("when they are back there is no room")
-		}
-		time.Sleep(time.Millisecond)
-	}
-	boom := func(context.Context) (int, error) { panic("boom") }
-	for range maxStuck + 1 {
-		if _, err := Run(t.Context(), b, boom); err == nil || !strings.Contains(err.Error(), "panic: boom\n") {
-			t.Errorf("a panic: %v", err)
-		}
-	}
-}

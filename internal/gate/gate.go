@@ -16,7 +16,7 @@ import (
 
 	"golang.org/x/time/rate"
 
-	"github.com/port-exporter/port_exporter/internal/files"
+	"github.com/port-exporter/port_exporter/internal/beside"
 )
 
 const (
@@ -27,6 +27,8 @@ const (
 	// checkTimeout is how long a request may wait for that: files may be on a file
 	// system that does not answer.
 	checkTimeout = 2 * time.Second
+	// maxStuck is how many readings that do not return are left behind.
+	maxStuck = 3
 )
 
 // Gate is what a web configuration lets through. It is safe for concurrent use.
@@ -37,7 +39,7 @@ type Gate struct {
 	limiter *rate.Limiter
 	turns   *turns
 
-	beside   *files.Beside
+	files    *beside.Calls
 	checking sync.Mutex
 	checked  time.Time
 	refused  stamps // the files that are not in force, and why
@@ -47,12 +49,12 @@ type Gate struct {
 
 // Open reads a web configuration; an empty path is none. The error names the file.
 func Open(ctx context.Context, path string) (*Gate, error) {
-	g := &Gate{path: path, turns: newTurns(), beside: files.NewBeside(), logger: slog.New(slog.DiscardHandler)}
+	g := &Gate{path: path, turns: newTurns(), files: beside.New(beside.Limits{All: maxStuck}, nil), logger: slog.New(slog.DiscardHandler)}
 	g.inForce.Store(&rules{})
 	if path == "" {
 		return g, nil
 	}
-	r, err := files.Run(ctx, g.beside, func(ctx context.Context) (*rules, error) { return read(ctx, path) })
+	r, err := beside.Do(ctx, g.files, beside.Key{}, func() (*rules, error) { return read(ctx, path) })
 	if err == nil {
 		err = r.saysSomething()
 	}
@@ -85,13 +87,13 @@ func (g *Gate) refresh() {
 	before := g.inForce.Load()
 	ctx, cancel := context.WithTimeout(context.Background(), checkTimeout)
 	defer cancel()
-	now, err := files.Run(ctx, g.beside, func(context.Context) (stamps, error) { return before.stamps.again(), nil })
+	now, err := beside.Do(ctx, g.files, beside.Key{}, func() (stamps, error) { return before.stamps.again(), nil })
 	if err == nil && (now.equal(before.stamps) || now.isFresh(settle)) {
 		return
 	}
 	var after *rules
 	if err == nil {
-		after, err = files.Run(ctx, g.beside, func(ctx context.Context) (*rules, error) { return read(ctx, g.path) })
+		after, err = beside.Do(ctx, g.files, beside.Key{}, func() (*rules, error) { return read(ctx, g.path) })
 	}
 	if err == nil {
 		err = after.opens(before)

@@ -5,8 +5,11 @@ package names
 import (
 	"cmp"
 	"context"
+	"fmt"
+	"log/slog"
 	"maps"
 	"net/netip"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"time"
@@ -28,6 +31,7 @@ type Lookup func(ctx context.Context, network, host string) ([]netip.Addr, error
 type Book struct {
 	lookup Lookup
 	now    func() time.Time
+	logger *slog.Logger
 	slots  chan struct{}
 
 	mu      sync.Mutex
@@ -52,9 +56,9 @@ type Answer struct {
 	Err error
 }
 
-// New returns a book that knows nothing yet.
-func New(lookup Lookup, now func() time.Time) *Book {
-	return &Book{lookup: lookup, now: now, slots: make(chan struct{}, atOnce), entries: map[string]*entry{}}
+// New returns a book that knows nothing yet. It logs panics of lookup.
+func New(lookup Lookup, now func() time.Time, logger *slog.Logger) *Book {
+	return &Book{lookup: lookup, now: now, logger: logger, slots: make(chan struct{}, atOnce), entries: map[string]*entry{}}
 }
 
 // Keep forgets all but these hosts.
@@ -102,12 +106,25 @@ func (e *entry) answer() Answer {
 func (b *Book) ask(host string, e *entry) {
 	b.slots <- struct{}{}
 	defer func() { <-b.slots }()
+	defer b.recovered(host, e)
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	addresses, err := b.lookup(ctx, "ip", host)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	e.note(b.now(), addresses, err)
+}
+
+// recovered makes a panic the failure of one question: it must not end the daemon.
+func (b *Book) recovered(host string, e *entry) {
+	v := recover()
+	if v == nil {
+		return
+	}
+	b.logger.Error("the look-up of a name panicked, please report this", "host", host, "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	e.note(b.now(), nil, fmt.Errorf("panic: %v", v))
 }
 
 func (e *entry) note(now time.Time, addresses []netip.Addr, err error) {

@@ -4,13 +4,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 )
+
+// quiet is a log that keeps nothing.
+var quiet = slog.New(slog.DiscardHandler)
 
 func addresses(texts ...string) []netip.Addr {
 	var all []netip.Addr
@@ -31,7 +36,7 @@ func TestBook(t *testing.T) {
 				return found, nil
 			}
 			return nil, fail
-		}, time.Now)
+		}, time.Now, quiet)
 		hosts := []string{"db", "nowhere"}
 		check := func(when string, want []netip.Addr, err error, asked int64) {
 			t.Helper()
@@ -82,7 +87,7 @@ func TestAddressesOfANameAreBounded(t *testing.T) {
 				all = append(all, netip.MustParseAddr(fmt.Sprintf("10.0.%d.%d", round, i)))
 			}
 			return all, nil
-		}, time.Now)
+		}, time.Now, quiet)
 		for range 10 {
 			book.Answers([]string{"many"})
 			time.Sleep(maxAge)
@@ -117,7 +122,7 @@ func TestSilentNameServer(t *testing.T) {
 			}
 			<-ctx.Done()
 			return nil, ctx.Err()
-		}, time.Now)
+		}, time.Now, quiet)
 		start := time.Now()
 		for range 10 {
 			book.Answers(hosts)
@@ -129,6 +134,45 @@ func TestSilentNameServer(t *testing.T) {
 		time.Sleep(timeout + time.Second)
 		if got := book.Answers(hosts); !errors.Is(got["silent0"].Err, context.DeadlineExceeded) || questions.Load() != int64(len(hosts)) {
 			t.Errorf("after %d questions: %v", questions.Load(), got)
+		}
+	})
+}
+
+// TestPanicIsNoAnswer has look-ups that panic: their host has no answer, is asked for
+// again, and takes no slot from others. Each stack is logged.
+func TestPanicIsNoAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log strings.Builder
+		panics := true
+		book := New(func(_ context.Context, _, host string) ([]netip.Addr, error) {
+			if panics && host != "db" {
+				panic("no legs")
+			}
+			return addresses("192.0.2.1"), nil
+		}, time.Now, slog.New(slog.NewTextHandler(&log, nil)))
+		bad := make([]string, 2*atOnce)
+		for i := range bad {
+			bad[i] = fmt.Sprint("bad", i)
+		}
+		ask := func() map[string]Answer {
+			book.Answers(append(bad, "db"))
+			synctest.Wait()
+			return book.Answers(append(bad, "db"))
+		}
+		got := ask()
+		if a := got["db"]; a.Err != nil || len(a.Addresses) != 1 {
+			t.Errorf("another host: %+v", a)
+		}
+		if a := got["bad0"]; a.Err == nil || a.Err.Error() != "panic: no legs" {
+			t.Errorf("%+v", a)
+		}
+		if text := log.String(); strings.Count(text, "msg=\"the look-up of a name panicked") != len(bad) || !strings.Contains(text, "names.TestPanicIsNoAnswer") {
+			t.Errorf("logged:\n%s", text)
+		}
+		panics = false
+		time.Sleep(maxFailedAge)
+		if a := ask()["bad0"]; a.Err != nil || len(a.Addresses) != 1 {
+			t.Errorf("afterwards: %+v", a)
 		}
 	})
 }

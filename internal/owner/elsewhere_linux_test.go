@@ -162,13 +162,13 @@ func report(steps []string) error {
 	if err != nil {
 		return err
 	}
-	host := newLinuxHost(p.procfs, p.rootfs)
+	host := newLinuxHost(p.procfs, p.rootfs, quiet)
 	if p.whole {
 		if host.everyProcess, err = os.Readlink("/proc/self/ns/pid"); err != nil {
 			return err
 		}
 	}
-	r := New(host).Owners(ctx, table.Listeners)
+	r := New(host, quiet).Owners(ctx, table.Listeners)
 	found := findings{Missing: r.Missing, Owners: map[uint16]socket.Owner{}}
 	for _, o := range r.Owned {
 		found.Owners[o.Port] = o.Owner
@@ -348,7 +348,7 @@ func TestUsersOfContainersInNamespace(t *testing.T) {
 	startElsewhere(t, 92, mounts, "tmpfs="+root, "setuid=65534")
 	startElsewhere(t, 93, nil, "chroot="+root, "setuid=65534")
 	startElsewhere(t, 8094, inUserNamespace(nobody, 1))
-	byPort, _ := owners(t, New(NewHost("/proc")))
+	byPort, _ := owners(t, New(NewHost("/proc", "", quiet), quiet))
 	for port, want := range map[uint16][2]string{
 		90:   {"65534", "65534"}, // another root in another mount namespace
 		91:   {"root", "0"},

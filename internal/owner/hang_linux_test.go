@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/port-exporter/port_exporter/internal/beside"
 	"github.com/port-exporter/port_exporter/internal/porttest"
 	"github.com/port-exporter/port_exporter/internal/sockdiag"
 	"github.com/port-exporter/port_exporter/internal/socket"
@@ -26,7 +27,7 @@ func newScene(t *testing.T, host Host) *scene {
 	if err != nil {
 		t.Skipf("SKIP-SOCKDIAG: %v", err)
 	}
-	s := &scene{Finder: New(host), source: source, now: time.Now()}
+	s := &scene{Finder: New(host, quiet), source: source, now: time.Now()}
 	s.Finder.now = func() time.Time { return s.now }
 	return s
 }
@@ -67,7 +68,7 @@ func TestDeadFileSystemInNamespace(t *testing.T) {
 	}
 	f.silent.Store(true)
 
-	s := newScene(t, NewHost("/proc"))
+	s := newScene(t, NewHost("/proc", "", quiet))
 	for _, when := range []string{"at first", "a minute later"} {
 		byPort, r := s.scrape(t)
 		if r.Pending != 0 || r.Unattributed != 0 || r.Busy {
@@ -99,7 +100,7 @@ func TestNameThatEndsInDeletedInNamespace(t *testing.T) {
 		t.Fatal(err)
 	}
 	startServer(t, odd, "listen", 80)
-	s := newScene(t, NewHost("/proc"))
+	s := newScene(t, NewHost("/proc", "", quiet))
 	byPort, _ := s.scrape(t)
 	if o := byPort[80][0]; o.Executable != odd || o.Deleted {
 		t.Errorf("while it is there: %+v", o)
@@ -133,7 +134,7 @@ func TestHungProcessInNamespace(t *testing.T) {
 			}
 			release := cover()
 
-			s := newScene(t, NewHost(elsewhere))
+			s := newScene(t, NewHost(elsewhere, "", quiet))
 			for range 2 {
 				byPort, r := s.scrape(t)
 				if o := byPort[80][0]; !o.Pending || o.Process != "" || o.User != "root" {
@@ -166,15 +167,13 @@ func TestHungProcessInNamespace(t *testing.T) {
 	}
 }
 
-// TestManyHungProcessesInNamespace has more processes that do not answer than are
-// waited for. The rest of the listeners may be pending, and no more goroutines
-// wait than the bound.
+// TestManyHungProcessesInNamespace has more processes of one user that do not answer
+// than are waited for. The rest of the user's listeners may be pending.
 func TestManyHungProcessesInNamespace(t *testing.T) {
 	porttest.Namespace(t)
 	procfs, elsewhere := privateProc(t, porttest.MountNamespace(t))
 	known, _ := startServer(t, self(t), "listen", 80)
-	host := newLinuxHost(elsewhere, "")
-	host.calls.patience = 10 * time.Second
+	host := newLinuxHost(elsewhere, "", quiet)
 	s := newScene(t, host)
 	if byPort, _ := s.scrape(t); byPort[80][0].PID != known {
 		t.Fatalf("at first: %+v", byPort[80])
@@ -184,26 +183,109 @@ func TestManyHungProcessesInNamespace(t *testing.T) {
 		pid, _ := startServer(t, self(t), "listen", 100+i)
 		releases = append(releases, porttest.HangFile(t, filepath.Join(procfs, strconv.Itoa(int(pid)), "stat")))
 	}
-	host.calls.patience = 10 * time.Millisecond
+	host.calls = beside.New(beside.Limits{All: maxAllStuck, Each: maxStuck, Patience: 10 * time.Millisecond}, nil)
 	s.now = s.now.Add(recheckAfter)
 	byPort, r := s.scrape(t)
 	if r.Pending != 2*maxStuck || byPort[80][0].PID != known {
 		t.Errorf("%d pending; what was known: %+v", r.Pending, byPort[80])
 	}
-	host.calls.mu.Lock()
-	if n := len(host.calls.running); n != maxStuck {
-		t.Errorf("%d calls are waited for, want %d", n, maxStuck)
-	}
-	host.calls.mu.Unlock()
 	for _, release := range releases {
 		release()
 	}
-	host.calls.patience = 10 * time.Second
+	host.calls = beside.New(beside.Limits{All: maxAllStuck, Each: maxStuck, Patience: processPatience}, nil)
 	porttest.Await(t, "all processes to be known", func() bool {
 		s.now = s.now.Add(retryAfter)
 		_, r := s.scrape(t)
 		return r.Pending == 0 && r.Unattributed == 0
 	})
+}
+
+// linked returns a link by which a program of another name is started, as redis-server
+// is one to redis-check-rdb.
+func linked(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	content, err := os.ReadFile(self(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	program, link := filepath.Join(dir, "redis-check-rdb"), filepath.Join(dir, "redis-server")
+	if err := os.WriteFile(program, content, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(program, link); err != nil {
+		t.Fatal(err)
+	}
+	return link
+}
+
+// TestHungArgumentsInNamespace has processes whose memory does not answer, where their
+// arguments lie. What they are called rests on that: it stays what it was, and of a
+// new one it is not known until the memory answers.
+func TestHungArgumentsInNamespace(t *testing.T) {
+	porttest.Namespace(t)
+	procfs, elsewhere := privateProc(t, porttest.MountNamespace(t))
+	link := linked(t)
+	hang := func(pid int32) (release func()) {
+		return porttest.HangFile(t, filepath.Join(procfs, strconv.Itoa(int(pid)), "cmdline"))
+	}
+	known, _ := startServer(t, link, "listen", 80)
+	host := newLinuxHost(elsewhere, "", quiet)
+	s := newScene(t, host)
+	check := func(when string, port uint16, pid int32, pending bool) {
+		t.Helper()
+		byPort, _ := s.scrape(t)
+		if o := byPort[port][0]; o.PID != pid || o.Process != "redis-server" || o.Pending != pending {
+			t.Errorf("%s: %+v", when, o)
+		}
+	}
+	check("at first", 80, known, false)
+
+	releaseKnown := hang(known)
+	fresh, _ := startServer(t, link, "name", 81, "a state: 7")
+	release := hang(fresh)
+	s.now = s.now.Add(recheckAfter)
+	check("what is known", 80, known, false)
+	byPort, _ := s.scrape(t)
+	if o := byPort[81][0]; o.PID != fresh || o.Process != "redis-check-rdb" || !o.Pending {
+		t.Errorf("a new process that calls itself otherwise: %+v", o)
+	}
+	kept, _ := startServer(t, link, "listen", 82)
+	releaseKept := hang(kept)
+	check("a new process", 82, kept, true)
+	s.now = s.now.Add(retryAfter)
+	check("and again", 82, kept, true)
+
+	for _, release := range []func(){releaseKnown, release, releaseKept} {
+		release()
+	}
+	porttest.Await(t, "its name", func() bool {
+		s.now = s.now.Add(retryAfter)
+		byPort, r := s.scrape(t)
+		return r.Pending == 0 && byPort[82][0].Process == "redis-server"
+	})
+	check("when it answers", 80, known, false)
+}
+
+// TestHungUserInNamespace has a user with more processes that do not answer than are
+// waited for. The names of other users' processes do not suffer.
+func TestHungUserInNamespace(t *testing.T) {
+	porttest.Namespace(t)
+	procfs, elsewhere := privateProc(t, porttest.MountNamespace(t))
+	link := linked(t)
+	for i := range maxStuck + 2 {
+		pid, _ := startServer(t, link, "setuid", 100+i)
+		porttest.HangFile(t, filepath.Join(procfs, strconv.Itoa(int(pid)), "cmdline"))
+	}
+	other, _ := startServer(t, link, "listen", 80)
+	s := newScene(t, NewHost(elsewhere, "", quiet))
+	byPort, r := s.scrape(t)
+	if o := byPort[80][0]; o.PID != other || o.Process != "redis-server" || o.Pending {
+		t.Errorf("another user's: %+v", o)
+	}
+	if r.Pending != maxStuck+2 {
+		t.Errorf("%d pending", r.Pending)
+	}
 }
 
 // TestHungCgroupsInNamespace has a cgroup hierarchy that does not answer.
@@ -213,9 +295,9 @@ func TestHungCgroupsInNamespace(t *testing.T) {
 	dir := t.TempDir()
 	startServer(t, self(t), "listen", 80)
 	porttest.HangDirectory(t, dir)
-	host := newLinuxHost("/proc", "")
+	host := newLinuxHost("/proc", "", quiet)
 	host.cgroups.mount = root + dir
-	host.cgroups.calls.patience = 10 * time.Millisecond
+	host.cgroups.calls = beside.New(beside.Limits{All: 1, Patience: 10 * time.Millisecond}, nil)
 	s := newScene(t, host)
 	if byPort, r := s.scrape(t); byPort[80][0].PID == 0 || r.Pending != 0 {
 		t.Errorf("%+v", byPort)

@@ -14,6 +14,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/port-exporter/port_exporter/internal/beside"
 	"github.com/port-exporter/port_exporter/internal/porttest"
 	"github.com/port-exporter/port_exporter/internal/socket"
 )
@@ -92,7 +93,7 @@ func pidNamespace(t *testing.T) *linuxHost {
 	if err := unix.Setns(int(namespace.Fd()), unix.CLONE_NEWPID); err != nil {
 		t.Fatal(err)
 	}
-	host := newLinuxHost(filepath.Join(dir, "root/proc"), "")
+	host := newLinuxHost(filepath.Join(dir, "root/proc"), "", quiet)
 	if host.everyProcess, err = os.Readlink(filepath.Join(dir, "ns/pid")); err != nil {
 		t.Fatal(err)
 	}
@@ -106,7 +107,7 @@ func TestThreadsInNamespace(t *testing.T) {
 		t.Run(role, func(t *testing.T) {
 			porttest.Namespace(t)
 			pid, _ := startServer(t, self(t), role, 80)
-			s := newScene(t, NewHost("/proc"))
+			s := newScene(t, NewHost("/proc", "", quiet))
 			porttest.Await(t, "the main thread to be where it should", func() bool {
 				stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 				p, parseErr := parseStat(stat)
@@ -148,7 +149,7 @@ func TestRingInNamespace(t *testing.T) {
 		t.Skipf("SKIP-IOURING: kernel.io_uring_disabled is %q, %v", setting, err)
 	}
 	pid, _ := startServer(t, self(t), "ring", 80)
-	s := newScene(t, NewHost("/proc"))
+	s := newScene(t, NewHost("/proc", "", quiet))
 	for range 2 {
 		byPort, r := s.scrape(t)
 		if o := byPort[80][0]; o.PID != pid || r.Searches != 1 {
@@ -170,7 +171,7 @@ func TestUserManagerInNamespace(t *testing.T) {
 			manager, service := cgroup(t, name+"/init.scope"), cgroup(t, name+"/web.service")
 			pid, _ := startServer(t, self(t), "manager", 80, manager, service)
 			startServer(t, self(t), "cgroup", 81, manager, manager)
-			s := newScene(t, NewHost("/proc"))
+			s := newScene(t, NewHost("/proc", "", quiet))
 			for _, when := range []string{"at first", "a minute later"} {
 				byPort, _ := s.scrape(t)
 				if o := byPort[80][0]; o.PID == pid || o.PID == 0 || want.Unit != "" && o.Unit != want.Unit || o.Container != want.Container {
@@ -236,7 +237,7 @@ func kernelListeners(t *testing.T) []uint16 {
 func TestNotTheKernelsInNamespace(t *testing.T) {
 	for name, prepare := range map[string]func(t *testing.T, host *linuxHost){
 		"a socket in a message": func(t *testing.T, _ *linuxHost) { startServer(t, self(t), "message", 80) },
-		"nothing that answers":  func(_ *testing.T, host *linuxHost) { host.calls.limit = 0 },
+		"nothing that answers":  func(_ *testing.T, host *linuxHost) { host.calls = beside.New(beside.Limits{}, nil) },
 		"not every process":     func(_ *testing.T, host *linuxHost) { host.everyProcess = initialPIDNamespace },
 		"a user's socket": func(t *testing.T, _ *linuxHost) {
 			if err := unix.Setfsuid(65534); err != nil {

@@ -4,40 +4,46 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/port-exporter/port_exporter/internal/beside"
 	"github.com/port-exporter/port_exporter/internal/socket"
 )
 
 // How long one process may take to answer, how many that do not are waited for at
-// a time, and how long all cgroups may take.
+// a time, of all users and of one, and how long all cgroups may take. A user who
+// has processes that do not answer must not take the names of others.
 const (
 	processPatience = 2 * time.Second
+	maxAllStuck     = 64
 	maxStuck        = 8
 	cgroupsPatience = 5 * time.Second
 )
 
-// NewHost returns the host whose procfs is mounted at a place, /proc.
-func NewHost(procfs string) Host { return newLinuxHost(procfs, "") }
+// NewHost returns the host whose procfs is mounted at a place, /proc, and whose root
+// file system at another, for the names of its users; empty is one that is found
+// out. A panic is logged, and costs one answer.
+func NewHost(procfs, rootfs string, logger *slog.Logger) Host {
+	return newLinuxHost(procfs, rootfs, logger)
+}
 
-// NewHostAt returns the host whose root file system is mounted at a place besides,
-// for the names of its users.
-func NewHostAt(procfs, rootfs string) Host { return newLinuxHost(procfs, rootfs) }
-
-func newLinuxHost(procfs, rootfs string) *linuxHost {
+func newLinuxHost(procfs, rootfs string, logger *slog.Logger) *linuxHost {
+	panicked := func(err *beside.PanicError) { logPanic(logger, err) }
 	return &linuxHost{
 		procfs:       procfs,
 		rootfs:       rootfs,
-		calls:        newCalls(processPatience, maxStuck),
-		cgroups:      newCgroups(procfs),
+		calls:        beside.New(beside.Limits{All: maxAllStuck, Each: maxStuck, Patience: processPatience}, panicked),
+		cgroups:      newCgroups(procfs, panicked),
 		everyProcess: initialPIDNamespace,
 	}
 }
@@ -47,7 +53,7 @@ func newLinuxHost(procfs, rootfs string) *linuxHost {
 type linuxHost struct {
 	procfs  string
 	rootfs  string // of the host; empty where it is to be found out
-	calls   *calls
+	calls   *beside.Calls
 	cgroups *cgroups
 	// init is the pid of systemd, which holds sockets for others; 0 for none. It
 	// is not known before the first search.
@@ -93,7 +99,7 @@ func (h *linuxHost) read(ctx context.Context, pid int32) (process, presence) {
 		process
 		alive bool
 	}
-	r, ok := attempt(ctx, h.calls, h.path(pid, "stat"), func() (r result) {
+	r, ok := attempt(ctx, h.calls, h.key(pid, "stat"), func() (r result) {
 		r.process, r.alive = h.readProcess(pid)
 		return r
 	})
@@ -103,20 +109,21 @@ func (h *linuxHost) read(ctx context.Context, pid int32) (process, presence) {
 	case !r.alive:
 		return process{}, gone
 	}
-	r.argument = h.firstArgument(ctx, &r.process)
+	h.readArgument(ctx, &r.process)
 	return r.process, alive
 }
 
-// firstArgument returns what a process was started as, where its name may rest on
+// readArgument reads what a process was started as, where its name may rest on
 // that. It lies in the memory of the process, which may not answer where all else
-// does: then it is empty.
-func (h *linuxHost) firstArgument(ctx context.Context, p *process) string {
+// does: then it is taken to have kept its name.
+func (h *linuxHost) readArgument(ctx context.Context, p *process) {
 	if socket.ProcessName(p.comm, p.executable) == p.comm {
-		return ""
+		return
 	}
-	text, _ := attempt(ctx, h.calls, h.path(p.pid, "cmdline"), func() []byte {
+	key := beside.Key{Name: h.path(p.pid, "cmdline"), Of: number(p.uid)}
+	text, ok := attempt(ctx, h.calls, key, func() []byte {
 		const enough = 4096
-		file, err := os.Open(h.path(p.pid, "cmdline"))
+		file, err := os.Open(key.Name)
 		if err != nil {
 			return nil
 		}
@@ -125,7 +132,24 @@ func (h *linuxHost) firstArgument(ctx context.Context, p *process) string {
 		return text
 	})
 	argument, _, _ := bytes.Cut(text, []byte{0})
-	return string(argument)
+	p.argument, p.unsure = string(argument), !ok
+	if p.unsure {
+		p.argument = p.comm
+	}
+}
+
+// key names a call for a file of a process. It is on behalf of who owns the
+// directory of the process, which answers whatever the process does: its effective
+// user, or root if it has changed its user (proc_pid(5)). Of such a process only the
+// memory may not answer, which is asked for by its true user.
+func (h *linuxHost) key(pid int32, name string) beside.Key {
+	key := beside.Key{Name: h.path(pid, name)}
+	if info, err := os.Lstat(h.path(pid, "")); err == nil {
+		if stat, ok := info.Sys().(*syscall.Stat_t); ok {
+			key.Of = number(stat.Uid)
+		}
+	}
+	return key
 }
 
 // readProcess reads a process. False means that it is gone. The main thread of one
@@ -215,8 +239,19 @@ func (h *linuxHost) describe(p process) Process {
 		Start:     p.start,
 		UID:       p.uid,
 		Elsewhere: p.elsewhere,
+		Unsure:    p.unsure,
 		Waiting:   h.isManager(p) && (p.comm == "systemd" || p.comm == "init"),
 	}
+}
+
+// describeAgain is describe for a process that is known: if its name is not sure
+// now, the one that was stays.
+func (h *linuxHost) describeAgain(p process, known Process) Process {
+	now := h.describe(p)
+	if now.Unsure && now.Comm == known.Comm && now.Executable == known.Executable {
+		now.Process, now.Unsure = known.Process, known.Unsure
+	}
+	return now
 }
 
 // isManager reports whether a process is a systemd, which holds sockets for the
@@ -235,7 +270,7 @@ func (h *linuxHost) path(pid int32, name string) string {
 
 // pids returns every process that /proc shows, in numeric order.
 func (h *linuxHost) pids(ctx context.Context) ([]int32, bool) {
-	return attempt(ctx, h.calls, h.procfs, func() []int32 { return numbers(h.procfs) })
+	return attempt(ctx, h.calls, beside.Key{Name: h.procfs}, func() []int32 { return numbers(h.procfs) })
 }
 
 // numbers returns the entries of a directory that are numbers, in their order.
@@ -275,7 +310,7 @@ func (h *linuxHost) Look(ctx context.Context, known Process, members []socket.Me
 			break
 		}
 	}
-	s := Sight{Process: h.describe(p), Held: map[uint64]bool{}, Unclear: w.partial && len(w.open) > 0}
+	s := Sight{Process: h.describeAgain(p, known), Held: map[uint64]bool{}, Unclear: w.partial && len(w.open) > 0}
 	for _, m := range members {
 		if m.Inode == 0 { // the source says who holds it
 			s.Held[m.ID()] = m.PID == known.PID
@@ -302,7 +337,7 @@ func (h *linuxHost) Unit(ctx context.Context, m socket.Member) (unit, container 
 
 // cgroups finds the cgroup of an id in the cgroup v2 hierarchy.
 type cgroups struct {
-	calls *calls
+	calls *beside.Calls
 	mount string // empty where there is none
 	paths map[uint64]string
 	// stale says that the hierarchy may be walked for an id that is not known:
@@ -311,8 +346,8 @@ type cgroups struct {
 	stale bool
 }
 
-func newCgroups(procfs string) *cgroups {
-	c := &cgroups{calls: newCalls(cgroupsPatience, 1)}
+func newCgroups(procfs string, panicked func(*beside.PanicError)) *cgroups {
+	c := &cgroups{calls: beside.New(beside.Limits{All: 1, Patience: cgroupsPatience}, panicked)}
 	if text, err := os.ReadFile(filepath.Join(procfs, "self/mountinfo")); err == nil {
 		c.mount = cgroupMount(string(text))
 	}
@@ -323,7 +358,7 @@ func newCgroups(procfs string) *cgroups {
 func (c *cgroups) path(ctx context.Context, id uint64) string {
 	if _, known := c.paths[id]; !known && c.stale && c.mount != "" {
 		c.stale = false
-		if paths, ok := attempt(ctx, c.calls, "walk", c.walk); ok {
+		if paths, ok := attempt(ctx, c.calls, beside.Key{Name: "walk"}, c.walk); ok {
 			c.paths = paths
 		}
 	}
@@ -358,7 +393,7 @@ func (c *cgroups) processes(ctx context.Context, id uint64) []int32 {
 	if path == "" {
 		return nil
 	}
-	text, _ := attempt(ctx, c.calls, "processes", func() []byte {
+	text, _ := attempt(ctx, c.calls, beside.Key{Name: "processes"}, func() []byte {
 		text, _ := os.ReadFile(filepath.Join(c.mount, path, "cgroup.procs")) // none of one that was removed
 		return text
 	})

@@ -4,6 +4,7 @@ package owner
 
 import (
 	"context"
+	"log/slog"
 
 	psprocess "github.com/shirou/gopsutil/v3/process"
 
@@ -12,10 +13,7 @@ import (
 
 // NewHost returns a host that asks gopsutil for the process that the source
 // named beside each socket.
-func NewHost(string) Host { return gopsutilHost{} }
-
-// NewHostAt returns the same: names are those of this system.
-func NewHostAt(_, _ string) Host { return gopsutilHost{} }
+func NewHost(_, _ string, _ *slog.Logger) Host { return gopsutilHost{} }
 
 type gopsutilHost struct{}
 

@@ -60,7 +60,7 @@ require("net").createServer().listen(80, "127.0.0.1", () => console.log("ready")
 		t.Run(tt.what, func(t *testing.T) {
 			porttest.Namespace(t)
 			startScript(t, tt.interpreter, tt.script, tt.text)
-			byPort, _ := owners(t, New(NewHost("/proc")))
+			byPort, _ := owners(t, New(NewHost("/proc", "", quiet), quiet))
 			if o := byPort[80][0]; o.Process != tt.process || o.Comm != tt.comm {
 				t.Errorf("process %q, comm %q; want %q, %q", o.Process, o.Comm, tt.process, tt.comm)
 			}
@@ -78,7 +78,7 @@ func TestNameOfLinkInNamespace(t *testing.T) {
 			t.Fatal(err)
 		}
 		startServer(t, link, "listen", port)
-		byPort, _ := owners(t, New(NewHost("/proc")))
+		byPort, _ := owners(t, New(NewHost("/proc", "", quiet), quiet))
 		if o := byPort[uint16(port)][0]; o.Process != name || o.Executable != self(t) {
 			t.Errorf("%+v, want the name %s", o, name)
 		}

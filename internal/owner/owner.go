@@ -8,11 +8,13 @@ package owner
 
 import (
 	"context"
+	"log/slog"
 	"maps"
 	"slices"
 	"sync"
 	"time"
 
+	"github.com/port-exporter/port_exporter/internal/beside"
 	"github.com/port-exporter/port_exporter/internal/socket"
 )
 
@@ -75,6 +77,8 @@ type Process struct {
 	// Elsewhere says that UID is not that of one of the host's users: the process
 	// is in a container.
 	Elsewhere bool
+	// Unsure says that its name may be another: a part of it did not answer in time.
+	Unsure bool
 	// Waiting says that it is systemd, which may hold the socket for a service
 	// that is yet to start.
 	Waiting bool
@@ -107,10 +111,11 @@ type Sight struct {
 
 // Finder finds owners. It is safe for concurrent use.
 type Finder struct {
-	host  Host
-	now   func() time.Time
-	users *users
-	uids  UIDs // of sockets whose process is not known
+	host   Host
+	logger *slog.Logger
+	now    func() time.Time
+	users  *users
+	uids   UIDs // of sockets whose process is not known
 
 	mu       sync.Mutex // never held during a call of the host
 	known    map[uint64]*answer
@@ -128,11 +133,15 @@ type answer struct {
 	seen      time.Time     // when the socket was there last
 }
 
-// New returns a finder that asks a host.
-func New(host Host) *Finder {
+// New returns a finder that asks a host. What panics is logged and not known.
+func New(host Host, logger *slog.Logger) *Finder {
 	names := host.Names()
-	return &Finder{host: host, now: time.Now, users: newUsers(names.Look), uids: names.Sockets, known: map[uint64]*answer{}}
+	f := &Finder{host: host, logger: logger, now: time.Now, uids: names.Sockets, known: map[uint64]*answer{}}
+	f.users = newUsers(names.Look, f.panicked)
+	return f
 }
+
+func (f *Finder) panicked(err *beside.PanicError) { logPanic(f.logger, err) }
 
 // Result is who owns the listeners.
 type Result struct {
@@ -323,6 +332,6 @@ func (a *answer) owner() socket.Owner {
 	if a.container != "" {
 		o.Container = a.container
 	}
-	o.Pending = a.Fate == Unclear
+	o.Pending = a.Fate == Unclear || a.Process.Unsure
 	return o
 }

@@ -60,7 +60,7 @@ func proc(pid int32, name string) Process {
 }
 
 func finder(h Host, now *time.Time) *Finder {
-	f := New(h)
+	f := New(h, quiet)
 	f.now = func() time.Time { return *now }
 	f.users.now = f.now
 	f.users.lookUp = func(uid uint32) (string, error) {
@@ -230,7 +230,7 @@ func within(t *testing.T, d time.Duration, f *Finder, listeners ...socket.Listen
 func TestHungSearch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newSlowHost()
-		f := New(h)
+		f := New(h, quiet)
 		f.users.lookUp = func(uint32) (string, error) { return "www-data", nil }
 		f.known[1] = &answer{Found: Found{Fate: Held, Process: proc(10, "nginx")}, due: time.Now().Add(recheckAfter)}
 		web, db := listener(80, 1), listener(6379, 2)
@@ -260,7 +260,7 @@ func TestHungSearch(t *testing.T) {
 func TestAnswersCountAsTheyCome(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &firstOnly{newSlowHost()}
-		r, _ := within(t, 20*time.Second, New(h), listener(80, 1), listener(6379, 2))
+		r, _ := within(t, 20*time.Second, New(h, quiet), listener(80, 1), listener(6379, 2))
 		if r.Owned[0].Owner.Process != "nginx" || r.Owned[0].Owner.Pending || !r.Owned[1].Owner.Pending || r.Pending != 1 {
 			t.Errorf("%+v", r)
 		}
@@ -280,7 +280,7 @@ func (h *firstOnly) Find(ctx context.Context, members []socket.Member, report fu
 func TestJoinedSearch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newSlowHost()
-		f := New(h)
+		f := New(h, quiet)
 		var both sync.WaitGroup
 		for _, l := range []socket.Listener{listener(80, 1), listener(6379, 2)} {
 			both.Go(func() {

@@ -21,6 +21,7 @@ type process struct {
 	elsewhere  bool   // uid is not that of one of the host's users
 	executable string // empty where it may not be read
 	argument   string // the first one, where the name may rest on it
+	unsure     bool   // argument could not be read in time, and is a guess
 	deleted    bool
 	cgroup     string
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/port-exporter/port_exporter/internal/beside"
 	"github.com/port-exporter/port_exporter/internal/socket"
 )
 
@@ -108,6 +109,7 @@ func (s *search) wait(ctx context.Context, own bool) bool {
 // run is the search. Sockets that are new, and those that their process holds no
 // more, are searched for together.
 func (s *search) run() {
+	defer s.end()
 	ctx, cancel := context.WithTimeout(context.Background(), searchLimit)
 	defer cancel()
 	lost := map[uint64]bool{}
@@ -123,10 +125,48 @@ func (s *search) run() {
 	if len(s.unknown) > 0 {
 		s.find(ctx, lost)
 	}
+}
+
+// end ends the search, after a panic as well: then what it has not found is not
+// known.
+func (s *search) end() {
+	if panicked := beside.Recovered(recover()); panicked != nil {
+		s.finder.panicked(panicked)
+		s.giveUp()
+	}
 	s.finder.mu.Lock()
 	defer s.finder.mu.Unlock()
 	s.finder.search = nil
 	close(s.done)
+}
+
+// giveUp leaves what the search has not looked at as it is, until it is searched
+// for again soon.
+func (s *search) giveUp() {
+	for _, m := range s.unknown {
+		s.finder.postpone(m.ID())
+	}
+	for _, h := range s.stale {
+		for _, m := range h.members {
+			s.finder.postpone(m.ID())
+		}
+	}
+}
+
+// postpone has a socket looked for again soon, if that is due now.
+func (f *Finder) postpone(id uint64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	now := f.now()
+	a := f.known[id]
+	if a == nil {
+		a = &answer{Found: Found{Fate: Unclear}, seen: now}
+		f.known[id] = a
+	}
+	if !now.Before(a.due) {
+		a.pause = retryAfter
+		a.due = now.Add(a.pause)
+	}
 }
 
 // count counts a search that only looks turned out to need.
@@ -168,6 +208,9 @@ func (f *Finder) renew(id uint64, of Process, now answer, unclear bool) {
 		return
 	}
 	a.Process = now.Process
+	if a.Process.Unsure {
+		a.due = f.now().Add(retryAfter)
+	}
 	if a.unit == "" && a.container == "" {
 		a.unit, a.container = now.unit, now.container
 	}
@@ -207,6 +250,8 @@ func (f *Finder) note(id uint64, a *answer, lost bool) {
 		if old != nil && !lost {
 			a = old
 		}
+		a.pause = retryAfter
+	case a.Process.Unsure:
 		a.pause = retryAfter
 	case a.Fate == Held, old == nil, old.Fate != a.Fate:
 		a.pause = recheckAfter

@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"sync"
 	"time"
+
+	"github.com/port-exporter/port_exporter/internal/beside"
 )
 
 // How long the name of a user is kept, how many are, and how long an answer may
@@ -23,7 +25,7 @@ const (
 type users struct {
 	lookUp func(uid uint32) (string, error)
 	now    func() time.Time
-	calls  *calls
+	calls  *beside.Calls
 
 	mu    sync.Mutex
 	names map[uint32]userName
@@ -34,8 +36,9 @@ type userName struct {
 	since time.Time
 }
 
-func newUsers(lookUp func(uid uint32) (string, error)) *users {
-	return &users{lookUp: lookUp, now: time.Now, calls: newCalls(userPatience, 1), names: map[uint32]userName{}}
+func newUsers(lookUp func(uid uint32) (string, error), panicked func(*beside.PanicError)) *users {
+	calls := beside.New(beside.Limits{All: 1, Patience: userPatience}, panicked)
+	return &users{lookUp: lookUp, now: time.Now, calls: calls, names: map[uint32]userName{}}
 }
 
 // name returns the name of a user, or the number of one without a name. Until
@@ -58,7 +61,7 @@ func (u *users) refresh(ctx context.Context, uids []uint32) {
 	defer cancel()
 	for _, uid := range uids {
 		look := func() struct{} { u.store(uid); return struct{}{} }
-		if _, ok := attempt(ctx, u.calls, "user", look); !ok {
+		if _, ok := attempt(ctx, u.calls, beside.Key{Name: "user"}, look); !ok {
 			return
 		}
 	}

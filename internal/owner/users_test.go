@@ -13,7 +13,7 @@ import (
 
 func TestUsersAreLookedUpOnce(t *testing.T) {
 	now := time.Unix(1000, 0)
-	u := newUsers(nil)
+	u := newUsers(nil, nil)
 	u.now = func() time.Time { return now }
 	calls := 0
 	u.lookUp = func(uint32) (string, error) { calls++; return "", user.UnknownUserIdError(1234) }
@@ -35,7 +35,7 @@ func TestUsersAreLookedUpOnce(t *testing.T) {
 // TestNameThatCannotBeRead has a file of users that cannot be read: the user may have
 // a name, so its number is not judged as one.
 func TestNameThatCannotBeRead(t *testing.T) {
-	u := newUsers(func(uint32) (string, error) { return "", os.ErrPermission })
+	u := newUsers(func(uint32) (string, error) { return "", os.ErrPermission }, nil)
 	u.refresh(t.Context(), []uint32{33})
 	if name, known, due := u.name(33); known || !due || name != "33" {
 		t.Errorf("%q, known %t, due %t", name, known, due)
@@ -45,7 +45,7 @@ func TestNameThatCannotBeRead(t *testing.T) {
 // TestNamesOutliveTheNameService has a name service that fails, and one that
 // says that the user is gone.
 func TestNamesOutliveTheNameService(t *testing.T) {
-	u := newUsers(nil)
+	u := newUsers(nil, nil)
 	var err error
 	u.lookUp = func(uint32) (string, error) { return "alice", err }
 	for _, tt := range []struct {
@@ -68,7 +68,7 @@ func TestHungNameService(t *testing.T) {
 		slow := h.holders[2]
 		slow.UID = 1000
 		h.holders[2] = slow
-		f := New(h)
+		f := New(h, quiet)
 		f.users.lookUp = func(uid uint32) (string, error) {
 			if uid == 1000 {
 				time.Sleep(40 * time.Second)

@@ -214,7 +214,7 @@ func (w *walk) holdings(pid int32) map[uint64]bool {
 		return held
 	}
 	w.held[pid] = nil
-	d := w.table(w.host.path(pid, "fd"))
+	d := w.table(pid, "fd")
 	w.add(pid, d)
 	if d.number == 0 && !d.denied {
 		return w.holdingsOfThreads(pid)
@@ -231,9 +231,10 @@ func (w *walk) add(pid int32, d descriptors) {
 	}
 }
 
-// table reads a directory of descriptors.
-func (w *walk) table(dir string) descriptors {
-	d, ok := attempt(w.ctx, w.host.calls, dir, func() descriptors { return readDescriptors(w.ctx, dir, w.asked, w.flying) })
+// table reads a directory of descriptors of a process.
+func (w *walk) table(pid int32, dir string) descriptors {
+	key := w.host.key(pid, dir)
+	d, ok := attempt(w.ctx, w.host.calls, key, func() descriptors { return readDescriptors(w.ctx, key.Name, w.asked, w.flying) })
 	w.partial = w.partial || !ok
 	w.hidden = w.hidden || d.denied
 	if d.forbidden {
@@ -250,15 +251,15 @@ func (w *walk) holdingsOfThreads(pid int32) map[uint64]bool {
 		return w.held[pid]
 	}
 	w.threads[pid] = true
-	task := w.host.path(pid, "task")
-	tids, ok := attempt(w.ctx, w.host.calls, task, func() []int32 { return w.host.tables(pid, numbers(task)) })
+	key := w.host.key(pid, "task")
+	tids, ok := attempt(w.ctx, w.host.calls, key, func() []int32 { return w.host.tables(pid, numbers(key.Name)) })
 	w.partial = w.partial || !ok
 	w.hidden = w.hidden || len(tids) > maxTables
 	for _, tid := range tids[:min(len(tids), maxTables)] {
 		if w.ctx.Err() != nil {
 			break
 		}
-		w.add(pid, w.table(filepath.Join(task, strconv.Itoa(int(tid)), "fd")))
+		w.add(pid, w.table(pid, filepath.Join("task", strconv.Itoa(int(tid)), "fd")))
 	}
 	return w.held[pid]
 }

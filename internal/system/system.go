@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
 	"time"
@@ -65,9 +66,9 @@ type System struct {
 
 // Open returns this host, read through the named source, with procfs at the
 // given place, and the host's root at another, for the names of users (both Linux
-// only); empty is a root that is found out. The error is errors.ErrUnsupported for
-// a source that this system does not have.
-func Open(ctx context.Context, source, procfs, rootfs string) (*System, error) {
+// only); empty is a root that is found out. What panics beside the caller is logged.
+// The error is errors.ErrUnsupported for a source that this system does not have.
+func Open(ctx context.Context, source, procfs, rootfs string, logger *slog.Logger) (*System, error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second) // a source that does not answer now will not later
 	defer cancel()
 	s, err := open(ctx, source, procfs)
@@ -77,8 +78,8 @@ func Open(ctx context.Context, source, procfs, rootfs string) (*System, error) {
 	if err := seesItself(ctx, s.Source); err != nil {
 		return nil, fmt.Errorf("source %s: %w", s.Name, err)
 	}
-	s.Owners = owner.New(owner.NewHostAt(procfs, rootfs))
-	s.PortlessOwners = owner.New(owner.NewHostAt(procfs, rootfs))
+	s.Owners = owner.New(owner.NewHost(procfs, rootfs, logger), logger)
+	s.PortlessOwners = owner.New(owner.NewHost(procfs, rootfs, logger), logger)
 	s.Addresses, s.Descriptors = addresses, descriptors
 	return s, nil
 }

@@ -2,6 +2,7 @@ package system
 
 import (
 	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -11,9 +12,12 @@ import (
 	"github.com/port-exporter/port_exporter/internal/socket"
 )
 
+// quiet is a log that keeps nothing.
+var quiet = slog.New(slog.DiscardHandler)
+
 func TestOpen(t *testing.T) {
 	for _, name := range SourceNames() {
-		s, err := Open(t.Context(), name, "/proc", "")
+		s, err := Open(t.Context(), name, "/proc", "", quiet)
 		if errors.Is(err, errors.ErrUnsupported) && name == SockDiag {
 			t.Logf("no sock_diag here: %v", err)
 			continue
@@ -33,10 +37,10 @@ func TestOpen(t *testing.T) {
 			}
 		}
 	}
-	if _, err := Open(t.Context(), "ebpf", "/proc", ""); !errors.Is(err, errors.ErrUnsupported) {
+	if _, err := Open(t.Context(), "ebpf", "/proc", "", quiet); !errors.Is(err, errors.ErrUnsupported) {
 		t.Errorf("an unknown source: %v", err)
 	}
-	if _, err := Open(t.Context(), ProcFS, t.TempDir(), ""); !errors.Is(err, os.ErrNotExist) {
+	if _, err := Open(t.Context(), ProcFS, t.TempDir(), "", quiet); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("a place without procfs: %v", err)
 	}
 }
@@ -55,7 +59,7 @@ func TestSourceThatSeesNothing(t *testing.T) {
 		if err := os.WriteFile(filepath.Join(dir, "net/tcp"), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := Open(t.Context(), ProcFS, dir, ""); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := Open(t.Context(), ProcFS, dir, "", quiet); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v, want %q", text, err, want)
 		}
 	}
