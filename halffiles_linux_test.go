@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -104,12 +106,7 @@ func TestReloadOfWhatIsNoFile(t *testing.T) {
 // reload ends all the same, so does a start, and what is in force is served.
 func TestDeadMountInNamespace(t *testing.T) {
 	porttest.Namespace(t)
-	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
-		t.Skipf("SKIP-NAMESPACE: unshare(CLONE_NEWNS): %v", err)
-	}
-	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
-		t.Fatal(err)
-	}
+	privateMounts(t)
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "c.yml"), []byte(manyTargets(3)), 0o600); err != nil {
 		t.Fatal(err)
@@ -117,17 +114,7 @@ func TestDeadMountInNamespace(t *testing.T) {
 	stop := startInNamespace(t, "port_exporter", "--config.file="+filepath.Join(dir, "c.yml"), "--web.enable-lifecycle")
 	scrape(t, "port_config_targets")
 
-	device, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
-	if err != nil {
-		t.Skipf("SKIP-NAMESPACE: /dev/fuse: %v", err)
-	}
-	t.Cleanup(func() { _ = unix.Close(device) }) // whoever waits gets an error
-	options := fmt.Sprintf("fd=%d,rootmode=40000,user_id=0,group_id=0", device)
-	// The daemon has a mount namespace of its own only if it asks for one: it sees this.
-	if err := unix.Mount("dead", dir, "fuse", 0, options); err != nil {
-		t.Skipf("SKIP-NAMESPACE: mount fuse: %v", err)
-	}
-	t.Cleanup(func() { _ = unix.Unmount(dir, unix.MNT_DETACH) })
+	mountDead(t, dir)
 
 	began := time.Now()
 	status, body := porttest.Post(t, scrapeAddress, "/-/reload")
@@ -146,6 +133,114 @@ func TestDeadMountInNamespace(t *testing.T) {
 		t.Errorf("it ended after %v", took)
 	}
 	awaitEndAtSignal(t, "--config.check", "--config.file="+filepath.Join(dir, "c.yml"))
+}
+
+// privateMounts gives the test, and what it starts, mounts of its own.
+func privateMounts(t *testing.T) {
+	t.Helper()
+	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
+		t.Skipf("SKIP-NAMESPACE: unshare(CLONE_NEWNS): %v", err)
+	}
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// mountDead mounts a file system whose server does not answer, until the function it
+// returns is called.
+func mountDead(t *testing.T, dir string) (end func()) {
+	t.Helper()
+	device, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Skipf("SKIP-NAMESPACE: /dev/fuse: %v", err)
+	}
+	options := fmt.Sprintf("fd=%d,rootmode=40000,user_id=0,group_id=0", device)
+	// The daemon has a mount namespace of its own only if it asks for one: it sees this.
+	if err := unix.Mount("dead", dir, "fuse", 0, options); err != nil {
+		_ = unix.Close(device)
+		t.Skipf("SKIP-NAMESPACE: mount fuse: %v", err)
+	}
+	end = sync.OnceFunc(func() {
+		_ = unix.Unmount(dir, unix.MNT_DETACH)
+		_ = unix.Close(device) // whoever waits gets an error
+	})
+	t.Cleanup(end)
+	return end
+}
+
+// TestDeadFilesOfModulesInNamespace has the files of modules on a file system that
+// stops answering. Probes with them are not tried, and say why; the others go on, no
+// thread is added for each probe, and when the files are back so are the probes.
+func TestDeadFilesOfModulesInNamespace(t *testing.T) {
+	porttest.Namespace(t)
+	privateMounts(t)
+	dir, dead := t.TempDir(), t.TempDir()
+	for _, name := range []string{"ca", "password", "body"} {
+		if err := os.WriteFile(filepath.Join(dead, name), []byte("secret"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	text := "modules:\n  fine: {prober: http}\ntargets:\n  - {address: 'http://127.0.0.1:10065/-/healthy', module: fine}\n"
+	modules := map[string]string{
+		"password": "{prober: http, http: {basic_auth: {username: u, password_file: DEAD/password}}}",
+		"body":     "{prober: http, http: {body_file: DEAD/body}}",
+		"header":   "{prober: http, http: {http_headers: {X-Token: {files: [DEAD/password]}}}}",
+		"ca":       "{prober: http, http: {tls_config: {ca_file: DEAD/ca}}}",
+		"tcp":      "{prober: tcp, tcp: {tls: true, tls_config: {ca_file: DEAD/ca}}}",
+		"grpc":     "{prober: grpc, grpc: {tls: true, tls_config: {ca_file: DEAD/ca}}}",
+		"dns":      "{prober: dns, dns: {query_name: a, transport_protocol: tcp, dns_over_tls: true, tls_config: {ca_file: DEAD/ca}}}",
+	}
+	for name, module := range modules {
+		text = strings.Replace(text, "targets:\n", "  "+name+": "+strings.ReplaceAll(module, "DEAD", dead)+"\ntargets:\n", 1)
+		if !strings.Contains(module, "prober: http") {
+			text += "  - {address: '127.0.0.1:10065', module: " + name + "}\n"
+			continue
+		}
+		for i := range 4 {
+			text += fmt.Sprintf("  - {address: 'http://127.0.0.1:10065/-/healthy?%d', module: %s}\n", i, name)
+		}
+	}
+	file := filepath.Join(dir, "c.yml")
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	startInNamespace(t, "port_exporter", "--config.file="+file)
+	count := func() (fine, tried int, threads float64) {
+		samples := scrape(t, "probe_success", "go_threads")
+		for series, value := range samples {
+			switch {
+			case series == "go_threads":
+				threads = value
+			case strings.Contains(series, `module="fine"`):
+				fine += int(value)
+			default:
+				tried++
+			}
+		}
+		return fine, tried, threads
+	}
+	fine, tried, before := count()
+	if fine != 1 || tried == 0 {
+		t.Fatalf("before: %d fine, %d tried", fine, tried)
+	}
+	end := mountDead(t, dead)
+	for range 3 {
+		fine, tried, threads := count()
+		if fine != 1 || tried != 0 {
+			t.Errorf("dead: %d fine, %d tried", fine, tried)
+		}
+		if threads > before+12 { // three files, and what Go adds by itself
+			t.Errorf("dead: %v threads, %v before", threads, before)
+		}
+	}
+	if _, body := porttest.Get(t, scrapeAddress, "/probe?module=password&target="+url.QueryEscape("http://127.0.0.1:10065/-/healthy?0")+"&debug=true"); !strings.Contains(body, "its file system does not answer") {
+		t.Errorf("it is not said why:\n%s", body)
+	}
+	end()
+	porttest.Await(t, "the files to be back", func() bool {
+		fine, tried, _ := count()
+		return fine == 1 && tried > 0
+	})
 }
 
 // TestStartEndsAtFirstSignal has configurations that never come to an end, and

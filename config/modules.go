@@ -15,6 +15,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/port-exporter/port_exporter/internal/blackbox"
+	"github.com/port-exporter/port_exporter/internal/files"
 	"github.com/port-exporter/port_exporter/internal/probe"
 )
 
@@ -37,6 +38,7 @@ type module struct {
 	settings blackbox.Module
 	own      ownKeys
 	files    []namedFile
+	reader   *files.Reader // of those files, at each probe
 }
 
 // at says where the module stands.
@@ -294,7 +296,7 @@ func (m *module) prober() (probe.Prober, error) {
 		return m.tcp()
 	case proberUnix:
 		u := m.settings.Unix
-		return &probe.Unix{Conversation: conversation(u.TLS, u.TLSConfig, u.QueryResponse, m.own.Unix.QueryResponse)}, nil
+		return &probe.Unix{Conversation: m.conversation(u.TLS, u.TLSConfig, u.QueryResponse, m.own.Unix.QueryResponse)}, nil
 	case proberGRPC:
 		return m.grpc(), nil
 	case proberUDP:
@@ -319,7 +321,7 @@ func (m *module) embedded(key, source string) (probe.Prober, error) {
 	if _, err := parseSource(key, source); err != nil {
 		return nil, err
 	}
-	return blackbox.New(m.settings)
+	return blackbox.New(m.settings, m.reader)
 }
 
 func (m *module) tcp() (probe.Prober, error) {
@@ -336,7 +338,7 @@ func (m *module) tcp() (probe.Prober, error) {
 	}
 	return &probe.TCP{
 		Resolution:    blackbox.Resolution(s.IPProtocol, s.IPProtocolFallback),
-		Conversation:  conversation(s.TLS, s.TLSConfig, s.QueryResponse, own.QueryResponse),
+		Conversation:  m.conversation(s.TLS, s.TLSConfig, s.QueryResponse, own.QueryResponse),
 		SourceAddress: source,
 		CloseReset:    own.Close.reset,
 		Breadth:       m.breadth(own.AllIPs),
@@ -349,8 +351,8 @@ func (m *module) breadth(allIPs bool) probe.Breadth {
 
 // conversation makes one of the steps with blackbox_exporter's keys, and of ours
 // in the same steps if there are any.
-func conversation(withTLS bool, config blackbox.TLS, steps []blackbox.Step, own []ownStep) probe.Conversation {
-	c := probe.Conversation{TLS: withTLS, TLSConfig: blackbox.TLSConfig(config)}
+func (m *module) conversation(withTLS bool, config blackbox.TLS, steps []blackbox.Step, own []ownStep) probe.Conversation {
+	c := probe.Conversation{TLS: withTLS, TLSConfig: blackbox.TLSConfig(config, m.reader)}
 	for i, s := range steps {
 		step := probe.Step{Expect: s.Expect.Regexp, Send: s.Send, StartTLS: s.StartTLS}
 		if i < len(own) {
@@ -378,7 +380,7 @@ func (m *module) grpc() probe.Prober {
 		Resolution: blackbox.Resolution(g.PreferredIPProtocol, g.IPProtocolFallback),
 		Service:    g.Service,
 		TLS:        g.TLS,
-		TLSConfig:  blackbox.TLSConfig(g.TLSConfig),
+		TLSConfig:  blackbox.TLSConfig(g.TLSConfig, m.reader),
 		Metadata:   g.Metadata,
 	}
 }

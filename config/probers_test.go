@@ -14,6 +14,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/port-exporter/port_exporter/internal/blackbox"
+	"github.com/port-exporter/port_exporter/internal/files"
 	"github.com/port-exporter/port_exporter/internal/probe"
 )
 
@@ -93,21 +94,21 @@ func wantProbers(t *testing.T) map[string]probe.Prober {
 	return map[string]probe.Prober{
 		"tcp": &probe.TCP{
 			Resolution: ip4, SourceAddress: netip.MustParseAddr("192.0.2.1"), CloseReset: true, Breadth: probe.Breadth{AllIPs: true, ExpectOutcome: probe.Mismatch},
-			Conversation: probe.Conversation{TLS: true, TLSConfig: blackbox.TLSConfig(tlsOf("tcp.test", true)), Exchange: []probe.Step{
+			Conversation: probe.Conversation{TLS: true, TLSConfig: blackbox.TLSConfig(tlsOf("tcp.test", true), files.NewReader()), Exchange: []probe.Step{
 				{Expect: regexp.MustCompile("^220 (.*)$"), Labels: []probe.Label{{Name: "greeting", Value: "${1}"}}, Send: "EHLO ${1}"},
 				{ExpectBytes: []byte("ok"), SendBytes: []byte{0, 0xff}},
 				{StartTLS: true},
 				{Send: "QUIT"},
 			}},
 		},
-		"source": &probe.TCP{SourceAddress: netip.MustParseAddr("192.0.2.2"), Conversation: probe.Conversation{TLSConfig: blackbox.TLSConfig(blackbox.TLS{})}},
-		"unix": &probe.Unix{Conversation: probe.Conversation{TLS: true, TLSConfig: blackbox.TLSConfig(tlsOf("unix.test", false)), Exchange: []probe.Step{
+		"source": &probe.TCP{SourceAddress: netip.MustParseAddr("192.0.2.2"), Conversation: probe.Conversation{TLSConfig: blackbox.TLSConfig(blackbox.TLS{}, files.NewReader())}},
+		"unix": &probe.Unix{Conversation: probe.Conversation{TLS: true, TLSConfig: blackbox.TLSConfig(tlsOf("unix.test", false), files.NewReader()), Exchange: []probe.Step{
 			{Expect: regexp.MustCompile("^a"), Labels: []probe.Label{{Name: "b", Value: "c"}}, Send: "d"},
 			{ExpectBytes: []byte("e"), SendBytes: []byte("f")},
 			{StartTLS: true},
 		}}},
 		"grpc": &probe.GRPC{
-			Resolution: ip4, Service: "orders", TLS: true, TLSConfig: blackbox.TLSConfig(tlsOf("grpc.test", false)),
+			Resolution: ip4, Service: "orders", TLS: true, TLSConfig: blackbox.TLSConfig(tlsOf("grpc.test", false), files.NewReader()),
 			Metadata: map[string][]string{"authorization": {"a", "b"}},
 		},
 		"udp": &probe.UDP{
@@ -295,7 +296,7 @@ func wantProber(t *testing.T, name string, module *blackbox.Module, got probe.Pr
 	t.Helper()
 	switch p := got.(type) {
 	case *probe.DNS, *probe.ICMP:
-		want, err := blackbox.New(*module)
+		want, err := blackbox.New(*module, files.NewReader())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -323,7 +324,7 @@ func wantHTTP(t *testing.T, name string, want *blackbox.HTTPSettings, got *probe
 	answer := &got.Answer
 	for key, equal := range map[string]bool{
 		"method":                          got.Method == want.Method,
-		"body":                            got.Body == want.Body && got.BodyFile == want.BodyFile,
+		"body":                            got.Body == want.Body && (got.BodyFile != nil) == (want.BodyFile != ""),
 		"follow_redirects":                got.FollowRedirects == c.FollowRedirects,
 		"enable_http2":                    got.HTTP2 == c.EnableHTTP2 && got.HTTP3 == want.UseHTTP3,
 		"proxy_url":                       (got.Proxy != nil) == (c.ProxyURL.URL != nil),

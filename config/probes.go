@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/port-exporter/port_exporter/internal/files"
 	"github.com/port-exporter/port_exporter/internal/probe"
 )
 
@@ -80,7 +81,9 @@ func (r *raw) build() (built map[string]*probe.Module, odd []string, err error) 
 	built = map[string]*probe.Module{}
 	list, err := r.modules()
 	faults := []error{err}
+	reader := files.NewReader() // one for all, so that what hangs is bounded
 	for _, m := range list {
+		m.reader = reader
 		if !m.isKnown() {
 			continue
 		}

@@ -9,18 +9,19 @@ import (
 	"github.com/miekg/dns"
 	"github.com/prometheus/blackbox_exporter/config"
 
+	"github.com/port-exporter/port_exporter/internal/files"
 	"github.com/port-exporter/port_exporter/internal/probe"
 )
 
 // newDNS makes our prober of the settings of blackbox_exporter's. It loads what
 // that loads: settings that cannot be used are an error of each probe.
-func newDNS(s config.DNSProbe) *probe.DNS {
+func newDNS(s config.DNSProbe, f *files.Reader) *probe.DNS {
 	p := &probe.DNS{
 		Resolution: Resolution(s.IPProtocol, s.IPProtocolFallback),
 		Recursion:  s.Recursion,
 		TCP:        s.TransportProtocol == "tcp",
 		TLS:        s.DNSOverTLS,
-		TLSConfig:  TLSConfig(s.TLSConfig),
+		TLSConfig:  TLSConfig(s.TLSConfig, f),
 	}
 	p.SourceAddress, _ = netip.ParseAddr(s.SourceIPAddress)
 	p.Unusable = checkTransport(&s)

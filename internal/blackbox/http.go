@@ -14,62 +14,32 @@ import (
 	pconfig "github.com/prometheus/common/config"
 	"github.com/prometheus/common/version"
 
+	"github.com/port-exporter/port_exporter/internal/files"
 	"github.com/port-exporter/port_exporter/internal/probe"
 )
 
 // newHTTP makes our prober of the settings of blackbox_exporter's.
-func newHTTP(s config.HTTPProbe) *probe.HTTP {
+func newHTTP(s config.HTTPProbe, f *files.Reader) *probe.HTTP {
 	c := s.HTTPClientConfig
 	p := &probe.HTTP{
 		Resolution: Resolution(s.IPProtocol, s.IPProtocolFallback),
-		Method:     s.Method, Body: s.Body, BodyFile: s.BodyFile,
+		Method:     s.Method, Body: s.Body,
 		Plain:           IsPlainHeader,
 		FollowRedirects: c.FollowRedirects, HTTP2: c.EnableHTTP2, HTTP3: s.UseHTTP3,
-		TLSConfig: func() (*tls.Config, error) { return tlsConfig(&c) },
+		TLSConfig: func() (*tls.Config, error) { return newTLS(c.TLSConfig, f) },
 		Proxy:     c.Proxy(), ProxyHeader: c.GetProxyConnectHeader(),
 		ProxyResolves: s.SkipResolvePhaseWithProxy,
 		Answer:        newAnswer(&s),
 	}
+	if s.BodyFile != "" {
+		p.BodyFile = func() ([]byte, error) { return f.Read(s.BodyFile) }
+	}
 	p.Header, p.Host = newHeader(s.Headers)
-	credentials := client{HTTPClientConfig: &c, headers: secretHeaders(c.HTTPHeaders, p.Header)}
+	credentials := client{HTTPClientConfig: &c, headers: secretHeaders(c.HTTPHeaders, p.Header), files: f}
 	if !credentials.isBare() {
 		p.Credentials = credentials.wrap
 	}
 	return p
-}
-
-// tlsConfig reads what the module says of TLS, once it is known that none of its
-// files is waited for.
-func tlsConfig(c *pconfig.HTTPClientConfig) (*tls.Config, error) {
-	for _, file := range files(c) {
-		if file == "" {
-			continue
-		}
-		if err := probe.CheckRegular(file); err != nil {
-			return nil, err
-		}
-	}
-	return pconfig.NewTLSConfig(&c.TLSConfig)
-}
-
-// files returns the files that a client reads; some are empty.
-func files(c *pconfig.HTTPClientConfig) []string {
-	all := []string{c.TLSConfig.CAFile, c.TLSConfig.CertFile, c.TLSConfig.KeyFile, c.BearerTokenFile}
-	if c.Authorization != nil {
-		all = append(all, c.Authorization.CredentialsFile)
-	}
-	if c.BasicAuth != nil {
-		all = append(all, c.BasicAuth.UsernameFile, c.BasicAuth.PasswordFile)
-	}
-	if o := c.OAuth2; o != nil {
-		all = append(all, o.ClientSecretFile, o.ClientCertificateKeyFile, o.TLSConfig.CAFile, o.TLSConfig.CertFile, o.TLSConfig.KeyFile)
-	}
-	if c.HTTPHeaders != nil {
-		for _, h := range c.HTTPHeaders.Headers {
-			all = append(all, h.Files...)
-		}
-	}
-	return all
 }
 
 // newHeader returns the headers of a request, and its host if it has another than
@@ -165,6 +135,7 @@ func jsonRule(program *config.CELProgram) *probe.JSONRule {
 type client struct {
 	*pconfig.HTTPClientConfig
 	headers *pconfig.Headers // of http_headers, those that hold a secret
+	files   *files.Reader
 }
 
 func (c client) isBare() bool {
@@ -174,22 +145,22 @@ func (c client) isBare() bool {
 // wrap adds it to requests, in the order of prometheus/common's own client.
 func (c client) wrap(next http.RoundTripper, dial probe.DialContext) (http.RoundTripper, error) {
 	if a := c.Authorization; a != nil {
-		credentials, err := secret(a.Credentials, a.CredentialsFile, a.CredentialsRef)
+		credentials, err := c.secret(a.Credentials, a.CredentialsFile, a.CredentialsRef)
 		if err != nil {
 			return nil, err
 		}
 		next = pconfig.NewAuthorizationCredentialsRoundTripper(a.Type, credentials, next)
 	}
 	if c.BearerToken != "" || c.BearerTokenFile != "" {
-		token, err := secret(c.BearerToken, c.BearerTokenFile, "")
+		token, err := c.secret(c.BearerToken, c.BearerTokenFile, "")
 		if err != nil {
 			return nil, err
 		}
 		next = pconfig.NewAuthorizationCredentialsRoundTripper("Bearer", token, next)
 	}
 	if b := c.BasicAuth; b != nil {
-		user, userErr := secret(pconfig.Secret(b.Username), b.UsernameFile, b.UsernameRef)
-		password, err := secret(b.Password, b.PasswordFile, b.PasswordRef)
+		user, userErr := c.secret(pconfig.Secret(b.Username), b.UsernameFile, b.UsernameRef)
+		password, err := c.secret(b.Password, b.PasswordFile, b.PasswordRef)
 		if err := cmp.Or(userErr, err); err != nil {
 			return nil, err
 		}
@@ -201,10 +172,14 @@ func (c client) wrap(next http.RoundTripper, dial probe.DialContext) (http.Round
 			return nil, err
 		}
 	}
-	if c.headers != nil {
-		next = pconfig.NewHeadersRoundTripper(c.headers, next)
+	if c.headers == nil {
+		return next, nil
 	}
-	return next, nil
+	headers, err := inlineHeaders(c.headers, c.files)
+	if err != nil {
+		return nil, err
+	}
+	return pconfig.NewHeadersRoundTripper(headers, next), nil
 }
 
 // grantJWT is the grant_type whose credential is a key: RFC 7523.
@@ -212,25 +187,33 @@ const grantJWT = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 
 func (c client) withToken(next http.RoundTripper, dial probe.DialContext) (http.RoundTripper, error) {
 	o := c.OAuth2
-	credential, err := secret(o.ClientSecret, o.ClientSecretFile, o.ClientSecretRef)
+	credential, err := c.secret(o.ClientSecret, o.ClientSecretFile, o.ClientSecretRef)
 	if o.GrantType == grantJWT {
-		credential, err = secret(o.ClientCertificateKey, o.ClientCertificateKeyFile, o.ClientCertificateKeyRef)
+		credential, err = c.secret(o.ClientCertificateKey, o.ClientCertificateKeyFile, o.ClientCertificateKeyRef)
 	}
 	if err != nil {
 		return nil, err
 	}
-	return pconfig.NewOAuth2RoundTripper(credential, o, next, pconfig.WithDialContextFunc(dial), pconfig.WithKeepAlivesDisabled()), nil
+	inline := *o
+	if inline.TLSConfig, err = inlineTLS(o.TLSConfig, c.files); err != nil {
+		return nil, err
+	}
+	return pconfig.NewOAuth2RoundTripper(credential, &inline, next, pconfig.WithDialContextFunc(dial), pconfig.WithKeepAlivesDisabled()), nil
 }
 
 var errRef = errors.New("a secret by reference needs a secret manager, and there is none")
 
-// secret returns what reads a secret; nil if there is none.
-func secret(text pconfig.Secret, file, ref string) (pconfig.SecretReader, error) {
+// secret returns a secret; nil if there is none.
+func (c client) secret(text pconfig.Secret, file, ref string) (pconfig.SecretReader, error) {
 	switch {
 	case text != "":
 		return pconfig.NewInlineSecret(string(text)), nil
 	case file != "":
-		return pconfig.NewFileSecret(file), nil
+		text, err := readText(file, c.files)
+		if err != nil {
+			return nil, err
+		}
+		return pconfig.NewInlineSecret(text), nil
 	case ref != "":
 		return nil, errRef
 	default:

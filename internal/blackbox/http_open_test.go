@@ -21,6 +21,7 @@ import (
 	dto "github.com/prometheus/client_model/go"
 
 	"github.com/port-exporter/port_exporter/internal/blackbox"
+	"github.com/port-exporter/port_exporter/internal/files"
 	"github.com/port-exporter/port_exporter/internal/probe"
 )
 
@@ -229,7 +230,7 @@ func TestLog(t *testing.T) {
 
 func TestNew(t *testing.T) {
 	for _, kind := range []string{"", "tcp", "unix", "grpc", "HTTP"} {
-		if _, err := blackbox.New(blackbox.Module{Prober: kind}); err == nil {
+		if _, err := blackbox.New(blackbox.Module{Prober: kind}, files.NewReader()); err == nil {
 			t.Errorf("%q was accepted", kind)
 		}
 	}

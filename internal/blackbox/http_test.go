@@ -20,6 +20,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/port-exporter/port_exporter/internal/blackbox"
+	"github.com/port-exporter/port_exporter/internal/files"
 	"github.com/port-exporter/port_exporter/internal/porttest"
 	"github.com/port-exporter/port_exporter/internal/probe"
 )
@@ -260,7 +261,7 @@ func parseModule(t testing.TB, kind, settings string) blackbox.Module {
 
 func newProber(t testing.TB, m blackbox.Module) probe.Prober {
 	t.Helper()
-	p, err := blackbox.New(m)
+	p, err := blackbox.New(m, files.NewReader())
 	if err != nil {
 		t.Fatal(err)
 	}

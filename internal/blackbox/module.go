@@ -7,6 +7,8 @@ import (
 	"github.com/prometheus/blackbox_exporter/config"
 	pconfig "github.com/prometheus/common/config"
 	"go.yaml.in/yaml/v3"
+
+	"github.com/port-exporter/port_exporter/internal/files"
 )
 
 // The parts of a [Module] that probers of ours use too.
@@ -37,6 +39,6 @@ func ParseModule(text []byte) (Module, error) {
 
 // TLSConfig returns what makes the configuration of a handshake. Files are read
 // each time, so that a new certificate needs no reload.
-func TLSConfig(c TLS) func(serverName string) (*tls.Config, error) {
-	return func(string) (*tls.Config, error) { return pconfig.NewTLSConfig(&c) }
+func TLSConfig(c TLS, f *files.Reader) func(serverName string) (*tls.Config, error) {
+	return func(string) (*tls.Config, error) { return newTLS(c, f) }
 }

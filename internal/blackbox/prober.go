@@ -8,6 +8,7 @@ import (
 
 	"github.com/prometheus/blackbox_exporter/config"
 
+	"github.com/port-exporter/port_exporter/internal/files"
 	"github.com/port-exporter/port_exporter/internal/probe"
 )
 
@@ -21,13 +22,14 @@ const (
 	ICMP = "icmp"
 )
 
-// New returns the prober of a module, whose kind must be HTTP, DNS or ICMP.
-func New(m Module) (probe.Prober, error) {
+// New returns the prober of a module, whose kind must be HTTP, DNS or ICMP. It reads
+// the files that the module names with f, at each probe.
+func New(m Module, f *files.Reader) (probe.Prober, error) {
 	switch m.Prober {
 	case HTTP:
-		return newHTTP(m.HTTP), nil
+		return newHTTP(m.HTTP, f), nil
 	case DNS:
-		return newDNS(m.DNS), nil
+		return newDNS(m.DNS, f), nil
 	case ICMP:
 		return newICMP(m.ICMP), nil
 	default:

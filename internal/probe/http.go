@@ -1,18 +1,17 @@
 package probe
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"net"
 	"net/http"
 	"net/http/cookiejar"
 	"net/url"
-	"os"
 	"strings"
 	"time"
 
@@ -36,8 +35,10 @@ type HTTP struct {
 	Host string
 	// Plain reports whether a header holds no secret, by its name.
 	Plain func(name string) bool
-	// Body is sent; or the file BodyFile, if that is not empty.
-	Body, BodyFile string
+	// Body is sent; or what BodyFile returns, if that is not nil. It is called once a
+	// probe.
+	Body     string
+	BodyFile func() ([]byte, error)
 
 	FollowRedirects bool
 	// HTTP2 offers HTTP/2 over TLS. HTTP3 uses HTTP/3, and nothing else.
@@ -260,33 +261,21 @@ func (x *exchange) makeClient() error {
 	return err
 }
 
+// openBody returns the body of the first request. That of a file is sent in chunks,
+// and not again after a redirect.
 func (x *exchange) openBody() (io.Reader, error) {
 	switch {
-	case x.BodyFile != "":
-		if err := CheckRegular(x.BodyFile); err != nil {
-			return nil, err
-		}
-		f, err := os.Open(x.BodyFile)
+	case x.BodyFile != nil:
+		text, err := x.BodyFile()
 		if err != nil {
 			return nil, err
 		}
-		x.onEnd(func() { _ = f.Close() })
-		return f, nil
+		return struct{ io.Reader }{bytes.NewReader(text)}, nil
 	case x.Body != "":
 		return strings.NewReader(x.Body), nil
 	default:
 		return nil, nil
 	}
-}
-
-// CheckRegular reports, with a [*fs.PathError], what is no regular file: a FIFO
-// would be waited for without end.
-func CheckRegular(file string) error {
-	info, err := os.Stat(file)
-	if err == nil && !info.Mode().IsRegular() {
-		err = &fs.PathError{Op: "read", Path: file, Err: errors.New("not a regular file")}
-	}
-	return err
 }
 
 // unanswered says why there was no answer.
