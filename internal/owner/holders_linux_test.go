@@ -186,6 +186,41 @@ func TestUserManagerInNamespace(t *testing.T) {
 	}
 }
 
+// TestWaitingForAServiceInNamespace has a systemd that listens for a service which does
+// not run for two hours: /proc is not searched each minute. The service is found as
+// soon as it runs.
+func TestWaitingForAServiceInNamespace(t *testing.T) {
+	porttest.Namespace(t)
+	const user = "user@1000.service/"
+	manager, service := cgroup(t, user+"init.scope"), cgroup(t, user+"web.service")
+	pid, _ := startServer(t, self(t), "systemd", 80, manager, service)
+	s := newScene(t, NewHost("/proc", "", quiet))
+	var searches uint64
+	for range 2 * 60 {
+		byPort, r := s.scrape(t)
+		if o := byPort[80][0]; o.PID != pid {
+			t.Fatalf("before the service runs: %+v", o)
+		}
+		searches = r.Searches
+		s.now = s.now.Add(recheckAfter)
+	}
+	if searches > 8 {
+		t.Errorf("%d searches in two hours", searches)
+	}
+	if err := unix.Kill(int(pid), unix.SIGUSR1); err != nil {
+		t.Fatal(err)
+	}
+	porttest.Await(t, "the service to run", func() bool {
+		pids, err := os.ReadFile(filepath.Join(service, "cgroup.procs"))
+		return err == nil && len(pids) > 0
+	})
+	s.now = s.now.Add(recheckAfter)
+	byPort, r := s.scrape(t)
+	if o := byPort[80][0]; o.PID == pid || o.Unit != user+"web.service" || r.Searches != searches+1 {
+		t.Errorf("when it runs: %+v after %d searches", o, r.Searches)
+	}
+}
+
 // TestKernelListenersInNamespace has a VXLAN device and an MPTCP endpoint, whose
 // sockets no process has.
 func TestKernelListenersInNamespace(t *testing.T) {

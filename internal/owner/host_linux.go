@@ -2,6 +2,7 @@ package owner
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"io"
 	"log/slog"
@@ -59,6 +60,7 @@ type linuxHost struct {
 	// is not known before the first search.
 	init      int32
 	knowsInit bool
+	arrivals  arrivals
 	// forbidden says that the last search was denied what it has the privileges for.
 	forbidden atomic.Bool
 	// everyProcess is the pid namespace (pid_namespaces(7)) that has every process
@@ -318,8 +320,58 @@ func (h *linuxHost) Look(ctx context.Context, known Process, members []socket.Me
 			s.Held[m.ID()] = !w.open[m.Inode]
 		}
 	}
+	if s.Process.Waiting {
+		h.takenOver(ctx, known.PID, members, s.Held)
+	}
 	return s
 }
+
+// takenOver notes which sockets of a systemd a service holds by now. What a systemd
+// starts is new, so only processes that came since the last look are looked at.
+func (h *linuxHost) takenOver(ctx context.Context, systemd int32, members []socket.Member, held map[uint64]bool) {
+	w := h.newWalk(ctx, members)
+	pids, ok := h.pids(ctx)
+	for _, pid := range h.arrivals.since(systemd, pids) {
+		if pid == systemd || pid == h.init {
+			continue
+		}
+		for inode := range w.holdings(pid) {
+			held[w.asked[inode]] = false
+		}
+	}
+	if !ok || w.partial {
+		h.arrivals.forget(systemd)
+	}
+}
+
+// arrivals are the processes by when they came.
+type arrivals struct {
+	round  uint64
+	first  map[int32]uint64 // the round in which a process was listed first
+	looked map[int32]uint64 // the last round of each that asked
+}
+
+// since returns the processes that came since it was last called on behalf of one of
+// them; all of them at first.
+func (a *arrivals) since(asking int32, pids []int32) (fresh []int32) {
+	a.round++
+	first, looked := make(map[int32]uint64, len(pids)), map[int32]uint64{asking: a.round}
+	for _, pid := range pids {
+		came := cmp.Or(a.first[pid], a.round)
+		first[pid] = came
+		if came > a.looked[asking] {
+			fresh = append(fresh, pid)
+		}
+		if round, ok := a.looked[pid]; ok && pid != asking {
+			looked[pid] = round
+		}
+	}
+	a.first, a.looked = first, looked
+	return fresh
+}
+
+// forget has the next call on behalf of a process return all.
+func (a *arrivals) forget(asking int32) { delete(a.looked, asking) }
 
 // Unit implements [Host]. The root cgroup and a systemd's own say nothing: there
 // sockets are made by what systemd did not start, or by systemd before it

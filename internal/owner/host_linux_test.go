@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"runtime"
 	"strconv"
@@ -47,6 +48,7 @@ func TestMain(m *testing.M) {
 //	prefork           has two workers that inherit the socket
 //	worker            is one: it has the socket as descriptor 3
 //	manager DIR DIR   is in the first cgroup, its worker in the second
+//	systemd DIR DIR   is the same by another name, and starts its worker on SIGUSR1
 //	zombie            has a main thread that has ended
 //	table             has a thread with descriptors of its own, and the socket there
 //	ring              has the socket registered with an io_uring, and no descriptor
@@ -99,7 +101,7 @@ func ready() error {
 }
 
 func listenThenServe(role string, args []string) error {
-	if role == "cgroup" || role == "manager" {
+	if role == "cgroup" || role == "manager" || role == "systemd" {
 		if err := enter(args[1]); err != nil {
 			return err
 		}
@@ -136,6 +138,8 @@ func listenThenServe(role string, args []string) error {
 		}
 	case "manager":
 		err = startWorker(fd, args[2])
+	case "systemd":
+		err = startOnSignal(fd, args[2])
 	case "ring":
 		err = register(fd)
 	case "message":
@@ -145,6 +149,20 @@ func listenThenServe(role string, args []string) error {
 		return err
 	}
 	return ready()
+}
+
+// startOnSignal has this process call itself systemd, and start a worker later.
+func startOnSignal(fd int, dir string) error {
+	started := make(chan os.Signal, 1)
+	signal.Notify(started, unix.SIGUSR1)
+	go func() {
+		<-started
+		if err := startWorker(fd, dir); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+	}()
+	return os.WriteFile("/proc/self/comm", []byte("systemd"), 0)
 }
 
 func startWorker(fd int, args ...string) error {

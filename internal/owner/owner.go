@@ -22,7 +22,8 @@ import (
 // recheckAfter: long enough that a scrape of a steady host looks at few, short
 // enough that an executable that was replaced, and a new process on an inherited
 // socket, show soon. Those that no process holds are searched for more and more
-// rarely. Those whose search did not end are searched for again soon.
+// rarely, and so are those that wait for a service. Those whose search did not end are
+// searched for again soon.
 const (
 	recheckAfter = time.Minute
 	longestPause = time.Hour
@@ -80,7 +81,7 @@ type Process struct {
 	// Unsure says that its name may be another: a part of it did not answer in time.
 	Unsure bool
 	// Waiting says that it is systemd, which may hold the socket for a service
-	// that is yet to start.
+	// that is yet to start. A look at it finds out whether one did.
 	Waiting bool
 }
 
@@ -129,6 +130,7 @@ type answer struct {
 	unit      string // of the socket itself, before that of the process
 	container string
 	due       time.Time     // when it is to be looked at again
+	search    time.Time     // when it is to be searched for again, if it waits for a service
 	pause     time.Duration // before that
 	seen      time.Time     // when the socket was there last
 }

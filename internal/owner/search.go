@@ -45,9 +45,9 @@ func (f *Finder) searchFor(listeners []socket.Listener) (s *search, own bool) {
 	return s, true
 }
 
-// plan returns the search for what is not known, or due. Sockets that wait for a
-// service, and those without a holder, are searched for again; of the others the
-// process is looked at.
+// plan returns the search for what is not known, or due. Sockets without a holder
+// are searched for again; of the others the process is looked at. Those that wait for
+// a service are searched for, too, but more and more rarely.
 func (f *Finder) plan(listeners []socket.Listener) *search {
 	s := &search{finder: f, stale: map[int32]*holding{}, began: time.Now(), done: make(chan struct{})}
 	now, left := f.now(), maxAllMembers
@@ -62,7 +62,7 @@ func (f *Finder) plan(listeners []socket.Listener) *search {
 				a.seen = now
 			}
 			switch {
-			case !seen, !now.Before(a.due) && (a.Fate != Held || a.Process.Waiting):
+			case !seen, !now.Before(a.due) && a.Fate != Held, a.Process.Waiting && !now.Before(a.search):
 				s.unknown = append(s.unknown, m)
 			case !now.Before(a.due):
 				s.recheck(a.Process, m)
@@ -160,12 +160,13 @@ func (f *Finder) postpone(id uint64) {
 	now := f.now()
 	a := f.known[id]
 	if a == nil {
-		a = &answer{Found: Found{Fate: Unclear}, seen: now}
+		a = &answer{Found: Found{Fate: Unclear}, seen: now, pause: retryAfter}
 		f.known[id] = a
 	}
-	if !now.Before(a.due) {
-		a.pause = retryAfter
-		a.due = now.Add(a.pause)
+	for _, due := range []*time.Time{&a.due, &a.search} {
+		if !now.Before(*due) {
+			*due = now.Add(retryAfter)
+		}
 	}
 }
 
@@ -253,12 +254,16 @@ func (f *Finder) note(id uint64, a *answer, lost bool) {
 		a.pause = retryAfter
 	case a.Process.Unsure:
 		a.pause = retryAfter
-	case a.Fate == Held, old == nil, old.Fate != a.Fate:
+	case old == nil, old.Fate != a.Fate, a.Fate == Held && !(a.Process.Waiting && old.Process.Waiting):
 		a.pause = recheckAfter
 	default:
 		a.pause = min(2*old.pause, longestPause)
 	}
 	a.seen = f.now()
-	a.due = a.seen.Add(a.pause)
+	a.search = a.seen.Add(a.pause)
+	a.due = a.search
+	if a.Fate == Held {
+		a.due = a.seen.Add(min(a.pause, recheckAfter))
+	}
 	f.known[id] = a
 }

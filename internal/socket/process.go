@@ -61,6 +61,16 @@ func baseName(executable string) string {
 	return path.Base(executable)
 }
 
+// windowsProgram returns the name of a program of Windows, in lower case and without
+// its ending; nothing for another executable.
+func windowsProgram(executable string) string {
+	name, found := strings.CutSuffix(strings.ToLower(executable), ".exe")
+	if !found {
+		return ""
+	}
+	return name[strings.LastIndexAny(name, `/\`)+1:]
+}
+
 // isProgramName reports whether comm may be the name of a script, which the kernel
 // takes from its file, and not a state that a process puts into its name, or the
 // name of a thread: no blanks, colons, brackets or slashes, and no number that
@@ -88,13 +98,18 @@ func isDigit(c byte) bool { return c >= '0' && c <= '9' }
 
 // IsInterpreter reports whether an executable, by its base name, runs programs
 // that are in other files: interpreters, virtual machines and emulators of
-// languages, and binaries that are many programs.
+// languages, and binaries that are many programs. Windows has them with an ending,
+// in either case: python.exe.
 func IsInterpreter(executable string) bool {
 	base := baseName(executable)
+	if program := windowsProgram(executable); program != "" {
+		base = program
+	}
 	switch strings.TrimRight(base, "0123456789.-") {
 	case "python", "pypy", "java", "node", "nodejs", "deno", "bun", "ruby", "perl", "php", "php-fpm", "php-cgi", "lua", "luajit",
 		"beam.smp", "mono", "mono-sgen", "dotnet", "tclsh", "guile", "Rscript", "R", "pwsh", "sh", "bash", "dash", "zsh", "ksh",
-		"busybox", "toybox", "wine", "wine-preloader", "FEXInterpreter", "box", "rosetta":
+		"busybox", "toybox", "wine", "wine-preloader", "FEXInterpreter", "box", "rosetta",
+		"pythonw", "javaw", "powershell", "wscript", "cscript", "cmd", "r", "rscript":
 		return true
 	default:
 		return strings.HasPrefix(base, "qemu-") && !strings.HasPrefix(base, "qemu-system-") && !strings.HasPrefix(base, "qemu-nbd") ||

@@ -48,6 +48,8 @@ func TestIsInterpreter(t *testing.T) {
 		"": false, "/usr/sbin/nginx": false, "/opt/javascriptd": false, "/usr/bin/qemu-system-x86_64": false,
 		"/usr/bin/python": true, "/usr/bin/python3.12": true, "/usr/lib/jvm/bin/java": true, "/usr/sbin/php-fpm8.2": true,
 		"/usr/bin/qemu-aarch64-static": true, "/bin/busybox": true, "C:/python/python": true,
+		`C:\Program Files\Python312\python.exe`: true, `C:\Windows\System32\WindowsPowerShell\v1.0\PowerShell.EXE`: true,
+		`D:\node\node.exe`: true, "javaw.exe": true, `C:\python\nginx.exe`: false, ".exe": false, "/srv/python.exe/nginx": false,
 	} {
 		if got := socket.IsInterpreter(executable); got != want {
 			t.Errorf("%q: got %t", executable, got)
