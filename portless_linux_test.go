@@ -114,14 +114,16 @@ func TestPortlessInNamespace(t *testing.T) {
 // portlessOf returns what a table has without a port, a line each.
 func portlessOf(t *testing.T, table string) (lines []string) {
 	t.Helper()
-	var rows []struct {
-		Protocol, Address, Interface, Type, Filter, Process string
-		Port                                                int
+	var saved struct {
+		Listeners []struct {
+			Protocol, Address, Interface, Type, Filter, Process string
+			Port                                                int
+		}
 	}
-	if err := json.Unmarshal([]byte(table), &rows); err != nil {
+	if err := json.Unmarshal([]byte(table), &saved); err != nil {
 		t.Fatal(err)
 	}
-	for _, r := range rows {
+	for _, r := range saved.Listeners {
 		if r.Protocol == "raw" || r.Protocol == "packet" {
 			lines = append(lines, fmt.Sprintf("%s %s %s %d %s %s %s", r.Protocol, r.Address, r.Interface, r.Port, r.Type, r.Filter, r.Process))
 		}

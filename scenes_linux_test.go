@@ -151,16 +151,18 @@ func place(protocol, address, port, process string, client bool) string {
 
 func places(t *testing.T, rows []byte) string {
 	t.Helper()
-	var read []struct {
-		Protocol, Address, Process string
-		Port                       uint16
-		Client                     bool `json:"may_be_client"`
+	var read struct {
+		Listeners []struct {
+			Protocol, Address, Process string
+			Port                       uint32
+			Client                     bool `json:"may_be_client"`
+		}
 	}
 	if err := json.Unmarshal(rows, &read); err != nil {
 		t.Fatalf("%v: %s", err, rows)
 	}
 	var all []string
-	for _, r := range read {
+	for _, r := range read.Listeners {
 		all = append(all, place(r.Protocol, r.Address, strconv.Itoa(int(r.Port)), r.Process, r.Client))
 	}
 	slices.Sort(all)

@@ -70,7 +70,7 @@ func (c connections) Collect(_ context.Context, host *Snapshot, out *Output) err
 func (c connections) addInbound(out *Output, table *socket.Table, traffic *socket.Traffic) {
 	always := []socket.State{socket.Established, socket.TimeWait, socket.CloseWait, socket.SynRecv}
 	series, _ := socket.MostExposed(table.Listeners, c.limits.Listeners)
-	rest, others := traffic.InboundUnread, table.Unread > 0
+	rest, others := traffic.InboundUnread, table.Unread[socket.TCP] > 0
 	for i, l := range table.Listeners {
 		if l.Protocol != socket.TCP {
 			continue

@@ -291,7 +291,10 @@ func storyPortless(context.Context) (socket.PortlessTable, error) {
 		l.Protocol, l.Interface, l.Port = socket.Packet, device, 80 // of nginx, in storyOwners
 		return l
 	}
-	return socket.PortlessTable{Raw: true, Packets: true, Listeners: []socket.Listener{
+	vsock := socket.Listener{Sockets: 1}
+	vsock.SetVsock(socket.VsockAddr{CID: 1<<32 - 1, Port: 22})
+	unread := map[socket.Protocol]int{socket.Raw: 0, socket.Packet: 0, socket.Vsock: 0}
+	return socket.PortlessTable{Unread: unread, Listeners: []socket.Listener{vsock,
 		raw("0.0.0.0", 1), raw("::", 58), raw("0.0.0.0", 200),
 		packet("eth0", socket.PacketRaw, socket.HasFilter, 2), packet("", socket.PacketOther, socket.FilterUnknown, 1),
 	}}, nil
@@ -778,12 +781,93 @@ func TestUnreadIsNoVerdict(t *testing.T) {
 	}
 	got := exposition(t, t.Context(), o, Filter{Collectors: []string{"policy", "listeners"}})
 	for want, there := range map[string]bool{
-		`port_policy_missing_listener{rule="web"} 0`:      true,
-		`port_policy_missing_listener{rule="ssh"}`:        false,
-		`port_listener_sockets_unread{netns=""} 3` + "\n": true,
+		`port_policy_missing_listener{rule="web"} 0`:                     true,
+		`port_policy_missing_listener{rule="ssh"}`:                       false,
+		`port_listener_sockets_unread{netns="",protocol="tcp"} 3` + "\n": true,
+		`port_listener_sockets_unread{netns="",protocol="udp"} 0` + "\n": true,
 	} {
 		if strings.Contains(got, want) != there {
 			t.Errorf("%s: want it there: %t", want, there)
+		}
+	}
+}
+
+// TestUnknownAgesAreNoVerdict has more young UDP sockets than are remembered: the
+// required one may be among the others, of which nothing will ever be known. Rules
+// of other protocols have their verdict.
+func TestUnknownAgesAreNoVerdict(t *testing.T) {
+	now := time.Unix(1_800_000_000, 0)
+	o := options(nil)
+	o.Memory = NewMemory(func() time.Time { return now })
+	var all porttest.Sockets
+	for i := range longLivedLimit + 5 {
+		s := made(socket.UDP, socket.Unconnected, fmt.Sprintf("127.1.%d.%d:40000", i>>8, i&0xff), "")
+		s.Cookie = uint64(i + 1)
+		all = append(all, s)
+	}
+	o.Source = all
+	o.Policy = []policy.Rule{
+		{Name: "game", Protocols: []socket.Protocol{socket.UDP}, Ports: []socket.PortRange{{First: 40001, Last: 40002}}, Required: true},
+		{Name: "ssh", Protocols: []socket.Protocol{socket.TCP}, Ports: []socket.PortRange{{First: 22, Last: 22}}, Required: true},
+	}
+	for range 2 { // young, then old
+		got := exposition(t, t.Context(), o, Filter{Collectors: []string{"policy", "listeners"}})
+		for want, there := range map[string]bool{
+			`port_policy_missing_listener{rule="game"}`:                      false,
+			`port_policy_missing_listener{rule="ssh"} 1`:                     true,
+			`port_listener_sockets_unread{netns="",protocol="udp"} 5` + "\n": true,
+			`port_listener_sockets_unread{netns="",protocol="tcp"} 0` + "\n": true,
+		} {
+			if strings.Contains(got, want) != there {
+				t.Errorf("%s: want it there: %t", want, there)
+			}
+		}
+		now = now.Add(longLivedAge)
+	}
+}
+
+// TestPortlessIsNoVerdict has raw and packet sockets that were not all read: those
+// of one protocol leave rules of another their verdict.
+func TestPortlessIsNoVerdict(t *testing.T) {
+	rule := func(p socket.Protocol) policy.Rule {
+		return policy.Rule{Name: p.String(), Protocols: []socket.Protocol{p}, Required: true}
+	}
+	o := options(porttest.Sockets{})
+	o.Policy = []policy.Rule{rule(socket.Raw), rule(socket.Packet), rule(socket.Vsock)}
+	o.PortlessOwners = owners{}
+	for name, tt := range map[string]struct {
+		table   socket.PortlessTable
+		missing string // the rules that have the verdict
+		unread  map[string]string
+	}{
+		"all was read":  {socket.PortlessTable{Unread: map[socket.Protocol]int{socket.Raw: 0, socket.Packet: 0, socket.Vsock: 0}}, "raw packet vsock", map[string]string{"raw": "0", "vsock": "0"}},
+		"beyond limits": {socket.PortlessTable{Unread: map[socket.Protocol]int{socket.Raw: 0, socket.Packet: 7, socket.Vsock: 0}, Malformed: 2}, "raw vsock", map[string]string{"packet": "7"}},
+		"not reported":  {socket.PortlessTable{Unread: map[socket.Protocol]int{socket.Raw: 0, socket.Packet: 0}}, "raw packet", map[string]string{"vsock": ""}},
+		"interrupted": {socket.PortlessTable{Unread: map[socket.Protocol]int{socket.Raw: 0, socket.Packet: 0, socket.Vsock: 0},
+			Interrupted: []socket.Protocol{socket.Packet}}, "raw vsock", nil},
+	} {
+		o.Memory = NewMemory(time.Now)
+		o.Portless = func(context.Context) (socket.PortlessTable, error) { return tt.table, nil }
+		got := exposition(t, t.Context(), o, Filter{Collectors: []string{"policy", "portless"}})
+		for _, p := range socket.Portless() {
+			want := strings.Contains(tt.missing, p.String())
+			if strings.Contains(got, `port_policy_missing_listener{rule="`+p.String()+`"} 1`) != want {
+				t.Errorf("%s: rule %s has a verdict: want %t", name, p, want)
+			}
+			read := fmt.Sprintf(`port_portless_read{netns="",protocol=%q} %v`, p, truth(tt.table.Has(p)))
+			if !strings.Contains(got, read) {
+				t.Errorf("%s: lacks %s", name, read)
+			}
+		}
+		for p, n := range tt.unread {
+			if want := fmt.Sprintf(`port_listener_sockets_unread{netns="",protocol=%q} %s`, p, n); strings.Contains(got, want) != (n != "") {
+				t.Errorf("%s: want %s", name, want)
+			}
+		}
+		for family, n := range map[string]int{"port_source_malformed_rows_total": tt.table.Malformed, "port_source_interrupted_reads_total": len(tt.table.Interrupted)} {
+			if want := fmt.Sprintf("\n%s %d\n", family, n); !strings.Contains(got, want) {
+				t.Errorf("%s: lacks %s", name, want)
+			}
 		}
 	}
 }

@@ -22,7 +22,7 @@ var listenerLabels = []string{"netns", "protocol", "address", "port", "interface
 
 var (
 	unreadListeners = gauge("port_listener_sockets_unread",
-		"Listening sockets that were not read because there are too many; a required rule of the policy may have no verdict.", "netns")
+		"Sockets that were not read because there are too many, by protocol; a required rule may have no verdict.", "netns", "protocol")
 	listenerInfo = gauge("port_listener_info",
 		"1 for each address and port that is listened on. scope: any, public, private, link_local, loopback, multicast. "+
 			"dual_stack: an IPv6 wildcard that takes IPv4 too. ephemeral: the port is in the range of client ports. "+
@@ -104,12 +104,16 @@ func (c listeners) Collect(_ context.Context, host *Snapshot, out *Output) error
 			addDatagramQueue(out, l, history.Drops[i], id)
 		}
 	}
+	table, err := host.Listening()
+	if err != nil {
+		return err
+	}
 	for _, p := range c.protocols {
+		out.add(unreadListeners, float64(table.Unread[p]), hostNetns, p.String())
 		out.add(listenerChanges, float64(history.Changes[p].Opened), hostNetns, p.String(), "opened")
 		out.add(listenerChanges, float64(history.Changes[p].Closed), hostNetns, p.String(), "closed")
 	}
 	out.fold(listenerInfo, shown.rest)
-	out.add(unreadListeners, float64(shown.unread), hostNetns)
 	if err := addOwners(out, host); err != nil {
 		return err
 	}

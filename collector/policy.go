@@ -89,15 +89,15 @@ func (c findings) unsure(host *Snapshot, found policy.Findings) ([]bool, error) 
 	if err != nil {
 		return nil, err
 	}
-	_, portless := host.Portless()
+	portless, _ := host.Portless()
+	whole := func(p socket.Protocol) bool { return table.Whole(p) || portless.Whole(p) }
 	young := make([]socket.Owned, len(table.Young))
 	for i, l := range table.Young {
 		young[i] = socket.Owned{Listener: l, Owner: socket.Owner{Pending: true}}
 	}
 	may := policy.Evaluate(c.rules, young, host.Began())
 	for i := range c.rules {
-		unsure[i] = table.Unread > 0 || table.Interrupted != nil || may.Matches[i]+may.Unverified[i] > 0 ||
-			portless != nil && c.rules[i].IsPortless()
+		unsure[i] = !c.rules[i].Judges(whole) || may.Matches[i]+may.Unverified[i] > 0
 	}
 	return unsure, nil
 }

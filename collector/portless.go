@@ -3,6 +3,7 @@ package collector
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/port-exporter/port_exporter/internal/policy"
 	"github.com/port-exporter/port_exporter/internal/socket"
@@ -14,31 +15,70 @@ var (
 	packetSockets = gauge("port_packet_sockets",
 		"Packet sockets (packet(7)) by type and whether they have a classic BPF filter; unknown requires CAP_NET_ADMIN.",
 		"netns", "type", "filter")
+	vsockListeners = gauge("port_vsock_listeners",
+		"Vsock listeners (vsock(7)) by context identifier and port; ports above 65535 are \"other\".", "netns", "cid", "port")
+	portlessRead = gauge("port_portless_read",
+		"Whether the raw, packet and vsock sockets could be read (1) or not (0).", "netns", "protocol")
 	unexpectedPortless = gauge("port_policy_unexpected_portless_socket",
-		"1 for each raw or packet socket and owner no rule of the policy expects.",
+		"1 for each raw, packet or vsock socket and owner no rule of the policy expects.",
 		"netns", "kind", "protocol", "address", "interface", "packet_type", "filter", "process", "user", "unit", "container")
 )
 
-// portless tells of what takes packets without a port.
+// portless exports what listens without a port.
 type portless struct{}
 
 func (portless) Name() string { return "portless" }
 
-func (portless) Families() []*Family { return []*Family{rawSockets, packetSockets} }
+func (portless) Families() []*Family {
+	return []*Family{rawSockets, packetSockets, vsockListeners, portlessRead}
+}
 
 // Collect leaves out what could not be read.
 func (portless) Collect(_ context.Context, host *Snapshot, out *Output) error {
 	table, err := host.Portless()
-	if err != nil && !table.Raw && !table.Packets {
+	if err != nil && len(table.Unread) == 0 {
 		return err
 	}
-	if table.Raw {
+	for _, p := range socket.Portless() {
+		out.add(portlessRead, truth(table.Has(p)), hostNetns, p.String())
+		if table.Has(p) {
+			out.add(unreadListeners, float64(table.Unread[p]), hostNetns, p.String())
+		}
+	}
+	if table.Has(socket.Raw) {
 		addRaw(out, table.Listeners)
 	}
-	if table.Packets {
+	if table.Has(socket.Packet) {
 		addPackets(out, table.Listeners)
 	}
+	addVsock(out, table.Listeners)
 	return nil
+}
+
+// maxVsock bounds the series of vsock listeners.
+const maxVsock = 256
+
+func addVsock(out *Output, listeners []socket.Listener) {
+	counts := map[[2]string]int{}
+	folded := 0
+	for _, l := range listeners {
+		if l.Protocol != socket.Vsock {
+			continue
+		}
+		key := [2]string{l.Vsock.Context(), "other"}
+		if l.Port != 0 {
+			key[1] = portLabel(l.Port)
+		}
+		if _, known := counts[key]; !known && len(counts) == maxVsock {
+			folded += l.Sockets
+			continue
+		}
+		counts[key] += l.Sockets
+	}
+	for key, n := range counts {
+		out.add(vsockListeners, float64(n), hostNetns, key[0], key[1])
+	}
+	out.fold(vsockListeners, folded)
 }
 
 func addRaw(out *Output, listeners []socket.Listener) {
@@ -110,7 +150,11 @@ func portlessProtocol(l *socket.Listener) string {
 	return ""
 }
 
+// addressOf returns the address, with its port only for a vsock.
 func addressOf(l *socket.Listener) string {
+	if l.Protocol == socket.Vsock {
+		return l.Vsock.String()
+	}
 	if l.Address.IsValid() {
 		return l.Address.String()
 	}
@@ -133,6 +177,13 @@ func (r *reading) readPortless() (socket.PortlessTable, error) {
 	table, err := r.Portless(r.ctx)
 	if err != nil {
 		r.Logger.Debug("cannot read all sockets without a port", "err", err)
+	}
+	r.Memory.malformed.Add(uint64(table.Malformed))
+	for _, p := range table.Interrupted {
+		r.noteInterruption(fmt.Errorf("%v sockets: %w", p, socket.ErrInterrupted))
+	}
+	for p, n := range table.Unread {
+		r.noteUnread(p, n)
 	}
 	return table, err
 }

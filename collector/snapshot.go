@@ -71,7 +71,6 @@ type Shown struct {
 	// sockets.
 	series map[socket.ListenerID]bool
 	rest   int
-	unread int // listening sockets that are in none of this
 }
 
 // Connections returns the listeners, and every other socket folded onto them.
@@ -139,7 +138,7 @@ func (r *reading) readTable() (*socket.Table, error) {
 		Source:         r.Source,
 		EphemeralPorts: r.Snapshot.ports,
 		Named:          r.named,
-		Aged:           r.Memory.longLived.Has,
+		Aged:           r.Memory.longLived.Age,
 		Kinds:          r.AddressKinds,
 	}.Listening(r.ctx)
 	if err != nil {
@@ -148,8 +147,8 @@ func (r *reading) readTable() (*socket.Table, error) {
 	if table.DefaultPorts != nil {
 		r.Logger.Debug("ephemeral port range is not known, using the default", "err", table.DefaultPorts)
 	}
-	if table.Unread > 0 {
-		r.Logger.Warn("too many listeners, some were not read", "sockets", table.Unread)
+	for _, p := range socket.Protocols() {
+		r.noteUnread(p, table.Unread[p])
 	}
 	r.Memory.malformed.Add(uint64(table.Malformed))
 	return table, r.tolerate(table.Interrupted)
@@ -160,9 +159,19 @@ func (r *reading) tolerate(err error) error {
 	if !errors.Is(err, socket.ErrInterrupted) {
 		return err
 	}
+	r.noteInterruption(err)
+	return nil
+}
+
+func (r *reading) noteInterruption(err error) {
 	r.Memory.interrupted.Add(1)
 	r.Logger.Warn("socket table kept changing while it was read, figures may be off", "err", err)
-	return nil
+}
+
+func (r *reading) noteUnread(p socket.Protocol, sockets int) {
+	if sockets > 0 {
+		r.Logger.Warn("too many listeners, some were not read", "protocol", p, "sockets", sockets)
+	}
 }
 
 func (r *reading) choose() (*Shown, error) {
@@ -177,8 +186,7 @@ func (r *reading) choose() (*Shown, error) {
 	s := &Shown{}
 	s.listeners, s.owned, s.folded = r.Memory.clients.Fold(table.Listeners, owners.Owned)
 	s.series, s.rest = socket.MostExposed(s.listeners, r.Limits.Listeners)
-	s.unread = table.Unread
-	s.rest += s.unread
+	s.rest += table.Unread.Sum()
 	return s, nil
 }
 

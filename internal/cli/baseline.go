@@ -28,7 +28,7 @@ func Baseline(ctx context.Context, h *Host, o BaselineOptions) error {
 		if err != nil {
 			return Failure(err)
 		}
-		h.sayMissing(owners.Result)
+		h.sayMissing(owners)
 		return h.print(config.WritePolicy(policy.Baseline(owners.Owned, options)))
 	}
 	text, err := beside.Do(ctx, beside.New(beside.Limits{All: 1}, nil), beside.Key{}, func() ([]byte, error) {
@@ -44,7 +44,7 @@ func Baseline(ctx context.Context, h *Host, o BaselineOptions) error {
 	if err != nil {
 		return Failure(err)
 	}
-	h.sayMissing(owners.Result)
+	h.sayMissing(owners)
 	h.sayLeftOut(owners)
 	return h.print(config.MergePolicy(filepath.Dir(o.Merge), text, policy.Merge(h.Config.Policy, owners.Owned, options)))
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/port-exporter/port_exporter/config"
@@ -54,7 +55,14 @@ type Host struct {
 // reading is what was read of the listeners.
 type reading struct {
 	owner.Result
-	unread bool // some sockets were not read
+	// partial are the protocols of which some sockets were not read, and unknown
+	// those that this host does not report.
+	partial, unknown []socket.Protocol
+}
+
+// whole reports whether every socket of a protocol was read.
+func (r *reading) whole(p socket.Protocol) bool {
+	return !slices.Contains(r.partial, p) && !slices.Contains(r.unknown, p)
 }
 
 // read returns the listeners of the host with their owners. On standard error it
@@ -71,26 +79,42 @@ func (h *Host) readListeners(ctx context.Context) (reading, error) {
 		return reading{}, err
 	}
 	h.sayTable(table)
-	owners := h.System.Owners.Owners(ctx, table.Listeners)
-	portless, err := h.readPortless(ctx)
-	owners.Owned = append(owners.Owned, portless.Owned...)
-	owners.Unattributed += portless.Unattributed
-	if len(owners.Missing) == 0 {
-		owners.Missing = portless.Missing
+	r := reading{Result: h.System.Owners.Owners(ctx, table.Listeners)}
+	for _, p := range socket.Protocols() {
+		if !table.Whole(p) {
+			r.partial = append(r.partial, p)
+		}
 	}
-	return reading{owners, table.Unread > 0 || table.Interrupted != nil || err != nil}, nil
+	h.addPortless(ctx, &r)
+	return r, nil
 }
 
-// readPortless returns what takes packets without a port, with owners.
-func (h *Host) readPortless(ctx context.Context) (owner.Result, error) {
+// addPortless adds what listens without a port, with owners.
+func (h *Host) addPortless(ctx context.Context, r *reading) {
 	if h.System.Portless == nil {
-		return owner.Result{}, nil
+		r.unknown = socket.Portless()
+		return
 	}
 	table, err := h.System.Portless(ctx)
 	if err != nil {
-		fmt.Fprintf(h.Stderr, "cannot read all raw and packet sockets: %v\n", err)
+		fmt.Fprintf(h.Stderr, "cannot read all raw and packet sockets and vsock listeners: %v\n", err)
 	}
-	return h.System.PortlessOwners.Owners(ctx, table.Listeners), err
+	for _, p := range socket.Portless() {
+		switch {
+		case !table.Has(p) && err == nil:
+			r.unknown = append(r.unknown, p)
+		case !table.Whole(p):
+			r.partial = append(r.partial, p)
+		}
+		h.sayUnread(p, table.Unread[p])
+	}
+	found := h.System.PortlessOwners.Owners(ctx, table.Listeners)
+	r.Owned = append(r.Owned, found.Owned...)
+	r.Unattributed += found.Unattributed
+	r.Pending += found.Pending
+	if len(r.Missing) == 0 {
+		r.Missing = found.Missing
+	}
 }
 
 // watch reads the listeners, after it has watched the UDP sockets for a while. What
@@ -100,7 +124,7 @@ func (h *Host) watch(ctx context.Context, reader socket.Reader) (*socket.Table, 
 		return reader.Listening(ctx)
 	}
 	const sockets = 1 << 15
-	reader.Aged = socket.NewLongLived(h.Wait, sockets, time.Now).Has
+	reader.Aged = socket.NewLongLived(h.Wait, sockets, time.Now).Age
 	if _, err := reader.Listening(ctx); err != nil {
 		return nil, err
 	}
@@ -120,13 +144,22 @@ func (h *Host) sayTable(t *socket.Table) {
 	if t.Interrupted != nil {
 		fmt.Fprintf(h.Stderr, "listeners may be missing: %v\n", t.Interrupted)
 	}
-	if t.Unread > 0 {
-		fmt.Fprintf(h.Stderr, "%d listening sockets were not read: there are too many\n", t.Unread)
+	for _, p := range socket.Protocols() {
+		h.sayUnread(p, t.Unread[p])
+	}
+}
+
+func (h *Host) sayUnread(p socket.Protocol, sockets int) {
+	if sockets > 0 {
+		fmt.Fprintf(h.Stderr, "%d %v sockets were not read: there are too many\n", sockets, p)
 	}
 }
 
 // sayMissing says on standard error what could not be seen.
-func (h *Host) sayMissing(owners owner.Result) {
+func (h *Host) sayMissing(owners reading) {
+	if slices.Contains(owners.unknown, socket.Vsock) && h.System != nil && h.System.Portless != nil {
+		fmt.Fprint(h.Stderr, "vsock listeners are unknown: the kernel does not report them\nhint: modprobe vsock_diag\n")
+	}
 	if owners.Pending > 0 {
 		fmt.Fprintf(h.Stderr, "the owner of %d of the listeners may be known later: a process or the name service does not answer\n", owners.Pending)
 	}

@@ -164,7 +164,7 @@ func TestFailures(t *testing.T) {
 // TestSilence holds that a run with --unexpected that has nothing to report writes
 // nothing, so that cron mails nothing, not even of owners that no rule asks for.
 func TestSilence(t *testing.T) {
-	for output, want := range map[string]string{Table: "", JSON: "[]\n"} {
+	for output, want := range map[string]string{Table: "", JSON: "{\n  \"listeners\": [],\n  \"partial\": [],\n  \"unknown\": [\n    \"raw\",\n    \"packet\",\n    \"vsock\"\n  ]\n}\n"} {
 		h, stdout, stderr := host(t, "policy: {rules: [{name: all}]}")
 		if err := Listeners(t.Context(), h, ListenersOptions{Output: output, Unexpected: true}); err != nil {
 			t.Errorf("%s: %v", output, err)
@@ -261,7 +261,7 @@ func TestStrangersNames(t *testing.T) {
 		for i, write := range []func(io.Writer) error{
 			func(w io.Writer) error { return writeTable(w, []row{r}, false) },
 			func(w io.Writer) error { return writeCSV(w, []row{r}) },
-			func(w io.Writer) error { return writeJSON(w, []row{r}) },
+			func(w io.Writer) error { return writeJSON(w, &judged{rows: []row{r}, read: &reading{}}) },
 		} {
 			var out strings.Builder
 			if err := write(&out); err != nil {

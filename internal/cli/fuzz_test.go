@@ -21,7 +21,7 @@ func FuzzOutputs(f *testing.F) {
 		if err := writeTable(&table, rows, false); err != nil {
 			t.Fatal(err)
 		}
-		if err := writeJSON(&text, rows); err != nil {
+		if err := writeJSON(&text, &judged{rows: rows, read: &reading{}}); err != nil {
 			t.Fatal(err)
 		}
 		if err := writeCSV(&cells, rows); err != nil {
@@ -35,8 +35,8 @@ func FuzzOutputs(f *testing.F) {
 				t.Errorf("%s: %q", name, b)
 			}
 		}
-		var back []row
-		if err := json.Unmarshal(text.Bytes(), &back); err != nil || len(back) != 1 {
+		var back savedTable
+		if err := json.Unmarshal(text.Bytes(), &back); err != nil || len(back.Listeners) != 1 {
 			t.Errorf("JSON: %v\n%s", err, &text)
 		}
 		records, err := csv.NewReader(&cells).ReadAll()

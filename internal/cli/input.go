@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/netip"
 	"os"
 
@@ -14,46 +15,83 @@ import (
 // maxInput bounds a saved table, in bytes: some hundred thousand listeners.
 const maxInput = 64 << 20
 
-// readTable reads the listeners of a file that listeners --output=json wrote,
-// perhaps on another host; "-" is standard input.
-func readTable(file string, stdin io.Reader) ([]socket.Owned, error) {
+// savedTable is what listeners --output=json writes: all that the verdicts on a host
+// depend on.
+type savedTable struct {
+	Listeners []row `json:"listeners"`
+	// Partial and Unknown are those of [reading].
+	Partial []string `json:"partial"`
+	Unknown []string `json:"unknown"`
+}
+
+// readTable reads a file that listeners --output=json wrote, perhaps on another
+// host; "-" is standard input.
+func readTable(file string, stdin io.Reader) (reading, error) {
 	if file != "-" {
 		f, err := os.Open(file)
 		if err != nil {
-			return nil, err
+			return reading{}, err
 		}
 		defer f.Close()
 		stdin = f
 	}
-	owned, err := parseTable(stdin)
+	r, err := parseTable(stdin)
 	if err != nil {
-		return nil, fmt.Errorf("--input=%s: %w\nhint: write it with: port_exporter listeners --output=json", file, err)
+		return reading{}, fmt.Errorf("--input=%s: %w\nhint: write it with: port_exporter listeners --output=json", file, err)
 	}
-	return owned, nil
+	return r, nil
 }
 
-func parseTable(r io.Reader) ([]socket.Owned, error) {
-	text, err := io.ReadAll(io.LimitReader(r, maxInput+1))
+func parseTable(from io.Reader) (r reading, err error) {
+	text, err := io.ReadAll(io.LimitReader(from, maxInput+1))
 	if err != nil {
-		return nil, err
+		return r, err
 	}
 	if len(text) > maxInput {
-		return nil, fmt.Errorf("it is larger than %d MiB", maxInput>>20)
+		return r, fmt.Errorf("it is larger than %d MiB", maxInput>>20)
 	}
-	var rows []row
-	if err := json.Unmarshal(text, &rows); err != nil {
-		return nil, err
+	var saved savedTable
+	if err := json.Unmarshal(text, &saved); err != nil {
+		return r, err
 	}
-	if rows == nil {
-		return nil, errors.New("it holds no list of listeners")
+	if saved.Listeners == nil {
+		return r, errors.New("it holds no list of listeners")
 	}
-	owned := make([]socket.Owned, len(rows))
-	for i := range rows {
-		if owned[i], err = rows[i].owned(); err != nil {
-			return nil, fmt.Errorf("element %d: %w", i, err)
+	for i := range saved.Listeners {
+		o, err := saved.Listeners[i].owned()
+		if err != nil {
+			return r, fmt.Errorf("listeners[%d]: %w", i, err)
+		}
+		r.Owned = append(r.Owned, o)
+	}
+	r.Pending = countPending(r.Owned)
+	if r.partial, err = protocols(saved.Partial, "partial"); err != nil {
+		return r, err
+	}
+	r.unknown, err = protocols(saved.Unknown, "unknown")
+	return r, err
+}
+
+// protocols returns the protocols of a list of names.
+func protocols(names []string, what string) (all []socket.Protocol, err error) {
+	for _, name := range names {
+		p, err := named(name, what, socket.Judged())
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, p)
+	}
+	return all, nil
+}
+
+// countPending counts the rows whose owner was not known at the time.
+func countPending(owned []socket.Owned) (n int) {
+	for i := range owned {
+		if owned[i].Owner.Pending {
+			n++
 		}
 	}
-	return owned, nil
+	return n
 }
 
 // owned returns the listener that a row was made of, without what rows leave out.
@@ -61,16 +99,7 @@ func (r *row) owned() (o socket.Owned, err error) {
 	if o.Protocol, err = named(r.Protocol, "protocol", socket.Judged()); err != nil {
 		return o, err
 	}
-	if r.Address != "" || o.Protocol != socket.Packet {
-		if o.Address, err = netip.ParseAddr(r.Address); err != nil {
-			return o, fmt.Errorf("address: %w", err)
-		}
-		o.Scope = socket.ScopeOf(o.Address)
-	}
-	if r.Port == 0 && !o.IsPortless() {
-		return o, errors.New("port: it is missing")
-	}
-	if err := r.form(&o); err != nil {
+	if err := r.locate(&o); err != nil {
 		return o, err
 	}
 	if r.Scope != "" {
@@ -78,30 +107,60 @@ func (r *row) owned() (o socket.Owned, err error) {
 			return o, err
 		}
 	}
-	o.Netns, o.Port, o.Interface = r.Netns, r.Port, r.Interface
-	o.DualStack, o.Ephemeral, o.MayBeClient, o.Sockets = r.DualStack, r.Ephemeral, r.MayBeClient, r.Sockets
+	o.Netns, o.Interface = r.Netns, r.Interface
+	o.DualStack, o.Ephemeral, o.MayBeClient, o.Absent, o.Sockets = r.DualStack, r.Ephemeral, r.MayBeClient, r.Absent, r.Sockets
+	r.queues(&o)
+	o.Owner = socket.Owner{
+		Process: r.Process, Comm: r.Comm, PID: r.PID, User: r.User, UserID: r.UID, Executable: r.Executable, Deleted: r.Deleted, Unit: r.Unit, Container: r.Container,
+		Pending: r.Pending,
+	}
+	return o, nil
+}
+
+// locate reads where the listener is, by its protocol.
+func (r *row) locate(o *socket.Owned) (err error) {
+	if o.Protocol == socket.Vsock {
+		cid, err := socket.ParseContext(r.CID)
+		o.SetVsock(socket.VsockAddr{CID: cid, Port: r.Port})
+		if err != nil {
+			return fmt.Errorf("cid: %w", err)
+		}
+		return nil
+	}
+	if o.Protocol == socket.Packet {
+		if o.PacketType, err = named(r.Type, "type", socket.PacketTypes()); err != nil {
+			return err
+		}
+		if o.Filter, err = named(r.Filter, "filter", socket.Filters()); err != nil {
+			return err
+		}
+	}
+	if r.Address != "" || o.Protocol != socket.Packet {
+		if o.Address, err = netip.ParseAddr(r.Address); err != nil {
+			return fmt.Errorf("address: %w", err)
+		}
+		o.Scope = socket.ScopeOf(o.Address)
+	}
+	if r.Port == 0 && !o.IsPortless() {
+		return errors.New("port: it is missing")
+	}
+	if r.Port > math.MaxUint16 {
+		return fmt.Errorf("port: %d is above %d", r.Port, math.MaxUint16)
+	}
+	o.Port = uint16(r.Port)
+	return nil
+}
+
+func (r *row) queues(o *socket.Owned) {
 	if r.AcceptQueue != nil {
 		o.AcceptQueue, o.Known = *r.AcceptQueue, o.Known|socket.KnowsQueues
 	}
 	if r.AcceptQueueLimit != nil {
 		o.AcceptQueueLimit, o.Known = *r.AcceptQueueLimit, o.Known|socket.KnowsAcceptQueueLimit
 	}
-	o.Owner = socket.Owner{
-		Process: r.Process, Comm: r.Comm, PID: r.PID, User: r.User, UserID: r.UID, Executable: r.Executable, Deleted: r.Deleted, Unit: r.Unit, Container: r.Container,
+	if r.AcceptQueueFull != nil {
+		o.Full = int(min(*r.AcceptQueueFull, math.MaxInt32))
 	}
-	return o, nil
-}
-
-// form reads what packet sockets have.
-func (r *row) form(o *socket.Owned) (err error) {
-	if o.Protocol != socket.Packet {
-		return nil
-	}
-	if o.PacketType, err = named(r.Type, "type", socket.PacketTypes()); err != nil {
-		return err
-	}
-	o.Filter, err = named(r.Filter, "filter", socket.Filters())
-	return err
 }
 
 // named finds a value by its name.

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/port-exporter/port_exporter/internal/plain"
 	"github.com/port-exporter/port_exporter/internal/policy"
 	"github.com/port-exporter/port_exporter/internal/socket"
 )
@@ -17,12 +18,12 @@ type judged struct {
 	rules     []policy.Rule
 	findings  policy.Findings
 	hasPolicy bool
-	unread    bool // some listeners were not read
+	read      *reading
 }
 
 // judge makes rows of listeners. Without a policy they have no verdict.
 func (h *Host) judge(owners reading) *judged {
-	j := &judged{kinds: map[policy.Kind]int{}, rules: h.Config.Policy, hasPolicy: h.Config.HasPolicy, unread: owners.unread}
+	j := &judged{kinds: map[policy.Kind]int{}, rules: h.Config.Policy, hasPolicy: h.Config.HasPolicy, read: &owners}
 	if j.hasPolicy {
 		j.findings = policy.Evaluate(j.rules, owners.Owned, h.now())
 	}
@@ -93,7 +94,7 @@ func (j *judged) required() []broken {
 	var out []broken
 	for i := range j.rules {
 		missing := slices.Contains(j.findings.Missing, i)
-		unverified := missing && j.unread || j.rules[i].Required && j.findings.Matches[i] == 0 && j.findings.Unverified[i] > 0
+		unverified := missing && !j.rules[i].Judges(j.read.whole) || j.rules[i].Required && j.findings.Matches[i] == 0 && j.findings.Unverified[i] > 0
 		if missing || unverified {
 			out = append(out, broken{&j.rules[i], unverified})
 		}
@@ -124,6 +125,29 @@ func (b broken) sentence() string {
 	return "nothing listens that the required rule " + b.name() + " expects"
 }
 
+// gaps says what was not read that may change a verdict: each is a sentence without
+// its full stop.
+func (j *judged) gaps() (all []string) {
+	for _, p := range j.read.partial {
+		all = append(all, fmt.Sprintf("some %v sockets were not read: what the policy says of them is unknown", p))
+	}
+	for _, p := range j.read.unknown {
+		if i := slices.IndexFunc(j.rules, func(r policy.Rule) bool { return r.NeedsAll() && slices.Contains(r.Protocols, p) }); i >= 0 {
+			all = append(all, fmt.Sprintf("the host does not report %v sockets, which rule %s is about", p, plain.Name(j.rules[i].Name)))
+		}
+	}
+	return all
+}
+
+// doubts are the gaps and what may be known at a later read.
+func (j *judged) doubts() []string {
+	all := j.gaps()
+	if n := j.read.Pending; n > 0 {
+		all = append(all, fmt.Sprintf("the owner of %d of the listeners was not known at the time: a process or the name service did not answer", n))
+	}
+	return all
+}
+
 // verdict returns the error of what the policy does not allow.
 func (j *judged) verdict() error {
 	if !j.hasPolicy {
@@ -140,6 +164,10 @@ func (j *judged) verdict() error {
 	for _, b := range j.required() {
 		status = worse(status, b.unverified)
 		faults = append(faults, b.String())
+	}
+	for _, gap := range j.gaps() {
+		status = worse(status, true)
+		faults = append(faults, gap)
 	}
 	if status == 0 {
 		return nil

@@ -15,7 +15,6 @@ import (
 	"strings"
 	"text/tabwriter"
 
-	"github.com/port-exporter/port_exporter/internal/owner"
 	"github.com/port-exporter/port_exporter/internal/plain"
 	"github.com/port-exporter/port_exporter/internal/policy"
 	"github.com/port-exporter/port_exporter/internal/socket"
@@ -40,7 +39,7 @@ type row struct {
 	Netns            string  `json:"netns"`
 	Protocol         string  `json:"protocol"`
 	Address          string  `json:"address"`
-	Port             uint16  `json:"port"`
+	Port             uint32  `json:"port"`
 	Interface        string  `json:"interface"`
 	Scope            string  `json:"scope"`
 	DualStack        bool    `json:"dual_stack"`
@@ -49,6 +48,7 @@ type row struct {
 	Absent           bool    `json:"address_absent"`
 	Type             string  `json:"type,omitempty"`   // of a packet socket
 	Filter           string  `json:"filter,omitempty"` // likewise
+	CID              string  `json:"cid,omitempty"`    // of a vsock listener: any, or a number
 	Sockets          int     `json:"sockets"`
 	AcceptQueue      *uint64 `json:"accept_queue"`
 	AcceptQueueLimit *uint64 `json:"accept_queue_limit"`
@@ -60,6 +60,7 @@ type row struct {
 	UID              string  `json:"uid"`
 	Executable       string  `json:"executable"`
 	Deleted          bool    `json:"executable_deleted"`
+	Pending          bool    `json:"owner_pending"` // the owner may be known later
 	Unit             string  `json:"unit"`
 	Container        string  `json:"container"`
 	Verdict          string  `json:"verdict,omitempty"`
@@ -92,7 +93,7 @@ func Listeners(ctx context.Context, h *Host, o ListenersOptions) error {
 		j.rows = slices.DeleteFunc(j.rows, func(r row) bool { return !r.isFinding() })
 	}
 	if !o.Unexpected || len(j.rows) > 0 { // a run of cron that has nothing to say is silent
-		h.sayMissing(owners.Result)
+		h.sayMissing(owners)
 	}
 	if err := h.write(o, j); err != nil {
 		return Failure(err)
@@ -121,21 +122,21 @@ func (h *Host) listeners(ctx context.Context, input string) (reading, error) {
 	if input == "" {
 		return h.read(ctx)
 	}
-	owned, err := readTable(input, h.Stdin)
+	read, err := readTable(input, h.Stdin)
 	named := policy.Named(h.Config.Policy)
-	for i := range owned { // the table may have been saved without this policy
-		l := &owned[i].Listener
+	for i := range read.Owned { // the table may have been saved without this policy
+		l := &read.Owned[i].Listener
 		at := socket.Socket{Protocol: l.Protocol, Local: netip.AddrPortFrom(l.Address, l.Port)}
 		l.MayBeClient = l.MayBeClient && !named(&at)
 	}
-	return reading{Result: owner.Result{Owned: owned}}, err
+	return read, err
 }
 
 func (h *Host) write(o ListenersOptions, j *judged) error {
 	subject := subjectOf(o.Input)
 	switch o.Output {
 	case JSON:
-		return writeJSON(h.Stdout, j.rows)
+		return writeJSON(h.Stdout, j)
 	case CSV:
 		return writeCSV(h.Stdout, j.rows)
 	case SARIF:
@@ -168,7 +169,7 @@ func newRow(o socket.Owned) row {
 	r := row{
 		Netns:       o.Netns,
 		Protocol:    o.Protocol.String(),
-		Port:        o.Port,
+		Port:        uint32(o.Port),
 		Interface:   o.Interface,
 		Scope:       o.Scope.String(),
 		DualStack:   o.DualStack,
@@ -183,6 +184,7 @@ func newRow(o socket.Owned) row {
 		UID:         o.Owner.UserID,
 		Executable:  o.Owner.Executable,
 		Deleted:     o.Owner.Deleted,
+		Pending:     o.Owner.Pending,
 		Unit:        o.Owner.Unit,
 		Container:   o.Owner.Container,
 	}
@@ -191,6 +193,9 @@ func newRow(o socket.Owned) row {
 	}
 	if o.Protocol == socket.Packet {
 		r.Type, r.Filter = o.PacketType.String(), o.Filter.String()
+	}
+	if o.Protocol == socket.Vsock {
+		r.CID, r.Port = o.Vsock.Context(), o.Vsock.Port
 	}
 	if o.Protocol == socket.TCP && o.Known.Has(socket.KnowsQueues) {
 		r.AcceptQueue = &o.AcceptQueue
@@ -212,17 +217,26 @@ func (r row) valid() *row {
 	return &r
 }
 
-func writeJSON(w io.Writer, rows []row) error {
-	valid := make([]row, len(rows)) // not nil
-	for i := range rows {
-		valid[i] = *rows[i].valid()
+func writeJSON(w io.Writer, j *judged) error {
+	saved := savedTable{Listeners: make([]row, len(j.rows)), Partial: names(j.read.partial), Unknown: names(j.read.unknown)}
+	for i := range j.rows {
+		saved.Listeners[i] = *j.rows[i].valid()
 	}
-	text, err := json.MarshalIndent(valid, "", "  ")
+	text, err := json.MarshalIndent(saved, "", "  ")
 	if err != nil {
 		return err
 	}
 	_, err = w.Write(append(plain.JSON(text), '\n'))
 	return err
+}
+
+// names returns the names of protocols; not nil.
+func names(protocols []socket.Protocol) []string {
+	all := make([]string, len(protocols))
+	for i, p := range protocols {
+		all[i] = p.String()
+	}
+	return all
 }
 
 // writeTable writes for a terminal: names that hold what a terminal would act
@@ -254,6 +268,9 @@ func writeTable(w io.Writer, rows []row, judged bool) error {
 
 func (r *row) place() string {
 	place := cmp.Or(r.Address, "*")
+	if r.CID != "" {
+		place = "cid " + r.CID
+	}
 	if r.Interface != "" {
 		place += "%" + plain.Name(r.Interface)
 	}
@@ -265,7 +282,7 @@ func (r *row) place() string {
 func (r *row) service() string {
 	switch r.Protocol {
 	case socket.Raw.String():
-		return socket.IPProtocolName(r.Port)
+		return socket.IPProtocolName(uint16(r.Port))
 	case socket.Packet.String():
 		text := fmt.Sprintf("0x%04x", r.Port)
 		if r.Filter == socket.HasFilter.String() {
@@ -273,7 +290,7 @@ func (r *row) service() string {
 		}
 		return text
 	default:
-		return strconv.Itoa(int(r.Port))
+		return strconv.FormatUint(uint64(r.Port), 10)
 	}
 }
 
@@ -379,12 +396,12 @@ func writeCSV(w io.Writer, rows []row) error {
 		return strconv.FormatUint(*n, 10)
 	}
 	records := [][]string{{"netns", "protocol", "address", "port", "interface", "scope", "dual_stack", "ephemeral", "may_be_client", "address_absent", "sockets",
-		"accept_queue", "accept_queue_limit", "accept_queue_full_sockets", "process", "comm", "pid", "user", "uid", "executable", "executable_deleted", "unit", "container", "verdict", "rule", "comment", "severity", "type", "filter"}}
+		"accept_queue", "accept_queue_limit", "accept_queue_full_sockets", "process", "comm", "pid", "user", "uid", "executable", "executable_deleted", "unit", "container", "verdict", "rule", "comment", "severity", "type", "filter", "cid"}}
 	for _, r := range rows {
-		records = append(records, []string{plain.Cell(r.Netns), r.Protocol, r.Address, strconv.Itoa(int(r.Port)), plain.Cell(r.Interface), r.Scope,
+		records = append(records, []string{plain.Cell(r.Netns), r.Protocol, r.Address, strconv.FormatUint(uint64(r.Port), 10), plain.Cell(r.Interface), r.Scope,
 			strconv.FormatBool(r.DualStack), strconv.FormatBool(r.Ephemeral), strconv.FormatBool(r.MayBeClient), strconv.FormatBool(r.Absent), strconv.Itoa(r.Sockets),
 			optional(r.AcceptQueue), optional(r.AcceptQueueLimit), optional(r.AcceptQueueFull), plain.Cell(r.Process), plain.Cell(r.Comm), number(r.PID), plain.Cell(r.User), plain.Cell(r.UID), plain.Cell(r.Executable),
-			strconv.FormatBool(r.Deleted), plain.Cell(r.Unit), plain.Cell(r.Container), r.Verdict, plain.Cell(r.Rule), plain.Cell(r.Comment), r.Severity, r.Type, r.Filter})
+			strconv.FormatBool(r.Deleted), plain.Cell(r.Unit), plain.Cell(r.Container), r.Verdict, plain.Cell(r.Rule), plain.Cell(r.Comment), r.Severity, r.Type, r.Filter, r.CID})
 	}
 	return c.WriteAll(records)
 }

@@ -1,12 +1,18 @@
 package cli
 
 import (
+	"bytes"
 	"encoding/json"
 	"encoding/xml"
 	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -15,7 +21,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/port-exporter/port_exporter/config"
+	"github.com/port-exporter/port_exporter/internal/owner"
 	"github.com/port-exporter/port_exporter/internal/porttest"
+	"github.com/port-exporter/port_exporter/internal/socket"
 )
 
 // mixed has every verdict on the listeners of host, a required rule that is
@@ -59,11 +67,11 @@ func TestInput(t *testing.T) {
 	wantErr := Listeners(t.Context(), there, ListenersOptions{Output: JSON})
 	h, file, got := saved(t, mixed)
 	err := Listeners(t.Context(), h, ListenersOptions{Output: JSON, Input: file})
-	rows := func(text string) (rows []row) { // bytes that are no UTF-8 are the same mark in two forms
-		if err := json.Unmarshal([]byte(text), &rows); err != nil {
+	rows := func(text string) (table savedTable) { // bytes that are no UTF-8 are the same mark in two forms
+		if err := json.Unmarshal([]byte(text), &table); err != nil {
 			t.Fatal(err)
 		}
-		return rows
+		return table
 	}
 	if diff := cmp.Diff(rows(want.String()), rows(got.String())); diff != "" {
 		t.Errorf("(-there +from the file):\n%s", diff)
@@ -86,15 +94,22 @@ func TestBadInput(t *testing.T) {
 	h, _, _ := saved(t, mixed)
 	const whole = `"protocol": "tcp", "address": "10.0.0.1", "port": 80`
 	for text, want := range map[string]string{
-		"":                                  "unexpected end of JSON input",
-		"{}":                                "cannot unmarshal object",
-		"null":                              "it holds no list of listeners",
-		`[{` + whole + `}, {"port": 80}]`:   `element 1: protocol: "" is not known`,
-		`[{"protocol": "tcp"}]`:             "element 0: address: ",
-		`[{"protocol": "tcp", "port": -1}]`: "cannot unmarshal number -1",
-		`[{"protocol": "tcp", "address": "10.0.0.1"}]`: "element 0: port: it is missing",
-		`[{` + whole + `, "scope": "world"}]`:          `element 0: scope: "world" is not known`,
+		"":                                "unexpected end of JSON input",
+		"{}":                              "it holds no list of listeners",
+		"[]":                              "cannot unmarshal array",
+		`{` + whole + `}, {"port": 80}`:   `listeners[1]: protocol: "" is not known`,
+		`{"protocol": "tcp"}`:             "listeners[0]: address: ",
+		`{"protocol": "tcp", "port": -1}`: "cannot unmarshal number -1",
+		`{"protocol": "tcp", "address": "10.0.0.1"}`:                "listeners[0]: port: it is missing",
+		`{"protocol": "tcp", "address": "10.0.0.1", "port": 65536}`: "listeners[0]: port: 65536 is above 65535",
+		`{"protocol": "vsock", "port": 65536}`:                      "listeners[0]: cid: ",
+		`{"protocol": "packet", "type": "raw"}`:                     `listeners[0]: filter: "" is not known`,
+		`{` + whole + `, "scope": "world"}`:                         `listeners[0]: scope: "world" is not known`,
+		`{` + whole + `}], "partial": ["ip"], "x": [0`:              `partial: "ip" is not known`,
 	} {
+		if len(text) > len("{}") {
+			text = `{"listeners": [` + text + `]}`
+		}
 		h.Stdin = strings.NewReader(text)
 		err := Listeners(t.Context(), h, ListenersOptions{Input: "-"})
 		var exit *ExitError
@@ -108,13 +123,100 @@ func TestBadInput(t *testing.T) {
 			t.Errorf("%s: %v", o.Output, err)
 		}
 	}
-	h.Stdin = strings.NewReader(`[{` + whole + `}, {"protocol": "tcp", "address": "::", "port": 23}]`) // the rest may be left out
+	h.Stdin = strings.NewReader(`{"listeners": [{` + whole + `}, {"protocol": "tcp", "address": "::", "port": 23}]}`) // the rest may be left out
 	if err := Listeners(t.Context(), h, ListenersOptions{Input: "-"}); err == nil || !strings.HasPrefix(err.Error(), "1 unexpected\n1 unverified") {
 		t.Errorf("the least that a listener can be: %v", err)
 	}
 	if _, err := parseTable(&endless{}); err == nil || !strings.Contains(err.Error(), "larger than 64 MiB") {
 		t.Errorf("an endless file: %v", err)
 	}
+}
+
+// TestSavedTableJudgesAlike has random tables with every fact that a verdict
+// depends on: judged live or from their JSON, all that is written is the same.
+func TestSavedTableJudgesAlike(t *testing.T) {
+	c, err := config.Parse([]byte(mixed + `    - {name: packets, protocol: packet, required: true}
+    - {name: guests, protocol: vsock, ports: 22, forbid: true}
+    - {name: any udp, protocol: udp, process: nginx, required: true}
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for seed := range uint64(300) {
+		read := randomReading(rand.New(rand.NewPCG(seed, 1)))
+		h := &Host{Config: c, Stdout: io.Discard, Stderr: io.Discard, Now: time.Date(2026, 11, 30, 12, 0, 0, 0, time.UTC)}
+		live := h.judge(read)
+		var text bytes.Buffer
+		if err := writeJSON(&text, live); err != nil {
+			t.Fatal(err)
+		}
+		h.Stdin = bytes.NewReader(text.Bytes())
+		back, err := h.listeners(t.Context(), "-")
+		if err != nil {
+			t.Fatalf("seed %d: %v\n%s", seed, err, &text)
+		}
+		for _, output := range []string{JSON, SARIF, JUnit, Report} {
+			var want, got bytes.Buffer
+			h.Stdout = &want
+			_ = h.write(ListenersOptions{Output: output, Input: "-"}, live)
+			h.Stdout = &got
+			_ = h.write(ListenersOptions{Output: output, Input: "-"}, h.judge(back))
+			if diff := cmp.Diff(want.String(), got.String()); diff != "" {
+				t.Fatalf("seed %d, %s (-live +saved):\n%s", seed, output, diff)
+			}
+		}
+		if want, got := live.verdict(), h.judge(back).verdict(); !reflect.DeepEqual(want, got) {
+			t.Fatalf("seed %d: %v, and from the file %v", seed, want, got)
+		}
+	}
+}
+
+// pick returns one of the values.
+func pick[T any](r *rand.Rand, values ...T) T { return values[r.IntN(len(values))] }
+
+// some returns some of the values.
+func some[T any](r *rand.Rand, values ...T) (all []T) {
+	for _, v := range values {
+		if r.IntN(4) == 0 {
+			all = append(all, v)
+		}
+	}
+	return all
+}
+
+// randomReading returns listeners of every protocol with any facts.
+func randomReading(r *rand.Rand) (read reading) {
+	for range r.IntN(12) {
+		read.Owned = append(read.Owned, randomListener(r))
+	}
+	read.Pending = countPending(read.Owned)
+	read.partial, read.unknown = some(r, socket.Judged()...), some(r, socket.Portless()...)
+	return read
+}
+
+func randomListener(r *rand.Rand) (o socket.Owned) {
+	o.Protocol, o.Sockets = pick(r, socket.Judged()...), 1+r.IntN(9)
+	switch o.Protocol {
+	case socket.Vsock:
+		o.SetVsock(socket.VsockAddr{CID: pick[uint32](r, 1, 3, 1<<32-1), Port: pick[uint32](r, 22, 1<<16, 1<<32-1)})
+	case socket.Packet:
+		o.PacketType, o.Filter, o.Port = pick(r, socket.PacketTypes()...), pick(r, socket.Filters()...), 3
+	default:
+		o.Address = netip.MustParseAddr(pick(r, "0.0.0.0", "127.0.0.1", "::", "::1", "10.0.0.1", "fe80::1"))
+		o.Scope, o.Port = socket.ScopeOf(o.Address), pick[uint16](r, 53, 80, 99, 5432, 40000)
+	}
+	o.Interface, o.Ephemeral, o.Absent = pick(r, "", "lo", "eth0"), o.Port == 40000, r.IntN(2) == 0
+	o.DualStack, o.MayBeClient = r.IntN(2) == 0, o.Protocol == socket.UDP && o.Ephemeral && r.IntN(2) == 0
+	if o.Protocol == socket.TCP {
+		o.Known = pick(r, 0, socket.KnowsQueues, socket.KnowsQueues|socket.KnowsAcceptQueueLimit)
+		o.AcceptQueue, o.AcceptQueueLimit, o.Full = r.Uint64N(9), r.Uint64N(9), r.IntN(3)
+	}
+	o.Owner = socket.Owner{
+		Process: pick(r, "", "nginx", "odd", "redis-server", socket.Kernel), Comm: pick(r, "", "nginx"), PID: r.Int32N(3), User: pick(r, "", "root", "svc"),
+		UserID: pick(r, "", "0", "33"), Executable: pick(r, "", "/usr/sbin/nginx"), Unit: pick(r, "", "init.scope", "a.service"),
+		Container: pick(r, "", "docker-0123456789ab"), Deleted: r.IntN(2) == 0, Pending: r.IntN(3) == 0,
+	}
+	return o
 }
 
 // endless gives spaces for ever.
@@ -182,6 +284,48 @@ func TestSARIFIsSound(t *testing.T) {
 	}
 	if len(run.Results) != 6 {
 		t.Errorf("%d results", len(run.Results))
+	}
+}
+
+// TestPartialReadIsNoSuccess has sockets that were not read, owners that are pending,
+// and a rule about what the host does not report: no output says that all is well.
+func TestPartialReadIsNoSuccess(t *testing.T) {
+	c, err := config.Parse([]byte("policy: {rules: [{name: all, protocol: [tcp, udp]}, {name: no guests, protocol: vsock, forbid: true}]}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, tt := range map[string]struct {
+		read   reading
+		status int
+		why    string
+	}{
+		"whole":        {reading{}, 0, ""},
+		"partial":      {reading{partial: []socket.Protocol{socket.UDP}}, statusUnverified, "some udp sockets were not read"},
+		"pending":      {reading{Result: owner.Result{Pending: 2}}, 0, "the owner of 2 of the listeners was not known"},
+		"not reported": {reading{unknown: []socket.Protocol{socket.Vsock}}, statusUnverified, "the host does not report vsock sockets, which rule no guests is about"},
+		"no rule asks": {reading{unknown: []socket.Protocol{socket.Packet}}, 0, ""},
+	} {
+		h := &Host{Config: c, Now: time.Date(2026, 11, 30, 12, 0, 0, 0, time.UTC)}
+		j := h.judge(tt.read)
+		var sarif, junit, report strings.Builder
+		if err := errors.Join(h.writeSARIF(&sarif, "web1", j), h.writeJUnit(&junit, "web1", j), h.writeReport(&report, "web1", j)); err != nil {
+			t.Fatal(err)
+		}
+		whole := tt.why == ""
+		for output, ok := range map[string]bool{
+			"sarif":  strings.Contains(sarif.String(), fmt.Sprintf(`"executionSuccessful": %t`, whole)) && strings.Contains(sarif.String(), `"toolExecutionNotifications"`) != whole,
+			"junit":  strings.Contains(junit.String(), `errors="0"`) == whole,
+			"report": strings.Contains(report.String(), "| met |") == whole && strings.Contains(report.String(), "| **not verified** |") != whole,
+			"why":    strings.Contains(sarif.String(), tt.why) && strings.Contains(junit.String(), tt.why) && strings.Contains(report.String(), tt.why),
+		} {
+			if !ok {
+				t.Errorf("%s: %s is wrong:\n%s%s%s", name, output, &sarif, &junit, &report)
+			}
+		}
+		var exit *ExitError
+		if err := j.verdict(); tt.status == 0 && err != nil || tt.status != 0 && (!errors.As(err, &exit) || exit.Code != tt.status || !strings.Contains(exit.Message, tt.why)) {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 

@@ -31,8 +31,9 @@ func controls() []control {
 	}
 }
 
-// result says whether a control is met, and what of.
-func (c control) result(rows []row) (result, evidence string) {
+// result says whether a control is met, and what of. One of which something is in
+// doubt is not verified.
+func (c control) result(rows []row, inDoubt bool) (result, evidence string) {
 	counts := map[string]int{}
 	all := 0
 	for i := range rows {
@@ -45,7 +46,7 @@ func (c control) result(rows []row) (result, evidence string) {
 	switch {
 	case counts[policy.Unexpected.String()]+counts[policy.Forbidden.String()] > 0:
 		result = "**not met**"
-	case counts[policy.Unverified.String()]+counts[policy.Undecided.String()] > 0:
+	case inDoubt, counts[policy.Unverified.String()]+counts[policy.Undecided.String()] > 0:
 		result = "**not verified**"
 	}
 	evidence = fmt.Sprintf("%d listeners", all)
@@ -68,13 +69,16 @@ func (h *Host) writeReport(w io.Writer, subject string, j *judged) error {
 		{"tool", strings.TrimSpace("port_exporter " + h.Version)},
 	})
 	m.line("## Controls")
-	m.verbatim([]string{"control", "what it asks", "result", "evidence"}, controlRows(j.rows))
+	m.verbatim([]string{"control", "what it asks", "result", "evidence"}, controlRows(j))
 	m.line("A listener is approved when the first rule of the policy that matches it expects it. Whether the rules are " +
 		"justified is for the reader to judge, by their comments. An undecided one is a UDP socket that may be a client's. Firewalls and other network namespaces were not looked at.")
 	m.line("## Findings")
 	m.findings(j.rows)
 	for _, b := range j.required() {
 		m.line("- %s", escapeMarkdown(plain.Line(b.sentence())))
+	}
+	for _, doubt := range j.doubts() {
+		m.line("- %s", escapeMarkdown(doubt))
 	}
 	m.line("## Approved listeners")
 	m.approved(j)
@@ -84,10 +88,10 @@ func (h *Host) writeReport(w io.Writer, subject string, j *judged) error {
 	return err
 }
 
-func controlRows(rows []row) [][]string {
+func controlRows(j *judged) [][]string {
 	var out [][]string
 	for _, c := range controls() {
-		result, evidence := c.result(rows)
+		result, evidence := c.result(j.rows, len(j.doubts()) > 0)
 		out = append(out, []string{c.id, c.asks, result, evidence})
 	}
 	return out

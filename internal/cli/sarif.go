@@ -70,8 +70,14 @@ type sarifAutomation struct {
 }
 
 type sarifInvocation struct {
-	Successful bool   `json:"executionSuccessful"`
-	EndTime    string `json:"endTimeUtc"`
+	Successful    bool                `json:"executionSuccessful"`
+	EndTime       string              `json:"endTimeUtc"`
+	Notifications []sarifNotification `json:"toolExecutionNotifications,omitempty"`
+}
+
+type sarifNotification struct {
+	Level   string       `json:"level"`
+	Message sarifMessage `json:"message"`
 }
 
 type sarifResult struct {
@@ -148,7 +154,7 @@ func (h *Host) writeSARIF(w io.Writer, subject string, j *judged) error {
 	run := sarifRun{
 		Tool:        sarifTool{sarifDriver{"port_exporter", h.Version, project, sarifRules()}},
 		Automation:  sarifAutomation{"port_exporter/" + subject + "/"},
-		Invocations: []sarifInvocation{{true, h.now().UTC().Format(time.RFC3339)}},
+		Invocations: []sarifInvocation{h.invocation(j)},
 		Results:     []sarifResult{},
 	}
 	for i := range j.rows {
@@ -165,6 +171,16 @@ func (h *Host) writeSARIF(w io.Writer, subject string, j *judged) error {
 	}
 	_, err = w.Write(append(plain.JSON(text), '\n'))
 	return err
+}
+
+// invocation says whether all was read that the policy is about, and what was not.
+func (h *Host) invocation(j *judged) sarifInvocation {
+	i := sarifInvocation{Successful: true, EndTime: h.now().UTC().Format(time.RFC3339)}
+	for _, doubt := range j.doubts() {
+		i.Successful = false
+		i.Notifications = append(i.Notifications, sarifNotification{"error", sarifMessage{doubt + "."}})
+	}
+	return i
 }
 
 func (h *Host) sarifListener(subject string, r *row, j *judged) sarifResult {

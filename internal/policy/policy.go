@@ -65,10 +65,19 @@ type Rule struct {
 // Ended reports whether the rule holds no more.
 func (r *Rule) Ended(now time.Time) bool { return !r.Until.IsZero() && !now.Before(r.End()) }
 
-// IsPortless reports whether the rule is about sockets without a port.
-func (r *Rule) IsPortless() bool {
-	return slices.ContainsFunc(r.Protocols, func(p socket.Protocol) bool { return slices.Contains(socket.Portless(), p) })
+// Judges reports whether a condition holds for every protocol that the rule is about.
+func (r *Rule) Judges(holds func(socket.Protocol) bool) bool {
+	for _, p := range orAll(r.Protocols, socket.Protocols()) {
+		if !holds(p) {
+			return false
+		}
+	}
+	return true
 }
+
+// NeedsAll reports whether the rule has no verdict where a listener is unknown: what
+// it requires may be there, or what it forbids.
+func (r *Rule) NeedsAll() bool { return r.Required || r.Forbid }
 
 // End returns the moment from which on the rule does not hold.
 func (r *Rule) End() time.Time { return r.Until.AddDate(0, 0, 1) }
@@ -90,10 +99,10 @@ func Evaluate(rules []Rule, listeners []socket.Owned, now time.Time) Findings {
 		v, doubtful := c.judge(&listeners[i])
 		f.Verdicts[i] = v
 		if v.Kind == Expected || v.Kind == Forbidden {
-			matches.count(v.Rule, listeners[i].ListenerID)
+			matches.count(v.Rule, &listeners[i].Listener)
 		}
 		for _, rule := range doubtful {
-			doubts.count(rule, listeners[i].ListenerID)
+			doubts.count(rule, &listeners[i].Listener)
 		}
 	}
 	for i := range rules {
@@ -111,14 +120,15 @@ type tally struct {
 }
 
 type tallied struct {
-	rule int
-	id   socket.ListenerID
+	rule  int
+	id    socket.ListenerID
+	vsock socket.VsockAddr
 }
 
 func newTally(counts []int) tally { return tally{counts, map[tallied]bool{}} }
 
-func (t tally) count(rule int, id socket.ListenerID) {
-	if key := (tallied{rule, id}); !t.seen[key] {
+func (t tally) count(rule int, l *socket.Listener) {
+	if key := (tallied{rule, l.ListenerID, l.Vsock}); !t.seen[key] {
 		t.seen[key] = true
 		t.counts[rule]++
 	}

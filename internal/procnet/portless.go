@@ -2,6 +2,7 @@ package procnet
 
 import (
 	"bufio"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -15,53 +16,49 @@ import (
 
 // Raw returns the raw sockets in the files net/raw and net/raw6 below a procfs, up
 // to a limit. They do not say which device a socket is bound to.
-func Raw(procfs string, limit int) ([]socket.Listener, error) {
-	var all []socket.Listener
+func Raw(procfs string, limit int) (read socket.PortlessRead, err error) {
 	for name, family := range map[string]socket.Family{"raw": socket.IPv4, "raw6": socket.IPv6} {
-		some, err := readPortless(procfs, name, limit-len(all), func(line []byte) (socket.Listener, error) { return parseRaw(line, family) })
+		err := readPortless(procfs, name, limit, &read, func(line []byte) (socket.Listener, error) { return parseRaw(line, family) })
 		if err != nil && (name != "raw6" || !errors.Is(err, fs.ErrNotExist)) {
-			return nil, err
+			return read, err
 		}
-		all = append(all, some...)
 	}
-	return all, nil
+	return read, nil
 }
 
 // Packets returns the packet sockets in the file net/packet below a procfs, up to a
 // limit. It does not say which have a filter. The name of a device is made of its
 // index.
-func Packets(procfs string, limit int, device func(index int) string) ([]socket.Listener, error) {
-	return readPortless(procfs, "packet", limit, func(line []byte) (socket.Listener, error) { return parsePacket(line, device) })
+func Packets(procfs string, limit int, device func(index int) string) (read socket.PortlessRead, err error) {
+	err = readPortless(procfs, "packet", limit, &read, func(line []byte) (socket.Listener, error) { return parsePacket(line, device) })
+	return read, err
 }
 
-// readPortless parses the lines of a file but for its header.
-func readPortless(procfs, name string, limit int, parse func(line []byte) (socket.Listener, error)) ([]socket.Listener, error) {
+// readPortless adds the lines of a file but for its header.
+func readPortless(procfs, name string, limit int, read *socket.PortlessRead, parse func(line []byte) (socket.Listener, error)) error {
 	f, err := os.Open(filepath.Join(procfs, "net", name))
 	if err != nil {
-		return nil, fmt.Errorf("procnet: %w", err)
+		return fmt.Errorf("procnet: %w", err)
 	}
 	defer f.Close()
 	lines := bufio.NewReaderSize(f, 4<<10)
-	var all []socket.Listener
-	for n := 0; len(all) < limit; n++ {
+	for n := 0; ; n++ {
 		line, err := readLine(lines)
 		if errors.Is(err, io.EOF) {
 			if n == 0 { // as in a sandbox that has no such table
-				return nil, fmt.Errorf("procnet: %s is empty, without even a header", name)
+				return fmt.Errorf("procnet: %s is empty, without even a header", name)
 			}
-			break
+			return nil
 		}
 		if err != nil && !errors.Is(err, errLine) {
-			return nil, fmt.Errorf("procnet: read %s: %w", name, err)
+			return fmt.Errorf("procnet: read %s: %w", name, err)
 		}
 		if n == 0 {
 			continue
 		}
-		if l, err := parse(line); err == nil {
-			all = append(all, l)
-		}
+		l, parseErr := parse(line)
+		read.Add(l, cmp.Or(err, parseErr), limit)
 	}
-	return all, nil
 }
 
 // parseRaw reads a line of net/raw, which has the columns of net/udp: the port of

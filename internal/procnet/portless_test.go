@@ -11,8 +11,8 @@ import (
 )
 
 // described has what is told of sockets without a port.
-func described(listeners []socket.Listener) (out []string) {
-	for _, l := range listeners {
+func described(read socket.PortlessRead) (out []string) {
+	for _, l := range read.Listeners {
 		text := l.Protocol.String() + " " + l.Interface + " " + l.PacketType.String()
 		if l.Address.IsValid() {
 			text += l.Address.String() + " " + socket.IPProtocolName(l.Port)
@@ -43,17 +43,17 @@ func TestPortless(t *testing.T) {
 		"0000000000000000 3      2    0806   0     1 0      1000   4713\n"+
 		"0000000000000000 3      2    0806   0     1 0      1000\n")
 	raw, err := Raw(dir, 9)
-	if diff := cmp.Diff([]string{"raw  0.0.0.0 icmp"}, described(raw)); diff != "" || err != nil || raw[0].Members[0].Inode != 4711 {
+	if diff := cmp.Diff([]string{"raw  0.0.0.0 icmp"}, described(raw)); diff != "" || err != nil || raw.Listeners[0].Members[0].Inode != 4711 || raw.Malformed != 1 {
 		t.Errorf("raw: %v (-want +got):\n%s", err, diff)
 	}
 	packets, err := Packets(dir, 9, func(int) string { return "eth0" })
-	if diff := cmp.Diff([]string{"packet eth0 raw", "packet  dgram"}, described(packets)); diff != "" || err != nil {
+	if diff := cmp.Diff([]string{"packet eth0 raw", "packet  dgram"}, described(packets)); diff != "" || err != nil || packets.Malformed != 1 || packets.Unread != 0 {
 		t.Errorf("packets: %v (-want +got):\n%s", err, diff)
 	}
-	if m := packets[1].Members[0]; m != (socket.Member{Inode: 4713, UID: 1000}) || packets[1].Filter != socket.FilterUnknown {
-		t.Errorf("%+v", packets[1])
+	if m := packets.Listeners[1].Members[0]; m != (socket.Member{Inode: 4713, UID: 1000}) || packets.Listeners[1].Filter != socket.FilterUnknown {
+		t.Errorf("%+v", packets.Listeners[1])
 	}
-	if some, err := Packets(dir, 1, func(int) string { return "" }); len(some) != 1 || err != nil {
-		t.Errorf("%d packet sockets above the limit: %v", len(some), err)
+	if some, err := Packets(dir, 1, func(int) string { return "" }); len(some.Listeners) != 1 || some.Unread != 1 || err != nil {
+		t.Errorf("%d packet sockets above the limit, %d unread: %v", len(some.Listeners), some.Unread, err)
 	}
 }

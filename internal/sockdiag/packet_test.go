@@ -64,28 +64,6 @@ func TestDecodePacket(t *testing.T) {
 	}
 }
 
-func TestPacketsAreBounded(t *testing.T) {
-	message := func(kind uint16, payload []byte) []byte {
-		b := native.AppendUint32(nil, uint32(nlmsgHeaderLen+len(payload)))
-		b = native.AppendUint16(b, kind)
-		b = native.AppendUint16(b, 0)
-		b = native.AppendUint32(b, 9)
-		return append(native.AppendUint32(b, 0), payload...)
-	}
-	p := &packets{reader: reader{seq: 9}}
-	for range 5 {
-		if done, err := p.parse(append(message(sockDiagByFamily, packetMessage(3)), message(sockDiagByFamily, []byte{1})...), 3); done || err != nil {
-			t.Fatal(done, err)
-		}
-	}
-	if done, err := p.parse(message(nlmsgDone, make([]byte, 4)), 3); !done || err != nil || len(p.rows) != 3 || p.bad != 5 {
-		t.Errorf("done %t, %v, %d rows, %d bad", done, err, len(p.rows), p.bad)
-	}
-	if done, err := p.parse(message(nlmsgDone, nil)[:nlmsgHeaderLen-1], 3); !done || !errors.Is(err, errTruncated) {
-		t.Errorf("a message one byte short: %t, %v", done, err)
-	}
-}
-
 func FuzzDecodePacket(f *testing.F) {
 	f.Add(packetMessage(3, packetAttribute(attrPacketFilter, 1, 2, 3)))
 	f.Fuzz(func(t *testing.T, b []byte) {

@@ -111,25 +111,23 @@ func kernelProtocol(p socket.Protocol) uint8 {
 		return protoUDP
 	case socket.UDPLite:
 		return protoUDPLite
+	case socket.Raw:
+		return protoRaw
 	default:
 		return protoTCP
 	}
 }
 
-// reader parses the datagrams of one dump.
-type reader struct {
-	protocol    socket.Protocol
+// dump parses the datagrams of one dump, of whatever rows. Its zero value but for
+// the sequence number is ready to use.
+type dump struct {
 	seq         uint32
 	interrupted bool
-
-	sock    socket.Socket
-	ifindex uint32
 }
 
-// parse calls yield for each row of a datagram, with r.sock and r.ifindex set,
-// or with an error that is socket.ErrMalformed. It returns done at the end of
-// the dump, or when yield returns false; the error is then that of the dump.
-func (r *reader) parse(datagram []byte, yield func(error) bool) (done bool, err error) {
+// parse calls row with each row of a datagram. It returns done at the end of the
+// dump, or when row returns false; the error is then that of the dump.
+func (d *dump) parse(datagram []byte, row func(payload []byte) bool) (done bool, err error) {
 	for len(datagram) > 0 {
 		if len(datagram) < nlmsgHeaderLen {
 			return true, errTruncated
@@ -142,17 +140,17 @@ func (r *reader) parse(datagram []byte, yield func(error) bool) (done bool, err 
 		payload := datagram[nlmsgHeaderLen:length]
 		datagram = datagram[min(align4(length), uint64(len(datagram))):]
 
-		if seq != r.seq {
+		if seq != d.seq {
 			continue
 		}
-		r.interrupted = r.interrupted || flags&nlmDumpIntr != 0
+		d.interrupted = d.interrupted || flags&nlmDumpIntr != 0
 		switch kind {
 		case sockDiagByFamily, tcpDiagGetSock:
-			if !yield(r.decode(payload)) {
+			if !row(payload) {
 				return true, nil
 			}
 		case nlmsgDone:
-			return true, r.end(payload)
+			return true, d.end(payload)
 		case nlmsgError:
 			return true, errorOf(payload)
 		case nlmsgOverrun:
@@ -165,13 +163,13 @@ func (r *reader) parse(datagram []byte, yield func(error) bool) (done bool, err 
 
 // end returns the error of a finished dump. Since Linux 4.18 NLMSG_DONE
 // carries the result of the dump.
-func (r *reader) end(payload []byte) error {
+func (d *dump) end(payload []byte) error {
 	if len(payload) >= 4 {
 		if err := errorOf(payload); err != nil {
 			return err
 		}
 	}
-	if r.interrupted {
+	if d.interrupted {
 		return errDumpIntr
 	}
 	return nil
@@ -188,7 +186,16 @@ func errorOf(payload []byte) error {
 	return nil
 }
 
-// decode reads one struct inet_diag_msg into r.sock and r.ifindex.
+// reader decodes rows of a protocol into the socket that it holds.
+type reader struct {
+	protocol socket.Protocol
+
+	sock    socket.Socket
+	ifindex uint32
+}
+
+// decode reads one struct inet_diag_msg into r.sock and r.ifindex. The error is
+// socket.ErrMalformed.
 func (r *reader) decode(b []byte) error {
 	if len(b) < inetDiagMsgLen {
 		return errShortRow

@@ -138,10 +138,10 @@ func TestParse(t *testing.T) {
 		{name: "oversized row", datagram: message(sockDiagByFamily, 0, append(join(busy6), make([]byte, 60_000)...)), good: 1},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			r := reader{seq: seq}
+			d, r := dump{seq: seq}, reader{}
 			good, malformed := 0, 0
-			done, err := r.parse(tt.datagram, func(err error) bool {
-				switch {
+			done, err := d.parse(tt.datagram, func(payload []byte) bool {
+				switch err := r.decode(payload); {
 				case err == nil:
 					good++
 				case errors.Is(err, socket.ErrMalformed):
@@ -160,9 +160,9 @@ func TestParse(t *testing.T) {
 }
 
 func TestParseStopsWhenToldTo(t *testing.T) {
-	r := reader{seq: seq}
+	d := dump{seq: seq}
 	rows := 0
-	done, err := r.parse(join(message(sockDiagByFamily, 0, busy6), message(sockDiagByFamily, 0, busy6)), func(error) bool {
+	done, err := d.parse(join(message(sockDiagByFamily, 0, busy6), message(sockDiagByFamily, 0, busy6)), func([]byte) bool {
 		rows++
 		return false
 	})
@@ -261,9 +261,12 @@ func TestRequest(t *testing.T) {
 
 func TestParsingDoesNotAllocate(t *testing.T) {
 	datagram := join(message(tcpDiagGetSock, 0, listen4), message(tcpDiagGetSock, 0, busy6), message(tcpDiagGetSock, 0, busy6[:40]))
-	r := reader{seq: seq}
-	row := func(error) bool { return true }
-	if allocs := testing.AllocsPerRun(100, func() { _, _ = r.parse(datagram, row) }); allocs != 0 {
+	d, r := dump{seq: seq}, reader{}
+	row := func(payload []byte) bool {
+		_ = r.decode(payload)
+		return true
+	}
+	if allocs := testing.AllocsPerRun(100, func() { _, _ = d.parse(datagram, row) }); allocs != 0 {
 		t.Errorf("%v allocations for three rows", allocs)
 	}
 }
@@ -274,11 +277,11 @@ func FuzzParse(f *testing.F) {
 	f.Add(message(tcpDiagGetSock, nlmDumpIntr, listen4), uint8(2))
 	f.Add(listen4, uint8(0))
 	f.Fuzz(func(t *testing.T, datagram []byte, protocol uint8) {
-		r := reader{seq: seq, protocol: socket.Protocol(protocol % 3)}
+		d, r := dump{seq: seq}, reader{protocol: socket.Protocol(protocol % 3)}
 		rows := 0
-		_, _ = r.parse(datagram, func(err error) bool {
+		_, _ = d.parse(datagram, func(payload []byte) bool {
 			rows++
-			if err == nil && (r.sock.State == 0 || !r.sock.Local.IsValid() || r.sock.Local.Addr().Is4In6()) {
+			if err := r.decode(payload); err == nil && (r.sock.State == 0 || !r.sock.Local.IsValid() || r.sock.Local.Addr().Is4In6()) {
 				t.Errorf("decoded %+v", r.sock)
 			}
 			return true
@@ -287,4 +290,25 @@ func FuzzParse(f *testing.F) {
 			t.Errorf("%d rows out of %d bytes", rows, len(datagram))
 		}
 	})
+}
+
+// BenchmarkParse parses datagrams of connections, as full as the kernel makes them.
+func BenchmarkParse(b *testing.B) {
+	busy := message(tcpDiagGetSock, 0, row(familyINET6, 1, "[2001:db8::1]:80", "[2001:db8::2]:40000", attribute(8, 0), attribute(attrSockOpt, 0, 0), attribute(attrCgroupID, u64(77)...)))
+	var datagram []byte
+	for len(datagram)+len(busy) <= 32<<10 {
+		datagram = append(datagram, busy...)
+	}
+	d, r := dump{seq: seq}, reader{}
+	rows := 0
+	row := func(payload []byte) bool {
+		rows++
+		return r.decode(payload) == nil
+	}
+	for b.Loop() {
+		if done, err := d.parse(datagram, row); done {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(rows), "ns/row")
 }

@@ -56,7 +56,7 @@ func (s *Source) Sockets(ctx context.Context, want socket.StateSet) iter.Seq2[*s
 		}
 		defer c.close()
 		for _, req := range s.requests(want) {
-			stopped, err := c.dump(ctx, req, yield)
+			stopped, err := c.sockets(ctx, req, yield)
 			if stopped {
 				return
 			}
@@ -147,31 +147,44 @@ func (c *conn) configure() error {
 
 func (c *conn) close() { _ = unix.Close(c.fd) }
 
-// dump sends one request and yields every row of the answer; stopped tells
+// sockets sends one request and yields every row of the answer; stopped says
 // that yield wanted no more.
-//
-// The receive is a plain blocking read: through the runtime's poller it costs
-// 10 to 20 % more, since the kernel makes the next datagram inside the call.
-func (c *conn) dump(ctx context.Context, req request, yield func(*socket.Socket, error) bool) (stopped bool, err error) {
-	c.seq++
-	if err := c.write(ctx, req.appendTo(nil, c.seq)); err != nil {
-		return false, err
-	}
-	r := &reader{protocol: req.protocol, seq: c.seq}
-	row := func(err error) bool {
+func (c *conn) sockets(ctx context.Context, req request, yield func(*socket.Socket, error) bool) (stopped bool, err error) {
+	r := &reader{protocol: req.protocol}
+	err = c.dump(ctx, req, func(payload []byte) bool {
+		err := r.decode(payload)
 		if err == nil && r.ifindex != 0 {
 			r.sock.Interface = c.interfaceName(r.ifindex)
 		}
 		stopped = !yield(&r.sock, err)
 		return !stopped
+	})
+	return stopped, err
+}
+
+// asker is a request of a dump.
+type asker interface {
+	appendTo(b []byte, seq uint32) []byte
+}
+
+// dump sends one request and calls row with every row of the answer, until it
+// returns false.
+//
+// The receive is a plain blocking read: through the runtime's poller it costs
+// 10 to 20 % more, since the kernel makes the next datagram inside the call.
+func (c *conn) dump(ctx context.Context, ask asker, row func(payload []byte) bool) error {
+	c.seq++
+	if err := c.write(ctx, ask.appendTo(nil, c.seq)); err != nil {
+		return err
 	}
+	d := dump{seq: c.seq}
 	for {
 		n, err := c.read(ctx)
 		if err != nil {
-			return false, err
+			return err
 		}
-		if done, err := r.parse(c.buf[:n], row); done {
-			return stopped, err
+		if done, err := d.parse(c.buf[:n], row); done {
+			return err
 		}
 	}
 }

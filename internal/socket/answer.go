@@ -110,7 +110,7 @@ func (t *Table) Answer(p Protocol, to netip.AddrPort, device string) (answer Ans
 		answer.Standing = answer.Listener.standing()
 		return answer, true
 	}
-	if t.Unread > 0 && (p != TCP || t.unreadPorts[to.Port()]) {
+	if p < numProtocols && t.Unread[p] > 0 && (p != TCP || t.unreadPorts[to.Port()]) {
 		return answer, false
 	}
 	answer.Standing, answer.Listener = elsewhere(on)

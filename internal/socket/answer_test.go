@@ -109,8 +109,14 @@ func TestAnswerOfUnread(t *testing.T) {
 			t.Errorf("port %d: known %t, want %t", port, known, want)
 		}
 	}
-	if _, known := table.Answer(UDP, netip.MustParseAddrPort("192.0.2.1:53"), ""); known {
-		t.Error("a UDP listener may have gone unread, and something is known of it")
+	if _, known := table.Answer(UDP, netip.MustParseAddrPort("192.0.2.1:53"), ""); !known {
+		t.Error("TCP listeners that were not read leave nothing known of UDP")
+	}
+	if table, err = ReadListening(rows(tooMany(UDP, Unconnected, 1)), Host{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, known := table.Answer(UDP, netip.MustParseAddrPort("192.0.2.1:81"), ""); known {
+		t.Error("a UDP listener may not have been read, and something is known of it")
 	}
 }
 
@@ -118,7 +124,7 @@ func TestAnswerOfUnread(t *testing.T) {
 func TestAnswerOfYoung(t *testing.T) {
 	socket := listening(UDP, "0.0.0.0:5000")
 	socket.State = Unconnected
-	table, err := ReadListening(rows([]Socket{socket}), Host{Aged: func(*Socket) bool { return false }})
+	table, err := ReadListening(rows([]Socket{socket}), Host{Aged: func(*Socket) Age { return AgeYoung }})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -18,10 +18,10 @@ type Host struct {
 	// Named reports whether a rule of the policy names the port of a UDP socket.
 	// Nil means that none does.
 	Named func(*Socket) bool
-	// Aged reports whether a UDP socket was seen for so long that no client of the
+	// Aged says whether a UDP socket was seen for so long that no client of the
 	// usual kind has it. It is called for each one without a peer. Nil means that
 	// ages are unknown, as to a command that looks once.
-	Aged func(*Socket) bool
+	Aged func(*Socket) Age
 }
 
 // ListenerID is the identity of a listener: it stays the same when the service
@@ -51,6 +51,8 @@ type Listener struct {
 	// PacketType and Filter are those of packet sockets.
 	PacketType PacketType
 	Filter     Filter
+	// Vsock is the address of a vsock listener.
+	Vsock VsockAddr
 
 	Sockets int
 	// Known holds the facts known of every socket of the group.
@@ -112,9 +114,9 @@ type Table struct {
 	Young []Listener
 	// LocalPorts are the local ports of LISTEN and UDP sockets.
 	LocalPorts [numProtocols]PortSet
-	// Unread counts the listening sockets beyond the limit on listeners: they are
-	// in Totals, but in no Listener.
-	Unread int
+	// Unread counts the sockets that may be listeners and are in Totals only: those
+	// beyond the limit on listeners, and UDP sockets beyond those whose age is known.
+	Unread Unread
 	// Malformed counts the rows that were passed over.
 	Malformed int
 	// Interrupted is the error of a read that was interrupted twice: the table may
@@ -129,6 +131,23 @@ type Table struct {
 	ports       map[uint16]tcpPort
 	transparent []int           // indices of TCP listeners
 	unreadPorts map[uint16]bool // TCP ports of listeners that were not read
+}
+
+// Unread counts sockets by protocol.
+type Unread [numProtocols]int
+
+// Sum returns how many there are.
+func (u Unread) Sum() (n int) {
+	for _, of := range u {
+		n += of
+	}
+	return n
+}
+
+// Whole reports whether every listener of the protocol is in the table, as far as
+// sources of this kind have it.
+func (t *Table) Whole(p Protocol) bool {
+	return p < numProtocols && t.Unread[p] == 0 && t.Interrupted == nil
 }
 
 // tcpPort finds the TCP listener of one port that takes a connection; the
@@ -149,8 +168,12 @@ func ReadListening(sockets iter.Seq2[*Socket, error], host Host) (*Table, error)
 		t.LocalPorts[s.Protocol].Add(s.Local.Port())
 		switch is := host.roleOf(s); {
 		case is == noListener:
+		case is == ageless:
+			t.cut(s)
 		case is == young:
-			passing.add(s, &host, true)
+			if !passing.add(s, &host, true) {
+				t.cut(s)
+			}
 		case !listeners.add(s, &host, is == mayBeClient):
 			t.cut(s)
 		}
@@ -189,6 +212,7 @@ type role uint8
 const (
 	noListener  role = iota // it has a peer
 	young                   // UDP that may be gone in a moment
+	ageless                 // UDP of which it is not known whether it is young
 	mayBeClient             // a listener that may be a client
 	service                 // a listener
 )
@@ -209,16 +233,21 @@ func (h *Host) roleOf(s *Socket) role {
 	if s.State != Unconnected || port == 0 {
 		return noListener
 	}
-	aged := h.Aged != nil && h.Aged(s) // it must see every socket
+	age := AgeUnknown
+	if h.Aged != nil {
+		age = h.Aged(s) // it must see every socket
+	}
 	switch {
 	case port < privilegedPorts, s.Local.Addr().IsMulticast(), h.Named != nil && h.Named(s):
 		return service
-	case h.Aged == nil, aged && h.Ephemeral.Contains(port):
+	case h.Aged == nil, age == AgeOld && h.Ephemeral.Contains(port):
 		return mayBeClient
-	case aged:
+	case age == AgeOld:
 		return service
-	default:
+	case age == AgeYoung:
 		return young
+	default:
+		return ageless
 	}
 }
 
@@ -291,7 +320,7 @@ func (g *gathering) sorted() []Listener {
 
 // cut counts a listening socket that was not read.
 func (t *Table) cut(s *Socket) {
-	t.Unread++
+	t.Unread[s.Protocol]++
 	if s.Protocol != TCP {
 		return
 	}

@@ -7,6 +7,16 @@ import (
 	"time"
 )
 
+// Age is what is known of how long a socket has been there.
+type Age uint8
+
+// The ages.
+const (
+	AgeUnknown Age = iota
+	AgeYoung       // seen lately for the first time
+	AgeOld         // seen for long
+)
+
 // LongLived distinguishes UDP servers from clients: a client's socket is gone
 // soon, so one that was seen before and is still there some time later serves.
 // Its zero value is not usable; see [NewLongLived].
@@ -26,14 +36,14 @@ type sighting struct{ first, last time.Time }
 
 // NewLongLived returns a memory of at most limit sockets that holds a socket
 // long-lived once it was seen over a time of age. What is beyond the limit is
-// not remembered, so it counts as a client.
+// not remembered, so its age stays unknown.
 func NewLongLived(age time.Duration, limit int, now func() time.Time) *LongLived {
 	return &LongLived{seed: maphash.MakeSeed(), age: age, limit: limit, now: now, seen: map[uint64]sighting{}}
 }
 
-// Has notes that the socket is there and reports whether it is long-lived.
+// Age notes that the socket is there and returns what is known of its age.
 // It is safe for concurrent use.
-func (m *LongLived) Has(s *Socket) bool {
+func (m *LongLived) Age(s *Socket) Age {
 	id := m.idOf(s)
 	now := m.now()
 	m.mu.Lock()
@@ -44,13 +54,16 @@ func (m *LongLived) Has(s *Socket) bool {
 			m.forget(now)
 		}
 		if len(m.seen) >= m.limit {
-			return false
+			return AgeUnknown
 		}
 		at.first = now
 	}
 	at.last = now
 	m.seen[id] = at
-	return now.Sub(at.first) >= m.age
+	if now.Sub(at.first) >= m.age {
+		return AgeOld
+	}
+	return AgeYoung
 }
 
 // idOf returns the identity of the socket. Where the source gives sockets none, its

@@ -2,26 +2,29 @@ package socket
 
 import (
 	"cmp"
+	"errors"
 	"slices"
 	"strconv"
 )
 
-// What takes packets without a port. Rules name these like protocols; they have no
-// place in [Totals].
+// What listens without a port of the Internet protocols. Rules name these like
+// protocols; they have no place in [Totals].
 const (
 	Raw    Protocol = numProtocols + iota // packets of an IP protocol, raw(7)
 	Packet                                // frames of a device, packet(7)
+	Vsock                                 // connections of a virtual machine or its host, vsock(7)
 )
 
-// Portless returns what takes packets without a port.
-func Portless() []Protocol { return []Protocol{Raw, Packet} }
+// Portless returns what listens without a port of the Internet protocols.
+func Portless() []Protocol { return []Protocol{Raw, Packet, Vsock} }
 
 // Judged returns everything that rules can name: the protocols with ports, and what
 // has none.
 func Judged() []Protocol { return append(Protocols(), Portless()...) }
 
-// IsPortless reports whether the listener has no port: its Port is then the number
-// of an IP protocol, or an EtherType.
+// IsPortless reports whether the listener has no port of the Internet protocols: its
+// Port is then the number of an IP protocol, an EtherType, or the port of a vsock
+// where that is below 65536, else 0.
 func (l *Listener) IsPortless() bool { return slices.Contains(Portless(), l.Protocol) }
 
 // Filter says whether a packet socket has a classic BPF filter (SO_ATTACH_FILTER,
@@ -90,18 +93,123 @@ func KernelPacketType(n uint8) PacketType {
 	}
 }
 
-// PortlessTable is what takes packets without a port at one moment.
+// VsockAddr is an address of the family AF_VSOCK (vsock(7)).
+type VsockAddr struct{ CID, Port uint32 }
+
+// The context identifiers of include/uapi/linux/vm_sockets.h that are no machine.
+const (
+	vsockAnyCID   = 1<<32 - 1
+	vsockLocalCID = 1
+)
+
+// Scope returns who can reach a listener on the address: this machine alone, or its
+// host or guests as well.
+func (a VsockAddr) Scope() Scope {
+	if a.CID == vsockLocalCID {
+		return ScopeLoopback
+	}
+	return ScopeAny
+}
+
+// Context returns the context identifier, or "any", as it stands in labels.
+func (a VsockAddr) Context() string {
+	if a.CID == vsockAnyCID {
+		return "any"
+	}
+	return strconv.FormatUint(uint64(a.CID), 10)
+}
+
+// ParseContext is the reverse of [VsockAddr.Context].
+func ParseContext(text string) (cid uint32, err error) {
+	if text == "any" {
+		return vsockAnyCID, nil
+	}
+	n, err := strconv.ParseUint(text, 10, 32)
+	return uint32(n), err
+}
+
+// String returns the address as context:port.
+func (a VsockAddr) String() string {
+	return a.Context() + ":" + strconv.FormatUint(uint64(a.Port), 10)
+}
+
+// SetVsock gives the listener an address.
+func (l *Listener) SetVsock(a VsockAddr) {
+	l.Protocol, l.Vsock, l.Scope, l.Port = Vsock, a, a.Scope(), 0
+	if a.Port < 1<<16 {
+		l.Port = uint16(a.Port)
+	}
+}
+
+// PortlessRead is what was read of one protocol of [Portless].
+type PortlessRead struct {
+	Listeners []Listener
+	Unread    int // sockets beyond the limit
+	Malformed int // rows that could not be parsed
+}
+
+// Add adds the socket of a row, up to a limit, or counts the error of the row.
+func (r *PortlessRead) Add(l Listener, err error, limit int) {
+	switch {
+	case err != nil:
+		r.Malformed++
+	case len(r.Listeners) >= limit:
+		r.Unread++
+	default:
+		r.Listeners = append(r.Listeners, l)
+	}
+}
+
+// PortlessTable is what listens without a port at one moment.
 type PortlessTable struct {
 	Listeners []Listener // sorted
-	// Raw and Packets say which could be read.
-	Raw, Packets bool
+	// Unread has each protocol that was read, with the number of sockets beyond the
+	// limit, which are in no Listener.
+	Unread    map[Protocol]int
+	Malformed int // rows that could not be parsed
+	// Interrupted are the protocols whose read was interrupted twice.
+	Interrupted []Protocol
+}
+
+// Put adds the read of a protocol, which is to be folded at the end. The error is
+// that of the read; it is returned unless it is an [ErrInterrupted], or
+// [errors.ErrUnsupported]: then [PortlessTable.Has] says that nothing was read.
+func (t *PortlessTable) Put(p Protocol, r PortlessRead, err error) error {
+	if errors.Is(err, ErrInterrupted) {
+		t.Interrupted, err = append(t.Interrupted, p), nil
+	}
+	if errors.Is(err, errors.ErrUnsupported) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if t.Unread == nil {
+		t.Unread = map[Protocol]int{}
+	}
+	t.Unread[p] = r.Unread
+	t.Malformed += r.Malformed
+	t.Listeners = append(t.Listeners, r.Listeners...)
+	return nil
+}
+
+// Has reports whether the protocol was read.
+func (t *PortlessTable) Has(p Protocol) bool {
+	_, read := t.Unread[p]
+	return read
+}
+
+// Whole reports whether every socket of the protocol is in the table.
+func (t *PortlessTable) Whole(p Protocol) bool {
+	return t.Has(p) && t.Unread[p] == 0 && !slices.Contains(t.Interrupted, p)
 }
 
 // FoldPortless puts sockets together that differ in nothing but their members, and
 // sorts them.
 func FoldPortless(sockets []Listener) []Listener {
 	order := func(a, b Listener) int {
-		return cmp.Or(a.Compare(b.ListenerID), cmp.Compare(a.PacketType, b.PacketType), cmp.Compare(a.Filter, b.Filter))
+		return cmp.Or(a.Compare(b.ListenerID), cmp.Compare(a.PacketType, b.PacketType), cmp.Compare(a.Filter, b.Filter),
+			cmp.Compare(a.Vsock.CID, b.Vsock.CID), cmp.Compare(a.Vsock.Port, b.Vsock.Port))
 	}
 	slices.SortStableFunc(sockets, order)
 	var folded []Listener

@@ -14,7 +14,8 @@ type Reader struct {
 	// what the system starts with.
 	EphemeralPorts func() (EphemeralPorts, error)
 	// Named and Aged are those of [Host].
-	Named, Aged func(*Socket) bool
+	Named func(*Socket) bool
+	Aged  func(*Socket) Age
 	// Kinds says what addresses are to this host; those that it leaves out are
 	// unknown. Nil says nothing.
 	Kinds func([]netip.Addr) map[netip.Addr]AddressKind

@@ -112,6 +112,8 @@ func (p Protocol) String() string {
 		return "raw"
 	case Packet:
 		return "packet"
+	case Vsock:
+		return "vsock"
 	default:
 		return "unknown"
 	}

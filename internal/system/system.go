@@ -42,8 +42,8 @@ type System struct {
 	// UnixListeners counts the listening unix-domain sockets, by path and by
 	// abstract name; nil where that cannot be told.
 	UnixListeners func() (path, abstract int, err error)
-	// Portless reads what takes packets without a port: raw and packet sockets. Beside
-	// an error it returns what it could read. It is nil where that cannot be told.
+	// Portless reads raw sockets, packet sockets and vsock listeners. Beside
+	// an error it returns what it could read. It is nil where that is unknown.
 	Portless func(ctx context.Context) (socket.PortlessTable, error)
 	// PortlessOwners finds their owners, in a memory of its own.
 	PortlessOwners *owner.Finder

@@ -9,7 +9,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -55,7 +54,7 @@ func open(ctx context.Context, source, procfs string) (*System, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.Portless = func(ctx context.Context) (socket.PortlessTable, error) { return portless(ctx, s.Name, procfs) }
+	s.Portless = newPortless(s.Name == SockDiag, procfs).read
 	s.Protocols = socket.Protocols()
 	if s.Name == GopsUtil {
 		s.Protocols = psnet.Protocols()
@@ -70,25 +69,6 @@ func openSockDiag(ctx context.Context) (*sockdiag.Source, error) {
 		return nil, err
 	}
 	return source, seesItself(ctx, source)
-}
-
-// maxPortless bounds the sockets without a port that are read of each kind.
-const maxPortless = 4096
-
-// portless reads raw and packet sockets. The kernel's table of the latter is in
-// procfs, too, where it does not say which have a filter.
-func portless(ctx context.Context, source, procfs string) (socket.PortlessTable, error) {
-	raw, rawErr := procnet.Raw(procfs, maxPortless)
-	packets, packetErr := []socket.Listener(nil), errors.ErrUnsupported
-	if source == SockDiag {
-		packets, packetErr = sockdiag.Packets(ctx, maxPortless)
-	}
-	if errors.Is(packetErr, errors.ErrUnsupported) {
-		packets, packetErr = procnet.Packets(procfs, maxPortless, deviceName)
-	}
-	t := socket.PortlessTable{Raw: rawErr == nil, Packets: packetErr == nil}
-	t.Listeners = socket.FoldPortless(slices.Concat(raw, packets))
-	return t, errors.Join(rawErr, packetErr)
 }
 
 // deviceName returns the name of a device, or if<index> for one that is gone.

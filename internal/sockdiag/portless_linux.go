@@ -1,0 +1,58 @@
+package sockdiag
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/port-exporter/port_exporter/internal/socket"
+)
+
+// Packets returns the packet sockets of the network namespace of the thread that
+// calls it, up to a limit, through packet_diag. The error is errors.ErrUnsupported
+// where the kernel lacks that; beside a socket.ErrInterrupted it returns what it
+// read.
+func Packets(ctx context.Context, limit int) (socket.PortlessRead, error) {
+	return portless(ctx, "packet sockets", limit, decodePacket, packetRequest{})
+}
+
+// Raw returns the raw sockets through raw_diag, as Packets does.
+func Raw(ctx context.Context, limit int) (socket.PortlessRead, error) {
+	return portless(ctx, "raw sockets", limit, decodeRaw,
+		request{socket.Raw, familyINET, allStates, false}, request{socket.Raw, familyINET6, allStates, false})
+}
+
+// Vsock returns the vsock listeners through vsock_diag, as Packets does.
+func Vsock(ctx context.Context, limit int) (socket.PortlessRead, error) {
+	return portless(ctx, "vsock listeners", limit, decodeVsock, vsockRequest{})
+}
+
+// portless makes dumps of sockets without a port, twice after an interruption.
+func portless(ctx context.Context, what string, limit int, decode func([]byte) (portlessRow, error), asks ...asker) (socket.PortlessRead, error) {
+	c, err := dial()
+	if err != nil {
+		return socket.PortlessRead{}, err
+	}
+	defer c.close()
+	read, err := socket.Twice(func() (read socket.PortlessRead, interrupted error) {
+		for _, ask := range asks {
+			err := c.dump(ctx, ask, func(payload []byte) bool {
+				row, err := decode(payload)
+				if err == nil && row.ifindex != 0 {
+					row.Interface = c.interfaceName(row.ifindex)
+				}
+				read.Add(row.Listener, err, limit)
+				return true
+			})
+			if err != nil && !errors.Is(err, errDumpIntr) {
+				return read, err
+			}
+			interrupted = errors.Join(interrupted, err)
+		}
+		return read, interrupted
+	})
+	if err != nil {
+		err = fmt.Errorf("sockdiag: dump %s: %w", what, unsupported(err))
+	}
+	return read, err
+}
