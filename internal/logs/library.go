@@ -13,15 +13,22 @@ import (
 // target sent.
 const maxText = 512
 
+// maxStack is how much of a panic is kept, in bytes.
+const maxStack = 64 << 10
+
 // Library is an io.Writer for [log.SetOutput] that writes each line to a logger.
 // Flags of package log must be 0.
 type Library struct{ Logger *slog.Logger }
 
-// Write implements [io.Writer].
+// Write implements [io.Writer]. A panic that net/http caught is an error, with its
+// stack.
 func (l Library) Write(line []byte) (int, error) {
-	text := bytes.TrimSpace(line)
-	cut := bytes.ToValidUTF8(text[:min(len(text), maxText)], nil)
-	l.Logger.Warn("message of a library", "text", string(cut))
+	text, log, most := bytes.TrimSpace(line), l.Logger.Warn, maxText
+	if bytes.HasPrefix(text, []byte("http: panic serving ")) || bytes.HasPrefix(text, []byte("http2: panic serving ")) {
+		log, most = l.Logger.Error, maxStack
+	}
+	cut := bytes.ToValidUTF8(text[:min(len(text), most)], nil)
+	log("message of a library", "text", string(cut))
 	return len(line), nil
 }
 

@@ -65,6 +65,20 @@ func TestLibrary(t *testing.T) {
 	}
 }
 
+// TestLibraryPanic is whole, and an error.
+func TestLibraryPanic(t *testing.T) {
+	stack := strings.Repeat("goroutine 1 [running]:\n", 100)
+	for _, text := range []string{"http: panic serving 192.0.2.1:1: boom\n" + stack, "http2: panic serving 192.0.2.1:1: boom\n" + stack} {
+		var out bytes.Buffer
+		if _, err := (Library{slog.New(slog.NewTextHandler(&out, nil))}).Write([]byte(text)); err != nil {
+			t.Fatal(err)
+		}
+		if got := out.String(); !strings.Contains(got, "level=ERROR") || strings.Count(got, "[running]") != 100 {
+			t.Errorf("%s", got)
+		}
+	}
+}
+
 // TestPlain has texts of strangers in a log of JSON.
 func TestPlain(t *testing.T) {
 	var out bytes.Buffer

@@ -46,6 +46,12 @@ func (a *answer) Write(p []byte) (int, error) {
 	return a.body.Write(p)
 }
 
+// discard forgets what was written.
+func (a *answer) discard() {
+	a.status = 0
+	a.body.Reset()
+}
+
 // answers are those that are being written to their clients.
 type answers struct {
 	mu     sync.Mutex

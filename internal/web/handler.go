@@ -78,7 +78,7 @@ func NewHandler(o Options) (http.Handler, error) {
 	mux := http.NewServeMux()
 	var unread answers
 	sent := func(handler http.Handler) http.Handler {
-		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { unread.send(w, r, handler) })
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { unread.send(w, r, guarded(handler, o.Logger)) })
 	}
 	readers, pages := scrapeSlots(o.MaxRequests), pageSlots()
 	scrape := func(handler http.Handler) http.Handler {

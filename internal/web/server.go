@@ -29,7 +29,7 @@ const (
 func NewServer(handler http.Handler, most int, logger *slog.Logger) *http.Server {
 	c := &connections{most: most, logger: logger, open: map[net.Conn]*connection{}}
 	return &http.Server{
-		Handler:        c.admitted(handler),
+		Handler:        c.admitted(guarded(handler, logger)),
 		ConnContext:    c.opened,
 		ConnState:      c.changed,
 		ReadTimeout:    maxSending,
