@@ -214,7 +214,7 @@ const windowsAddressInUse = syscall.Errno(10048)
 // scrapes that run finish, for a while.
 func serve(ctx context.Context, server *http.Server, door *gate.Gate, d *daemon) error {
 	failed := make(chan error, 1)
-	go func() { failed <- door.ListenAndServe(server, d.flags.web, d.logger) }()
+	go func() { failed <- door.ListenAndServe(server, d.flags.web, d.logger, d.system.Own.Opened) }()
 	select {
 	case err := <-failed:
 		if errors.Is(err, syscall.EADDRINUSE) || errors.Is(err, windowsAddressInUse) {
@@ -224,6 +224,7 @@ func serve(ctx context.Context, server *http.Server, door *gate.Gate, d *daemon)
 	case <-ctx.Done():
 	}
 	d.logger.Info("shutting down")
+	d.system.Own.Closing()
 	d.runner.Stop()
 	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()

@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/netip"
 	"os"
@@ -93,7 +94,7 @@ func start(t *testing.T, dir string) *serving {
 	addresses, systemd := []string{"127.0.0.1:0"}, false
 	ended := make(chan error, 1)
 	go func() {
-		ended <- g.ListenAndServe(server, &toolkit.FlagConfig{WebListenAddresses: &addresses, WebSystemdSocket: &systemd}, slog.New(slog.NewTextHandler(s.log, nil)))
+		ended <- g.ListenAndServe(server, &toolkit.FlagConfig{WebListenAddresses: &addresses, WebSystemdSocket: &systemd}, slog.New(slog.NewTextHandler(s.log, nil)), func(net.Addr) {})
 	}()
 	t.Cleanup(func() {
 		_ = server.Close()

@@ -18,9 +18,9 @@ import (
 )
 
 // ListenAndServe serves on the addresses of the flags, or on the sockets of
-// systemd, until the server is shut down. The logger has what becomes of the web
-// configuration from then on.
-func (g *Gate) ListenAndServe(server *http.Server, flags *toolkit.FlagConfig, logger *slog.Logger) error {
+// systemd, until the server is shut down. The address of each goes to opened. The
+// logger has what becomes of the web configuration from then on.
+func (g *Gate) ListenAndServe(server *http.Server, flags *toolkit.FlagConfig, logger *slog.Logger, opened func(net.Addr)) error {
 	listeners, err := listen(flags, logger)
 	defer func() {
 		for _, l := range listeners {
@@ -29,6 +29,9 @@ func (g *Gate) ListenAndServe(server *http.Server, flags *toolkit.FlagConfig, lo
 	}()
 	if err != nil {
 		return err
+	}
+	for _, l := range listeners {
+		opened(l.Addr())
 	}
 	g.checking.Lock()
 	g.logger = logger

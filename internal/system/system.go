@@ -32,6 +32,8 @@ type System struct {
 	// Source reads the sockets, and Name says which of them it is.
 	Source socket.Source
 	Name   string
+	// Own are the listeners of this process, which Source has to show.
+	Own *Own
 	// Protocols are those that Source can read.
 	Protocols []socket.Protocol
 	// Fallback says why Name is not the best source of this system: nil if it
@@ -78,6 +80,8 @@ func Open(ctx context.Context, source, procfs, rootfs string, logger *slog.Logge
 	if err := seesItself(ctx, s.Source); err != nil {
 		return nil, fmt.Errorf("source %s: %w", s.Name, err)
 	}
+	s.Own = new(Own)
+	s.Source = ownSource{s.Source, s.Own}
 	s.Owners = owner.New(owner.NewHost(procfs, rootfs, logger), logger)
 	s.PortlessOwners = owner.New(owner.NewHost(procfs, rootfs, logger), logger)
 	s.Addresses, s.Descriptors = addresses, descriptors
