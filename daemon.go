@@ -25,6 +25,7 @@ import (
 	"github.com/port-exporter/port_exporter/internal/beside"
 	"github.com/port-exporter/port_exporter/internal/discovery"
 	"github.com/port-exporter/port_exporter/internal/files"
+	"github.com/port-exporter/port_exporter/internal/gate"
 	"github.com/port-exporter/port_exporter/internal/logs"
 	"github.com/port-exporter/port_exporter/internal/names"
 	"github.com/port-exporter/port_exporter/internal/probe"
@@ -36,6 +37,7 @@ import (
 // current.
 type daemon struct {
 	flags  *flags
+	door   *gate.Gate
 	system *system.System
 	memory *collector.Memory
 	names  *names.Book // of watched destinations
@@ -72,10 +74,11 @@ const maxReadings = 3
 
 // newDaemon returns a daemon with its configuration loaded. Its runner is to be
 // stopped.
-func newDaemon(ctx context.Context, f *flags, log *logQueue) (*daemon, error) {
+func newDaemon(ctx context.Context, f *flags, door *gate.Gate, log *logQueue) (*daemon, error) {
 	logger := newLogger(f.log, log)
 	d := &daemon{
 		flags:  f,
+		door:   door,
 		memory: collector.NewMemory(time.Now),
 		names:  names.New(net.DefaultResolver.LookupNetIP, time.Now, logger),
 		log:    log,
@@ -291,6 +294,7 @@ func (d *daemon) selfMetrics() *prometheus.Registry {
 	r := prometheus.NewRegistry()
 	r.MustRegister(versioncollector.NewCollector("port_exporter"), d.success, d.loadedAt, newActivity(d.runner))
 	r.MustRegister(d.inForce()...)
+	r.MustRegister(d.webInForce()...)
 	r.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
 		Name: "port_exporter_log_lines_dropped_total",
 		Help: "Log lines dropped because whatever reads the log is too slow or gone.",
@@ -311,5 +315,31 @@ func (d *daemon) inForce() []prometheus.Collector {
 	return []prometheus.Collector{
 		gauge("port_config_targets", "Targets of the configuration in force.", func(c *config.Config) int { return len(c.Targets) }),
 		gauge("port_config_policy_rules", "Rules of the policy in force; 0 without a policy.", func(c *config.Config) int { return len(c.Policy) }),
+	}
+}
+
+// webInForce returns what became of the web configuration; nothing without one.
+func (d *daemon) webInForce() []prometheus.Collector {
+	if _, ok := d.door.State(); !ok {
+		return nil
+	}
+	gauge := func(name, help string, of func(gate.State) float64) prometheus.Collector {
+		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, func() float64 {
+			state, _ := d.door.State()
+			return of(state)
+		})
+	}
+	return []prometheus.Collector{
+		gauge("port_web_config_last_reload_successful",
+			"Whether the web configuration in force is that of its files (1), or an earlier one because they are broken (0).",
+			func(s gate.State) float64 {
+				if s.Current {
+					return 1
+				}
+				return 0
+			}),
+		gauge("port_web_config_last_reload_success_timestamp_seconds",
+			"When the web configuration in force was read, in seconds since the epoch.",
+			func(s gate.State) float64 { return float64(s.Since.UnixNano()) / 1e9 }),
 	}
 }

@@ -272,6 +272,35 @@ func TestTLSAndBasicAuth(t *testing.T) {
 	}
 }
 
+// TestWebConfigInForce breaks the web configuration: the metrics say so until it is
+// mended, and there are none without one.
+func TestWebConfigInForce(t *testing.T) {
+	const family = "port_web_config_last_reload_success"
+	base, _ := startDaemon(t)
+	if _, body := get(t, base+"/metrics?collect[]=limits"); strings.Contains(body, family) {
+		t.Errorf("without a web configuration there is %s", family)
+	}
+	file := filepath.Join(t.TempDir(), "web.yml")
+	write := func(text string) {
+		t.Helper()
+		_ = os.Remove(file)
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("basic_auth_users: {}\n")
+	base, _ = startDaemon(t, "--web.config.file="+file)
+	for _, step := range []struct{ text, want string }{
+		{"basic_auth_users: {}\n", "1"}, {"basic_auth_users: {a: plain}\n", "0"}, {"basic_auth_users: {}\n", "1"},
+	} {
+		write(step.text)
+		porttest.Await(t, "the metric to be "+step.want, func() bool {
+			_, body := get(t, base+"/metrics?collect[]=limits")
+			return strings.Contains(body, family+"ful "+step.want+"\n") && strings.Contains(body, family+"_timestamp_seconds 1")
+		})
+	}
+}
+
 func TestPortInUse(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -141,7 +141,7 @@ func runCommand(ctx context.Context, args []string, stdout, stderr io.Writer) er
 	queue := newLogQueue(f.log.Writer)
 	defer queue.Close()
 
-	d, err := newDaemon(ctx, f, queue)
+	d, err := newDaemon(ctx, f, door, queue)
 	if err != nil {
 		return err
 	}

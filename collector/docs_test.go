@@ -53,6 +53,8 @@ const otherFamilies = "## About the process\n\n" +
 	"| `port_exporter_build_info` | gauge | version, revision, branch, goversion, goos, goarch, tags | 1 for the build that runs. |\n" +
 	"| `port_config_last_reload_successful` | gauge |  | Whether the last load of the configuration succeeded (1) or the one before is still in force (0). |\n" +
 	"| `port_config_last_reload_success_timestamp_seconds` | gauge |  | When the configuration in force was loaded, in seconds since the epoch. |\n" +
+	"| `port_web_config_last_reload_successful` | gauge |  | Whether the web configuration in force is that of its files (1), or an earlier one because they are broken (0). Absent without `--web.config.file`. |\n" +
+	"| `port_web_config_last_reload_success_timestamp_seconds` | gauge |  | When the web configuration in force was read, in seconds since the epoch. |\n" +
 	"| `port_config_targets` | gauge |  | Targets of the configuration in force. |\n" +
 	"| `port_config_policy_rules` | gauge |  | Rules of the policy in force; 0 without a policy. |\n" +
 	"| `port_exporter_log_lines_dropped_total` | counter |  | Log lines dropped because whatever reads the log is too slow or gone. |\n" +

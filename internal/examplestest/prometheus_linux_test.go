@@ -376,7 +376,8 @@ func startExporters(t *testing.T, dir string) {
 	porttest.Start(t, guarded)
 
 	file = write(t, dir, "plain.yml", "limits: {outbound_ports: 1}\n")
-	plain := exporter("plain", "--config.file="+file)
+	door := write(t, dir, "plain_web.yml", "basic_auth_users: {}\n")
+	plain := exporter("plain", "--config.file="+file, "--web.config.file="+door)
 	plain.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
 	porttest.Start(t, plain)
 
@@ -394,6 +395,7 @@ func startExporters(t *testing.T, dir string) {
 		}
 	}
 	write(t, dir, "plain.yml", "limits: {outbound_ports: none}\n")
+	write(t, dir, "plain_web.yml", "basic_auth_users: {prometheus: plain}\n")
 	if err := plain.Process.Signal(syscall.SIGHUP); err != nil {
 		t.Fatal(err)
 	}

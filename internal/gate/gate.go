@@ -44,6 +44,7 @@ type Gate struct {
 	checked  time.Time
 	refused  stamps // the files that are not in force, and why
 	refusal  string
+	outdated atomic.Bool // there are such files
 	knocked  known
 }
 
@@ -88,7 +89,11 @@ func (g *Gate) refresh() {
 	ctx, cancel := context.WithTimeout(context.Background(), checkTimeout)
 	defer cancel()
 	now, err := beside.Do(ctx, g.files, beside.Key{}, func() (stamps, error) { return before.stamps.again(), nil })
-	if err == nil && (now.equal(before.stamps) || now.isFresh(settle)) {
+	if err == nil && now.equal(before.stamps) {
+		g.accept()
+		return
+	}
+	if err == nil && now.isFresh(settle) {
 		return
 	}
 	var after *rules
@@ -103,11 +108,32 @@ func (g *Gate) refresh() {
 			g.logger.Error("web configuration was not read again, the old one is still in force", "file", g.path, "err", err)
 		}
 		g.refused, g.refusal = now, err.Error()
+		g.outdated.Store(true)
 		return
 	}
 	g.inForce.Store(after)
-	g.refused, g.refusal = nil, ""
+	g.accept()
 	g.logger.Info("web configuration was read again", "file", g.path)
+}
+
+// accept notes that the files are those in force.
+func (g *Gate) accept() {
+	g.refused, g.refusal = nil, ""
+	g.outdated.Store(false)
+}
+
+// State says what became of the web configuration.
+type State struct {
+	// Current is false if the files have changed, and those before are still in force.
+	Current bool
+	// Since is when what is in force was read.
+	Since time.Time
+}
+
+// State returns the state at the latest request or handshake; false without a web
+// configuration.
+func (g *Gate) State() (State, bool) {
+	return State{Current: !g.outdated.Load(), Since: g.inForce.Load().read}, g.path != ""
 }
 
 // Handler lets those requests through to a handler that may ask.

@@ -61,6 +61,7 @@ type serving struct {
 	log          *lines
 	client       *http.Client // with TLS it trusts whom it is given
 	scheme       string
+	gate         *Gate
 }
 
 // write replaces a file, as a tool does that truncates it, and has it look settled.
@@ -89,7 +90,7 @@ func start(t *testing.T, dir string) *serving {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &serving{dir: dir, log: &lines{}, client: &http.Client{}, scheme: "http"}
+	s := &serving{dir: dir, log: &lines{}, client: &http.Client{}, scheme: "http", gate: g}
 	server := &http.Server{ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError), Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, r.Proto) })}
 	addresses, systemd := []string{"127.0.0.1:0"}, false
 	ended := make(chan error, 1)
@@ -198,6 +199,58 @@ func TestBrokenFileKeepsTheDoorShut(t *testing.T) {
 	}
 	s.write(t, "web.yml", "basic_auth_users: {}\n")
 	porttest.Await(t, "nothing to be asked for, as the file says", func() bool { return s.status("") == 200 })
+}
+
+// TestState breaks the file and puts the same one back: until it is there again the
+// state says that an earlier one is in force, and since when.
+func TestState(t *testing.T) {
+	dir := t.TempDir()
+	path, aside := filepath.Join(dir, "web.yml"), filepath.Join(dir, "aside")
+	if err := os.WriteFile(path, []byte("basic_auth_users:\n  prometheus: "+hashOf(t, "s3cret")+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	settled(t, path)
+	began := time.Now()
+	s := start(t, dir)
+	first, ok := s.gate.State()
+	if !ok || !first.Current || first.Since.Before(began) || first.Since.After(time.Now()) {
+		t.Fatalf("at first: %+v, %t", first, ok)
+	}
+	become := func(what string, current bool) State {
+		t.Helper()
+		var state State
+		porttest.Await(t, what, func() bool {
+			s.status("s3cret") // which looks at the files
+			state, _ = s.gate.State()
+			return state.Current == current
+		})
+		return state
+	}
+	if err := os.Rename(path, aside); err != nil {
+		t.Fatal(err)
+	}
+	if state := become("the file to be missed", false); !state.Since.Equal(first.Since) {
+		t.Errorf("in force since %v, was %v", state.Since, first.Since)
+	}
+	if err := os.Rename(aside, path); err != nil {
+		t.Fatal(err)
+	}
+	if state := become("the same file to be back", true); !state.Since.Equal(first.Since) {
+		t.Errorf("in force since %v, was %v", state.Since, first.Since)
+	}
+	s.write(t, "web.yml", "basic_auth_users: {")
+	become("a broken file to be refused", false)
+	s.write(t, "web.yml", "basic_auth_users: {prometheus: "+hashOf(t, "s3cret")+"}\n")
+	if state := become("a good file", true); !state.Since.After(first.Since) {
+		t.Errorf("in force since %v, was %v", state.Since, first.Since)
+	}
+	none, err := Open(t.Context(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if state, ok := none.State(); ok {
+		t.Errorf("without a web configuration: %+v", state)
+	}
 }
 
 // TestTruncatedInPlace has a tool that truncates the file and writes it, over and

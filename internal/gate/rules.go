@@ -29,6 +29,7 @@ type rules struct {
 	toolkit.Config
 	tls    *tls.Config // nil for plain text
 	stamps stamps
+	read   time.Time
 	cut    bool            // the file does not end with a line break
 	keys   map[string]bool // those at the top that have a value
 }
@@ -38,7 +39,7 @@ const maxSize = 1 << 20
 
 // read reads the file at a path, and those that it names.
 func read(ctx context.Context, path string) (*rules, error) {
-	r := &rules{stamps: stamps{stampOf(path)}, keys: map[string]bool{}}
+	r := &rules{stamps: stamps{stampOf(path)}, read: time.Now(), keys: map[string]bool{}}
 	text, err := files.Rules{Limit: maxSize}.Read(ctx, path)
 	if err != nil {
 		return nil, err
