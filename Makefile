@@ -7,7 +7,7 @@ SYSTEMS  := linux/amd64 linux/arm64 linux/386 linux/riscv64 darwin/arm64 windows
 FUZZTIME ?= 30s
 SOCKETS  ?= 100000
 
-.PHONY: help build test test-root lint fmt generate check fuzz attack bench cross rules package
+.PHONY: help build test test-root lint fmt generate check fuzz attack vm bench cross rules package
 
 help: ## Show this.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-10s %s\n", $$1, $$2 }' Makefile
@@ -40,6 +40,9 @@ fuzz: ## Fuzz each parser for FUZZTIME.
 
 attack: ## Attack every endpoint for three minutes while it is scraped.
 	$(GO) test -run TestAttack -v -attack 3m .
+
+vm: ## Test what needs another kernel in an emulated machine (Debian, root).
+	.ci/vm
 
 bench: ## Measure beside the peers, on SOCKETS real sockets (needs root).
 	$(GO) test -run '^$$' -bench . -benchtime 1x ./internal/bench -sockets $(SOCKETS)

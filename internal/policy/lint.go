@@ -196,7 +196,7 @@ func (r *Rule) tooWide() []Problem {
 		return nil
 	case r.covers(&everything):
 		return warn("it matches every listener, so nothing is unexpected", "say what to expect, or remove the rule")
-	case r.exposed() && r.covers(&anyProgram):
+	case r.exposed() && !r.onlyPortless() && r.covers(&anyProgram):
 		return warn("it expects every program on every ephemeral port, a backdoor too",
 			"add a process, an executable, a user or a unit, or the scope loopback")
 	default:
@@ -224,6 +224,11 @@ func (r *Rule) leavesOutWildcard() []Problem {
 	return nil
 }
 
+// onlyPortless reports whether the rule is about sockets without a port alone.
+func (r *Rule) onlyPortless() bool {
+	return len(r.Protocols) > 0 && r.Judges(func(p socket.Protocol) bool { return slices.Contains(socket.Portless(), p) })
+}
+
 // requiresSeveral finds a required rule that several services could satisfy:
 // when one of them ends, nothing tells.
 func (r *Rule) requiresSeveral() []Problem {
@@ -236,7 +241,7 @@ func (r *Rule) requiresSeveral() []Problem {
 		ports += int(some.Last) - int(some.First) + 1
 	}
 	switch {
-	case r.anyPort():
+	case r.anyPort() && !r.onlyPortless():
 		return warn("it is required, but names no port: any listener satisfies it that the rest matches", hint)
 	case r.Ephemeral:
 		return warn("it is required, but any ephemeral port satisfies it", hint)
