@@ -35,7 +35,7 @@ func TestLint(t *testing.T) {
 	}{
 		{"same name", []Rule{{Name: "a", Ports: ports(1, 1)}, {Name: "b", Ports: ports(2, 2)}, {Name: "a", Ports: ports(3, 3)}},
 			[]string{"2 error: rules[0] has the same name"}},
-		{"required without a port", []Rule{{Protocols: []socket.Protocol{socket.Vsock, socket.Packet}, Required: true}}, nil},
+		{"required without a port", []Rule{{Protocols: []socket.Protocol{socket.Vsock}, Required: true}}, nil},
 		{"empty range", []Rule{{Ports: ports(1, 1, 9, 8)}}, []string{"0 error: the port range 9-8 is empty"}},
 		{"duplicate", []Rule{{Name: "a", Ports: ports(1, 1, 2, 2)}, {Name: "b", Ports: ports(1, 2)}},
 			[]string{`1 warning: it can never match: rules[0] "a" expects the same`}},
