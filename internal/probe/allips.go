@@ -22,7 +22,7 @@ func (b Breadth) probe(addrs []netip.AddrPort, found samples, number, numberOpen
 	if !b.AllIPs {
 		return probe(addrs[0], found)
 	}
-	worst, open := worstOf(addrs, b.ExpectOutcome, func(addr netip.AddrPort) Result { return probe(addr, found.towards(addr)) })
+	worst, open := worstOf(addrs, b.ExpectOutcome, func(addr netip.AddrPort) Result { return probe(addr, towards(found, addr)) })
 	all := samples(worst.Samples)
 	all.set(number, float64(len(addrs)))
 	all.set(numberOpen, float64(open))
@@ -77,8 +77,8 @@ func badness(o, expected Outcome) int {
 
 // towards returns a copy of what was found before the addresses went separate
 // ways, for one of them.
-func (s samples) towards(addr netip.AddrPort) samples {
-	mine := append(newSamples(), s...)
+func towards(found samples, addr netip.AddrPort) samples {
+	mine := append(newSamples(), found...)
 	mine.address(addr.Addr())
 	return mine
 }

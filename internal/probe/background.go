@@ -63,11 +63,11 @@ func (b *background) use(p *Plan) {
 		it := before[p.keys[i]]
 		delete(before, p.keys[i])
 		if it == nil {
-			it = &item{due: t.first(now)}
+			it = &item{due: firstTurn(t, now)}
 		} else if it.target.Interval != t.Interval && it.index >= 0 {
-			it.due = t.due(now)
+			it.due = nextTurn(t, now)
 			if it.ended.IsZero() {
-				it.due = t.first(now)
+				it.due = firstTurn(t, now)
 			}
 		}
 		it.target, it.access, it.tally = t, &p.Access, p.tallies[i]
@@ -182,7 +182,7 @@ func (b *background) finish(it *item, report Report) {
 		tally = nil
 	} else {
 		it.result, it.ended = report.Result, report.At
-		it.due = it.target.due(report.At)
+		it.due = nextTurn(it.target, report.At)
 		b.push(it)
 		b.light.rouse()
 		b.heavy.rouse()

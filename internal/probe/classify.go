@@ -151,12 +151,15 @@ func sameHost(a, b netip.Addr) bool {
 // classify says what the error of a socket means, and who is behind it. The
 // error is not nil and comes from connecting, reading or writing.
 func classify(err error, e evidence) (Outcome, Origin) {
-	var denied *deniedError
+	_, isDenied := AsDenied(err)
+	fault, isFault := errors.AsType[*Fault](err)
 	errno, isErrno := errors.AsType[syscall.Errno](err)
 	_, isAddress := errors.AsType[*net.AddrError](err) // a source of another version of IP
 	switch {
-	case errors.As(err, &denied):
+	case isDenied:
 		return Denied, OriginLocal
+	case isFault:
+		return fault.Outcome, fault.Origin
 	case errors.Is(err, context.Canceled):
 		return NotRun, OriginLocal
 	case isErrno && isShortage(errno), isAddress, errors.Is(err, errNoZone):
@@ -199,9 +202,3 @@ func isTimeout(err error) bool {
 	timeout, ok := errors.AsType[net.Error](err)
 	return ok && timeout.Timeout() || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded)
 }
-
-// deniedError says that an address must not be probed.
-type deniedError struct{ err error }
-
-func (e *deniedError) Error() string { return "not allowed: " + e.err.Error() }
-func (e *deniedError) Unwrap() error { return e.err }

@@ -37,8 +37,8 @@ func TestClassify(t *testing.T) {
 	}{
 		{"nothing known", errors.New("connection refused"), sent, Unknown, OriginNone},
 		{"not a known errno", connect(syscall.EXDEV), sent, Unknown, OriginNone},
-		{"denied", fmt.Errorf("dial: %w", &deniedError{errors.New("no")}), sent, Denied, OriginLocal},
-		{"denied for want of descriptors", &deniedError{syscall.EMFILE}, sent, Denied, OriginLocal},
+		{"denied", fmt.Errorf("dial: %w", Deny(errors.New("no"))), sent, Denied, OriginLocal},
+		{"denied for want of descriptors", Deny(syscall.EMFILE), sent, Denied, OriginLocal},
 		{"given up", fmt.Errorf("dial: %w", context.Canceled), sent, NotRun, OriginLocal},
 		{"no descriptors", connect(syscall.EMFILE), unsent, LocalError, OriginLocal},
 		{"no ports for datagrams", connect(syscall.EAGAIN), unsent, LocalError, OriginLocal},

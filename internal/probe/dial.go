@@ -9,55 +9,84 @@ import (
 	"time"
 )
 
-// attempt is the making of one TCP connection, and what its socket knew when
-// it was made or failed.
-type attempt struct {
-	target netip.AddrPort
-	allow  func(netip.AddrPort) error
+// An Attempt is the making of one TCP connection, and what its socket knew when
+// it was made or failed. It connects once.
+type Attempt struct {
+	Target netip.AddrPort
+	// Source is the address of this host to connect from; the zero value lets the
+	// kernel choose.
+	Source netip.Addr
+	// Allow is [Request].Allow.
+	Allow func(netip.AddrPort) error
 
 	// kept is a second descriptor of the socket, or -1: package net closes the
 	// first one before it reports a failure, and the error queue with it.
 	kept int
 
-	handshake     handshake
+	handshake     Handshake
 	knowHandshake bool
 	icmp          icmpError
 }
 
-// handshake is what TCP_INFO tells about the making of a connection.
-type handshake struct {
-	retransmits int           // of the SYN
-	roundTrip   time.Duration // 0 if it was not measured
-	sent        bool          // a SYN was sent
+// Handshake is what TCP_INFO (tcp(7)) says of the making of a connection.
+type Handshake struct {
+	Retransmits int           // of the SYN
+	RoundTrip   time.Duration // 0 if it was not measured
+	Sent        bool          // a SYN was sent
 }
 
-// dial connects to an address. It does so on the caller's thread, so that the
-// socket is of its network namespace. The source may be invalid.
-func (a *attempt) dial(ctx context.Context, source netip.Addr) (*net.TCPConn, error) {
+// Failure is why an [Attempt] made no connection.
+type Failure struct {
+	Outcome  Outcome
+	Origin   Origin
+	Offender netip.Addr // who sent the ICMP error, if one was the reason
+	Err      error
+}
+
+// Error implements error.
+func (f *Failure) Error() string { return f.Err.Error() }
+
+// Unwrap returns the error of the socket.
+func (f *Failure) Unwrap() error { return f.Err }
+
+// Result returns the result of a probe that failed so.
+func (f *Failure) Result(peer netip.AddrPort) Result {
+	return Result{Outcome: f.Outcome, Phase: PhaseConnect, Origin: f.Origin, Offender: f.Offender, Peer: peer, Err: f.Err}
+}
+
+// Connect connects to the target. It does so on the caller's thread, so that the
+// socket is of its network namespace.
+func (a *Attempt) Connect(ctx context.Context) (*net.TCPConn, *Failure) {
 	a.kept = -1
 	// Without keep-alives: a probe is over before the first would be sent.
 	d := net.Dialer{KeepAlive: -1, Control: a.control}
 	d.SetMultipathTCP(false)
-	if source.IsValid() {
-		d.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(source, 0))
+	if a.Source.IsValid() {
+		d.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(a.Source, 0))
 	}
-	conn, err := d.DialContext(ctx, networkOf("tcp", a.target.Addr()), a.target.String())
+	conn, err := d.DialContext(ctx, networkOf("tcp", a.Target.Addr()), a.Target.String())
 	a.examine(err != nil)
 	if err != nil {
-		return nil, err
+		outcome, origin := classify(err, a.evidence())
+		return nil, &Failure{Outcome: outcome, Origin: origin, Offender: a.icmp.offender, Err: err}
 	}
 	return conn.(*net.TCPConn), nil
 }
 
+// Handshake returns what is known of the handshake, if a SYN was sent.
+func (a *Attempt) Handshake() (Handshake, bool) {
+	return a.handshake, a.knowHandshake && a.handshake.Sent
+}
+
 // control prepares the socket before it connects. Package net may give up a
 // socket that was connected to itself, and make another.
-func (a *attempt) control(_, address string, c syscall.RawConn) error {
-	if err := allowed(a.allow, address); err != nil {
+func (a *Attempt) control(_, address string, c syscall.RawConn) error {
+	if err := allowed(a.Allow, address); err != nil {
 		return err
 	}
 	var err error
 	controlErr := c.Control(func(fd uintptr) {
-		if err = keepErrors(fd, a.target.Addr().Is6()); err != nil {
+		if err = keepErrors(fd, a.Target.Addr().Is6()); err != nil {
 			return
 		}
 		if err = bindLate(fd); err != nil {
@@ -73,7 +102,7 @@ func (a *attempt) control(_, address string, c syscall.RawConn) error {
 }
 
 // examine asks the socket for its facts, and lets go of it.
-func (a *attempt) examine(failed bool) {
+func (a *Attempt) examine(failed bool) {
 	if a.kept < 0 {
 		return
 	}
@@ -81,12 +110,12 @@ func (a *attempt) examine(failed bool) {
 	if failed {
 		a.icmp, _ = readError(uintptr(a.kept))
 	} else {
-		_ = ignoreErrors(uintptr(a.kept), a.target.Addr().Is6())
+		_ = ignoreErrors(uintptr(a.kept), a.Target.Addr().Is6())
 	}
 	a.release()
 }
 
-func (a *attempt) release() {
+func (a *Attempt) release() {
 	if a.kept >= 0 {
 		closeDescriptor(a.kept)
 		a.kept = -1
@@ -94,12 +123,12 @@ func (a *attempt) release() {
 }
 
 // evidence returns what is known of a failure to connect.
-func (a *attempt) evidence() evidence {
+func (a *Attempt) evidence() evidence {
 	return evidence{
 		icmp:   a.icmp,
-		target: a.target.Addr(),
+		target: a.Target.Addr(),
 		own:    a.icmp.offender.IsValid() && isOwn(a.icmp.offender),
-		sent:   !a.knowHandshake || a.handshake.sent,
+		sent:   !a.knowHandshake || a.handshake.Sent,
 	}
 }
 
@@ -119,10 +148,10 @@ func allowed(allow func(netip.AddrPort) error, address string) error {
 		return nil
 	}
 	if err != nil {
-		return &deniedError{err}
+		return Deny(err)
 	}
 	if err := allow(netip.AddrPortFrom(addr.Addr().Unmap(), addr.Port())); err != nil {
-		return &deniedError{err}
+		return Deny(err)
 	}
 	return nil
 }

@@ -110,15 +110,15 @@ func parseExtendedError(b []byte) (icmpError, bool) {
 
 // readHandshake reads TCP_INFO (tcp(7)) of a socket that just connected, or
 // failed to.
-func readHandshake(fd uintptr) (handshake, bool) {
+func readHandshake(fd uintptr) (Handshake, bool) {
 	info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
 	if err != nil {
-		return handshake{}, false
+		return Handshake{}, false
 	}
-	return handshake{
-		retransmits: int(info.Total_retrans),
-		roundTrip:   time.Duration(info.Rtt) * time.Microsecond,
-		sent:        info.Segs_out > 0,
+	return Handshake{
+		Retransmits: int(info.Total_retrans),
+		RoundTrip:   time.Duration(info.Rtt) * time.Microsecond,
+		Sent:        info.Segs_out > 0,
 	}, true
 }
 

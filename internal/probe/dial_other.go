@@ -16,7 +16,7 @@ func forbidBroadcast(uintptr) error { return nil }
 
 func readError(uintptr) (icmpError, bool) { return icmpError{}, false }
 
-func readHandshake(uintptr) (handshake, bool) { return handshake{}, false }
+func readHandshake(uintptr) (Handshake, bool) { return Handshake{}, false }
 
 func duplicate(uintptr) (int, error) { return -1, nil }
 

@@ -78,7 +78,7 @@ func (p *DNS) Misconfigured() error { return cmp.Or(p.Unusable, p.Unjudged) }
 // Probe implements [Prober].
 func (p *DNS) Probe(ctx context.Context, r Request) Result {
 	found := newSamples()
-	for _, phase := range [][]string{phaseResolve, phaseConnect, phaseRequest} {
+	for _, phase := range [][]string{PhaseResolve.Labels(), PhaseConnect.Labels(), phaseRequest} {
 		found.set(dnsDuration, 0, phase...)
 	}
 	for _, m := range []*Metric{dnsAnswers, dnsAuthority, dnsAdditional, dnsSucceeded} {
@@ -91,7 +91,7 @@ func (p *DNS) Probe(ctx context.Context, r Request) Result {
 	of.Address = p.hostPort(r.Address)
 	addrs, failed := p.targets(ctx, "tcp", of, dnsDuration, &found)
 	if took, ok := found.value(dnsLookupTime); ok { // one measurement under both names
-		found.set(dnsDuration, took, phaseResolve...)
+		found.set(dnsDuration, took, PhaseResolve.Labels()...)
 	}
 	if failed != nil {
 		failed.Samples = found
@@ -152,8 +152,8 @@ func (q *dnsQuery) run(ctx context.Context) Result {
 	}
 	if err := q.judge(); err != nil {
 		result = Result{Outcome: Mismatch, Phase: PhaseExchange, Origin: OriginTarget, Err: err}
-		if _, ok := errors.AsType[*statusError](err); ok {
-			result.Outcome = Status
+		if fault, ok := errors.AsType[*Fault](err); ok {
+			result.Outcome = fault.Outcome
 		}
 	}
 	return result
@@ -161,27 +161,27 @@ func (q *dnsQuery) run(ctx context.Context) Result {
 
 // took notes how long connecting and asking took, as far as it came to that.
 func (q *dnsQuery) took(began, connected time.Time) {
-	q.samples.set(dnsDuration, connected.Sub(began).Seconds(), phaseConnect...)
+	q.samples.set(dnsDuration, connected.Sub(began).Seconds(), PhaseConnect.Labels()...)
 	q.samples.set(dnsDuration, time.Since(connected).Seconds(), phaseRequest...)
 }
 
 // askUDP sends the question once, as blackbox_exporter does.
 func (q *dnsQuery) askUDP(ctx context.Context, packed []byte) Result {
 	began := time.Now()
-	d := &datagrams{target: q.to, allow: q.request.Allow, source: q.SourceAddress}
-	if err := d.connect(ctx); err != nil {
+	d := &Datagrams{Target: q.to, Source: q.SourceAddress, Allow: q.request.Allow}
+	if err := d.Connect(ctx); err != nil {
 		q.took(began, time.Now())
-		return d.failed(PhaseConnect, err)
+		return d.Failed(PhaseConnect, err)
 	}
-	defer d.conn.Close()
+	defer d.Conn.Close()
 	connected := time.Now()
-	err := d.exchange(ctx, packed, []time.Duration{0}, q.takeDatagram)
+	err := d.Exchange(ctx, packed, []time.Duration{0}, q.takeDatagram)
 	q.took(began, connected)
 	if errors.Is(err, errPassOver) { // many answers, all to other questions
 		err = errNoReply
 	}
 	if err != nil {
-		return d.failed(PhaseExchange, err)
+		return d.Failed(PhaseExchange, err)
 	}
 	return Result{}
 }
@@ -198,10 +198,10 @@ func (q *dnsQuery) takeDatagram(b []byte) error {
 func (q *dnsQuery) take(b []byte) error {
 	var m dns.Msg
 	if err := m.Unpack(b); err != nil {
-		return &protocolError{fmt.Errorf("the answer is no DNS message: %w", err)}
+		return TargetFault(Protocol, fmt.Errorf("the answer is no DNS message: %w", err))
 	}
 	if m.Id != q.message.Id {
-		return &protocolError{fmt.Errorf("the answer has the id %d, and the question %d", m.Id, q.message.Id)}
+		return TargetFault(Protocol, fmt.Errorf("the answer has the id %d, and the question %d", m.Id, q.message.Id))
 	}
 	if q.request.Log != nil {
 		q.request.Log.Debug("answer", "message", m.String())
@@ -212,12 +212,11 @@ func (q *dnsQuery) take(b []byte) error {
 
 func (q *dnsQuery) askTCP(ctx context.Context, packed []byte) Result {
 	began := time.Now()
-	a := attempt{target: q.to, allow: q.request.Allow}
-	conn, err := a.dial(ctx, q.SourceAddress)
-	if err != nil {
+	a := Attempt{Target: q.to, Source: q.SourceAddress, Allow: q.request.Allow}
+	conn, failed := a.Connect(ctx)
+	if failed != nil {
 		q.took(began, time.Now())
-		outcome, origin := classify(err, a.evidence())
-		return Result{Outcome: outcome, Phase: PhaseConnect, Origin: origin, Offender: a.icmp.offender, Err: err}
+		return failed.Result(q.to)
 	}
 	defer conn.Close()
 	deadline, _ := ctx.Deadline()
@@ -228,6 +227,7 @@ func (q *dnsQuery) askTCP(ctx context.Context, packed []byte) Result {
 		Conversation: &Conversation{TLSConfig: q.TLSConfig}, conn: conn, serverName: q.serverName, peer: q.to.Addr(),
 		samples: q.samples, log: q.request.Log, phase: PhaseTLS,
 	}
+	var err error
 	if q.TLS {
 		err = s.startTLS()
 		q.samples = s.samples
@@ -250,10 +250,6 @@ func (s *session) resultOfDNS(ctx context.Context, err error) Result {
 		err = ctx.Err() // it may have been given up rather than have timed out
 	}
 	result := Result{Phase: s.phase, Err: err}
-	if _, ok := errors.AsType[*protocolError](err); ok {
-		result.Outcome, result.Origin = Protocol, OriginTarget
-		return result
-	}
 	result.Outcome, result.Origin = s.classify(err)
 	return result
 }
@@ -295,7 +291,7 @@ func (q *dnsQuery) note() {
 // judge says what is wrong with an answer, or nil.
 func (q *dnsQuery) judge() error {
 	if !slices.Contains(q.ValidRcodes, q.answer.Rcode) {
-		return &statusError{fmt.Errorf("the response code is %s, not %s", nameOfRcode(q.answer.Rcode), namesOfRcodes(q.ValidRcodes))}
+		return TargetFault(Status, fmt.Errorf("the response code is %s, not %s", nameOfRcode(q.answer.Rcode), namesOfRcodes(q.ValidRcodes)))
 	}
 	for _, section := range []struct {
 		name    string

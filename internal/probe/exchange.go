@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/netip"
 	"regexp"
+	"slices"
 	"time"
 )
 
@@ -55,12 +56,12 @@ const (
 )
 
 // errTooLong says that a target sends without end.
-var errTooLong = errors.New("line or answer too long")
+var errTooLong = TargetFault(Protocol, errors.New("line or answer too long"))
 
-// mismatchError says that something else came than what was expected.
-type mismatchError struct{ expected string }
-
-func (e *mismatchError) Error() string { return "expected " + e.expected + ", got something else" }
+// mismatch says that something else came than what was expected.
+func mismatch(expected string) error {
+	return TargetFault(Mismatch, fmt.Errorf("expected %s, got something else", expected))
+}
 
 // session is a conversation on one connection.
 type session struct {
@@ -132,7 +133,7 @@ func (s *session) timed(phase Phase, part func() error) error {
 	start := time.Now()
 	err := part()
 	s.spent[phase] += time.Since(start)
-	s.samples.set(s.duration, s.spent[phase].Seconds(), labelsOf(phase)...)
+	s.samples.set(s.duration, s.spent[phase].Seconds(), phase.Labels()...)
 	return err
 }
 
@@ -180,7 +181,7 @@ func (s *session) expect(re *regexp.Regexp) (line []byte, match []int, err error
 		case errors.Is(err, io.EOF):
 			s.samples.set(failedDueToRegex, 1)
 			if heard {
-				return nil, nil, &mismatchError{fmt.Sprintf("a line like %q", re)}
+				return nil, nil, mismatch(fmt.Sprintf("a line like %q", re))
 			}
 			return nil, nil, err
 		case err != nil:
@@ -252,7 +253,7 @@ func (s *session) expectBytes(want []byte) error {
 		}
 		if !bytes.HasPrefix(want, got[:n]) {
 			s.samples.set(failedDueToBytes, 1)
-			return &mismatchError{fmt.Sprintf("%q", want)}
+			return mismatch(fmt.Sprintf("%q", want))
 		}
 		if err != nil {
 			return err
@@ -271,12 +272,6 @@ func (s *session) reader() *bufio.Reader {
 
 // classify says what ended a conversation.
 func (s *session) classify(err error) (Outcome, Origin) {
-	if _, ok := errors.AsType[*mismatchError](err); ok {
-		return Mismatch, OriginTarget
-	}
-	if errors.Is(err, errTooLong) {
-		return Protocol, OriginTarget
-	}
 	if outcome, ok := classifyTLS(err); ok {
 		return outcome, originOfTLS(outcome)
 	}
@@ -287,4 +282,9 @@ func (s *session) classify(err error) (Outcome, Origin) {
 		return TLSHandshake, OriginTarget
 	}
 	return outcome, origin
+}
+
+// Heavy reports whether the conversation has a TLS handshake in it.
+func (c *Conversation) Heavy() bool {
+	return c.TLS || slices.ContainsFunc(c.Exchange, func(s Step) bool { return s.StartTLS })
 }

@@ -72,7 +72,7 @@ func grpcMetrics() []*Metric { return []*Metric{grpcDuration, grpcSSL, grpcStatu
 // Probe implements [Prober].
 func (p *GRPC) Probe(ctx context.Context, r Request) Result {
 	found := newSamples()
-	found.health(codes.Unavailable, "")
+	noteHealth(&found, codes.Unavailable, "")
 	found.set(grpcSSL, 0)
 	found.set(grpcDuration, 0, phaseCheck...)
 	r.Address = p.hostPort(r.Address)
@@ -81,16 +81,13 @@ func (p *GRPC) Probe(ctx context.Context, r Request) Result {
 		failed.Samples = found
 		return *failed
 	}
-	a := attempt{target: addrs[0], allow: r.Allow}
 	start := time.Now()
-	conn, err := a.dial(ctx, netip.Addr{})
-	found.set(grpcDuration, time.Since(start).Seconds(), phaseConnect...)
-	if err != nil {
-		outcome, origin := classify(err, a.evidence())
-		return Result{
-			Outcome: outcome, Phase: PhaseConnect, Origin: origin, Offender: a.icmp.offender,
-			Peer: addrs[0], Err: err, Samples: found,
-		}
+	conn, failure := (&Attempt{Target: addrs[0], Allow: r.Allow}).Connect(ctx)
+	found.set(grpcDuration, time.Since(start).Seconds(), PhaseConnect.Labels()...)
+	if failure != nil {
+		result := failure.Result(addrs[0])
+		result.Samples = found
+		return result
 	}
 	defer conn.Close()
 	return p.talk(ctx, r, conn, addrs[0], found)
@@ -128,7 +125,7 @@ func (p *GRPC) talk(ctx context.Context, r Request, conn net.Conn, peer netip.Ad
 		if ctx.Err() != nil && isTimeout(err) {
 			err = ctx.Err() // it may have been given up rather than have timed out
 		}
-		result.Outcome, result.Origin = s.classifyGRPC(err)
+		result.Outcome, result.Origin = s.classify(err)
 		result.Phase, result.Err = s.phase, err
 	}
 	return result
@@ -152,7 +149,7 @@ func (p *GRPC) secure(ctx context.Context, s *session) error {
 		return err
 	}
 	if s.conn.(*tls.Conn).ConnectionState().NegotiatedProtocol != protocolHTTP2 {
-		return &protocolError{errNoHTTP2}
+		return TargetFault(Protocol, errNoHTTP2)
 	}
 	s.samples.set(grpcSSL, 1)
 	return nil
@@ -169,7 +166,7 @@ func (p *GRPC) ask(ctx context.Context, r Request, s *session) error {
 	start := time.Now()
 	state, code, err := p.check(ctx, &bounded{Conn: s.conn, left: maxHealthStream}, authority)
 	s.samples.set(grpcDuration, time.Since(start).Seconds(), phaseCheck...)
-	s.samples.health(code, state)
+	noteHealth(&s.samples, code, state)
 	return err
 }
 
@@ -204,7 +201,7 @@ func (p *GRPC) check(ctx context.Context, conn *bounded, authority string) (stat
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxHealthAnswer)),
 	)
 	if err != nil {
-		return "", codes.Internal, &configError{err}
+		return "", codes.Internal, &ConfigError{err}
 	}
 	defer conn.closeBehind(ctx, client)
 	outgoing := metadata.MD{}
@@ -218,41 +215,25 @@ func (p *GRPC) check(ctx context.Context, conn *bounded, authority string) (stat
 	case err == nil && answer.GetStatus() == grpc_health_v1.HealthCheckResponse_SERVING:
 		return answer.GetStatus().String(), code, nil
 	case err == nil:
-		return answer.GetStatus().String(), code, &statusError{fmt.Errorf("the service is %s", answer.GetStatus())}
+		return answer.GetStatus().String(), code, TargetFault(Status, fmt.Errorf("the service is %s", answer.GetStatus()))
 	case code == codes.DeadlineExceeded:
 		return "", code, fmt.Errorf("%w: %w", context.DeadlineExceeded, err) // whoever of the two notices first
 	case answered.yes():
-		return "", code, &statusError{err}
+		return "", code, TargetFault(Status, err)
 	case conn.failure() != nil:
 		return "", code, conn.failure()
 	case ctx.Err() != nil:
 		return "", code, ctx.Err()
 	}
-	return "", code, &protocolError{err}
+	return "", code, TargetFault(Protocol, err)
 }
 
-// statusError says that the server answered, and not that it serves.
-type statusError struct{ err error }
-
-func (e *statusError) Error() string { return e.err.Error() }
-func (e *statusError) Unwrap() error { return e.err }
-
-func (s *session) classifyGRPC(err error) (Outcome, Origin) {
-	if _, ok := errors.AsType[*statusError](err); ok {
-		return Status, OriginTarget
-	}
-	if _, ok := errors.AsType[*protocolError](err); ok {
-		return Protocol, OriginTarget
-	}
-	return s.classify(err)
-}
-
-// health notes the answer; the state is empty when there was none.
-func (s *samples) health(code codes.Code, state string) {
-	s.set(grpcStatus, float64(code))
+// noteHealth notes the answer; the state is empty when there was none.
+func noteHealth(found *samples, code codes.Code, state string) {
+	found.set(grpcStatus, float64(code))
 	for i := range len(grpc_health_v1.HealthCheckResponse_ServingStatus_name) {
 		name := grpc_health_v1.HealthCheckResponse_ServingStatus(i).String()
-		s.set(grpcHealth, number(name == state), name)
+		found.set(grpcHealth, number(name == state), name)
 	}
 }
 

@@ -1,7 +1,6 @@
 package probe
 
 import (
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -10,16 +9,6 @@ import (
 	"strconv"
 	"sync/atomic"
 )
-
-// DeniedError says why a probe is not allowed. Its hint says how to allow it.
-type DeniedError struct{ Reason, Hint string }
-
-func (e *DeniedError) Error() string {
-	if e.Hint == "" {
-		return e.Reason
-	}
-	return e.Reason + "\nhint: " + e.Hint
-}
 
 // special are link-local addresses, at which most clouds have their metadata
 // service (RFC 3927, RFC 4291 2.5.6), and the metadata services elsewhere. They
@@ -234,6 +223,3 @@ func trimBrackets(host string) string {
 	}
 	return host
 }
-
-// AsDenied returns the denial in an error.
-func AsDenied(err error) (*DeniedError, bool) { return errors.AsType[*DeniedError](err) }

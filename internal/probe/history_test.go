@@ -81,18 +81,18 @@ func heapInUse() int64 {
 func TestDue(t *testing.T) {
 	target := Target{Address: "a:1", Module: &Module{Name: "tcp"}, Interval: 30 * time.Second}
 	now := time.Unix(1_800_000_000, 12345)
-	due := target.due(now)
+	due := nextTurn(&target, now)
 	if wait := due.Sub(now); wait <= 0 || wait > target.Interval {
 		t.Errorf("due in %v", wait)
 	}
-	if next := target.due(due); next.Sub(due) != target.Interval {
+	if next := nextTurn(&target, due); next.Sub(due) != target.Interval {
 		t.Errorf("then %v later", next.Sub(due))
 	}
-	if again := target.due(due.Add(-time.Nanosecond)); !again.Equal(due) {
+	if again := nextTurn(&target, due.Add(-time.Nanosecond)); !again.Equal(due) {
 		t.Errorf("just before it is due at %v, not %v", again, due)
 	}
-	if old := time.Unix(-5, 0); target.due(old).Sub(old) > target.Interval {
-		t.Errorf("before the epoch: %v", target.due(old))
+	if old := time.Unix(-5, 0); nextTurn(&target, old).Sub(old) > target.Interval {
+		t.Errorf("before the epoch: %v", nextTurn(&target, old))
 	}
 }
 

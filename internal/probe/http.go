@@ -145,7 +145,7 @@ func (x *exchange) probe() Result {
 	if err != nil {
 		return Result{Outcome: LocalError, Origin: OriginLocal, Err: err}
 	}
-	for _, phase := range [][]string{phaseConnect, phaseTLS, phaseProcessing, phaseTransfer} {
+	for _, phase := range [][]string{PhaseConnect.Labels(), PhaseTLS.Labels(), phaseProcessing, phaseTransfer} {
 		x.found.set(httpDuration, 0, phase...)
 	}
 	response, err := x.client.Do(request)
@@ -186,7 +186,7 @@ func parseURL(target string, http3 bool) (*url.URL, error) {
 		u.Scheme = "https"
 	}
 	if u.Port() != "" {
-		if _, err := (Resolution{}).lookUpPort(context.Background(), "tcp", u.Port()); err != nil {
+		if _, err := (Resolution{}).LookUpPort(context.Background(), "tcp", u.Port()); err != nil {
 			return nil, err
 		}
 	}
@@ -205,7 +205,7 @@ func (x *exchange) resolveTarget() *Result {
 	addrs, err := x.lookUp(x.ctx, x.target.Hostname())
 	took := time.Since(start).Seconds()
 	x.found.set(dnsLookupTime, took)
-	x.found.set(httpDuration, took, phaseResolve...)
+	x.found.set(httpDuration, took, PhaseResolve.Labels()...)
 	if err != nil {
 		x.found.address(addrOf(nil))
 		outcome, origin := classifyLookup(err)
@@ -224,7 +224,7 @@ func (x *exchange) prepare() (*http.Request, error) {
 	if x.TLSConfig != nil {
 		config, err := x.TLSConfig()
 		if err != nil {
-			return nil, &configError{err}
+			return nil, &ConfigError{err}
 		}
 		x.tls = config
 	} else {
@@ -289,7 +289,7 @@ func (x *exchange) unanswered(err error) Result {
 	if h != nil {
 		h.describe(&r)
 		if len(h.certificates) > 0 {
-			x.found.certificates(h.certificates)
+			noteCertificates(&x.found, h.certificates)
 		}
 	}
 	if x.request.Log != nil {

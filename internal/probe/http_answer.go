@@ -143,7 +143,7 @@ func (j *judge) status(notFollowed error) {
 	}
 	err := fmt.Errorf("the status is %d", status)
 	if h := j.x.lastHop(); status == http.StatusProxyAuthRequired && h.isWhole() {
-		j.fail(Status, OriginProxy, fmt.Errorf("the proxy %s: %w", h.proxy.Host, &proxyError{Status, "answers with " + j.response.Status}))
+		j.fail(Status, OriginProxy, fmt.Errorf("the proxy %s: %w", h.proxy.Host, &ProxyError{Status, "answers with " + j.response.Status}))
 		return
 	}
 	switch {
@@ -370,7 +370,7 @@ func (j *judge) tls() {
 	}
 	found := &j.x.found
 	found.set(httpSSL, 1)
-	found.certificates(state.PeerCertificates)
+	noteCertificates(found, state.PeerCertificates)
 	found.set(tlsVersion, 1, versionName(state.Version))
 	found.set(tlsCipher, 1, tls.CipherSuiteName(state.CipherSuite))
 	found.set(sslLastChainExpiry, unixTime(lastChainExpiry(state.VerifiedChains)))

@@ -298,12 +298,13 @@ func (h *hop) direct(to string, known []netip.Addr, allow func(netip.AddrPort) e
 	known = known[:min(len(known), maxAddresses)]
 	var failed *Result
 	for i, addr := range known {
-		conn, err := h.try(netip.AddrPortFrom(addr, port), len(known)-i, allow)
-		if err == nil {
+		conn, why := h.try(netip.AddrPortFrom(addr, port), len(known)-i, allow)
+		if why == nil {
 			return conn, nil
 		}
-		failed = &Result{Outcome: err.Outcome, Phase: PhaseConnect, Origin: err.Origin, Offender: err.Offender, Err: err.Err}
-		if err.Outcome == Denied {
+		result := why.Result(netip.AddrPort{})
+		failed = &result
+		if why.Outcome == Denied {
 			break
 		}
 	}
@@ -327,7 +328,7 @@ func (h *hop) lookUp(host string) ([]netip.Addr, error) {
 }
 
 // try connects to an address in its share of the time that is left.
-func (h *hop) try(to netip.AddrPort, shares int, allow func(netip.AddrPort) error) (*net.TCPConn, *ConnectError) {
+func (h *hop) try(to netip.AddrPort, shares int, allow func(netip.AddrPort) error) (*net.TCPConn, *Failure) {
 	ctx := h.x.life
 	if deadline, ok := ctx.Deadline(); ok && shares > 1 {
 		var cancel context.CancelFunc
@@ -339,18 +340,11 @@ func (h *hop) try(to netip.AddrPort, shares int, allow func(netip.AddrPort) erro
 		h.peer = to
 		h.x.mu.Unlock()
 	}
-	conn, err := Connect(ctx, to, allow)
-	if err == nil {
-		if log := h.x.request.Log; log != nil {
-			log.Debug("connected", "to", to)
-		}
-		return conn, nil
+	conn, failed := (&Attempt{Target: to, Allow: allow}).Connect(ctx)
+	if log := h.x.request.Log; log != nil && failed == nil {
+		log.Debug("connected", "to", to)
 	}
-	failed, ok := errors.AsType[*ConnectError](err)
-	if !ok {
-		failed = &ConnectError{Outcome: Unknown, Err: err}
-	}
-	return nil, failed
+	return conn, failed
 }
 
 // splitPort reads host:port of a URL.
@@ -359,7 +353,7 @@ func splitPort(ctx context.Context, to string) (string, uint16, error) {
 	if err != nil {
 		return "", 0, err
 	}
-	port, err := Resolution{}.lookUpPort(ctx, "tcp", service)
+	port, err := Resolution{}.LookUpPort(ctx, "tcp", service)
 	return host, port, err
 }
 
@@ -473,10 +467,10 @@ func (x *exchange) durations() {
 		return
 	}
 	if resolve > 0 {
-		x.found.add(httpDuration, resolve.Seconds(), phaseResolve...)
+		x.found.add(httpDuration, resolve.Seconds(), PhaseResolve.Labels()...)
 	}
-	x.found.set(httpDuration, connect.Seconds(), phaseConnect...)
-	x.found.set(httpDuration, handshake.Seconds(), phaseTLS...)
+	x.found.set(httpDuration, connect.Seconds(), PhaseConnect.Labels()...)
+	x.found.set(httpDuration, handshake.Seconds(), PhaseTLS.Labels()...)
 	x.found.set(httpDuration, processing.Seconds(), phaseProcessing...)
 	x.found.set(httpDuration, transfer.Seconds(), phaseTransfer...)
 }

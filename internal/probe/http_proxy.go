@@ -90,10 +90,10 @@ func (h *hop) forProxy(r *http.Request) (*http.Request, error) {
 // and no client chose it.
 func (h *hop) checkAsked(host string) error {
 	if h.x.request.isAsked() && hostOnly(host) == hostOnly(h.x.request.Hostname) && hostOnly(host) != hostOnly(h.x.target.Host) {
-		return &deniedError{&DeniedError{
+		return &DeniedError{
 			Reason: fmt.Sprintf("the proxy of the module would go to the hostname %s and not to the target", host),
 			Hint:   "the hostname of a configured target is allowed",
-		}}
+		}
 	}
 	allow := h.x.request.Allow
 	if allow == nil {
@@ -105,7 +105,7 @@ func (h *hop) checkAsked(host string) error {
 	}
 	for _, to := range []netip.AddrPort{h.direction(), at} {
 		if err := allow(netip.AddrPortFrom(to.Addr().Unmap(), to.Port())); err != nil {
-			return &deniedError{err}
+			return Deny(err)
 		}
 	}
 	return nil
@@ -147,8 +147,8 @@ func (h *hop) throughProxy() (net.Conn, *Result) {
 		err = h.x.life.Err()
 	}
 	outcome, origin := classifyHTTP(err)
-	if refusal, ok := errors.AsType[*proxyError](err); ok {
-		outcome = refusal.outcome
+	if refusal, ok := errors.AsType[*ProxyError](err); ok {
+		outcome = refusal.Outcome
 	}
 	phase := PhaseConnect
 	if outcome == TLSCertificate || outcome == TLSHandshake {
@@ -248,7 +248,7 @@ func (h *hop) tunnel(conn net.Conn, to string) error {
 		return err
 	}
 	if resp.StatusCode != http.StatusOK {
-		return &proxyError{Status, fmt.Sprintf("answers CONNECT with %s", resp.Status)}
+		return &ProxyError{Status, fmt.Sprintf("answers CONNECT with %s", resp.Status)}
 	}
 	return nil
 }
@@ -257,11 +257,3 @@ func basicAuth(u *url.Userinfo) string {
 	password, _ := u.Password()
 	return "Basic " + base64.StdEncoding.EncodeToString([]byte(u.Username()+":"+password))
 }
-
-// proxyError is what a proxy answers in place of a connection.
-type proxyError struct {
-	outcome Outcome
-	text    string // what it does, behind its name
-}
-
-func (e *proxyError) Error() string { return "it " + e.text }

@@ -37,7 +37,7 @@ func (h *hop) dialQUIC(_ context.Context, to string, config *tls.Config, setting
 	if failed != nil {
 		return nil, h.fail(*failed)
 	}
-	socket := &quicSocket{datagrams: d}
+	socket := &quicSocket{Datagrams: d}
 	transport := &quic.Transport{Conn: socket}
 	h.x.onEnd(func() { _ = transport.Close(); _ = socket.Close() })
 	h.x.mu.Lock()
@@ -45,7 +45,7 @@ func (h *hop) dialQUIC(_ context.Context, to string, config *tls.Config, setting
 	h.connect += time.Since(start) - h.resolve
 	h.x.mu.Unlock()
 	start = time.Now()
-	conn, err := transport.DialEarly(h.x.life, net.UDPAddrFromAddrPort(d.target), config, settings)
+	conn, err := transport.DialEarly(h.x.life, net.UDPAddrFromAddrPort(d.Target), config, settings)
 	h.x.mu.Lock()
 	h.handshake += time.Since(start)
 	h.x.mu.Unlock()
@@ -56,7 +56,7 @@ func (h *hop) dialQUIC(_ context.Context, to string, config *tls.Config, setting
 }
 
 // bindQUIC makes the socket. No packet is sent.
-func (h *hop) bindQUIC(to string) (*datagrams, *Result) {
+func (h *hop) bindQUIC(to string) (*Datagrams, *Result) {
 	host, port, err := splitPort(h.x.life, to)
 	if err != nil {
 		malformed := Malformed(err)
@@ -69,12 +69,12 @@ func (h *hop) bindQUIC(to string) (*datagrams, *Result) {
 			return nil, &Result{Outcome: outcome, Phase: PhaseResolve, Origin: origin, Err: err}
 		}
 	}
-	d := &datagrams{target: netip.AddrPortFrom(addrs[0], port), allow: h.x.request.Allow}
+	d := &Datagrams{Target: netip.AddrPortFrom(addrs[0], port), Allow: h.x.request.Allow}
 	h.x.mu.Lock()
-	h.peer = d.target
+	h.peer = d.Target
 	h.x.mu.Unlock()
-	if err := d.connect(h.x.life); err != nil {
-		failed := d.failed(PhaseConnect, err)
+	if err := d.Connect(h.x.life); err != nil {
+		failed := d.Failed(PhaseConnect, err)
 		return nil, &failed
 	}
 	return d, nil
@@ -84,7 +84,7 @@ func (h *hop) bindQUIC(to string) (*datagrams, *Result) {
 // queue.
 func (h *hop) failQUIC(socket *quicSocket, err error) error {
 	if socket.hasError() {
-		failed := socket.failed(PhaseConnect, syscall.ECONNREFUSED)
+		failed := socket.Failed(PhaseConnect, syscall.ECONNREFUSED)
 		return h.fail(failed)
 	}
 	if h.x.life.Err() != nil {
@@ -96,7 +96,7 @@ func (h *hop) failQUIC(socket *quicSocket, err error) error {
 // quicSocket is a connected socket for who wants to name its peer with each
 // datagram.
 type quicSocket struct {
-	*datagrams
+	*Datagrams
 	mu sync.Mutex // guards icmp of datagrams, which the reader and the writer set
 }
 
@@ -106,24 +106,24 @@ func (s *quicSocket) hasError() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.icmp.offender.IsValid() {
-		s.icmp = queuedError(s.conn)
+		s.icmp = queuedError(s.Conn)
 	}
 	return s.icmp.offender.IsValid()
 }
 
 // ReadFrom implements [net.PacketConn].
 func (s *quicSocket) ReadFrom(b []byte) (int, net.Addr, error) {
-	n, err := s.conn.Read(b)
+	n, err := s.Conn.Read(b)
 	if err != nil && !isTimeout(err) {
 		s.hasError()
 	}
-	return n, net.UDPAddrFromAddrPort(s.target), err
+	return n, net.UDPAddrFromAddrPort(s.Target), err
 }
 
 // WriteTo implements [net.PacketConn]. A datagram that cannot be sent for another
 // reason than an ICMP error is one that is lost.
 func (s *quicSocket) WriteTo(b []byte, _ net.Addr) (int, error) {
-	n, err := s.conn.Write(b)
+	n, err := s.Conn.Write(b)
 	if errors.Is(err, syscall.EMSGSIZE) || err != nil && !s.hasError() {
 		return len(b), nil
 	}
@@ -131,25 +131,25 @@ func (s *quicSocket) WriteTo(b []byte, _ net.Addr) (int, error) {
 }
 
 // Close implements [net.PacketConn].
-func (s *quicSocket) Close() error { return s.conn.Close() }
+func (s *quicSocket) Close() error { return s.Conn.Close() }
 
 // LocalAddr implements [net.PacketConn].
-func (s *quicSocket) LocalAddr() net.Addr { return s.conn.LocalAddr() }
+func (s *quicSocket) LocalAddr() net.Addr { return s.Conn.LocalAddr() }
 
 // SetDeadline implements [net.PacketConn].
-func (s *quicSocket) SetDeadline(t time.Time) error { return s.conn.SetDeadline(t) }
+func (s *quicSocket) SetDeadline(t time.Time) error { return s.Conn.SetDeadline(t) }
 
 // SetReadDeadline implements [net.PacketConn].
-func (s *quicSocket) SetReadDeadline(t time.Time) error { return s.conn.SetReadDeadline(t) }
+func (s *quicSocket) SetReadDeadline(t time.Time) error { return s.Conn.SetReadDeadline(t) }
 
 // SetWriteDeadline implements [net.PacketConn].
-func (s *quicSocket) SetWriteDeadline(t time.Time) error { return s.conn.SetWriteDeadline(t) }
+func (s *quicSocket) SetWriteDeadline(t time.Time) error { return s.Conn.SetWriteDeadline(t) }
 
 // SetReadBuffer lets QUIC choose.
-func (s *quicSocket) SetReadBuffer(n int) error { return s.conn.SetReadBuffer(n) }
+func (s *quicSocket) SetReadBuffer(n int) error { return s.Conn.SetReadBuffer(n) }
 
 // SetWriteBuffer lets QUIC choose.
-func (s *quicSocket) SetWriteBuffer(n int) error { return s.conn.SetWriteBuffer(n) }
+func (s *quicSocket) SetWriteBuffer(n int) error { return s.Conn.SetWriteBuffer(n) }
 
 // SyscallConn implements [syscall.Conn].
-func (s *quicSocket) SyscallConn() (syscall.RawConn, error) { return s.conn.SyscallConn() }
+func (s *quicSocket) SyscallConn() (syscall.RawConn, error) { return s.Conn.SyscallConn() }

@@ -47,7 +47,7 @@ func connectSOCKS(c io.ReadWriter, user *url.Userinfo, to string) error {
 	return skipAddress(c, head[3])
 }
 
-func errNoSOCKS() error { return &proxyError{Protocol, "does not speak SOCKS5"} }
+func errNoSOCKS() error { return &ProxyError{Protocol, "does not speak SOCKS5"} }
 
 // authenticateSOCKS agrees on a method, and sends user and password if there are
 // any.
@@ -69,7 +69,7 @@ func authenticateSOCKS(c io.ReadWriter, user *url.Userinfo) error {
 	case answer[1] == socksNoPassword:
 		return nil
 	case answer[1] != socksPassword || user == nil:
-		return &proxyError{Status, "accepts no way to log in that the module has"}
+		return &ProxyError{Status, "accepts no way to log in that the module has"}
 	}
 	password, _ := user.Password()
 	login := append([]byte{socksPasswordSent, byte(len(user.Username()))}, user.Username()...)
@@ -81,7 +81,7 @@ func authenticateSOCKS(c io.ReadWriter, user *url.Userinfo) error {
 		return err
 	}
 	if answer[1] != socksGranted {
-		return &proxyError{Status, "rejects user or password"}
+		return &ProxyError{Status, "rejects user or password"}
 	}
 	return nil
 }
@@ -117,17 +117,17 @@ func socksRequest(to string) ([]byte, error) {
 func refusalOfSOCKS(code byte) error {
 	switch code {
 	case 2:
-		return &proxyError{Prohibited, "answers that its rules do not allow the target"}
+		return &ProxyError{Prohibited, "answers that its rules do not allow the target"}
 	case 3:
-		return &proxyError{Unreachable, "answers that the target's network cannot be reached"}
+		return &ProxyError{Unreachable, "answers that the target's network cannot be reached"}
 	case 4:
-		return &proxyError{Unreachable, "answers that the target cannot be reached"}
+		return &ProxyError{Unreachable, "answers that the target cannot be reached"}
 	case 5:
-		return &proxyError{Refused, "answers that the target refuses the connection"}
+		return &ProxyError{Refused, "answers that the target refuses the connection"}
 	case 6:
-		return &proxyError{Unreachable, "answers that the TTL ran out on the way to the target"}
+		return &ProxyError{Unreachable, "answers that the TTL ran out on the way to the target"}
 	default:
-		return &proxyError{Status, fmt.Sprintf("answers with SOCKS error %d", code)}
+		return &ProxyError{Status, fmt.Sprintf("answers with SOCKS error %d", code)}
 	}
 }
 

@@ -109,9 +109,9 @@ func (h *hop) watch(config *tls.Config) {
 // classifyHTTP says what an error of a known type means, or Unknown.
 func classifyHTTP(err error) (Outcome, Origin) {
 	var (
-		connect *ConnectError
+		connect *Failure
 		lookup  *net.DNSError
-		config  *configError
+		config  *ConfigError
 		file    *fs.PathError
 		regex   *syntax.Error
 		stream  http2.StreamError
@@ -130,8 +130,19 @@ func classifyHTTP(err error) (Outcome, Origin) {
 	case errors.As(err, &stream):
 		return Reset, OriginTarget
 	default:
-		return Classify(err)
+		return classifySocket(err)
 	}
+}
+
+// classifySocket says what an error of a socket means of which nothing else is
+// known. A refusal has no origin then: without the error queue of its socket it
+// may be the target's, its firewall's or a router's.
+func classifySocket(err error) (Outcome, Origin) {
+	outcome, origin := classify(err, evidence{sent: true})
+	if outcome == Refused {
+		origin = OriginNone
+	}
+	return outcome, origin
 }
 
 // isCertificate reports whether a certificate was not to be trusted.

@@ -65,7 +65,7 @@ func (p *ICMP) Misconfigured() error {
 // Probe implements [Prober].
 func (p *ICMP) Probe(ctx context.Context, r Request) Result {
 	found := newSamples()
-	for _, phase := range [][]string{phaseResolve, phaseSetup, phaseRTT} {
+	for _, phase := range [][]string{PhaseResolve.Labels(), phaseSetup, phaseRTT} {
 		found.set(icmpDuration, 0, phase...)
 	}
 	if err := p.Misconfigured(); err != nil {
@@ -99,7 +99,7 @@ func (p *ICMP) target(ctx context.Context, r *Request, into *samples) (netip.Add
 	}
 	took := time.Since(start).Seconds()
 	into.set(dnsLookupTime, took)
-	into.set(icmpDuration, took, phaseResolve...)
+	into.set(icmpDuration, took, PhaseResolve.Labels()...)
 	if err != nil {
 		into.address(netip.Addr{})
 		outcome, origin := classifyLookup(err)
@@ -129,7 +129,7 @@ func (e *echo) run(ctx context.Context) error {
 	began := time.Now()
 	if e.allow != nil {
 		if err := e.allow(netip.AddrPortFrom(e.to, 0)); err != nil {
-			return &deniedError{err}
+			return Deny(err)
 		}
 	}
 	var id [4]byte
@@ -170,10 +170,10 @@ func (e *echo) exchange() error {
 		if err = e.socket.send(packet); err == nil {
 			err = e.receive(start)
 		}
-		large, ok := errors.AsType[*tooLargeError](err)
+		large, ok := errors.AsType[*TooLargeError](err)
 		if !ok || e.DontFragment || n == maxSends {
 			if ok {
-				large.size = len(packet) + e.headerSize()
+				large.Size = len(packet) + e.headerSize()
 			}
 			return err
 		}
@@ -256,20 +256,6 @@ func (e *icmpReport) Error() string {
 	return fmt.Sprintf("%s reports: %s", e.offender, e.icmpError)
 }
 
-// tooLargeError says that a packet does not fit into the MTU of the path.
-type tooLargeError struct {
-	size, mtu int        // in bytes, with the header of IP
-	offender  netip.Addr // the router that reports it; invalid if it is this host
-}
-
-func (e *tooLargeError) Error() string {
-	by := "this host"
-	if e.offender.IsValid() {
-		by = e.offender.String()
-	}
-	return fmt.Sprintf("a packet of %d bytes is larger than the path takes: MTU %d, as %s reports\nhint: a smaller payload_size, or dont_fragment: false", e.size, e.mtu, by)
-}
-
 // openError says that there is no socket to ping with.
 type openError struct{ err error }
 
@@ -280,14 +266,14 @@ func (e *openError) Unwrap() error { return e.err }
 func (e *echo) classify(err error) Result {
 	r := Result{Phase: PhaseConnect, Err: err}
 	report, isReport := errors.AsType[*icmpReport](err)
-	large, isLarge := errors.AsType[*tooLargeError](err)
+	large, isLarge := errors.AsType[*TooLargeError](err)
 	_, isOpen := errors.AsType[*openError](err)
 	switch {
 	case isOpen:
 		r.Phase, r.Outcome, r.Origin = PhaseNone, LocalError, OriginLocal
 	case isLarge:
-		r.Outcome, r.Origin, r.Offender = Mismatch, OriginNetwork, large.offender
-		if !large.offender.IsValid() || isOwn(large.offender) {
+		r.Outcome, r.Origin, r.Offender = Mismatch, OriginNetwork, large.Offender
+		if !large.Offender.IsValid() || isOwn(large.Offender) {
 			r.Origin = OriginLocal
 		}
 	case isReport:

@@ -209,11 +209,11 @@ func (s *pingSocket) explain(err error) error {
 	report := s.queued()
 	switch {
 	case report != nil && report.tooLarge():
-		return &tooLargeError{mtu: int(report.mtu), offender: report.offender}
+		return &TooLargeError{MTU: int(report.mtu), Offender: report.offender}
 	case report != nil:
 		return report
 	case errors.Is(err, unix.EMSGSIZE):
-		return &tooLargeError{mtu: s.mtu()}
+		return &TooLargeError{MTU: s.mtu()}
 	default:
 		return err
 	}

@@ -1,7 +1,5 @@
 package probe
 
-import "slices"
-
 // The kinds of probers: the values of [Module.Kind], of the key prober and of
 // the label prober.
 const (
@@ -26,9 +24,4 @@ func (m *Module) heavy() bool {
 		return p.Heavy()
 	}
 	return m.Kind == KindHTTP || m.Kind == KindGRPC
-}
-
-// Heavy reports whether the conversation has a TLS handshake in it.
-func (c *Conversation) Heavy() bool {
-	return c.TLS || slices.ContainsFunc(c.Exchange, func(s Step) bool { return s.StartTLS })
 }

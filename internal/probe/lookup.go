@@ -137,20 +137,8 @@ func (l *lookup) fail(server string, err error, dialled bool) {
 		l.shortage = errno
 		return
 	}
-	l.unreached = &unreachedError{server: server, err: err, local: dialled}
+	l.unreached = &UnreachedError{Server: server, Err: err, Local: dialled}
 }
-
-// unreachedError says that no name server was reached, so that none answered.
-type unreachedError struct {
-	server string
-	err    error
-	local  bool // it failed before a packet was sent
-}
-
-func (e *unreachedError) Error() string {
-	return fmt.Sprintf("name server %s: %v", e.server, e.err)
-}
-func (e *unreachedError) Unwrap() error { return e.err }
 
 // nameExchange is the questions and answers on one socket.
 type nameExchange struct {

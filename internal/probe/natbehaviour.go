@@ -4,7 +4,6 @@ import (
 	"context"
 	"net"
 	"net/netip"
-	"syscall"
 	"time"
 )
 
@@ -21,9 +20,14 @@ const (
 	numBehaviours
 )
 
+var behaviourNames = [numBehaviours]string{"unknown", "endpoint-independent", "address-dependent", "address-and-port-dependent"}
+
 // String returns the behaviour as it stands in labels.
 func (b Behaviour) String() string {
-	return nameOf([]string{"unknown", "endpoint-independent", "address-dependent", "address-and-port-dependent"}, int(b))
+	if b < numBehaviours {
+		return behaviourNames[b]
+	}
+	return "unknown"
 }
 
 // natWindow is how long the tests of behaviour wait for what may never come:
@@ -50,12 +54,12 @@ func (n *natTests) run(ctx context.Context) (mapping, filtering Behaviour) {
 	}
 	// The sockets are made here, so that they are of the caller's network
 	// namespace.
-	mappingConn, err := n.listen()
+	mappingConn, err := listenUDP(n.local)
 	if err != nil {
 		return BehaviourUnknown, BehaviourUnknown
 	}
 	defer mappingConn.Close()
-	filteringConn, err := n.listen()
+	filteringConn, err := listenUDP(n.local)
 	if err != nil {
 		return BehaviourUnknown, BehaviourUnknown
 	}
@@ -117,15 +121,6 @@ func reachOf(addr netip.Addr) reach {
 	default:
 		return reachPublic
 	}
-}
-
-func (n *natTests) listen() (*net.UDPConn, error) {
-	config := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error { return prepare(c, forbidBroadcast) }}
-	conn, err := config.ListenPacket(context.Background(), networkOf("udp", n.local), netip.AddrPortFrom(n.local, 0).String())
-	if err != nil {
-		return nil, err
-	}
-	return conn.(*net.UDPConn), nil
 }
 
 // mapping compares how the server's addresses see one port of ours.

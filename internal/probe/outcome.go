@@ -69,6 +69,17 @@ var phaseNames = [numPhases]string{"", "resolve", "connect", "tls", "exchange"}
 // String returns the phase as it stands in the label phase.
 func (p Phase) String() string { return nameOf(phaseNames[:], int(p)) }
 
+// Labels returns the phase as the value of the one label phase. It is shared: do
+// not change it.
+func (p Phase) Labels() []string {
+	if p >= numPhases {
+		return []string{p.String()}
+	}
+	return phaseLabels[p]
+}
+
+var phaseLabels = [numPhases][]string{{""}, {"resolve"}, {"connect"}, {"tls"}, {"exchange"}}
+
 // Origin is who said that the target cannot be reached.
 type Origin uint8
 

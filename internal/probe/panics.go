@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"runtime/debug"
 	"sync"
-	"time"
 )
 
 // PanicError says that a prober panicked. That is a fault of the exporter, and
@@ -74,26 +73,5 @@ func (c *crew) Wait() {
 	defer c.mu.Unlock()
 	if first, ok := errors.AsType[*PanicError](c.err); ok {
 		panic(first)
-	}
-}
-
-// panicInterval is how often a panic is logged: a fault may meet each of many
-// targets on each scrape.
-const panicInterval = time.Minute
-
-// logPanic logs a panic with its stack.
-func (r *Runner) logPanic(err error, target string) {
-	panicked, ok := errors.AsType[*PanicError](err)
-	if !ok || r.Logger == nil {
-		return
-	}
-	r.mu.Lock()
-	due := time.Since(r.panicked) >= panicInterval
-	if due {
-		r.panicked = time.Now()
-	}
-	r.mu.Unlock()
-	if due {
-		r.Logger.Error("a prober panicked, please report this", "target", target, "panic", fmt.Sprint(panicked.Value), "stack", string(panicked.Stack))
 	}
 }

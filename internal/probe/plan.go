@@ -45,7 +45,7 @@ func (p *Plan) prepare() {
 	p.anyHostname = make(map[identity]int, len(p.Targets))
 	for i := range p.Targets {
 		t := &p.Targets[i]
-		p.keys[i] = t.key()
+		p.keys[i] = keyOf(t)
 		note := func(index map[identity]int, id identity) {
 			if index[id] == 0 {
 				index[id] = i + 1
@@ -86,8 +86,8 @@ func (p *Plan) find(a Ask) (*Target, bool) {
 	return &t, true
 }
 
-// key is the identity of a target: what its series have for labels.
-func (t *Target) key() string {
+// keyOf returns the identity of a target: what its series have for labels.
+func keyOf(t *Target) string {
 	parts := []string{t.Address, t.Module.Name, t.Name}
 	for _, l := range t.Labels {
 		parts = append(parts, l.Name, l.Value)
@@ -95,18 +95,18 @@ func (t *Target) key() string {
 	return strings.Join(parts, "\xff") // in no UTF-8 text
 }
 
-// phase is how far into its interval a target is probed: targets with the same
+// offsetOf returns how far into its interval a target is probed: targets with the same
 // interval are spread over it, and a target is at the same place after a
 // restart.
-func (t *Target) phase() time.Duration {
+func offsetOf(t *Target) time.Duration {
 	h := fnv.New64a()
-	_, _ = h.Write([]byte(t.key()))
+	_, _ = h.Write([]byte(keyOf(t)))
 	return time.Duration(h.Sum64() % uint64(t.Interval))
 }
 
-// due returns when a target is to be probed next.
-func (t *Target) due(now time.Time) time.Time {
-	into := (time.Duration(now.UnixNano()) - t.phase()) % t.Interval
+// nextTurn returns when a target is to be probed next.
+func nextTurn(t *Target, now time.Time) time.Time {
+	into := (time.Duration(now.UnixNano()) - offsetOf(t)) % t.Interval
 	if into < 0 {
 		into += t.Interval
 	}
@@ -118,9 +118,9 @@ func (t *Target) due(now time.Time) time.Time {
 // Much less would have them all come at once.
 const firstWithin = 30 * time.Second
 
-// first returns when a target that was never probed is to be.
-func (t *Target) first(now time.Time) time.Time {
-	return now.Add(t.phase() % min(t.Interval, firstWithin))
+// firstTurn returns when a target that was never probed is to be.
+func firstTurn(t *Target, now time.Time) time.Time {
+	return now.Add(offsetOf(t) % min(t.Interval, firstWithin))
 }
 
 // Crowd is what of the targets of a scrape waits for the same slots.

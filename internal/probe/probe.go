@@ -149,7 +149,7 @@ func (r *Request) resolvable(host string) error {
 		return nil
 	}
 	if err := r.AllowHost(host); err != nil {
-		return &deniedError{err}
+		return Deny(err)
 	}
 	return nil
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"hash/fnv"
 	"net"
 	"net/netip"
 	"strings"
@@ -119,7 +118,7 @@ func shortageOr(err error) error {
 
 // classifyLookup says what the error of a look-up means.
 func classifyLookup(err error) (Outcome, Origin) {
-	if _, ok := errors.AsType[*deniedError](err); ok {
+	if _, ok := errors.AsType[*DeniedError](err); ok {
 		return Denied, OriginLocal
 	}
 	if errno, ok := errors.AsType[syscall.Errno](err); ok && isShortage(errno) {
@@ -128,8 +127,8 @@ func classifyLookup(err error) (Outcome, Origin) {
 	if _, ok := errors.AsType[*net.AddrError](err); ok {
 		return Unknown, OriginLocal // not host:port: as Malformed
 	}
-	if unreached, ok := errors.AsType[*unreachedError](err); ok {
-		if unreached.local {
+	if unreached, ok := errors.AsType[*UnreachedError](err); ok {
+		if unreached.Local {
 			return DNSTimeout, OriginLocal
 		}
 		return DNSTimeout, OriginNone
@@ -152,7 +151,7 @@ func classifyLookup(err error) (Outcome, Origin) {
 func (r Resolution) targets(ctx context.Context, network string, of Request, duration *Metric, into *samples) ([]netip.AddrPort, *Result) {
 	start := time.Now()
 	addrs, err := r.resolve(ctx, network, &of, into)
-	into.set(duration, time.Since(start).Seconds(), phaseResolve...)
+	into.set(duration, time.Since(start).Seconds(), PhaseResolve.Labels()...)
 	if err != nil {
 		outcome, origin := classifyLookup(err)
 		return nil, &Result{Outcome: outcome, Phase: PhaseResolve, Origin: origin, Err: err}
@@ -175,7 +174,7 @@ func (r Resolution) resolve(ctx context.Context, network string, of *Request, in
 	}
 	into.set(dnsLookupTime, 0)
 	into.address(netip.Addr{})
-	port, err := r.lookUpPort(ctx, network, service)
+	port, err := r.LookUpPort(ctx, network, service)
 	if err != nil {
 		return nil, err
 	}
@@ -193,7 +192,9 @@ func (r Resolution) resolve(ctx context.Context, network string, of *Request, in
 	return found, nil
 }
 
-func (r Resolution) lookUpPort(ctx context.Context, network, service string) (uint16, error) {
+// LookUpPort returns the number of a port or of a service's name, from 1 on. Its
+// error is for [Malformed].
+func (r Resolution) LookUpPort(ctx context.Context, network, service string) (uint16, error) {
 	port, err := r.resolver().LookupPort(ctx, network, service)
 	unknown, isUnknown := errors.AsType[*net.DNSError](err)
 	switch {
@@ -217,12 +218,4 @@ func checkHost(host string) error {
 		return &net.AddrError{Err: "neither an address nor a name", Addr: host}
 	}
 	return nil
-}
-
-// hashOf is the hash that blackbox_exporter makes of an address: FNV-1a over
-// its 4 or 16 bytes.
-func hashOf(addr netip.Addr) float64 {
-	h := fnv.New32a()
-	_, _ = h.Write(addr.AsSlice())
-	return float64(h.Sum32())
 }

@@ -3,6 +3,8 @@ package probe
 import (
 	"cmp"
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"maps"
 	"sync"
@@ -170,4 +172,25 @@ func (r *Runner) note(e Entry, tally *Tally) (id uint64) {
 		return 0
 	}
 	return r.history.add(e)
+}
+
+// panicInterval is how often a panic is logged: a fault may meet each of many
+// targets on each scrape.
+const panicInterval = time.Minute
+
+// logPanic logs a panic with its stack.
+func (r *Runner) logPanic(err error, target string) {
+	panicked, ok := errors.AsType[*PanicError](err)
+	if !ok || r.Logger == nil {
+		return
+	}
+	r.mu.Lock()
+	due := time.Since(r.panicked) >= panicInterval
+	if due {
+		r.panicked = time.Now()
+	}
+	r.mu.Unlock()
+	if due {
+		r.Logger.Error("a prober panicked, please report this", "target", target, "panic", fmt.Sprint(panicked.Value), "stack", string(panicked.Stack))
+	}
 }

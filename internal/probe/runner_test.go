@@ -589,7 +589,7 @@ func TestReloadDuringAProbe(t *testing.T) {
 		plan := func() *Plan { return &Plan{Targets: targets(1, m, every(10*time.Second))} }
 		p := plan()
 		r := started(t, p)
-		time.Sleep(time.Until(p.Targets[0].first(time.Now())) + time.Second)
+		time.Sleep(time.Until(firstTurn(&p.Targets[0], time.Now())) + time.Second)
 		if r.InFlight() != 1 {
 			t.Fatal("no probe is under way")
 		}
@@ -616,7 +616,7 @@ func TestReloadThatChangesNothing(t *testing.T) {
 		plan := func() *Plan { return &Plan{Targets: targets(1, m, every(10*time.Second))} }
 		p := plan()
 		r := started(t, p)
-		time.Sleep(time.Until(p.Targets[0].first(time.Now())) + time.Second)
+		time.Sleep(time.Until(firstTurn(&p.Targets[0], time.Now())) + time.Second)
 		if r.InFlight() != 1 {
 			t.Fatal("no probe is under way")
 		}

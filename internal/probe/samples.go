@@ -1,6 +1,7 @@
 package probe
 
 import (
+	"hash/fnv"
 	"net/netip"
 	"slices"
 )
@@ -69,25 +70,21 @@ func (s *samples) info(m *Metric, values []string) {
 	*s = append(*s, Sample{Metric: m, Value: 1, Labels: values})
 }
 
-// The values of the label phase, which samples share.
+// hashOf is the hash that blackbox_exporter makes of an address: FNV-1a over
+// its 4 or 16 bytes.
+func hashOf(addr netip.Addr) float64 {
+	h := fnv.New32a()
+	_, _ = h.Write(addr.AsSlice())
+	return float64(h.Sum32())
+}
+
+// The metrics of every prober that looks a name up. Names, help and values are
+// those of blackbox_exporter.
 var (
-	phaseResolve  = []string{PhaseResolve.String()}
-	phaseConnect  = []string{PhaseConnect.String()}
-	phaseTLS      = []string{PhaseTLS.String()}
-	phaseExchange = []string{PhaseExchange.String()}
+	dnsLookupTime = &Metric{Name: "probe_dns_lookup_time_seconds", Help: "Returns the time taken for probe dns lookup in seconds"}
+	ipProtocol    = &Metric{Name: "probe_ip_protocol", Help: "Specifies whether probe ip protocol is IP4 or IP6"}
+	ipAddressHash = &Metric{Name: "probe_ip_addr_hash", Help: "Specifies the hash of IP address. It's useful to detect if the IP address changes."}
 )
 
-func labelsOf(p Phase) []string {
-	switch p {
-	case PhaseResolve:
-		return phaseResolve
-	case PhaseConnect:
-		return phaseConnect
-	case PhaseTLS:
-		return phaseTLS
-	case PhaseExchange:
-		return phaseExchange
-	default:
-		return []string{p.String()}
-	}
-}
+// AddressMetrics returns the metrics of every prober that looks a name up.
+func AddressMetrics() []*Metric { return []*Metric{dnsLookupTime, ipProtocol, ipAddressHash} }

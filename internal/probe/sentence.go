@@ -33,8 +33,8 @@ func (r *Result) Sentence(address string) string {
 
 // proxyFault says what the proxy did in place of reaching the target.
 func (r *Result) proxyFault() string {
-	if answer, ok := errors.AsType[*proxyError](r.Err); ok {
-		return answer.text
+	if answer, ok := errors.AsType[*ProxyError](r.Err); ok {
+		return answer.Text
 	}
 	switch r.Outcome {
 	case Refused:
@@ -82,7 +82,7 @@ func (r *Result) about(address string) string {
 	case DNSError:
 		return fmt.Sprintf("the name server answers the question for %s with an error", address)
 	case DNSTimeout:
-		if _, ok := errors.AsType[*unreachedError](r.Err); ok {
+		if _, ok := errors.AsType[*UnreachedError](r.Err); ok {
 			return fmt.Sprintf("no name server can be reached to resolve the name in %s", address)
 		}
 		return fmt.Sprintf("the name server does not answer the question for %s", address)
@@ -91,8 +91,8 @@ func (r *Result) about(address string) string {
 	case TLSHandshake:
 		return fmt.Sprintf("%s is open, and the TLS handshake fails", address)
 	case Mismatch:
-		if large, ok := errors.AsType[*tooLargeError](r.Err); ok {
-			return fmt.Sprintf("%s was not reached: the packet of %d bytes is larger than the path takes, MTU %d", address, large.size, large.mtu)
+		if large, ok := errors.AsType[*TooLargeError](r.Err); ok {
+			return fmt.Sprintf("%s was not reached: the packet of %d bytes is larger than the path takes, MTU %d", address, large.Size, large.MTU)
 		}
 		return fmt.Sprintf("%s answers, and not what is expected", address)
 	case Status:
@@ -167,7 +167,7 @@ func (r *Result) obstacle() string {
 	errno, isErrno := errors.AsType[syscall.Errno](r.Err)
 	_, isFile := errors.AsType[*fs.PathError](r.Err)
 	_, isVersion := errors.AsType[*net.AddrError](r.Err)
-	_, isConfig := errors.AsType[*configError](r.Err)
+	_, isConfig := errors.AsType[*ConfigError](r.Err)
 	switch {
 	case isVersion, isCall && call.Syscall == "bind":
 		return "the source address of its module cannot be used here"

@@ -61,39 +61,39 @@ func (s *STUN) probe(ctx context.Context, r Request, found *samples) Result {
 	if failed != nil {
 		return *failed
 	}
-	d := &datagrams{target: addrs[0], source: s.SourceAddress, allow: r.Allow}
-	if err := d.connect(ctx); err != nil {
-		return d.failed(PhaseConnect, err)
+	d := &Datagrams{Target: addrs[0], Source: s.SourceAddress, Allow: r.Allow}
+	if err := d.Connect(ctx); err != nil {
+		return d.Failed(PhaseConnect, err)
 	}
-	defer d.conn.Close()
+	defer d.Conn.Close()
 
 	start := time.Now()
 	response, err := d.bind(ctx)
 	found.set(stunDuration, time.Since(start).Seconds(), PhaseExchange.String())
 	if err != nil {
-		return d.failed(PhaseExchange, err)
+		return d.Failed(PhaseExchange, err)
 	}
-	local := localOf(d.conn)
+	local := localOf(d.Conn)
 	if r.Log != nil {
 		r.Log.Debug("mapped", "local", local, "mapped", response.mapped, "other", response.other)
 	}
 	if response.code != 0 {
-		return Result{Outcome: Status, Phase: PhaseExchange, Origin: OriginTarget, Peer: d.target, Err: fmt.Errorf("stun: error %d", response.code)}
+		return Result{Outcome: Status, Phase: PhaseExchange, Origin: OriginTarget, Peer: d.Target, Err: fmt.Errorf("stun: error %d", response.code)}
 	}
 	found.set(stunNAT, number(!sameEndpoint(response.mapped, local)))
 	found.set(stunPortPreserved, number(response.mapped.Port() == local.Port()))
 	found.set(stunMappedPort, float64(response.mapped.Port()))
-	tests := natTests{local: local.Addr(), server: d.target, other: response.other, allow: r.Allow}
+	tests := natTests{local: local.Addr(), server: d.Target, other: response.other, allow: r.Allow}
 	mapping, filtering := tests.run(ctx)
 	found.set(stunMappingInfo, 1, mapping.String(), filtering.String())
-	return Result{Outcome: Open, Peer: d.target}
+	return Result{Outcome: Open, Peer: d.Target}
 }
 
 // bind sends a binding request and returns the response to it.
-func (d *datagrams) bind(ctx context.Context) (response stunResponse, err error) {
+func (d *Datagrams) bind(ctx context.Context) (response stunResponse, err error) {
 	id := newTransaction()
 	var wrong error
-	err = d.exchange(ctx, stunRequest(id, stunChangeNothing), stunSchedule(), func(reply []byte) error {
+	err = d.Exchange(ctx, stunRequest(id, stunChangeNothing), stunSchedule(), func(reply []byte) error {
 		if response, wrong = parseSTUN(reply); wrong == nil && response.transaction != id {
 			wrong = fmt.Errorf("%w: another transaction", errNotSTUN)
 		}
@@ -103,16 +103,10 @@ func (d *datagrams) bind(ctx context.Context) (response stunResponse, err error)
 		return nil
 	})
 	if wrong != nil && (errors.Is(err, errNoReply) || errors.Is(err, errPassOver)) {
-		err = &protocolError{wrong}
+		err = TargetFault(Protocol, wrong)
 	}
 	return response, err
 }
-
-// protocolError says that an answer is none that the protocol allows.
-type protocolError struct{ err error }
-
-func (e *protocolError) Error() string { return e.err.Error() }
-func (e *protocolError) Unwrap() error { return e.err }
 
 func newTransaction() (id stunTransaction) {
 	_, _ = rand.Read(id[:]) // never fails: it ends the program instead

@@ -35,18 +35,17 @@ func (p *TCP) Probe(ctx context.Context, r Request) Result {
 }
 
 func (p *TCP) probeAddress(ctx context.Context, r Request, addr netip.AddrPort, found samples) Result {
-	a := attempt{target: addr, allow: r.Allow}
+	a := Attempt{Target: addr, Source: p.SourceAddress, Allow: r.Allow}
 	start := time.Now()
-	conn, err := a.dial(ctx, p.SourceAddress)
-	found.set(tcpDuration, time.Since(start).Seconds(), phaseConnect...)
-	found.handshake(&a)
-	result := Result{Peer: addr}
-	if err != nil {
-		result.Outcome, result.Origin = classify(err, a.evidence())
-		result.Phase, result.Offender, result.Err = PhaseConnect, a.icmp.offender, err
+	conn, failed := a.Connect(ctx)
+	found.set(tcpDuration, time.Since(start).Seconds(), PhaseConnect.Labels()...)
+	noteHandshake(&found, &a)
+	if failed != nil {
+		result := failed.Result(addr)
 		result.Samples = found
 		return result
 	}
+	result := Result{Peer: addr}
 	if p.CloseReset {
 		_ = conn.SetLinger(0)
 	}
@@ -67,13 +66,14 @@ func serverName(r Request) string {
 	return host
 }
 
-// handshake notes what TCP_INFO told of a connection.
-func (s *samples) handshake(a *attempt) {
-	if !a.knowHandshake || !a.handshake.sent {
+// noteHandshake notes what TCP_INFO says of a connection.
+func noteHandshake(found *samples, a *Attempt) {
+	handshake, ok := a.Handshake()
+	if !ok {
 		return
 	}
-	s.set(tcpRetransmits, float64(a.handshake.retransmits))
-	if a.handshake.roundTrip > 0 {
-		s.set(tcpRoundTrip, a.handshake.roundTrip.Seconds())
+	found.set(tcpRetransmits, float64(handshake.Retransmits))
+	if handshake.RoundTrip > 0 {
+		found.set(tcpRoundTrip, handshake.RoundTrip.Seconds())
 	}
 }

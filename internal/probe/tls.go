@@ -11,25 +11,18 @@ import (
 	"time"
 )
 
-// configError says that a handshake could not be tried: a file of its
-// configuration is missing or wrong.
-type configError struct{ err error }
-
-func (e *configError) Error() string { return "tls configuration: " + e.err.Error() }
-func (e *configError) Unwrap() error { return e.err }
-
 // startTLS makes a handshake and notes what the certificates say, those that
 // are not to be trusted included. What was read before in plain text and not
 // asked for is dropped: it is not what the peer says under TLS.
 func (s *session) startTLS() error {
 	config, err := s.tlsConfig()
 	if err != nil {
-		return &configError{err}
+		return &ConfigError{err}
 	}
 	conn := tls.Client(ownDeadline{s.conn}, config)
 	if err := conn.Handshake(); err != nil {
 		if bad, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
-			s.samples.certificates(bad.UnverifiedCertificates)
+			noteCertificates(&s.samples, bad.UnverifiedCertificates)
 		}
 		return err
 	}
@@ -38,7 +31,7 @@ func (s *session) startTLS() error {
 		s.log.Debug("tls handshake done")
 	}
 	state := conn.ConnectionState()
-	s.samples.certificates(state.PeerCertificates)
+	noteCertificates(&s.samples, state.PeerCertificates)
 	s.samples.set(sslLastChainExpiry, unixTime(lastChainExpiry(state.VerifiedChains)))
 	s.samples.set(tlsVersion, 1, versionName(state.Version))
 	return nil
@@ -70,7 +63,7 @@ func (ownDeadline) SetWriteDeadline(time.Time) error { return nil }
 
 // classifyTLS says whether an error is one of TLS, and of which kind.
 func classifyTLS(err error) (Outcome, bool) {
-	if _, ok := errors.AsType[*configError](err); ok {
+	if _, ok := errors.AsType[*ConfigError](err); ok {
 		return LocalError, true
 	}
 	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
@@ -86,16 +79,16 @@ func originOfTLS(o Outcome) Origin {
 	return OriginTarget
 }
 
-// certificates notes when the first of the certificates that were sent expires,
+// noteCertificates notes when the first of the certificates that were sent expires,
 // and what the leaf is.
-func (s *samples) certificates(sent []*x509.Certificate) {
+func noteCertificates(found *samples, sent []*x509.Certificate) {
 	if len(sent) == 0 {
 		return
 	}
-	s.set(sslEarliestExpiry, unixTime(earliestExpiry(sent)))
+	found.set(sslEarliestExpiry, unixTime(earliestExpiry(sent)))
 	leaf := sent[0]
 	fingerprint := sha256.Sum256(leaf.Raw)
-	s.set(sslLastChainInfo, 1,
+	found.set(sslLastChainInfo, 1,
 		hex.EncodeToString(fingerprint[:]), leaf.Subject.String(), leaf.Issuer.String(),
 		strings.Join(leaf.DNSNames, ","), hex.EncodeToString(leaf.SerialNumber.Bytes()))
 }

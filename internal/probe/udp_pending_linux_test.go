@@ -20,12 +20,12 @@ import (
 func TestErrorAtTheDeadline(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
-	d := &datagrams{target: netip.MustParseAddrPort(closedPort)}
-	if err := d.connect(ctx); err != nil {
+	d := &Datagrams{Target: netip.MustParseAddrPort(closedPort)}
+	if err := d.Connect(ctx); err != nil {
 		t.Fatal(err)
 	}
-	defer d.conn.Close()
-	defer interruptible(ctx, d.conn)()
+	defer d.Conn.Close()
+	defer interruptible(ctx, d.Conn)()
 	if err := d.send([]byte("ping")); err != nil { // loopback has the error there before it returns
 		t.Fatal(err)
 	}
@@ -47,18 +47,18 @@ func TestTooBigAtTheDeadlineInNamespace(t *testing.T) {
 			n.Router.Do(t, func() { narrow(t, "eth1") })
 			n.Server.Do(t, func() { narrow(t, "eth0") })
 			echoServer(t, n, f, 7)
-			d := &datagrams{target: netip.MustParseAddrPort(net.JoinHostPort(f.server, "7"))}
-			if err := d.connect(t.Context()); err != nil {
+			d := &Datagrams{Target: netip.MustParseAddrPort(net.JoinHostPort(f.server, "7"))}
+			if err := d.Connect(t.Context()); err != nil {
 				t.Fatal(err)
 			}
-			defer d.conn.Close()
+			defer d.Conn.Close()
 			big := bytes.Repeat([]byte("x"), 1400)
 			if err := d.send(big); err != nil {
 				t.Fatal(err)
 			}
-			awaitError(t, d.conn)
-			if err := d.send(big); err != nil || d.sent != 2 {
-				t.Fatalf("the second of %d datagrams: %v", d.sent, err)
+			awaitError(t, d.Conn)
+			if err := d.send(big); err != nil || d.Sent != 2 {
+				t.Fatalf("the second of %d datagrams: %v", d.Sent, err)
 			}
 			if err := d.receive(t.Context(), time.Now().Add(answered), make([]byte, maxReply), func([]byte) error { return nil }); err != nil {
 				t.Errorf("no reply: %v", err)

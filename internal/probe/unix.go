@@ -34,13 +34,13 @@ const unixRetry = 10 * time.Millisecond
 // Probe implements [Prober].
 func (p *Unix) Probe(ctx context.Context, r Request) Result {
 	if r.Allow != nil {
-		err := &deniedError{errors.New("unix-domain sockets are for configured targets")}
+		err := Deny(errors.New("unix-domain sockets are for configured targets"))
 		return Result{Outcome: Denied, Phase: PhaseConnect, Origin: OriginLocal, Err: err}
 	}
 	found := newSamples()
 	start := time.Now()
 	conn, err := dialUnix(ctx, r.Address)
-	found.set(unixDuration, time.Since(start).Seconds(), phaseConnect...)
+	found.set(unixDuration, time.Since(start).Seconds(), PhaseConnect.Labels()...)
 	var result Result
 	if err != nil {
 		result.Outcome, result.Origin = classifyUnix(err)
