@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/port-exporter/port_exporter/internal/netaddr"
+
 	"golang.org/x/net/idna"
 )
 
@@ -14,7 +16,7 @@ import (
 // Its zero value is nothing.
 type Access struct {
 	// Any allows every target, by name or by address, with modules that hold no
-	// credentials. Addresses that [isListedOnly] reports still need a rule.
+	// credentials. Addresses that [netaddr.IsListedOnly] reports still need a rule.
 	Any bool
 	// Rules allow what one of them matches.
 	Rules []AccessRule
@@ -118,16 +120,16 @@ func (r *AccessRule) allowsPort(port int) bool {
 
 // allowsAddress reports whether the rule allows a plain address.
 func (r *AccessRule) allowsAddress(addr netip.Addr) bool {
-	if isListedOnly(addr) {
-		return r.lists(addr)
+	if netaddr.IsListedOnly(addr) {
+		return netaddr.Lists(r.Networks, addr)
 	}
-	return len(r.Networks) == 0 || within(r.Networks, addr)
+	return len(r.Networks) == 0 || netaddr.Within(r.Networks, addr)
 }
 
 // allowsResolved is allowsAddress for the address of a name. Whoever controls the
 // name must not lead a probe to this host: loopback needs a network that has it.
 func (r *AccessRule) allowsResolved(addr netip.Addr) bool {
-	return r.allowsAddress(addr) && (len(r.Networks) > 0 || !isLoopback(addr))
+	return r.allowsAddress(addr) && (len(r.Networks) > 0 || !netaddr.IsLoopback(addr))
 }
 
 // allows reports whether the rule allows a probe of the callee at a plain address.
@@ -144,11 +146,11 @@ func (r *AccessRule) allows(m *Module, c callee, addr netip.Addr, port int) bool
 // check says whether a probe with the module may reach an address that is not of
 // a configured target.
 func (a *Access) check(m *Module, c callee, addr netip.Addr, port int) error {
-	addr = plain(addr)
+	addr = netaddr.Plain(addr)
 	switch {
 	case slices.ContainsFunc(a.Rules, func(r AccessRule) bool { return r.allows(m, c, addr, port) }):
 		return nil
-	case isListedOnly(addr):
+	case netaddr.IsListedOnly(addr):
 		return denyListedOnly(addr)
 	case a.Any && !m.Credentials:
 		return nil

@@ -18,11 +18,11 @@ type Breadth struct {
 
 // probe returns the result of the address that counts, of which there is at least
 // one. With all of them it has their number, and that of those that were open.
-func (b Breadth) probe(addrs []netip.AddrPort, found samples, number, numberOpen *Metric, probe func(netip.AddrPort, samples) Result) Result {
+func (b Breadth) probe(addrs []netip.AddrPort, found samples, number, numberOpen *Metric, try func(netip.AddrPort, samples) Result) Result {
 	if !b.AllIPs {
-		return probe(addrs[0], found)
+		return try(addrs[0], found)
 	}
-	worst, open := worstOf(addrs, b.ExpectOutcome, func(addr netip.AddrPort) Result { return probe(addr, towards(found, addr)) })
+	worst, open := worstOf(addrs, b.ExpectOutcome, func(addr netip.AddrPort) Result { return try(addr, towards(found, addr)) })
 	all := samples(worst.Samples)
 	all.set(number, float64(len(addrs)))
 	all.set(numberOpen, float64(open))
@@ -35,7 +35,7 @@ func (b Breadth) probe(addrs []netip.AddrPort, found samples, number, numberOpen
 // open and must not be is worse than others that are not as expected, those are
 // worse than one that was not tried, and of equals the first counts. There is at
 // least one address.
-func worstOf(addrs []netip.AddrPort, expected Outcome, probe func(netip.AddrPort) Result) (worst Result, open int) {
+func worstOf(addrs []netip.AddrPort, expected Outcome, try func(netip.AddrPort) Result) (worst Result, open int) {
 	results := make([]Result, len(addrs))
 	slots := make(chan struct{}, maxAddressesAtOnce)
 	var probes crew
@@ -43,7 +43,7 @@ func worstOf(addrs []netip.AddrPort, expected Outcome, probe func(netip.AddrPort
 		slots <- struct{}{}
 		probes.Go(func() {
 			defer func() { <-slots }()
-			results[i] = probe(addr)
+			results[i] = try(addr)
 		})
 	}
 	probes.Wait()

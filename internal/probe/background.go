@@ -150,7 +150,7 @@ func (b *background) probe(ctx context.Context, it *item) {
 	if err != nil {
 		return // the runner stops
 	}
-	target, access, gone := b.now(it) // a reload may have come in between
+	target, allowed, gone := b.now(it) // a reload may have come in between
 	if gone {
 		leave()
 		return
@@ -158,7 +158,7 @@ func (b *background) probe(ctx context.Context, it *item) {
 	b.runner.tasks.Go(func() {
 		defer leave()
 		result := target.Module.Probe(ctx, Request{
-			Address: target.Address, Hostname: target.Hostname, Allow: access.allowConfigured(target.Module, target.Address),
+			Address: target.Address, Hostname: target.Hostname, Allow: allowed.allowConfigured(target.Module, target.Address),
 			Bodies: b.runner.bodies,
 		})
 		if ctx.Err() == nil {
@@ -168,7 +168,7 @@ func (b *background) probe(ctx context.Context, it *item) {
 }
 
 // now returns what the plan in force says of an item.
-func (b *background) now(it *item) (t *Target, access *Access, gone bool) {
+func (b *background) now(it *item) (t *Target, allowed *Access, gone bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return it.target, it.access, it.gone

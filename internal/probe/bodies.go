@@ -20,15 +20,15 @@ type Bodies struct {
 }
 
 const (
-	// bodiesSize is the memory for large bodies, in bytes: two of those that are
-	// matched without a limit of the module's own.
-	bodiesSize = 32 << 20
+	// MaxMatchedBody is what is read of a body to match regular expressions with it,
+	// in bytes, where the module has no limit: it is in memory.
+	MaxMatchedBody = 16 << 20
 	// freeBody is what each body may take without waiting.
 	freeBody = 64 << 10
 )
 
-// newBodies returns a bound in bytes.
-func newBodies(size int64) *Bodies {
+// NewBodies returns a bound in bytes.
+func NewBodies(size int64) *Bodies {
 	return &Bodies{size: size, room: semaphore.NewWeighted(size)}
 }
 
@@ -67,7 +67,7 @@ func (b *Bodies) take(ctx context.Context, limit, factor int64) (*bytes.Buffer, 
 		buffer = &bytes.Buffer{}
 	}
 	buffer.Reset()
-	buffer.Grow(int(min(limit, maxMatchedBody) + bytes.MinRead))
+	buffer.Grow(int(min(limit, MaxMatchedBody) + bytes.MinRead))
 	return buffer, func() {
 		b.buffers.Put(buffer)
 		b.room.Release(weight)

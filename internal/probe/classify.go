@@ -9,6 +9,8 @@ import (
 	"net/netip"
 	"os"
 	"syscall"
+
+	"github.com/port-exporter/port_exporter/internal/netaddr"
 )
 
 // This file is the table of docs/diagnosis.md: what an error and the facts of
@@ -123,7 +125,7 @@ func (e icmpError) outcome() Outcome {
 // the target's address because it was translated too.
 func (e *evidence) origin() Origin {
 	switch {
-	case sameHost(e.icmp.offender, e.target) && !e.icmp.noWay():
+	case netaddr.SameHost(e.icmp.offender, e.target) && !e.icmp.noWay():
 		return OriginTargetFirewall
 	case e.own:
 		return OriginLocal
@@ -141,11 +143,6 @@ func (e icmpError) noWay() bool {
 	}
 	return e.kind == icmp4TimeExceeded ||
 		e.kind == icmp4Unreachable && (e.code == icmp4NetworkUnreachable || e.code == icmp4HostUnreachable)
-}
-
-// sameHost compares addresses without their zones, which ICMP does not carry.
-func sameHost(a, b netip.Addr) bool {
-	return a.IsValid() && a.Unmap().WithZone("") == b.Unmap().WithZone("")
 }
 
 // classify says what the error of a socket means, and who is behind it. The

@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"syscall"
 	"time"
+
+	"github.com/port-exporter/port_exporter/internal/netaddr"
 )
 
 // An Attempt is the making of one TCP connection, and what its socket knew when
@@ -175,7 +177,7 @@ func isOwn(addr netip.Addr) bool {
 	}
 	for _, i := range interfaces {
 		if prefix, ok := i.(*net.IPNet); ok {
-			if own, ok := netip.AddrFromSlice(prefix.IP); ok && sameHost(own, addr) {
+			if own, ok := netip.AddrFromSlice(prefix.IP); ok && netaddr.SameHost(own, addr) {
 				return true
 			}
 		}

@@ -6,17 +6,6 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// isShortage reports whether an error says that this host lacks what a probe
-// takes: descriptors, ports, memory, an address family.
-func isShortage(e syscall.Errno) bool {
-	switch e {
-	case windows.WSAEMFILE, windows.WSAENOBUFS, windows.WSAEADDRNOTAVAIL, windows.WSAEADDRINUSE, windows.WSAEAFNOSUPPORT:
-		return true
-	default:
-		return false
-	}
-}
-
 // outcomeOf says what an error of a socket means.
 func outcomeOf(e syscall.Errno) Outcome {
 	switch e {

@@ -4,6 +4,8 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+
+	"github.com/port-exporter/port_exporter/internal/netaddr"
 )
 
 func contains(text, part string) bool { return strings.Contains(text, part) }
@@ -295,7 +297,7 @@ func FuzzTarget(f *testing.F) {
 	f.Fuzz(func(t *testing.T, kind, target string) {
 		_, err := any.mayRequest(&Module{Name: "m", Kind: kind}, target, "")
 		host, _ := destination(kind, target)
-		if addr, _ := netip.ParseAddr(host); addr.IsValid() && isListedOnly(plain(addr)) && err == nil {
+		if addr, _ := netip.ParseAddr(host); addr.IsValid() && netaddr.IsListedOnly(netaddr.Plain(addr)) && err == nil {
 			t.Errorf("%q may be probed", target)
 		}
 		_ = (&Result{Outcome: Timeout}).Sentence(target)

@@ -59,8 +59,6 @@ const (
 	// maxParsedBody is what is read of a body to read JSON in it, in bytes, where
 	// the module has no limit: it takes 33 times as much memory, at worst.
 	maxParsedBody = 1 << 20
-	// maxMatchedBody is the same for regular expressions: the body is in memory.
-	maxMatchedBody = 16 << 20
 	// maxBody is the same for a module that only counts the bytes. Without, one
 	// that has no end is read at full speed for as long as the probe may take. It
 	// is what comes at 430 Mbit/s in the 5 s of a probe.
@@ -78,7 +76,7 @@ func (a *HTTPAnswer) bodyLimit() int64 {
 	case a.parsesBody():
 		return maxParsedBody
 	case a.matchesBody():
-		return maxMatchedBody
+		return MaxMatchedBody
 	default:
 		return maxBody
 	}

@@ -5,6 +5,8 @@ import (
 	"net"
 	"net/netip"
 	"time"
+
+	"github.com/port-exporter/port_exporter/internal/netaddr"
 )
 
 // Behaviour is what a NAT's mapping, or its filter, depends on besides our own
@@ -80,7 +82,7 @@ func (n *natTests) plausible() bool {
 	switch {
 	case !other.IsValid(), n.other.Port() == 0:
 		return false
-	case other.Is4() != server.Is4(), sameHost(other, server), n.other.Port() == n.server.Port():
+	case other.Is4() != server.Is4(), netaddr.SameHost(other, server), n.other.Port() == n.server.Port():
 		return false
 	case isSystemPort(n.other.Port()) != isSystemPort(n.server.Port()):
 		return false
@@ -108,9 +110,9 @@ const (
 var sharedSpace = netip.MustParsePrefix("100.64.0.0/10")
 
 func reachOf(addr netip.Addr) reach {
-	addr = plain(addr)
+	addr = netaddr.Plain(addr)
 	switch {
-	case isSpecial(addr), addr.Is6() && !addr.IsLoopback() && embeddedIPv4(addr) != nil:
+	case netaddr.IsSpecial(addr), addr.Is6() && !addr.IsLoopback() && netaddr.EmbeddedIPv4(addr) != nil:
 		return reachNone
 	case addr.IsLoopback():
 		return reachLoopback

@@ -30,13 +30,13 @@ func asPanic(recovered any) error {
 }
 
 // guard runs a prober, and makes a result of its panic.
-func guard(probe func() Result) (r Result) {
+func guard(run func() Result) (r Result) {
 	defer func() {
 		if err := asPanic(recover()); err != nil {
 			r = Result{Outcome: Unknown, Origin: OriginLocal, Err: err}
 		}
 	}()
-	return probe()
+	return run()
 }
 
 // guarded runs what probes, and returns its panic as an error.

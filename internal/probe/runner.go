@@ -42,10 +42,13 @@ type Runner struct {
 	panicked time.Time // when a panic was logged last
 }
 
+// bodiesSize is the memory for large bodies, in bytes.
+const bodiesSize = 2 * MaxMatchedBody
+
 // NewRunner returns a runner that stops when ctx ends. Most bounds the probes in
 // flight, whatever a plan says, where descriptors are few; zero does not.
 func NewRunner(ctx context.Context, most int) *Runner {
-	r := &Runner{most: most, history: newHistory(historyLimit), bodies: newBodies(bodiesSize), tallies: map[string]*Tally{}, kinds: map[string]*Tally{}, calls: map[ask]*call{}}
+	r := &Runner{most: most, history: newHistory(historyLimit), bodies: NewBodies(bodiesSize), tallies: map[string]*Tally{}, kinds: map[string]*Tally{}, calls: map[ask]*call{}}
 	r.ctx, r.cancel = context.WithCancelCause(ctx)
 	r.slots.size, r.heavy.size = r.sizes(DefaultMaxProbes)
 	r.background = newBackground(r)

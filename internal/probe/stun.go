@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"net/netip"
 	"time"
+
+	"github.com/port-exporter/port_exporter/internal/netaddr"
 )
 
 // STUN asks a STUN server how it sees our address and port, and so what the
@@ -68,7 +70,7 @@ func (s *STUN) probe(ctx context.Context, r Request, found *samples) Result {
 	defer d.Conn.Close()
 
 	start := time.Now()
-	response, err := d.bind(ctx)
+	response, err := bind(ctx, d)
 	found.set(stunDuration, time.Since(start).Seconds(), PhaseExchange.String())
 	if err != nil {
 		return d.Failed(PhaseExchange, err)
@@ -90,7 +92,7 @@ func (s *STUN) probe(ctx context.Context, r Request, found *samples) Result {
 }
 
 // bind sends a binding request and returns the response to it.
-func (d *Datagrams) bind(ctx context.Context) (response stunResponse, err error) {
+func bind(ctx context.Context, d *Datagrams) (response stunResponse, err error) {
 	id := newTransaction()
 	var wrong error
 	err = d.Exchange(ctx, stunRequest(id, stunChangeNothing), stunSchedule(), func(reply []byte) error {
@@ -115,7 +117,7 @@ func newTransaction() (id stunTransaction) {
 
 // sameEndpoint compares addresses without their zones, which no packet carries.
 func sameEndpoint(a, b netip.AddrPort) bool {
-	return a.Port() == b.Port() && sameHost(a.Addr(), b.Addr())
+	return a.Port() == b.Port() && netaddr.SameHost(a.Addr(), b.Addr())
 }
 
 func number(b bool) float64 {
