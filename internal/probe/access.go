@@ -108,9 +108,6 @@ func (r *AccessRule) allowsModule(m *Module) bool {
 	return len(r.Modules) == 0 && !m.Credentials || slices.Contains(r.Modules, m.Name)
 }
 
-// anyPort is a port that is not known yet.
-const anyPort = -1
-
 // allowsPort reports whether the rule allows a port. A probe that has none (icmp:
 // port 0) needs a rule that names no ports.
 func (r *AccessRule) allowsPort(port int) bool {

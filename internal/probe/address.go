@@ -8,6 +8,9 @@ import (
 
 // This file reads the addresses of targets.
 
+// anyPort is a port that is not known yet.
+const anyPort = -1
+
 // destination returns the host of a target, which may be empty, and its port,
 // which is 0 for icmp and anyPort where the target does not give it as a number.
 func destination(kind, address string) (host string, port int) {

@@ -255,7 +255,7 @@ func TestConfiguredWithoutAddress(t *testing.T) {
 	if access.allowConfigured(&Module{Kind: KindUnix}, "/run/a.sock") != nil {
 		t.Error("an address is asked for")
 	}
-	if access.allowConfigured(&Module{Kind: KindHTTP, Prober: proberFunc(nil)}, "http://name.example/") == nil {
+	if access.allowConfigured(&Module{Kind: KindHTTP, Prober: nil}, "http://name.example/") == nil {
 		t.Error("a target with an address may lead everywhere")
 	}
 }

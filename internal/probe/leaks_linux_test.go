@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/pion/stun/v3"
+	"github.com/port-exporter/port_exporter/internal/porttest"
 	"google.golang.org/grpc/health/grpc_health_v1"
 )
 
@@ -22,7 +23,7 @@ type leakCase struct {
 
 func hostileDatagrams(t *testing.T) []leakCase {
 	t.Helper()
-	dns := &UDP{Payload: Payload{build: dnsMessage}}
+	dns := &UDP{Payload: payloadNamed(t, "dns")}
 	whole := bytes.Repeat([]byte("x"), 65000)
 	flood := answer(t, "127.0.0.1", func(int, []byte) [][]byte { return [][]byte{whole, nil, whole, []byte("x"), whole} })
 	silent := answer(t, "127.0.0.1", func(int, []byte) [][]byte { return nil })
@@ -78,7 +79,7 @@ func TestLeaksOfDatagramsAndGRPC(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			const probes, atOnce = 1000, 32
 			goroutines, descriptors := runtime.NumGoroutine(), openDescriptors(t)
-			allocated := heapInUse()
+			allocated := porttest.HeapInUse()
 			var running sync.WaitGroup
 			slots := make(chan struct{}, atOnce)
 			var lock sync.Mutex
@@ -98,7 +99,7 @@ func TestLeaksOfDatagramsAndGRPC(t *testing.T) {
 				})
 			}
 			running.Wait()
-			t.Logf("slowest %s, outcomes %v, heap grew by %d kB", slowest, outcomes, (heapInUse()-allocated)/1024)
+			t.Logf("slowest %s, outcomes %v, heap grew by %d kB", slowest, outcomes, (porttest.HeapInUse()-allocated)/1024)
 			if slowest > 2*time.Second { // two cores, 32 probes and their servers
 				t.Errorf("a probe with 50 ms took %s", slowest)
 			}

@@ -9,13 +9,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/port-exporter/port_exporter/internal/porttest"
 	"golang.org/x/sys/unix"
 )
 
 // mixed answers the questions for A by one function and those for AAAA by another.
 func mixed(forA, forAAAA func([]byte) []byte) func([]byte) []byte {
 	return func(query []byte) []byte {
-		if asked := rcode(0)(query); asked[len(asked)-3] == 1 {
+		if asked := porttest.RCode(0)(query); asked[len(asked)-3] == 1 {
 			return forA(query)
 		}
 		return forAAAA(query)
@@ -32,16 +33,16 @@ func TestNotFoundNeedsBothAnswers(t *testing.T) {
 		times         int
 		want          Outcome
 	}{
-		{"SERVFAIL for A", rcode(2), rcode(0), 20, DNSError},
-		{"SERVFAIL for AAAA", rcode(0), rcode(2), 20, DNSError},
-		{"REFUSED for AAAA, and no such name", rcode(3), rcode(5), 20, DNSError},
-		{"silence for AAAA", rcode(0), silent, 1, DNSTimeout},
-		{"no such name, and no such address", rcode(3), rcode(0), 20, DNSNotFound},
-		{"SERVFAIL for AAAA, and an address", records("192.0.2.1"), rcode(2), 20, Open},
+		{"SERVFAIL for A", porttest.RCode(2), porttest.RCode(0), 20, DNSError},
+		{"SERVFAIL for AAAA", porttest.RCode(0), porttest.RCode(2), 20, DNSError},
+		{"REFUSED for AAAA, and no such name", porttest.RCode(3), porttest.RCode(5), 20, DNSError},
+		{"silence for AAAA", porttest.RCode(0), silent, 1, DNSTimeout},
+		{"no such name, and no such address", porttest.RCode(3), porttest.RCode(0), 20, DNSNotFound},
+		{"SERVFAIL for AAAA, and an address", porttest.Records("192.0.2.1"), porttest.RCode(2), 20, Open},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			r := Resolution{Resolver: nameServer(t, mixed(tt.forA, tt.forAAAA))}
+			r := Resolution{Resolver: porttest.NameServer(t, mixed(tt.forA, tt.forAAAA))}
 			for range tt.times {
 				ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 				got, err := outcomeOfLookup(ctx, r)
@@ -119,7 +120,7 @@ func TestLookUpWithOneDescriptor(t *testing.T) {
 			if err != nil {
 				return
 			}
-			_, _ = server.WriteTo(records("192.0.2.1")(b[:n]), from)
+			_, _ = server.WriteTo(porttest.Records("192.0.2.1")(b[:n]), from)
 		}
 	}()
 	child := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestLookUpWithOneDescriptor$", "-test.v")

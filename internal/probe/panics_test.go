@@ -2,9 +2,7 @@ package probe
 
 import (
 	"context"
-	"errors"
 	"log/slog"
-	"net/netip"
 	"strings"
 	"sync"
 	"testing"
@@ -16,7 +14,11 @@ type clumsy struct{ crewed bool }
 
 func (c clumsy) Probe(context.Context, Request) Result {
 	if c.crewed {
-		worstOf([]netip.AddrPort{{}, {}}, Open, func(netip.AddrPort) Result { return stumble() })
+		var both crew
+		for range 2 {
+			both.Go(func() { stumble() })
+		}
+		both.Wait()
 	}
 	return stumble()
 }
@@ -82,7 +84,7 @@ func TestCrew(t *testing.T) {
 		c.Go(func() { panic("x") })
 	}
 	defer func() {
-		if _, ok := errors.AsType[*PanicError](asPanic(recover())); !ok {
+		if _, ok := recover().(*PanicError); !ok {
 			t.Error("Wait does not panic")
 		}
 	}()

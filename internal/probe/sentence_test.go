@@ -1,59 +1,9 @@
 package probe
 
 import (
-	"context"
-	"crypto/tls"
-	"errors"
-	"fmt"
-	"io/fs"
-	"net/netip"
-	"os"
-	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
-	"time"
 )
-
-// TestSentenceOfLocalError has each way in which this host can be the reason
-// called by its name. Where a probe can be had that fails like that, it is one.
-func TestSentenceOfLocalError(t *testing.T) {
-	address := startServer(t, "tcp", "127.0.0.1:0", hold)
-	missing := func(string) (*tls.Config, error) {
-		_, err := os.ReadFile(filepath.Join(t.TempDir(), "ca.pem"))
-		return nil, fmt.Errorf("unable to read CA cert: %w", err)
-	}
-	run := func(p Prober) Result {
-		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
-		defer cancel()
-		return p.Probe(ctx, Request{Address: address})
-	}
-	wrap := func(err error) Result { return Result{Outcome: LocalError, Err: fmt.Errorf("dial: %w", err)} }
-	for _, tt := range []struct {
-		name   string
-		result Result
-		want   string
-	}{
-		{"a source that is not here, tcp", run(&TCP{SourceAddress: netip.MustParseAddr("192.0.2.77")}), "source address"},
-		{"a source that is not here, udp", run(&UDP{SourceAddress: netip.MustParseAddr("192.0.2.77")}), "source address"},
-		{"a source of another version", run(&TCP{SourceAddress: netip.MustParseAddr("::1")}), "source address"},
-		{"no such ca_file", run(&TCP{Conversation: Conversation{TLS: true, TLSConfig: missing}}), "a file that its module names"},
-		{"a wrong ca_file", run(&TCP{Conversation: Conversation{TLS: true, TLSConfig: func(string) (*tls.Config, error) { return nil, errors.New("no PEM") }}}), "TLS settings"},
-		{"no descriptors", wrap(os.NewSyscallError("socket", syscall.EMFILE)), "descriptors"},
-		{"no descriptors for a file", wrap(&fs.PathError{Op: "open", Path: "/ca.pem", Err: syscall.EMFILE}), "descriptors"},
-		{"a file for others", wrap(&fs.PathError{Op: "open", Path: "/ca.pem", Err: syscall.EACCES}), "a file that its module names"},
-		{"no right to ping", wrap(os.NewSyscallError("socket", syscall.EPERM)), "CAP_NET_RAW"},
-		{"something else", wrap(errors.New("16 earlier probes still run")), "this host or its module"},
-		{"nothing known", Result{Outcome: LocalError}, "this host or its module"},
-	} {
-		if tt.result.Outcome != LocalError {
-			t.Errorf("%s: %s, want local_error: %v", tt.name, tt.result.Outcome, tt.result.Err)
-		}
-		if got := tt.result.Sentence(address); !strings.Contains(got, tt.want) || !strings.Contains(got, "was not tried") {
-			t.Errorf("%s: %q, want it to have %q", tt.name, got, tt.want)
-		}
-	}
-}
 
 // TestSentenceOfSilence does not let a target that no connection was made to
 // accept connections, nor a unix-domain socket be behind a firewall.
@@ -81,5 +31,27 @@ func TestSentenceOfSilence(t *testing.T) {
 		if !strings.Contains(got, tt.want) || strings.Contains(got, tt.not) {
 			t.Errorf("%s %s in %q: %q, want %q and not %q", tt.address, tt.result.Outcome, tt.result.Phase, got, tt.want, tt.not)
 		}
+	}
+}
+
+// TestEverySentence makes sure that each outcome has words of its own, that no
+// password is in them, and that an outcome beyond the last has some too.
+func TestEverySentence(t *testing.T) {
+	seen := map[string]bool{}
+	for _, o := range Outcomes() {
+		r := Result{Outcome: o, Phase: PhaseConnect}
+		text := r.Sentence("http://me:secret@a.example/")
+		if seen[text] || strings.Contains(text, "secret") || strings.HasSuffix(text, ".") {
+			t.Errorf("%s: %s", o, text)
+		}
+		seen[text] = true
+	}
+	for origin := range numOrigins {
+		r := Result{Outcome: Refused, Origin: origin}
+		text := r.Sentence("a:1")
+		if seen[text] && origin != OriginTarget {
+			t.Errorf("%s: %s", origin, text)
+		}
+		seen[text] = true
 	}
 }

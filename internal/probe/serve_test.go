@@ -1,8 +1,10 @@
 package probe
 
 import (
+	"hash/fnv"
 	"io"
 	"net"
+	"net/netip"
 	"slices"
 	"sync"
 	"testing"
@@ -62,4 +64,11 @@ func sample(r Result, name string, labels ...string) (float64, bool) {
 		}
 	}
 	return 0, false
+}
+
+// fnvOf is the hash that blackbox_exporter makes of an address.
+func fnvOf(addr netip.Addr) float64 {
+	h := fnv.New32a()
+	_, _ = h.Write(addr.AsSlice())
+	return float64(h.Sum32())
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"net/netip"
 	"regexp"
@@ -15,6 +16,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/port-exporter/port_exporter/internal/porttest"
 )
 
 // says sends a text and then listens until the peer ends the connection.
@@ -198,11 +200,12 @@ func TestSent(t *testing.T) {
 func TestSentIsNotLogged(t *testing.T) {
 	address := startServer(t, "tcp", "127.0.0.1:0", says("220 here\n"))
 	p := &TCP{Conversation: Conversation{Exchange: []Step{{Expect: regexp.MustCompile("^220"), Send: "PASS hunter2"}, {SendBytes: []byte("hunter2")}}}}
-	var log logbook
-	if got := p.Probe(t.Context(), Request{Address: address, Log: log.logger()}); got.Outcome != Open {
+	var log strings.Builder
+	debug := slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	if got := p.Probe(t.Context(), Request{Address: address, Log: debug}); got.Outcome != Open {
 		t.Fatalf("%s: %v", got.Outcome, got.Err)
 	}
-	if text := log.text(address); strings.Contains(text, "hunter2") || !strings.Contains(text, "msg=send bytes=13") {
+	if text := log.String(); strings.Contains(text, "hunter2") || !strings.Contains(text, "msg=send bytes=13") {
 		t.Errorf("the log has what was sent, or not how much:\n%s", text)
 	}
 }
@@ -241,12 +244,12 @@ func TestNotConnected(t *testing.T) {
 	}{
 		{"no port", t.Context(), TCP{}, Request{Address: "127.0.0.1"}, Unknown, PhaseResolve, OriginLocal},
 		{"port of no service", t.Context(), TCP{}, Request{Address: "127.0.0.1:no-such-service"}, Unknown, PhaseResolve, OriginLocal},
-		{"unknown name", t.Context(), TCP{Resolution: Resolution{Resolver: nameServer(t, rcode(3))}}, Request{Address: "name.example.:80"}, DNSNotFound, PhaseResolve, OriginNone},
+		{"unknown name", t.Context(), TCP{Resolution: Resolution{Resolver: porttest.NameServer(t, porttest.RCode(3))}}, Request{Address: "name.example.:80"}, DNSNotFound, PhaseResolve, OriginNone},
 		{"refused", t.Context(), TCP{}, Request{Address: closedPort}, Refused, PhaseConnect, OriginTarget},
 		{"given up", cancelled, TCP{}, Request{Address: closedPort}, NotRun, PhaseConnect, OriginLocal},
 		{"denied", t.Context(), TCP{}, Request{Address: closedPort, Allow: deny}, Denied, PhaseConnect, OriginLocal},
 		{"denied as IPv4", t.Context(), TCP{}, Request{Address: "[::ffff:127.0.0.1]:" + port, Allow: denyIPv4}, Denied, PhaseConnect, OriginLocal},
-		{"denied by its name's address", t.Context(), TCP{Resolution: Resolution{Resolver: nameServer(t, records("127.0.0.1"))}},
+		{"denied by its name's address", t.Context(), TCP{Resolution: Resolution{Resolver: porttest.NameServer(t, porttest.Records("127.0.0.1"))}},
 			Request{Address: "name.example.:" + port, Allow: denyIPv4}, Denied, PhaseConnect, OriginLocal},
 		{"source of another host", t.Context(), TCP{SourceAddress: netip.MustParseAddr("192.0.2.1")}, Request{Address: closedPort}, LocalError, PhaseConnect, OriginLocal},
 		{"source of the other version", t.Context(), TCP{SourceAddress: netip.MustParseAddr("::1")}, Request{Address: closedPort}, LocalError, PhaseConnect, OriginLocal},
@@ -275,7 +278,7 @@ func denyIPv4(addr netip.AddrPort) error {
 func TestAllIPs(t *testing.T) {
 	address := startServer(t, "tcp", "127.0.0.1:0", hold)
 	_, port, _ := net.SplitHostPort(address)
-	two := nameServer(t, records("127.0.0.1", "127.0.0.2"))
+	two := porttest.NameServer(t, porttest.Records("127.0.0.1", "127.0.0.2"))
 	for _, tc := range []struct {
 		name      string
 		addresses []string
@@ -295,7 +298,7 @@ func TestAllIPs(t *testing.T) {
 		{"all closed, as they must", []string{"127.0.0.2", "127.0.0.3"}, Refused, nil, Refused, "127.0.0.2", 0},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			p := &TCP{Resolution: Resolution{Prefer: IP4, Resolver: nameServer(t, records(tc.addresses...))}, Breadth: Breadth{AllIPs: true, ExpectOutcome: tc.expect}}
+			p := &TCP{Resolution: Resolution{Prefer: IP4, Resolver: porttest.NameServer(t, porttest.Records(tc.addresses...))}, Breadth: Breadth{AllIPs: true, ExpectOutcome: tc.expect}}
 			got := p.Probe(t.Context(), Request{Address: "name.example.:" + port, Allow: tc.allow})
 			if got.Outcome != tc.outcome || got.Peer.Addr().String() != tc.peer {
 				t.Errorf("got %s of %s, want %s of %s: %v", got.Outcome, got.Peer, tc.outcome, tc.peer, got.Err)
@@ -305,7 +308,7 @@ func TestAllIPs(t *testing.T) {
 			if n != float64(len(tc.addresses)) || open != tc.open {
 				t.Errorf("%v addresses, %v of them open, want %d and %v", n, open, len(tc.addresses), tc.open)
 			}
-			if hash, _ := sample(got, "probe_ip_addr_hash"); hash != hashOf(got.Peer.Addr()) {
+			if hash, _ := sample(got, "probe_ip_addr_hash"); hash != fnvOf(got.Peer.Addr()) {
 				t.Errorf("the hash is not that of the peer")
 			}
 		})

@@ -9,11 +9,13 @@ import (
 	"net"
 	"net/netip"
 	"regexp"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/port-exporter/port_exporter/internal/porttest"
 )
 
 // answer is a UDP server on loopback. It gives each datagram, counted from 1,
@@ -53,7 +55,7 @@ func probeFor(t testing.TB, p Prober, timeout time.Duration, r Request) Result {
 }
 
 func TestUDPReplies(t *testing.T) {
-	dns := Payload{name: "dns", build: dnsMessage}
+	dns := payloadNamed(t, "dns")
 	echo := func(_ int, request []byte) [][]byte { return [][]byte{request} }
 	good := func(_ int, query []byte) [][]byte {
 		reply := bytes.Clone(query)
@@ -103,7 +105,7 @@ func TestUDPReplies(t *testing.T) {
 // TestUDPAllIPs asks a name with two addresses, one of which answers.
 func TestUDPAllIPs(t *testing.T) {
 	_, port, _ := net.SplitHostPort(answer(t, "127.0.0.1", always("pong")))
-	both := nameServer(t, records("127.0.0.1", "127.0.0.2"))
+	both := porttest.NameServer(t, porttest.Records("127.0.0.1", "127.0.0.2"))
 	for expected, want := range map[Outcome]Outcome{Open: Refused, Refused: Open, NoReply: Open} {
 		p := &UDP{Resolution: Resolution{Prefer: IP4, Resolver: both}, Breadth: Breadth{AllIPs: true, ExpectOutcome: expected}}
 		got := probeFor(t, p, 3*time.Second, Request{Address: "name.example.:" + port})
@@ -113,7 +115,7 @@ func TestUDPAllIPs(t *testing.T) {
 			t.Errorf("where %s is expected: %s, %v of %v open: %v", expected, got.Outcome, open, n, got.Err)
 		}
 		peer := map[Outcome]string{Open: "127.0.0.1", Refused: "127.0.0.2"}[want]
-		if hash, _ := valueOf(got, ipAddressHash); got.Peer.Addr().String() != peer || hash != hashOf(got.Peer.Addr()) {
+		if hash, _ := sample(got, "probe_ip_addr_hash"); got.Peer.Addr().String() != peer || hash != fnvOf(got.Peer.Addr()) {
 			t.Errorf("where %s is expected: the result is that of %s", expected, got.Peer)
 		}
 	}
@@ -134,7 +136,7 @@ func TestUDPRetransmits(t *testing.T) {
 		}
 		return [][]byte{bytes.Clone(request)}
 	})
-	result := probeFor(t, &UDP{Payload: Payload{build: dnsMessage}}, 3*time.Second, Request{Address: server})
+	result := probeFor(t, &UDP{Payload: payloadNamed(t, "dns")}, 3*time.Second, Request{Address: server})
 	if result.Outcome != Mismatch { // the query came back
 		t.Errorf("outcome %s: %v", result.Outcome, result.Err)
 	}
@@ -215,7 +217,7 @@ func TestUDPSamples(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("samples (-want +got):\n%s", diff)
 	}
-	if version, _ := valueOf(result, ipProtocol); version != 4 {
+	if version, _ := sample(result, "probe_ip_protocol"); version != 4 {
 		t.Errorf("IP version %v, want 4", version)
 	}
 	if !strings.Contains(log.String(), "127.0.0.1") {
@@ -265,7 +267,7 @@ func BenchmarkUDP(b *testing.B) {
 // TestUDPBroadcast has the broadcast address of a network of this host, which a
 // socket of Go may send to unless that is taken from it.
 func TestUDPBroadcast(t *testing.T) {
-	if !namesOffenders {
+	if runtime.GOOS != "linux" {
 		t.Skip("SKIP-LINUX: it is taken from sockets on Linux only")
 	}
 	t.Parallel()
@@ -275,4 +277,13 @@ func TestUDPBroadcast(t *testing.T) {
 			t.Errorf("%T: %s, said by %s: %v", prober, result.Outcome, result.Origin, result.Err)
 		}
 	}
+}
+
+func payloadNamed(t testing.TB, name string) Payload {
+	t.Helper()
+	p, err := ParsePayload(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
 }
