@@ -28,7 +28,7 @@ import (
 	"github.com/port-exporter/port_exporter/internal/gate"
 	"github.com/port-exporter/port_exporter/internal/logs"
 	"github.com/port-exporter/port_exporter/internal/names"
-	"github.com/port-exporter/port_exporter/internal/probe"
+	"github.com/port-exporter/port_exporter/internal/probe/schedule"
 	"github.com/port-exporter/port_exporter/internal/system"
 	"github.com/port-exporter/port_exporter/internal/web"
 )
@@ -41,7 +41,7 @@ type daemon struct {
 	system *system.System
 	memory *collector.Memory
 	names  *names.Book // of watched destinations
-	runner *probe.Runner
+	runner *schedule.Runner
 	log    *logQueue
 	logger *slog.Logger
 
@@ -55,7 +55,7 @@ type daemon struct {
 // state is built from the configuration file, whole, and never changed.
 type state struct {
 	config   *config.Config
-	plan     *probe.Plan
+	plan     *schedule.Plan
 	exporter *collector.Exporter
 }
 
@@ -100,7 +100,7 @@ func newDaemon(ctx context.Context, f *flags, door *gate.Gate, log *logQueue) (*
 		return nil, fmt.Errorf("%w\nhint: --source=auto takes the best that there is; in a container mount /proc, and let seccomp pass AF_NETLINK", err)
 	}
 	// Scrapes that run when ctx ends are let finish.
-	d.runner = probe.NewRunner(context.WithoutCancel(ctx), mostProbes(d.system.Descriptors()))
+	d.runner = schedule.NewRunner(context.WithoutCancel(ctx), mostProbes(d.system.Descriptors()))
 	d.runner.Logger = d.logger
 	if why := d.system.Fallback; why != nil {
 		d.logger.Warn("sock_diag is not available, reading /proc/net: slower, and without accept queue limits and drops", "err", why)

@@ -13,14 +13,15 @@ import (
 	"github.com/port-exporter/port_exporter/internal/discovery"
 	"github.com/port-exporter/port_exporter/internal/ownhost"
 	"github.com/port-exporter/port_exporter/internal/probe"
+	"github.com/port-exporter/port_exporter/internal/probe/schedule"
 	"github.com/port-exporter/port_exporter/internal/probeweb"
 	"github.com/port-exporter/port_exporter/internal/socket"
 	"github.com/port-exporter/port_exporter/internal/web"
 )
 
 // newPlan returns what a configuration wants probed.
-func newPlan(c *config.Config) *probe.Plan {
-	return &probe.Plan{Targets: c.Targets, Modules: c.Modules, Access: c.Access, MaxProbes: c.MaxProbes}
+func newPlan(c *config.Config) *schedule.Plan {
+	return &schedule.Plan{Targets: c.Targets, Modules: c.Modules, Access: c.Access, MaxProbes: c.MaxProbes}
 }
 
 // What probes leave to the rest of the exporter, beside the connections of clients,
@@ -49,7 +50,7 @@ func (d *daemon) connections() int {
 }
 
 // use puts a plan in force.
-func (d *daemon) use(p *probe.Plan) {
+func (d *daemon) use(p *schedule.Plan) {
 	d.runner.Use(p)
 	if wanted := max(p.MaxProbes, 1); d.runner.Slots() < wanted {
 		d.logger.Warn("fewer probes than configured can be in flight, for want of file descriptors",
@@ -58,16 +59,16 @@ func (d *daemon) use(p *probe.Plan) {
 }
 
 // results returns what the collector of probes calls: nil without targets.
-func (d *daemon) results(p *probe.Plan) collector.ProbeResults {
+func (d *daemon) results(p *schedule.Plan) collector.ProbeResults {
 	if len(p.Targets) == 0 {
 		return nil
 	}
-	return func(ctx context.Context) ([]probe.Report, error) { return d.runner.Results(ctx, p) }
+	return func(ctx context.Context) ([]schedule.Report, error) { return d.runner.Results(ctx, p) }
 }
 
 // serveProbes adds what is served of probes.
 func (d *daemon) serveProbes(o *web.Options) {
-	plan := func() *probe.Plan { return d.current.Load().plan }
+	plan := func() *schedule.Plan { return d.current.Load().plan }
 	s := probeweb.New(probeweb.Options{
 		Runner:        d.runner,
 		Plan:          plan,
@@ -88,11 +89,11 @@ func (d *daemon) ownHost(ctx context.Context) *ownhost.Host {
 
 // activity tells what the exporter itself does by way of probes.
 type activity struct {
-	runner          *probe.Runner
+	runner          *schedule.Runner
 	total, inFlight *prometheus.Desc
 }
 
-func newActivity(r *probe.Runner) activity {
+func newActivity(r *schedule.Runner) activity {
 	return activity{
 		runner: r,
 		total: prometheus.NewDesc("port_exporter_probes_total",

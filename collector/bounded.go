@@ -7,6 +7,7 @@ import (
 
 	"github.com/port-exporter/port_exporter/internal/plain"
 	"github.com/port-exporter/port_exporter/internal/probe"
+	"github.com/port-exporter/port_exporter/internal/probe/schedule"
 )
 
 // maxMeasured is the longest value of a label, in bytes, that a measurement of a
@@ -21,7 +22,7 @@ const ellipsis = "…"
 // bounded returns results whose measurements have no label value above
 // [maxMeasured].
 func bounded(results ProbeResults) ProbeResults {
-	return func(ctx context.Context) ([]probe.Report, error) {
+	return func(ctx context.Context) ([]schedule.Report, error) {
 		reports, err := results(ctx)
 		for i := range reports {
 			reports[i].Result.Samples = boundSamples(reports[i].Result.Samples)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/port-exporter/port_exporter/internal/porttest"
 	"github.com/port-exporter/port_exporter/internal/probe"
+	"github.com/port-exporter/port_exporter/internal/probe/schedule"
 )
 
 func TestBoundValue(t *testing.T) {
@@ -46,13 +47,13 @@ func TestTargetsChooseShortLabels(t *testing.T) {
 		{Metric: metric(), Value: 1, Labels: []string{banner + "2", "x"}},
 		{Metric: &probe.Metric{Name: "probe_other", Labels: []string{"a"}}, Value: 2, Labels: []string{"short"}},
 	}
-	reports := []probe.Report{{
+	reports := []schedule.Report{{
 		Target: &probe.Target{Address: "192.0.2.1:22", Module: &probe.Module{Name: "ssh", Kind: probe.KindTCP}},
-		Result: probe.Result{Samples: samples}, Tally: &probe.Tally{},
+		Result: probe.Result{Samples: samples}, Tally: &schedule.Tally{},
 	}}
 	o := options(porttest.Sockets{})
 	o.Addresses = storyAddresses
-	o.Probes = func(context.Context) ([]probe.Report, error) { return slices.Clone(reports), nil }
+	o.Probes = func(context.Context) ([]schedule.Report, error) { return slices.Clone(reports), nil }
 	text := exposition(t, t.Context(), o, Filter{Collectors: []string{"probes"}})
 	var got []string
 	for line := range strings.Lines(text) {

@@ -21,7 +21,7 @@ import (
 	"github.com/port-exporter/port_exporter/internal/kernel"
 	"github.com/port-exporter/port_exporter/internal/owner"
 	"github.com/port-exporter/port_exporter/internal/policy"
-	"github.com/port-exporter/port_exporter/internal/probe"
+	"github.com/port-exporter/port_exporter/internal/probe/schedule"
 	"github.com/port-exporter/port_exporter/internal/socket"
 )
 
@@ -158,7 +158,7 @@ func everyCollector() []Collector {
 		Policy:      []policy.Rule{},
 		KernelStats: func() (*kernel.Stats, error) { return &kernel.Stats{}, nil },
 		Portless:    func(context.Context) (socket.PortlessTable, error) { return socket.PortlessTable{}, nil },
-		Probes:      func(context.Context) ([]probe.Report, error) { return nil, nil },
+		Probes:      func(context.Context) ([]schedule.Report, error) { return nil, nil },
 	})
 }
 

@@ -10,6 +10,8 @@ import (
 
 	"github.com/port-exporter/port_exporter/internal/ownhost"
 	"github.com/port-exporter/port_exporter/internal/probe"
+	"github.com/port-exporter/port_exporter/internal/probe/prober"
+	"github.com/port-exporter/port_exporter/internal/probe/schedule"
 	"github.com/port-exporter/port_exporter/internal/socket"
 )
 
@@ -46,7 +48,7 @@ var targetLabels = []string{"module", "target", "target_name"}
 
 // ProbeResults probes the configured targets, or tells of those that are probed
 // in the background, in their order. It ends before ctx does.
-type ProbeResults func(ctx context.Context) ([]probe.Report, error)
+type ProbeResults func(ctx context.Context) ([]schedule.Report, error)
 
 // probes tells of the configured targets.
 type probes struct {
@@ -59,7 +61,7 @@ func (probes) Name() string { return "probes" }
 
 func (probes) Families() []*Family {
 	families := []*Family{probeSuccess, probeDuration, probeOutcomeCode, probeFailureInfo, probeLocalListener, probeLocalInfo, probeAge, probeResults}
-	for _, m := range probe.Metrics() {
+	for _, m := range prober.Metrics() {
 		families = append(families, gauge(m.Name, m.Help, m.Labels...))
 	}
 	return families
@@ -110,7 +112,7 @@ func targetSet(out *Output, t *probe.Target) labelSet {
 }
 
 // addReport adds what one probe found.
-func addReport(out *Output, samples sampleFamilies, r *probe.Report, labels labelSet) {
+func addReport(out *Output, samples sampleFamilies, r *schedule.Report, labels labelSet) {
 	success, known := r.Target.Module.Success(r.Result)
 	if known {
 		out.addSet(probeSuccess, truth(success), labels)
@@ -169,7 +171,7 @@ func (s sampleFamilies) of(m *probe.Metric) sampleFamily {
 // Exposition returns the metrics of one probe on request, without labels of a
 // target, as blackbox_exporter tells them. The answer is that of this host's
 // listeners, if there is one.
-func Exposition(r *probe.Report, answer *socket.Answer) []*dto.MetricFamily {
+func Exposition(r *schedule.Report, answer *socket.Answer) []*dto.MetricFamily {
 	var out Output
 	addReport(&out, newSampleFamilies(), r, nil)
 	if answer != nil {

@@ -14,6 +14,8 @@ import (
 
 	"github.com/port-exporter/port_exporter/internal/porttest"
 	"github.com/port-exporter/port_exporter/internal/probe"
+	"github.com/port-exporter/port_exporter/internal/probe/prober"
+	"github.com/port-exporter/port_exporter/internal/probe/schedule"
 	"github.com/port-exporter/port_exporter/internal/socket"
 )
 
@@ -24,7 +26,7 @@ func storyAddresses() (map[netip.Addr]string, error) {
 // storyProbes are targets of every fate: open, refused by whom, not as expected,
 // must be closed, not tried, in the background, with labels that clash, and one
 // with every metric that a prober may tell.
-func storyProbes(context.Context) ([]probe.Report, error) {
+func storyProbes(context.Context) ([]schedule.Report, error) {
 	tcp := &probe.Module{Name: "tcp_connect", Kind: probe.KindTCP}
 	closed := &probe.Module{Name: "must_be_closed", Kind: probe.KindTCP, Expect: probe.Refused}
 	embedded := func() *probe.Metric { // anew for each probe
@@ -43,10 +45,10 @@ func storyProbes(context.Context) ([]probe.Report, error) {
 		return r
 	}
 	var every []probe.Sample
-	for _, m := range probe.Metrics() {
+	for _, m := range prober.Metrics() {
 		every = append(every, probe.Sample{Metric: m, Value: 1, Labels: m.Labels})
 	}
-	reports := []probe.Report{
+	reports := []schedule.Report{
 		{Target: &probe.Target{Address: "192.0.2.1:443", Module: tcp, Name: "web", Labels: []probe.Label{{Name: "az", Value: "a"}, {Name: "team", Value: "x\"\n\xff"}}},
 			Result: result(probe.Open, 0, 0, "192.0.2.1:443")},
 		{Target: &probe.Target{Address: "192.0.2.1:80", Module: tcp}, Result: result(probe.Refused, probe.PhaseConnect, probe.OriginTarget, "192.0.2.1:80")},
@@ -66,7 +68,7 @@ func storyProbes(context.Context) ([]probe.Report, error) {
 		{Target: &probe.Target{Address: "192.0.2.9:28", Module: tcp, Interval: time.Minute}, Result: probe.Result{Outcome: probe.NotRun}},
 	}
 	for i := range reports {
-		reports[i].Tally = &probe.Tally{}
+		reports[i].Tally = &schedule.Tally{}
 		if reports[i].Result.Outcome != probe.NotRun {
 			reports[i].Tally.Add(reports[i].Result.Outcome)
 			reports[i].Tally.Add(probe.Open)
@@ -78,7 +80,7 @@ func storyProbes(context.Context) ([]probe.Report, error) {
 
 func TestProbesFail(t *testing.T) {
 	o := options(porttest.Sockets{})
-	o.Probes = func(context.Context) ([]probe.Report, error) { return nil, errors.New("the exporter stops") }
+	o.Probes = func(context.Context) ([]schedule.Report, error) { return nil, errors.New("the exporter stops") }
 	got := exposition(t, t.Context(), o, Filter{})
 	if !strings.Contains(got, `port_scrape_collector_success{collector="probes"} 0`) || strings.Contains(got, "probe_success") {
 		t.Error(got)
@@ -142,18 +144,18 @@ func TestExposition(t *testing.T) {
 func TestProbesAreLean(t *testing.T) {
 	tcp := &probe.Module{Name: "tcp_connect", Kind: probe.KindTCP}
 	const n = 10_000
-	reports := make([]probe.Report, n)
-	metrics := probe.Metrics()[:6]
+	reports := make([]schedule.Report, n)
+	metrics := prober.Metrics()[:6]
 	for i := range reports {
 		var samples []probe.Sample
 		for _, m := range metrics {
 			samples = append(samples, probe.Sample{Metric: m, Value: 1, Labels: m.Labels})
 		}
-		reports[i] = probe.Report{Target: &probe.Target{Address: fmt.Sprintf("192.0.2.1:%d", i), Module: tcp, Labels: []probe.Label{{Name: "az", Value: "a"}}},
-			Result: probe.Result{Samples: samples}, Tally: &probe.Tally{}}
+		reports[i] = schedule.Report{Target: &probe.Target{Address: fmt.Sprintf("192.0.2.1:%d", i), Module: tcp, Labels: []probe.Label{{Name: "az", Value: "a"}}},
+			Result: probe.Result{Samples: samples}, Tally: &schedule.Tally{}}
 		reports[i].Tally.Add(probe.Open)
 	}
-	c := probes{results: func(context.Context) ([]probe.Report, error) { return reports, nil }, addresses: storyAddresses}
+	c := probes{results: func(context.Context) ([]schedule.Report, error) { return reports, nil }, addresses: storyAddresses}
 	perTarget := testing.AllocsPerRun(3, func() {
 		var out Output
 		if err := c.Collect(t.Context(), &Snapshot{}, &out); err != nil {

@@ -9,6 +9,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/port-exporter/port_exporter/internal/probe"
+	"github.com/port-exporter/port_exporter/internal/probe/access"
 )
 
 // rawProbes has the shape of the section probes.
@@ -54,10 +55,10 @@ func (h *hostGlob) UnmarshalText(written []byte) error {
 	if _, err := netip.ParseAddr(strings.Trim(name, "[]")); err == nil {
 		return fmt.Errorf("%q is an address\nhint: list it in networks", word)
 	}
-	canonical := probe.CanonicalHost(name)
+	canonical := access.CanonicalHost(name)
 	switch {
-	case word == probe.AnyHost:
-		*h = probe.AnyHost
+	case word == access.AnyHost:
+		*h = access.AnyHost
 	case !hostName.MatchString(canonical) || endsNumber.MatchString(canonical) || len(canonical) >= 254:
 		return fmt.Errorf("%q is not a host\nhint: write a name as db.example.org, \"*.example.org\" for all names below it, or \"*\" for every name", word)
 	default:
@@ -118,20 +119,20 @@ func (a rawAllow) MarshalYAML() (any, error) {
 
 // access returns what may be probed on request, and what is odd about it. A
 // built-in module that a rule names is among the configured ones from then on.
-func (p *rawProbes) access(all, configured map[string]*probe.Module) (access probe.Access, odd []string, err error) {
-	access = probe.Access{Any: p.Allow.any, DebugAnywhere: p.DebugFromAnywhere}
-	if access.Any {
+func (p *rawProbes) access(all, configured map[string]*probe.Module) (allowed access.Control, odd []string, err error) {
+	allowed = access.Control{Any: p.Allow.any, DebugAnywhere: p.DebugFromAnywhere}
+	if allowed.Any {
 		odd = append(odd, "probes.allow: any: whoever reaches the exporter can have it connect to whatever it reaches; hint: rules bound it by network, port and module")
 	}
 	if len(p.Allow.rules) > maxAllowRules {
-		return access, nil, tooMany(p.Allow.rules[maxAllowRules].line, "probes.allow.rules", maxAllowRules, "a rule may have several networks, ports and modules")
+		return allowed, nil, tooMany(p.Allow.rules[maxAllowRules].line, "probes.allow.rules", maxAllowRules, "a rule may have several networks, ports and modules")
 	}
 	for i, r := range p.Allow.rules {
 		place := fmt.Sprintf("line %d: probes.allow.rules[%d]", r.line, i)
 		for _, name := range r.Modules {
 			m := all[string(name)]
 			if m == nil {
-				return access, nil, fmt.Errorf("%s.modules: %w", place, noModule(string(name), all))
+				return allowed, nil, fmt.Errorf("%s.modules: %w", place, noModule(string(name), all))
 			}
 			if m.Kind == proberUnix {
 				odd = append(odd, fmt.Sprintf("%s.modules: %s is of the prober unix, which is for configured targets only; hint: remove it", place, name))
@@ -140,19 +141,19 @@ func (p *rawProbes) access(all, configured map[string]*probe.Module) (access pro
 		}
 		everywhere := len(r.Networks) == 0 || slices.ContainsFunc(r.Networks, func(a address) bool { return a.Bits() == 0 })
 		switch {
-		case slices.Contains(r.Hosts, probe.AnyHost):
+		case slices.Contains(r.Hosts, access.AnyHost):
 			odd = append(odd, place+`.hosts: * has the exporter resolve any name for whoever reaches it; hint: hosts: ["*.example.org"]`)
 		case everywhere && len(r.Hosts) == 0:
 			odd = append(odd, place+": it allows every address; hint: networks: [10.0.0.0/8]")
 		}
-		access.Rules = append(access.Rules, probe.AccessRule{
+		allowed.Rules = append(allowed.Rules, access.Rule{
 			Hosts:    stringsOf(r.Hosts),
 			Networks: convert(r.Networks, func(a address) netip.Prefix { return a.Prefix }),
-			Ports:    convert(r.Ports, func(p portRange) probe.PortRange { return probe.PortRange{First: p.First, Last: p.Last} }),
+			Ports:    convert(r.Ports, func(p portRange) access.PortRange { return access.PortRange{First: p.First, Last: p.Last} }),
 			Modules:  stringsOf(r.Modules),
 		})
 	}
-	return access, append(odd, p.unnamed(configured)...), nil
+	return allowed, append(odd, p.unnamed(configured)...), nil
 }
 
 // unnamed tells of the modules that hold credentials and that no rule names: what

@@ -14,6 +14,7 @@ import (
 	"github.com/port-exporter/port_exporter/internal/files"
 	"github.com/port-exporter/port_exporter/internal/policy"
 	"github.com/port-exporter/port_exporter/internal/probe"
+	"github.com/port-exporter/port_exporter/internal/probe/access"
 )
 
 // Config is a validated configuration.
@@ -29,7 +30,7 @@ type Config struct {
 	// background; Access what else may be probed on request.
 	Modules map[string]*probe.Module
 	Targets []probe.Target
-	Access  probe.Access
+	Access  access.Control
 	// MaxProbes is how many probes may be in flight.
 	MaxProbes int
 	// Warnings are about what is valid, but probably not meant.

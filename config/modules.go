@@ -17,6 +17,9 @@ import (
 	"github.com/port-exporter/port_exporter/internal/blackbox"
 	"github.com/port-exporter/port_exporter/internal/files"
 	"github.com/port-exporter/port_exporter/internal/probe"
+	"github.com/port-exporter/port_exporter/internal/probe/dial"
+	"github.com/port-exporter/port_exporter/internal/probe/payload"
+	"github.com/port-exporter/port_exporter/internal/probe/prober"
 )
 
 //go:embed builtin.yml
@@ -83,7 +86,7 @@ type rawUDP struct {
 	IPProtocol    ipProtocol `yaml:"preferred_ip_protocol"`
 	Fallback      *bool      `yaml:"ip_protocol_fallback"`
 	SourceAddress sourceIP   `yaml:"source_address"`
-	Payload       payload    `yaml:"payload"`
+	Payload       rawPayload `yaml:"payload"`
 	Expect        pattern    `yaml:"expect"`
 	ExpectBytes   hexBytes   `yaml:"expect_bytes"`
 	AllIPs        bool       `yaml:"all_ips"`
@@ -296,14 +299,14 @@ func (m *module) prober() (probe.Prober, error) {
 		return m.tcp()
 	case proberUnix:
 		u := m.settings.Unix
-		return &probe.Unix{Conversation: m.conversation(u.TLS, u.TLSConfig, u.QueryResponse, m.own.Unix.QueryResponse)}, nil
+		return &prober.Unix{Conversation: m.conversation(u.TLS, u.TLSConfig, u.QueryResponse, m.own.Unix.QueryResponse)}, nil
 	case proberGRPC:
 		return m.grpc(), nil
 	case proberUDP:
 		return m.udp(), nil
 	case proberSTUN:
 		s := m.own.STUN
-		return &probe.STUN{Resolution: resolution(s.IPProtocol, s.Fallback), SourceAddress: s.SourceAddress.Addr}, nil
+		return &prober.STUN{Resolution: resolution(s.IPProtocol, s.Fallback), SourceAddress: s.SourceAddress.Addr}, nil
 	case blackbox.DNS:
 		return m.embedded("dns.source_ip_address", m.settings.DNS.SourceIPAddress)
 	case blackbox.ICMP:
@@ -336,7 +339,7 @@ func (m *module) tcp() (probe.Prober, error) {
 	if !source.IsValid() {
 		source = own.SourceAddress.Addr
 	}
-	return &probe.TCP{
+	return &prober.TCP{
 		Resolution:    blackbox.Resolution(s.IPProtocol, s.IPProtocolFallback),
 		Conversation:  m.conversation(s.TLS, s.TLSConfig, s.QueryResponse, own.QueryResponse),
 		SourceAddress: source,
@@ -345,16 +348,16 @@ func (m *module) tcp() (probe.Prober, error) {
 	}, nil
 }
 
-func (m *module) breadth(allIPs bool) probe.Breadth {
-	return probe.Breadth{AllIPs: allIPs, ExpectOutcome: m.own.ExpectOutcome.Outcome}
+func (m *module) breadth(allIPs bool) prober.Breadth {
+	return prober.Breadth{AllIPs: allIPs, ExpectOutcome: m.own.ExpectOutcome.Outcome}
 }
 
 // conversation makes one of the steps with blackbox_exporter's keys, and of ours
 // in the same steps if there are any.
-func (m *module) conversation(withTLS bool, config blackbox.TLS, steps []blackbox.Step, own []ownStep) probe.Conversation {
-	c := probe.Conversation{TLS: withTLS, TLSConfig: blackbox.TLSConfig(config, m.reader)}
+func (m *module) conversation(withTLS bool, config blackbox.TLS, steps []blackbox.Step, own []ownStep) prober.Conversation {
+	c := prober.Conversation{TLS: withTLS, TLSConfig: blackbox.TLSConfig(config, m.reader)}
 	for i, s := range steps {
-		step := probe.Step{Expect: s.Expect.Regexp, Send: s.Send, StartTLS: s.StartTLS}
+		step := prober.Step{Expect: s.Expect.Regexp, Send: s.Send, StartTLS: s.StartTLS}
 		if i < len(own) {
 			step.SendBytes = own[i].SendBytes
 		}
@@ -376,7 +379,7 @@ func (m *module) grpc() probe.Prober {
 		// one; a module without has false, and would reach no address of IPv4.
 		g.IPProtocolFallback = true
 	}
-	return &probe.GRPC{
+	return &prober.GRPC{
 		Resolution: blackbox.Resolution(g.PreferredIPProtocol, g.IPProtocolFallback),
 		Service:    g.Service,
 		TLS:        g.TLS,
@@ -387,7 +390,7 @@ func (m *module) grpc() probe.Prober {
 
 func (m *module) udp() probe.Prober {
 	u := m.own.UDP
-	return &probe.UDP{
+	return &prober.UDP{
 		Resolution:    resolution(u.IPProtocol, u.Fallback),
 		SourceAddress: u.SourceAddress.Addr,
 		Payload:       u.Payload.Payload,
@@ -404,8 +407,8 @@ func (u *rawUDP) compile() (err error) {
 	return err
 }
 
-func resolution(version ipProtocol, fallback *bool) probe.Resolution {
-	return probe.Resolution{Prefer: version.IPProtocol, NoFallback: fallback != nil && !*fallback}
+func resolution(version ipProtocol, fallback *bool) dial.Resolution {
+	return dial.Resolution{Prefer: version.IPProtocol, NoFallback: fallback != nil && !*fallback}
 }
 
 func parseSource(key, text string) (netip.Addr, error) {
@@ -501,10 +504,10 @@ func (o *outcome) UnmarshalText(written []byte) (err error) {
 	return err
 }
 
-type ipProtocol struct{ probe.IPProtocol }
+type ipProtocol struct{ dial.IPProtocol }
 
 func (p *ipProtocol) UnmarshalText(written []byte) (err error) {
-	p.IPProtocol, err = oneOf(string(written), "versions", []probe.IPProtocol{probe.IP4, probe.IP6})
+	p.IPProtocol, err = oneOf(string(written), "versions", []dial.IPProtocol{dial.IP4, dial.IP6})
 	return err
 }
 
@@ -530,11 +533,11 @@ func (c *closing) UnmarshalText(written []byte) error {
 	return nil
 }
 
-type payload struct{ probe.Payload }
+type rawPayload struct{ payload.Payload }
 
-func (p *payload) UnmarshalText(written []byte) (err error) {
-	if p.Payload, err = probe.ParsePayload(string(written)); err != nil {
-		return fmt.Errorf("this is no payload\nhint: it is one of %s, or hex:c0ffee or base64:wP/u, of 65507 bytes at most", strings.Join(probe.PayloadNames(), ", "))
+func (p *rawPayload) UnmarshalText(written []byte) (err error) {
+	if p.Payload, err = payload.Parse(string(written)); err != nil {
+		return fmt.Errorf("this is no payload\nhint: it is one of %s, or hex:c0ffee or base64:wP/u, of 65507 bytes at most", strings.Join(payload.Names(), ", "))
 	}
 	return nil
 }

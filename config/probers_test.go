@@ -16,6 +16,9 @@ import (
 	"github.com/port-exporter/port_exporter/internal/blackbox"
 	"github.com/port-exporter/port_exporter/internal/files"
 	"github.com/port-exporter/port_exporter/internal/probe"
+	"github.com/port-exporter/port_exporter/internal/probe/dial"
+	"github.com/port-exporter/port_exporter/internal/probe/payload"
+	"github.com/port-exporter/port_exporter/internal/probe/prober"
 )
 
 // everyKey has each key of our own probers, with a value that is not its default.
@@ -83,39 +86,39 @@ modules:
 // wantProbers is what everyKey says.
 func wantProbers(t *testing.T) map[string]probe.Prober {
 	t.Helper()
-	payload, err := probe.ParsePayload("hex:c0ffee")
+	payload, err := payload.Parse("hex:c0ffee")
 	if err != nil {
 		t.Fatal(err)
 	}
-	ip4 := probe.Resolution{Prefer: probe.IP4, NoFallback: true}
+	ip4 := dial.Resolution{Prefer: dial.IP4, NoFallback: true}
 	tlsOf := func(name string, insecure bool) blackbox.TLS {
 		return blackbox.TLS{ServerName: name, InsecureSkipVerify: insecure}
 	}
 	return map[string]probe.Prober{
-		"tcp": &probe.TCP{
-			Resolution: ip4, SourceAddress: netip.MustParseAddr("192.0.2.1"), CloseReset: true, Breadth: probe.Breadth{AllIPs: true, ExpectOutcome: probe.Mismatch},
-			Conversation: probe.Conversation{TLS: true, TLSConfig: blackbox.TLSConfig(tlsOf("tcp.test", true), files.NewReader()), Exchange: []probe.Step{
+		"tcp": &prober.TCP{
+			Resolution: ip4, SourceAddress: netip.MustParseAddr("192.0.2.1"), CloseReset: true, Breadth: prober.Breadth{AllIPs: true, ExpectOutcome: probe.Mismatch},
+			Conversation: prober.Conversation{TLS: true, TLSConfig: blackbox.TLSConfig(tlsOf("tcp.test", true), files.NewReader()), Exchange: []prober.Step{
 				{Expect: regexp.MustCompile("^220 (.*)$"), Labels: []probe.Label{{Name: "greeting", Value: "${1}"}}, Send: "EHLO ${1}"},
 				{ExpectBytes: []byte("ok"), SendBytes: []byte{0, 0xff}},
 				{StartTLS: true},
 				{Send: "QUIT"},
 			}},
 		},
-		"source": &probe.TCP{SourceAddress: netip.MustParseAddr("192.0.2.2"), Conversation: probe.Conversation{TLSConfig: blackbox.TLSConfig(blackbox.TLS{}, files.NewReader())}},
-		"unix": &probe.Unix{Conversation: probe.Conversation{TLS: true, TLSConfig: blackbox.TLSConfig(tlsOf("unix.test", false), files.NewReader()), Exchange: []probe.Step{
+		"source": &prober.TCP{SourceAddress: netip.MustParseAddr("192.0.2.2"), Conversation: prober.Conversation{TLSConfig: blackbox.TLSConfig(blackbox.TLS{}, files.NewReader())}},
+		"unix": &prober.Unix{Conversation: prober.Conversation{TLS: true, TLSConfig: blackbox.TLSConfig(tlsOf("unix.test", false), files.NewReader()), Exchange: []prober.Step{
 			{Expect: regexp.MustCompile("^a"), Labels: []probe.Label{{Name: "b", Value: "c"}}, Send: "d"},
 			{ExpectBytes: []byte("e"), SendBytes: []byte("f")},
 			{StartTLS: true},
 		}}},
-		"grpc": &probe.GRPC{
+		"grpc": &prober.GRPC{
 			Resolution: ip4, Service: "orders", TLS: true, TLSConfig: blackbox.TLSConfig(tlsOf("grpc.test", false), files.NewReader()),
 			Metadata: map[string][]string{"authorization": {"a", "b"}},
 		},
-		"udp": &probe.UDP{
+		"udp": &prober.UDP{
 			Resolution: ip4, SourceAddress: netip.MustParseAddr("192.0.2.3"), Payload: payload,
-			Expect: regexp.MustCompile("^r"), ExpectBytes: []byte("r"), Breadth: probe.Breadth{AllIPs: true, ExpectOutcome: probe.NoReply},
+			Expect: regexp.MustCompile("^r"), ExpectBytes: []byte("r"), Breadth: prober.Breadth{AllIPs: true, ExpectOutcome: probe.NoReply},
 		},
-		"stun": &probe.STUN{Resolution: ip4, SourceAddress: netip.MustParseAddr("192.0.2.4")},
+		"stun": &prober.STUN{Resolution: ip4, SourceAddress: netip.MustParseAddr("192.0.2.4")},
 	}
 }
 
@@ -146,7 +149,7 @@ func asSaid(t *testing.T) cmp.Options {
 			return tlsSettings{c.ServerName, c.InsecureSkipVerify}
 		}),
 		cmp.Comparer(func(a, b netip.Addr) bool { return a == b }),
-		cmp.Comparer(func(a, b probe.Payload) bool { return reflect.DeepEqual(a, b) }),
+		cmp.Comparer(func(a, b payload.Payload) bool { return reflect.DeepEqual(a, b) }),
 	}
 }
 
@@ -191,7 +194,7 @@ modules:
 		t.Fatal(err)
 	}
 	for name, m := range c.Modules {
-		if p := m.Prober.(*probe.GRPC); p.NoFallback != (name == "not") {
+		if p := m.Prober.(*prober.GRPC); p.NoFallback != (name == "not") {
 			t.Errorf("%s: NoFallback is %t", name, p.NoFallback)
 		}
 	}
@@ -295,7 +298,7 @@ func TestModulesOfBlackboxBecomeProbers(t *testing.T) {
 func wantProber(t *testing.T, name string, module *blackbox.Module, got probe.Prober) {
 	t.Helper()
 	switch p := got.(type) {
-	case *probe.DNS, *probe.ICMP:
+	case *prober.DNS, *prober.ICMP:
 		want, err := blackbox.New(*module, files.NewReader())
 		if err != nil {
 			t.Fatal(err)
@@ -303,14 +306,14 @@ func wantProber(t *testing.T, name string, module *blackbox.Module, got probe.Pr
 		if diff := cmp.Diff(want, got, inside(), cmp.Transformer("expression", (*regexp.Regexp).String)); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", name, diff)
 		}
-	case *probe.TCP:
+	case *prober.TCP:
 		wantSteps(t, name, module.TCP.QueryResponse, p.Exchange)
 		if p.TLS != module.TCP.TLS || p.Prefer != blackbox.Resolution(module.TCP.IPProtocol, true).Prefer || p.NoFallback == module.TCP.IPProtocolFallback {
 			t.Errorf("%s: %+v", name, p)
 		}
-	case *probe.HTTP:
+	case *prober.HTTP:
 		wantHTTP(t, name, &module.HTTP, p)
-	case *probe.Unix:
+	case *prober.Unix:
 		wantSteps(t, name, module.Unix.QueryResponse, p.Exchange)
 	default:
 		t.Errorf("%s: the prober is %T", name, got)
@@ -318,7 +321,7 @@ func wantProber(t *testing.T, name string, module *blackbox.Module, got probe.Pr
 }
 
 // wantHTTP holds a prober to settings, key by key.
-func wantHTTP(t *testing.T, name string, want *blackbox.HTTPSettings, got *probe.HTTP) {
+func wantHTTP(t *testing.T, name string, want *blackbox.HTTPSettings, got *prober.HTTP) {
 	t.Helper()
 	c := &want.HTTPClientConfig
 	answer := &got.Answer
@@ -353,7 +356,7 @@ func wantHTTP(t *testing.T, name string, want *blackbox.HTTPSettings, got *probe
 	}
 }
 
-func wantSteps(t *testing.T, name string, want []blackbox.Step, got []probe.Step) {
+func wantSteps(t *testing.T, name string, want []blackbox.Step, got []prober.Step) {
 	t.Helper()
 	if len(want) != len(got) {
 		t.Fatalf("%s: %d steps, want %d", name, len(got), len(want))

@@ -18,6 +18,9 @@ import (
 	"github.com/port-exporter/port_exporter/internal/files"
 	"github.com/port-exporter/port_exporter/internal/policy"
 	"github.com/port-exporter/port_exporter/internal/probe"
+	"github.com/port-exporter/port_exporter/internal/probe/access"
+	"github.com/port-exporter/port_exporter/internal/probe/dial"
+	"github.com/port-exporter/port_exporter/internal/probe/prober"
 	"github.com/port-exporter/port_exporter/internal/socket"
 )
 
@@ -209,22 +212,22 @@ probes:
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("targets (-want +got):\n%s", diff)
 	}
-	closed := c.Modules["closed"].Prober.(*probe.TCP)
-	if !closed.CloseReset || !closed.AllIPs || closed.Prefer != probe.IP4 || closed.NoFallback || closed.ExpectOutcome != probe.Refused ||
+	closed := c.Modules["closed"].Prober.(*prober.TCP)
+	if !closed.CloseReset || !closed.AllIPs || closed.Prefer != dial.IP4 || closed.NoFallback || closed.ExpectOutcome != probe.Refused ||
 		closed.SourceAddress != netip.MustParseAddr("127.0.0.1") || c.Modules["closed"].Timeout != 4*time.Second {
 		t.Errorf("%+v", closed)
 	}
-	ask := c.Modules["ask"].Prober.(*probe.UDP)
-	if ask.Payload.String() != "hex" || ask.Expect.String() != "^a" || string(ask.ExpectBytes) != "a" || ask.Prefer != probe.IP4 || !ask.NoFallback {
+	ask := c.Modules["ask"].Prober.(*prober.UDP)
+	if ask.Payload.String() != "hex" || ask.Expect.String() != "^a" || string(ask.ExpectBytes) != "a" || ask.Prefer != dial.IP4 || !ask.NoFallback {
 		t.Errorf("%+v", ask)
 	}
 	if diff := cmp.Diff([]string{"ask", "closed", "http_2xx", "icmp", "tcp_connect", "unix_connect"}, sortedKeys(c.Modules)); diff != "" {
 		t.Errorf("modules (-want +got):\n%s", diff)
 	}
-	access := probe.Access{DebugAnywhere: true, Rules: []probe.AccessRule{{
+	access := access.Control{DebugAnywhere: true, Rules: []access.Rule{{
 		Hosts:    []string{"*.example.org", "xn--mnchen-3ya.example"},
 		Networks: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("192.0.2.0/24")},
-		Ports:    []probe.PortRange{{First: 22, Last: 22}, {First: 8000, Last: 8100}}, Modules: []string{"tcp_connect"},
+		Ports:    []access.PortRange{{First: 22, Last: 22}, {First: 8000, Last: 8100}}, Modules: []string{"tcp_connect"},
 	}}}
 	if !reflect.DeepEqual(access, c.Access) || c.MaxProbes != 3 || c.Warnings != nil {
 		t.Errorf("%+v, %d, %q", c.Access, c.MaxProbes, c.Warnings)

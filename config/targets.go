@@ -19,6 +19,8 @@ import (
 
 	"github.com/port-exporter/port_exporter/internal/blackbox"
 	"github.com/port-exporter/port_exporter/internal/probe"
+	"github.com/port-exporter/port_exporter/internal/probe/prober"
+	"github.com/port-exporter/port_exporter/internal/probe/schedule"
 )
 
 // rawTarget has the shape of an element of targets.
@@ -234,7 +236,7 @@ func checkHostname(m *probe.Module, hostname string) error {
 	if strings.ContainsFunc(hostname, func(r rune) bool { return r <= ' ' || r == 0x7f }) { // net/http would send none
 		return fmt.Errorf("%q is not a host\nhint: write a name, with a port if the target is to see one", hostname)
 	}
-	if b, ok := m.Prober.(*probe.HTTP); ok {
+	if b, ok := m.Prober.(*prober.HTTP); ok {
 		if err := b.CheckHostname(hostname); err != nil {
 			return fmt.Errorf("%w\nhint: remove one of them", err)
 		}
@@ -270,11 +272,11 @@ func checkLabels(labels map[string]plainText, m *probe.Module) error {
 
 // expectLabels returns the labels that a module takes from what a target says.
 func expectLabels(m *probe.Module) []string {
-	var steps []probe.Step
+	var steps []prober.Step
 	switch p := m.Prober.(type) {
-	case *probe.TCP:
+	case *prober.TCP:
 		steps = p.Exchange
-	case *probe.Unix:
+	case *prober.Unix:
 		steps = p.Exchange
 	}
 	var names []string
@@ -314,7 +316,7 @@ const usualScrapeTimeout = 10 * time.Second
 // slowScrape warns when the targets of a scrape take longer than Prometheus
 // waits, should none of them answer.
 func slowScrape(targets []probe.Target, slots int) []string {
-	all, heavy := probe.Crowds(targets, slots)
+	all, heavy := schedule.Crowds(targets, slots)
 	crowd, what := all, "are probed on each scrape"
 	if heavy.Silence > all.Silence {
 		crowd, what = heavy, "are probed on each scrape by http, grpc or with TLS, which have a quarter of probes.max_in_flight"

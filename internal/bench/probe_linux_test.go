@@ -14,12 +14,13 @@ import (
 	"time"
 
 	"github.com/prometheus/blackbox_exporter/config"
-	"github.com/prometheus/blackbox_exporter/prober"
+	blackbox "github.com/prometheus/blackbox_exporter/prober"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/common/promslog"
 
 	"github.com/port-exporter/port_exporter/internal/porttest"
 	"github.com/port-exporter/port_exporter/internal/probe"
+	"github.com/port-exporter/port_exporter/internal/probe/prober"
 )
 
 // BenchmarkTCPProbe probes a port on loopback as a bare dialer, as ours, as that
@@ -33,12 +34,12 @@ func BenchmarkTCPProbe(b *testing.B) {
 	logger := slog.New(slog.DiscardHandler)
 	module.Prober, module.Timeout = "tcp", probe.DefaultTimeout
 	modules := &config.Config{Modules: map[string]config.Module{"tcp": module}}
-	history := &prober.ResultHistory{MaxResults: 100}
+	history := &blackbox.ResultHistory{MaxResults: 100}
 	quiet := &promslog.Config{Writer: io.Discard, Level: promslog.NewLevel()}
 	if err := quiet.Level.Set("error"); err != nil {
 		b.Fatal(err)
 	}
-	ours := &probe.TCP{}
+	ours := &prober.TCP{}
 	for _, way := range []struct {
 		name  string
 		probe func(context.Context) bool
@@ -54,12 +55,12 @@ func BenchmarkTCPProbe(b *testing.B) {
 			return ours.Probe(ctx, probe.Request{Address: address}).Outcome == probe.Open
 		}},
 		{"blackbox_exporter", func(ctx context.Context) bool {
-			return prober.ProbeTCP(ctx, address, module, prometheus.NewRegistry(), logger)
+			return blackbox.ProbeTCP(ctx, address, module, prometheus.NewRegistry(), logger)
 		}},
 		{"blackbox_exporter-handler", func(ctx context.Context) bool {
 			request := httptest.NewRequestWithContext(ctx, http.MethodGet, "/probe?module=tcp&target="+address, nil)
 			answer := httptest.NewRecorder()
-			prober.Handler(answer, request, modules, logger, history, 0.5, nil, nil, quiet)
+			blackbox.Handler(answer, request, modules, logger, history, 0.5, nil, nil, quiet)
 			return strings.Contains(answer.Body.String(), "\nprobe_success 1\n")
 		}},
 	} {

@@ -16,6 +16,8 @@ import (
 	"github.com/port-exporter/port_exporter/collector"
 	"github.com/port-exporter/port_exporter/internal/porttest"
 	"github.com/port-exporter/port_exporter/internal/probe"
+	"github.com/port-exporter/port_exporter/internal/probe/prober"
+	"github.com/port-exporter/port_exporter/internal/probe/schedule"
 	"github.com/port-exporter/port_exporter/internal/system"
 )
 
@@ -27,22 +29,22 @@ func BenchmarkTargetsScrape(b *testing.B) {
 	defer debug.SetGCPercent(debug.SetGCPercent(200)) // as main does
 	porttest.Sysctl(b, "net/ipv4/tcp_max_tw_buckets", "0")
 	const n = 10_000
-	module := &probe.Module{Name: "tcp_connect", Kind: probe.KindTCP, Prober: &probe.TCP{}}
-	plan := &probe.Plan{}
+	module := &probe.Module{Name: "tcp_connect", Kind: probe.KindTCP, Prober: &prober.TCP{}}
+	plan := &schedule.Plan{}
 	address := acceptAll(b)
 	for i := range n {
 		plan.Targets = append(plan.Targets, probe.Target{Address: address, Name: fmt.Sprint(i), Module: module})
 	}
-	runner := probe.NewRunner(context.Background(), 0)
+	runner := schedule.NewRunner(context.Background(), 0)
 	defer runner.Stop()
 	runner.Use(plan)
 	host, err := system.Open(b.Context(), system.Auto, "/proc", "", slog.New(slog.DiscardHandler))
 	if err != nil {
 		b.Fatal(err)
 	}
-	var last []probe.Report
+	var last []schedule.Report
 	exporter := collector.New(collector.Options{
-		Probes: func(ctx context.Context) (reports []probe.Report, err error) {
+		Probes: func(ctx context.Context) (reports []schedule.Report, err error) {
 			last, err = runner.Results(ctx, plan)
 			return last, err
 		},

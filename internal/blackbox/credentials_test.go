@@ -16,6 +16,7 @@ import (
 	"github.com/port-exporter/port_exporter/internal/blackbox"
 	"github.com/port-exporter/port_exporter/internal/porttest"
 	"github.com/port-exporter/port_exporter/internal/probe"
+	"github.com/port-exporter/port_exporter/internal/probe/schedule"
 )
 
 // recorder is a server that remembers the header of the last request.
@@ -218,10 +219,10 @@ func TestHostnameOfAClientAndAProxy(t *testing.T) {
 func TestBodiesShareTheirMemory(t *testing.T) {
 	target := accept(t, answering(raw("200 OK", "Connection: close"), flooding))
 	p := newProber(t, parseModule(t, blackbox.HTTP, "{fail_if_body_matches_regexp: [nothing]}"))
-	runner := probe.NewRunner(t.Context(), 0)
+	runner := schedule.NewRunner(t.Context(), 0)
 	t.Cleanup(runner.Stop)
 	module := &probe.Module{Name: "m", Kind: probe.KindHTTP, Prober: p, Timeout: time.Minute}
-	plan := &probe.Plan{MaxProbes: 160}
+	plan := &schedule.Plan{MaxProbes: 160}
 	for i := range 40 {
 		plan.Targets = append(plan.Targets, probe.Target{Name: fmt.Sprint(i), Address: "http://" + target, Module: module})
 	}

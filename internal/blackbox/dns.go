@@ -10,13 +10,13 @@ import (
 	"github.com/prometheus/blackbox_exporter/config"
 
 	"github.com/port-exporter/port_exporter/internal/files"
-	"github.com/port-exporter/port_exporter/internal/probe"
+	"github.com/port-exporter/port_exporter/internal/probe/prober"
 )
 
 // newDNS makes our prober of the settings of blackbox_exporter's. It loads what
 // that loads: settings that cannot be used are an error of each probe.
-func newDNS(s config.DNSProbe, f *files.Reader) *probe.DNS {
-	p := &probe.DNS{
+func newDNS(s config.DNSProbe, f *files.Reader) *prober.DNS {
+	p := &prober.DNS{
 		Resolution: Resolution(s.IPProtocol, s.IPProtocolFallback),
 		Recursion:  s.Recursion,
 		TCP:        s.TransportProtocol == "tcp",
@@ -44,13 +44,13 @@ func checkTransport(s *config.DNSProbe) error {
 }
 
 // readRules reads what an answer must be.
-func readRules(p *probe.DNS, s *config.DNSProbe) (err error) {
+func readRules(p *prober.DNS, s *config.DNSProbe) (err error) {
 	if p.ValidRcodes, err = rcodesOf(s.ValidRcodes); err != nil {
 		return err
 	}
 	for key, of := range map[string]struct {
 		from *config.DNSRRValidator
-		to   *probe.RecordRules
+		to   *prober.RecordRules
 	}{
 		"validate_answer_rrs":     {&s.ValidateAnswer, &p.Answer},
 		"validate_authority_rrs":  {&s.ValidateAuthority, &p.Authority},
@@ -94,7 +94,7 @@ func rcodesOf(names []string) ([]int, error) {
 	return codes, nil
 }
 
-func recordRules(v *config.DNSRRValidator) (r probe.RecordRules, err error) {
+func recordRules(v *config.DNSRRValidator) (r prober.RecordRules, err error) {
 	for _, of := range []struct {
 		key  string
 		from []string

@@ -15,13 +15,13 @@ import (
 	"github.com/prometheus/common/version"
 
 	"github.com/port-exporter/port_exporter/internal/files"
-	"github.com/port-exporter/port_exporter/internal/probe"
+	"github.com/port-exporter/port_exporter/internal/probe/prober"
 )
 
 // newHTTP makes our prober of the settings of blackbox_exporter's.
-func newHTTP(s config.HTTPProbe, f *files.Reader) *probe.HTTP {
+func newHTTP(s config.HTTPProbe, f *files.Reader) *prober.HTTP {
 	c := s.HTTPClientConfig
-	p := &probe.HTTP{
+	p := &prober.HTTP{
 		Resolution: Resolution(s.IPProtocol, s.IPProtocolFallback),
 		Method:     s.Method, Body: s.Body,
 		Plain:           IsPlainHeader,
@@ -89,8 +89,8 @@ func IsPlainHeader(name string) bool {
 	return false
 }
 
-func newAnswer(s *config.HTTPProbe) probe.HTTPAnswer {
-	return probe.HTTPAnswer{
+func newAnswer(s *config.HTTPProbe) prober.HTTPAnswer {
+	return prober.HTTPAnswer{
 		Statuses: s.ValidStatusCodes, Versions: s.ValidHTTPVersions,
 		RejectTLS: s.FailIfSSL, RequireTLS: s.FailIfNotSSL,
 		RejectHeaders: headerRules(s.FailIfHeaderMatchesRegexp), RequireHeaders: headerRules(s.FailIfHeaderNotMatchesRegexp),
@@ -100,9 +100,9 @@ func newAnswer(s *config.HTTPProbe) probe.HTTPAnswer {
 	}
 }
 
-func headerRules(matches []config.HeaderMatch) (rules []probe.HeaderRule) {
+func headerRules(matches []config.HeaderMatch) (rules []prober.HeaderRule) {
 	for _, m := range matches {
-		rules = append(rules, probe.HeaderRule{Name: m.Header, Regexp: m.Regexp.Regexp, AllowMissing: m.AllowMissing})
+		rules = append(rules, prober.HeaderRule{Name: m.Header, Regexp: m.Regexp.Regexp, AllowMissing: m.AllowMissing})
 	}
 	return rules
 }
@@ -114,11 +114,11 @@ func regexps(written []config.Regexp) (out []*regexp.Regexp) {
 	return out
 }
 
-func jsonRule(program *config.CELProgram) *probe.JSONRule {
+func jsonRule(program *config.CELProgram) *prober.JSONRule {
 	if program == nil {
 		return nil
 	}
-	return &probe.JSONRule{Text: program.Expression, Holds: func(ctx context.Context, body any) (bool, error) {
+	return &prober.JSONRule{Text: program.Expression, Holds: func(ctx context.Context, body any) (bool, error) {
 		value, _, err := program.ContextEval(ctx, map[string]any{"body": body})
 		if err != nil {
 			return false, err
@@ -143,7 +143,7 @@ func (c client) isBare() bool {
 }
 
 // wrap adds it to requests, in the order of prometheus/common's own client.
-func (c client) wrap(next http.RoundTripper, dial probe.DialContext) (http.RoundTripper, error) {
+func (c client) wrap(next http.RoundTripper, dial prober.DialContext) (http.RoundTripper, error) {
 	if a := c.Authorization; a != nil {
 		credentials, err := c.secret(a.Credentials, a.CredentialsFile, a.CredentialsRef)
 		if err != nil {
@@ -185,7 +185,7 @@ func (c client) wrap(next http.RoundTripper, dial probe.DialContext) (http.Round
 // grantJWT is the grant_type whose credential is a key: RFC 7523.
 const grantJWT = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 
-func (c client) withToken(next http.RoundTripper, dial probe.DialContext) (http.RoundTripper, error) {
+func (c client) withToken(next http.RoundTripper, dial prober.DialContext) (http.RoundTripper, error) {
 	o := c.OAuth2
 	credential, err := c.secret(o.ClientSecret, o.ClientSecretFile, o.ClientSecretRef)
 	if o.GrantType == grantJWT {

@@ -16,13 +16,14 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/prometheus/blackbox_exporter/prober"
+	upstream "github.com/prometheus/blackbox_exporter/prober"
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 
 	"github.com/port-exporter/port_exporter/internal/blackbox"
 	"github.com/port-exporter/port_exporter/internal/files"
 	"github.com/port-exporter/port_exporter/internal/probe"
+	"github.com/port-exporter/port_exporter/internal/probe/prober"
 )
 
 func probeWith(t *testing.T, m blackbox.Module, r probe.Request) probe.Result {
@@ -40,20 +41,20 @@ func TestSamplesAreThoseOfBlackbox(t *testing.T) {
 	server := nameServer(t, records(0, address))
 	for _, tt := range []struct {
 		kind, settings, target string
-		run                    prober.ProbeFn
+		run                    upstream.ProbeFn
 	}{
-		{blackbox.HTTP, "", web(t, withBody("hello")), prober.ProbeHTTP},
-		{blackbox.HTTP, "", web(t, redirecting(web(t, withStatus(404)))), prober.ProbeHTTP},
-		{blackbox.HTTP, "", secureWeb(t, withCertificate(s.valid)), prober.ProbeHTTP},
-		{blackbox.HTTP, "", closedPort, prober.ProbeHTTP},
-		{blackbox.HTTP, `{fail_if_body_json_matches_cel: "body.a == 1"}`, web(t, withBody(`{"a": 1}`)), prober.ProbeHTTP},
-		{blackbox.HTTP, "{preferred_ip_protocol: ip6, ip_protocol_fallback: false}", "127.0.0.1", prober.ProbeHTTP},
-		{blackbox.DNS, ask, server, prober.ProbeDNS},
-		{blackbox.DNS, "{query_name: www.test, query_type: SOA}", server, prober.ProbeDNS},
-		{blackbox.DNS, ask, closedPort, prober.ProbeDNS},
-		{blackbox.DNS, query(", ip_protocol_fallback: false"), "127.0.0.1", prober.ProbeDNS},
-		{blackbox.ICMP, "", "127.0.0.1", prober.ProbeICMP},
-		{blackbox.ICMP, "{ip_protocol_fallback: false}", "127.0.0.1", prober.ProbeICMP},
+		{blackbox.HTTP, "", web(t, withBody("hello")), upstream.ProbeHTTP},
+		{blackbox.HTTP, "", web(t, redirecting(web(t, withStatus(404)))), upstream.ProbeHTTP},
+		{blackbox.HTTP, "", secureWeb(t, withCertificate(s.valid)), upstream.ProbeHTTP},
+		{blackbox.HTTP, "", closedPort, upstream.ProbeHTTP},
+		{blackbox.HTTP, `{fail_if_body_json_matches_cel: "body.a == 1"}`, web(t, withBody(`{"a": 1}`)), upstream.ProbeHTTP},
+		{blackbox.HTTP, "{preferred_ip_protocol: ip6, ip_protocol_fallback: false}", "127.0.0.1", upstream.ProbeHTTP},
+		{blackbox.DNS, ask, server, upstream.ProbeDNS},
+		{blackbox.DNS, "{query_name: www.test, query_type: SOA}", server, upstream.ProbeDNS},
+		{blackbox.DNS, ask, closedPort, upstream.ProbeDNS},
+		{blackbox.DNS, query(", ip_protocol_fallback: false"), "127.0.0.1", upstream.ProbeDNS},
+		{blackbox.ICMP, "", "127.0.0.1", upstream.ProbeICMP},
+		{blackbox.ICMP, "{ip_protocol_fallback: false}", "127.0.0.1", upstream.ProbeICMP},
 	} {
 		t.Run(tt.kind+" "+tt.target, func(t *testing.T) {
 			m := parseModule(t, tt.kind, tt.settings)
@@ -141,8 +142,8 @@ func TestHostname(t *testing.T) {
 			t.Errorf("%s: the module was changed: %v", settings, m.HTTP.Headers)
 		}
 	}
-	p := newProber(t, parseModule(t, blackbox.HTTP, "{headers: {host: one.test}}")).(*probe.HTTP)
-	var conflict *probe.HostError
+	p := newProber(t, parseModule(t, blackbox.HTTP, "{headers: {host: one.test}}")).(*prober.HTTP)
+	var conflict *prober.HostError
 	if err := p.CheckHostname("other.test"); !errors.As(err, &conflict) || conflict.Configured != "one.test" {
 		t.Errorf("two hosts: %v", err)
 	}

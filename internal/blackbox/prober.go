@@ -10,6 +10,8 @@ import (
 
 	"github.com/port-exporter/port_exporter/internal/files"
 	"github.com/port-exporter/port_exporter/internal/probe"
+	"github.com/port-exporter/port_exporter/internal/probe/dial"
+	"github.com/port-exporter/port_exporter/internal/probe/prober"
 )
 
 // Module is a module of blackbox.yml: how to probe.
@@ -40,18 +42,18 @@ func New(m Module, f *files.Reader) (probe.Prober, error) {
 // Resolution is how the probers of blackbox_exporter choose an address, by the
 // keys preferred_ip_protocol and ip_protocol_fallback: what is not ip6 is ip4,
 // except nothing.
-func Resolution(version string, fallback bool) probe.Resolution {
-	r := probe.Resolution{Prefer: probe.IP4, NoFallback: !fallback}
+func Resolution(version string, fallback bool) dial.Resolution {
+	r := dial.Resolution{Prefer: dial.IP4, NoFallback: !fallback}
 	if version == "ip6" || version == "" {
-		r.Prefer = probe.IP6
+		r.Prefer = dial.IP6
 	}
 	return r
 }
 
 // newICMP makes our prober of the settings of blackbox_exporter's.
-func newICMP(s config.ICMPProbe) *probe.ICMP {
+func newICMP(s config.ICMPProbe) *prober.ICMP {
 	source, _ := netip.ParseAddr(s.SourceIPAddress)
-	return &probe.ICMP{
+	return &prober.ICMP{
 		Resolution:    Resolution(s.IPProtocol, s.IPProtocolFallback),
 		SourceAddress: source,
 		PayloadSize:   s.PayloadSize,

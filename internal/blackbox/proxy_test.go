@@ -23,6 +23,8 @@ import (
 
 	"github.com/port-exporter/port_exporter/internal/blackbox"
 	"github.com/port-exporter/port_exporter/internal/probe"
+	"github.com/port-exporter/port_exporter/internal/probe/access"
+	"github.com/port-exporter/port_exporter/internal/probe/schedule"
 )
 
 // forward is a proxy that remembers what it was asked for.
@@ -192,16 +194,16 @@ func TestProxiesAreAskedAsByBlackbox(t *testing.T) {
 // asked probes a target that is none of a configuration, as /probe does.
 func asked(t *testing.T, m blackbox.Module, rules, target, hostname string) probe.Result {
 	t.Helper()
-	runner := probe.NewRunner(t.Context(), 0)
+	runner := schedule.NewRunner(t.Context(), 0)
 	t.Cleanup(runner.Stop)
 	module := &probe.Module{Name: "m", Kind: probe.KindHTTP, Prober: newProber(t, m), Timeout: 2 * time.Second}
-	plan := &probe.Plan{Access: probe.Access{Rules: []probe.AccessRule{{
+	plan := &schedule.Plan{Access: access.Control{Rules: []access.Rule{{
 		Hosts: []string{"localhost", "*.test"}, Networks: []netip.Prefix{netip.MustParsePrefix(rules)},
 	}, {
 		Networks: []netip.Prefix{netip.MustParsePrefix(rules)},
 	}}}}
 	runner.Use(plan)
-	entry, err := runner.Once(t.Context(), plan, probe.Ask{Target: target, Module: module, Hostname: hostname})
+	entry, err := runner.Once(t.Context(), plan, schedule.Ask{Target: target, Module: module, Hostname: hostname})
 	if denied, ok := probe.AsDenied(err); ok { // before it is tried
 		return probe.Result{Outcome: probe.Denied, Phase: probe.PhaseConnect, Origin: probe.OriginLocal, Err: denied}
 	}
@@ -214,10 +216,10 @@ func asked(t *testing.T, m blackbox.Module, rules, target, hostname string) prob
 // configured probes a target as a scrape does.
 func configured(t *testing.T, m blackbox.Module, target string) probe.Result {
 	t.Helper()
-	runner := probe.NewRunner(t.Context(), 0)
+	runner := schedule.NewRunner(t.Context(), 0)
 	t.Cleanup(runner.Stop)
 	module := &probe.Module{Name: "m", Kind: probe.KindHTTP, Prober: newProber(t, m), Timeout: 2 * time.Second}
-	plan := &probe.Plan{Targets: []probe.Target{{Address: target, Module: module}}}
+	plan := &schedule.Plan{Targets: []probe.Target{{Address: target, Module: module}}}
 	runner.Use(plan)
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	defer cancel()

@@ -13,6 +13,8 @@ import (
 	"github.com/port-exporter/port_exporter/internal/ownhost"
 	"github.com/port-exporter/port_exporter/internal/plain"
 	"github.com/port-exporter/port_exporter/internal/probe"
+	"github.com/port-exporter/port_exporter/internal/probe/dial"
+	"github.com/port-exporter/port_exporter/internal/probe/schedule"
 	"github.com/port-exporter/port_exporter/internal/socket"
 )
 
@@ -35,7 +37,7 @@ func Check(ctx context.Context, h *Host, address, module string, timeout time.Du
 	}
 	target := &probe.Target{Address: address, Module: m}
 	result := m.Probe(ctx, probe.Request{Address: address})
-	h.sayResult(ctx, &probe.Report{Target: target, Result: result})
+	h.sayResult(ctx, &schedule.Report{Target: target, Result: result})
 	success, known := m.Success(result)
 	switch {
 	case !known:
@@ -67,7 +69,7 @@ func numbered(ctx context.Context, kind, address string) string {
 	if err != nil || kind == probe.KindHTTP {
 		return address
 	}
-	port, err := probe.Resolution{}.LookUpPort(ctx, "ip", service)
+	port, err := dial.Resolution{}.LookUpPort(ctx, "ip", service)
 	if err != nil {
 		return address
 	}
@@ -76,7 +78,7 @@ func numbered(ctx context.Context, kind, address string) string {
 
 // sayResult writes the outcome in a sentence, who said so, and what the
 // listeners of this host make of it.
-func (h *Host) sayResult(ctx context.Context, r *probe.Report) {
+func (h *Host) sayResult(ctx context.Context, r *schedule.Report) {
 	fmt.Fprintf(h.Stdout, "%s.\n", plain.Line(r.Result.Sentence(r.Target.Address)))
 	success, known := r.Target.Module.Success(r.Result)
 	facts := []string{"outcome " + r.Result.Outcome.String() + expectation(r.Target.Module, success)}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/port-exporter/port_exporter/internal/plain"
 	"github.com/port-exporter/port_exporter/internal/probe"
+	"github.com/port-exporter/port_exporter/internal/probe/schedule"
 )
 
 // group is one element of what Prometheus' http_sd_config reads.
@@ -38,7 +39,7 @@ func write(w http.ResponseWriter, groups []group) {
 // the target, so that the relabelling which Prometheus' manual has for
 // blackbox_exporter works on it; module, hostname and path are set already. The
 // prefix is that of /probe, "/" or "/prefix".
-func Probes(plan func() *probe.Plan, prefix string) http.Handler {
+func Probes(plan func() *schedule.Plan, prefix string) http.Handler {
 	path := strings.TrimSuffix(prefix, "/") + "/probe"
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		targets := plan().Targets

@@ -15,6 +15,7 @@ import (
 	dto "github.com/prometheus/client_model/go"
 
 	"github.com/port-exporter/port_exporter/internal/probe"
+	"github.com/port-exporter/port_exporter/internal/probe/schedule"
 )
 
 func get(t *testing.T, h http.Handler, change func(*http.Request)) []group {
@@ -41,7 +42,7 @@ func get(t *testing.T, h http.Handler, change func(*http.Request)) []group {
 
 func TestProbes(t *testing.T) {
 	tcp := &probe.Module{Name: "tcp_connect"}
-	plan := &probe.Plan{Targets: []probe.Target{
+	plan := &schedule.Plan{Targets: []probe.Target{
 		{Address: "db.example:5432", Module: tcp, Name: "database", Hostname: "db", Labels: []probe.Label{{Name: "team", Value: "x"}}},
 		{Address: "http://a.example/", Module: tcp},
 	}}
@@ -52,11 +53,11 @@ func TestProbes(t *testing.T) {
 			{[]string{"http://a.example/"}, map[string]string{"__metrics_path__": path, "__param_module": "tcp_connect", "__param_target": "http://a.example/",
 				"module": "tcp_connect", "target": "http://a.example/", "target_name": ""}},
 		}
-		if diff := cmp.Diff(want, get(t, Probes(func() *probe.Plan { return plan }, prefix), nil)); diff != "" {
+		if diff := cmp.Diff(want, get(t, Probes(func() *schedule.Plan { return plan }, prefix), nil)); diff != "" {
 			t.Errorf("below %s (-want +got):\n%s", prefix, diff)
 		}
 	}
-	if got := get(t, Probes(func() *probe.Plan { return &probe.Plan{} }, "/"), nil); len(got) != 0 {
+	if got := get(t, Probes(func() *schedule.Plan { return &schedule.Plan{} }, "/"), nil); len(got) != 0 {
 		t.Errorf("no targets: %v", got)
 	}
 }

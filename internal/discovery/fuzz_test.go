@@ -12,6 +12,7 @@ import (
 	dto "github.com/prometheus/client_model/go"
 
 	"github.com/port-exporter/port_exporter/internal/probe"
+	"github.com/port-exporter/port_exporter/internal/probe/schedule"
 )
 
 // FuzzTargets has any text as the client's Host, and in the labels of listeners
@@ -23,10 +24,10 @@ func FuzzTargets(f *testing.F) {
 	f.Fuzz(func(t *testing.T, host, scope, address, process, target string) {
 		label := func(name, value string) *dto.LabelPair { return &dto.LabelPair{Name: &name, Value: &value} }
 		info := &dto.MetricFamily{Metric: []*dto.Metric{{Label: []*dto.LabelPair{label("scope", scope), label("address", address), label("port", "1"), label("process", process)}}}}
-		plan := &probe.Plan{Targets: []probe.Target{{Address: target, Name: process, Hostname: host, Module: &probe.Module{Name: scope}}}}
+		plan := &schedule.Plan{Targets: []probe.Target{{Address: target, Name: process, Hostname: host, Module: &probe.Module{Name: scope}}}}
 		for name, handler := range map[string]http.Handler{
 			"listeners": Listeners(func(context.Context) (*dto.MetricFamily, error) { return info, nil }, func() (map[netip.Addr]string, error) { return nil, nil }),
-			"probes":    Probes(func() *probe.Plan { return plan }, "/"),
+			"probes":    Probes(func() *schedule.Plan { return plan }, "/"),
 		} {
 			r := httptest.NewRequest(http.MethodGet, "/", nil)
 			r.Host = host

@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"github.com/port-exporter/port_exporter/internal/probe"
+	"github.com/port-exporter/port_exporter/internal/probe/schedule"
 	"github.com/port-exporter/port_exporter/internal/socket"
 )
 
@@ -27,7 +28,7 @@ func New(addresses func() (map[netip.Addr]string, error), table func() (*socket.
 // Answer says what the listeners of this host make of the address that a probe
 // tried. It is not known for other hosts, nor where the host cannot be read, nor
 // behind a redirect: the address is not the target's.
-func (h *Host) Answer(r *probe.Report) (answer socket.Answer, known bool) {
+func (h *Host) Answer(r *schedule.Report) (answer socket.Answer, known bool) {
 	protocol, ok := protocolOf(r.Target.Module.Kind)
 	if !ok || r.Result.Redirect != "" || !r.Result.Peer.IsValid() || r.Result.Peer.Port() == 0 {
 		return answer, false

@@ -8,6 +8,7 @@ import (
 
 	"github.com/port-exporter/port_exporter/internal/porttest"
 	"github.com/port-exporter/port_exporter/internal/probe"
+	"github.com/port-exporter/port_exporter/internal/probe/schedule"
 	"github.com/port-exporter/port_exporter/internal/socket"
 )
 
@@ -46,7 +47,7 @@ func TestAnswer(t *testing.T) {
 		{"udp", probe.KindUDP, "192.0.2.1:53", true, socket.Listens},
 		{"udp of a tcp port", probe.KindSTUN, "192.0.2.1:80", true, socket.NotListening},
 	} {
-		r := &probe.Report{Target: &probe.Target{Module: &probe.Module{Kind: tt.kind}}}
+		r := &schedule.Report{Target: &probe.Target{Module: &probe.Module{Kind: tt.kind}}}
 		if tt.peer != "" {
 			r.Result.Peer = netip.MustParseAddrPort(tt.peer)
 		}
@@ -59,7 +60,7 @@ func TestAnswer(t *testing.T) {
 
 func TestHostThatCannotBeRead(t *testing.T) {
 	broken := errors.New("no netlink")
-	r := &probe.Report{Target: &probe.Target{Module: &probe.Module{Kind: probe.KindTCP}}, Result: probe.Result{Peer: netip.MustParseAddrPort("127.0.0.1:1")}}
+	r := &schedule.Report{Target: &probe.Target{Module: &probe.Module{Kind: probe.KindTCP}}, Result: probe.Result{Peer: netip.MustParseAddrPort("127.0.0.1:1")}}
 	table := func() (*socket.Table, error) { return nil, broken }
 	if _, known := New(func() (map[netip.Addr]string, error) { return nil, broken }, table).Answer(r); known {
 		t.Error("something is known without addresses")

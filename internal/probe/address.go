@@ -8,12 +8,12 @@ import (
 
 // This file reads the addresses of targets.
 
-// anyPort is a port that is not known yet.
-const anyPort = -1
+// AnyPort is a port that is not known yet.
+const AnyPort = -1
 
-// destination returns the host of a target, which may be empty, and its port,
+// Destination returns the host of a target, which may be empty, and its port,
 // which is 0 for icmp and anyPort where the target does not give it as a number.
-func destination(kind, address string) (host string, port int) {
+func Destination(kind, address string) (host string, port int) {
 	if kind == KindICMP {
 		return address, 0
 	}
@@ -23,13 +23,13 @@ func destination(kind, address string) (host string, port int) {
 	} else if h, p, err := net.SplitHostPort(address); err == nil {
 		host, service = h, p
 	}
-	host = trimBrackets(host)
+	host = TrimBrackets(host)
 	if kind == KindHTTP && service == "" {
 		service = "80"
 	}
 	number, err := strconv.ParseUint(service, 10, 16)
 	if err != nil {
-		return host, anyPort
+		return host, AnyPort
 	}
 	return host, int(number)
 }
@@ -50,7 +50,8 @@ func urlHost(address string) (host, port string) {
 	return u.Hostname(), port
 }
 
-func trimBrackets(host string) string {
+// TrimBrackets returns a host without the brackets that an IPv6 address may have.
+func TrimBrackets(host string) string {
 	if len(host) > 1 && host[0] == '[' && host[len(host)-1] == ']' {
 		return host[1 : len(host)-1]
 	}

@@ -32,11 +32,12 @@ func NewBodies(size int64) *Bodies {
 	return &Bodies{size: size, room: semaphore.NewWeighted(size)}
 }
 
-var errNoRoom = errors.New("other large bodies took the memory for bodies until the time was up")
+// ErrNoRoom says that a large body was not read.
+var ErrNoRoom = errors.New("other large bodies took the memory for bodies until the time was up")
 
-// read reads a body to its end. What is made of it takes factor bytes for each.
+// Read reads a body to its end. What is made of it takes factor bytes for each.
 // The text is valid until release is called.
-func (b *Bodies) read(ctx context.Context, body io.Reader, limit int64, factor int64) (text []byte, release func(), err error) {
+func (b *Bodies) Read(ctx context.Context, body io.Reader, limit int64, factor int64) (text []byte, release func(), err error) {
 	small := &bytes.Buffer{}
 	if n, err := io.Copy(small, io.LimitReader(body, freeBody/factor)); err != nil || n < freeBody/factor {
 		return small.Bytes(), func() {}, err
@@ -60,7 +61,7 @@ func (b *Bodies) take(ctx context.Context, limit, factor int64) (*bytes.Buffer, 
 		weight = limit * factor
 	}
 	if err := b.room.Acquire(ctx, weight); err != nil {
-		return nil, nil, errNoRoom
+		return nil, nil, ErrNoRoom
 	}
 	buffer, ok := b.buffers.Get().(*bytes.Buffer)
 	if !ok {

@@ -16,10 +16,10 @@ const (
 // costly is a prober that may be heavy, as tcp is with TLS.
 type costly interface{ Heavy() bool }
 
-// heavy reports whether a probe takes milliseconds of CPU: a TLS handshake does.
+// Heavy reports whether a probe takes milliseconds of CPU: a TLS handshake does.
 // Such probes have a smaller pool of their own, so that they do not hold up the
 // others.
-func (m *Module) heavy() bool {
+func (m *Module) Heavy() bool {
 	if p, ok := m.Prober.(costly); ok {
 		return p.Heavy()
 	}

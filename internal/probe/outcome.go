@@ -26,10 +26,10 @@ const (
 	Denied                        // the exporter is not allowed to probe this address
 	NotRun                        // no time or no slot was left to try
 	Unknown                       // none of the above
-	numOutcomes
+	NumOutcomes
 )
 
-var outcomeNames = [numOutcomes]string{
+var outcomeNames = [NumOutcomes]string{
 	"open", "refused", "timeout", "unreachable", "prohibited", "reset", "closed", "dns_not_found", "dns_error",
 	"dns_timeout", "tls_certificate", "tls_handshake", "mismatch", "status", "no_reply", "protocol", "local_error",
 	"denied", "not_run", "unknown",
@@ -44,7 +44,7 @@ func (o Outcome) Tried() bool { return o != LocalError && o != Denied && o != No
 
 // Outcomes returns every outcome, in the order of their numbers.
 func Outcomes() []Outcome {
-	all := make([]Outcome, numOutcomes)
+	all := make([]Outcome, NumOutcomes)
 	for i := range all {
 		all[i] = Outcome(i)
 	}
@@ -61,10 +61,10 @@ const (
 	PhaseConnect
 	PhaseTLS
 	PhaseExchange
-	numPhases
+	NumPhases
 )
 
-var phaseNames = [numPhases]string{"", "resolve", "connect", "tls", "exchange"}
+var phaseNames = [NumPhases]string{"", "resolve", "connect", "tls", "exchange"}
 
 // String returns the phase as it stands in the label phase.
 func (p Phase) String() string { return nameOf(phaseNames[:], int(p)) }
@@ -72,13 +72,13 @@ func (p Phase) String() string { return nameOf(phaseNames[:], int(p)) }
 // Labels returns the phase as the value of the one label phase. It is shared: do
 // not change it.
 func (p Phase) Labels() []string {
-	if p >= numPhases {
+	if p >= NumPhases {
 		return []string{p.String()}
 	}
 	return phaseLabels[p]
 }
 
-var phaseLabels = [numPhases][]string{{""}, {"resolve"}, {"connect"}, {"tls"}, {"exchange"}}
+var phaseLabels = [NumPhases][]string{{""}, {"resolve"}, {"connect"}, {"tls"}, {"exchange"}}
 
 // Origin is who said that the target cannot be reached.
 type Origin uint8

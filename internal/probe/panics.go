@@ -39,22 +39,23 @@ func guard(run func() Result) (r Result) {
 	return run()
 }
 
-// guarded runs what probes, and returns its panic as an error.
-func guarded(run func()) (err error) {
+// Guarded runs what probes, and returns its panic as an error.
+func Guarded(run func()) (err error) {
 	defer func() { err = asPanic(recover()) }()
 	run()
 	return nil
 }
 
-// crew is a [sync.WaitGroup] whose goroutines' panics come out of Wait, where
+// Crew is a [sync.WaitGroup] whose goroutines' panics come out of Wait, where
 // whoever started them can recover.
-type crew struct {
+type Crew struct {
 	sync.WaitGroup
 	mu  sync.Mutex
 	err error // the first panic
 }
 
-func (c *crew) Go(f func()) {
+// Go runs f in a goroutine of the crew.
+func (c *Crew) Go(f func()) {
 	c.WaitGroup.Go(func() {
 		defer func() {
 			if err := asPanic(recover()); err != nil {
@@ -67,7 +68,8 @@ func (c *crew) Go(f func()) {
 	})
 }
 
-func (c *crew) Wait() {
+// Wait returns when all are done, and panics as the first of them did.
+func (c *Crew) Wait() {
 	c.WaitGroup.Wait()
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -1,9 +1,9 @@
-// Package probe reaches a target and says why not when it cannot: refused by
-// whom, filtered, unreachable, closed, not what was expected. It knows neither
-// YAML nor Prometheus. docs/diagnosis.md is the table that it reproduces.
+// Package probe has the words of probing: what a target, a module, a request and a
+// result are, what an outcome is called, and the sentence that says it. It knows
+// neither YAML nor Prometheus. docs/diagnosis.md is the table of the outcomes.
 //
-// A prober is a file of its own (tcp.go, udp.go, …); the http, dns and icmp
-// probers of blackbox_exporter are in internal/blackbox.
+// How a target is reached is in dial, what is said to it in prober and payload,
+// when it is probed in schedule, and who may have it probed in access.
 package probe
 
 import (
@@ -111,8 +111,8 @@ func (m *Module) Success(r Result) (success, known bool) {
 	return r.Outcome == m.Expect, true
 }
 
-// limit returns how long a probe may take.
-func (m *Module) limit() time.Duration {
+// Limit returns how long a probe may take.
+func (m *Module) Limit() time.Duration {
 	if m.Timeout <= 0 {
 		return DefaultTimeout
 	}
@@ -122,7 +122,7 @@ func (m *Module) limit() time.Duration {
 // Probe runs the prober, for the module's timeout at most. The outcome of one that
 // panics is unknown, and its error a [PanicError].
 func (m *Module) Probe(ctx context.Context, r Request) Result {
-	ctx, cancel := context.WithTimeout(ctx, m.limit())
+	ctx, cancel := context.WithTimeout(ctx, m.Limit())
 	defer cancel()
 	start := time.Now()
 	result := guard(func() Result { return m.Prober.Probe(ctx, r) })
@@ -139,12 +139,12 @@ func (r Result) withheld() Result {
 	return Result{Outcome: r.Outcome, Phase: r.Phase, Origin: r.Origin, Err: r.Err}
 }
 
-// isAsked reports whether a client chose the target: what is configured may call
+// IsAsked reports whether a client chose the target: what is configured may call
 // any host.
-func (r *Request) isAsked() bool { return r.AllowHost != nil }
+func (r *Request) IsAsked() bool { return r.AllowHost != nil }
 
-// resolvable asks AllowHost. Its error is for classifyLookup.
-func (r *Request) resolvable(host string) error {
+// Resolvable asks AllowHost. Its error is for classifyLookup.
+func (r *Request) Resolvable(host string) error {
 	if r.AllowHost == nil {
 		return nil
 	}

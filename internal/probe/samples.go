@@ -6,15 +6,15 @@ import (
 	"slices"
 )
 
-// samples gathers the measurements of one probe.
-type samples []Sample
+// Samples gathers the measurements of one probe.
+type Samples []Sample
 
-// newSamples has room for those of a probe without TLS.
-func newSamples() samples { return make(samples, 0, 12) }
+// NewSamples has room for those of a probe without TLS.
+func NewSamples() Samples { return make(Samples, 0, 12) }
 
-// set notes a measurement, in the place of an earlier one of the same metric
+// Set notes a measurement, in the place of an earlier one of the same metric
 // and labels. It keeps the labels.
-func (s *samples) set(m *Metric, value float64, labels ...string) {
+func (s *Samples) Set(m *Metric, value float64, labels ...string) {
 	for i := range *s {
 		if have := &(*s)[i]; have.Metric == m && slices.Equal(have.Labels, labels) {
 			have.Value = value
@@ -24,18 +24,18 @@ func (s *samples) set(m *Metric, value float64, labels ...string) {
 	*s = append(*s, Sample{Metric: m, Value: value, Labels: labels})
 }
 
-// add adds to a measurement.
-func (s *samples) add(m *Metric, value float64, labels ...string) {
+// Add adds to a measurement.
+func (s *Samples) Add(m *Metric, value float64, labels ...string) {
 	for _, have := range *s {
 		if have.Metric == m && slices.Equal(have.Labels, labels) {
 			value += have.Value
 		}
 	}
-	s.set(m, value, labels...)
+	s.Set(m, value, labels...)
 }
 
-// value returns a measurement that has no labels.
-func (s samples) value(m *Metric) (value float64, ok bool) {
+// Value returns a measurement that has no labels.
+func (s Samples) Value(m *Metric) (value float64, ok bool) {
 	for i := range s {
 		if s[i].Metric == m {
 			return s[i].Value, true
@@ -44,24 +44,24 @@ func (s samples) value(m *Metric) (value float64, ok bool) {
 	return 0, false
 }
 
-// address notes the address that a name led to; the zero value if to none.
-func (s *samples) address(addr netip.Addr) {
+// Address notes the address that a name led to; the zero value if to none.
+func (s *Samples) Address(addr netip.Addr) {
 	if !addr.IsValid() {
-		s.set(ipProtocol, 0)
-		s.set(ipAddressHash, 0)
+		s.Set(ipProtocol, 0)
+		s.Set(ipAddressHash, 0)
 		return
 	}
 	version := 6.0
 	if addr.Is4() {
 		version = 4
 	}
-	s.set(ipProtocol, version)
-	s.set(ipAddressHash, hashOf(addr))
+	s.Set(ipProtocol, version)
+	s.Set(ipAddressHash, hashOf(addr))
 }
 
-// info notes a measurement of a metric that is made anew for each probe, unless
+// Info notes a measurement of a metric that is made anew for each probe, unless
 // one of the same name and labels is there.
-func (s *samples) info(m *Metric, values []string) {
+func (s *Samples) Info(m *Metric, values []string) {
 	for _, have := range *s {
 		if have.Metric.Name == m.Name && slices.Equal(have.Metric.Labels, m.Labels) && slices.Equal(have.Labels, values) {
 			return
@@ -81,10 +81,10 @@ func hashOf(addr netip.Addr) float64 {
 // The metrics of every prober that looks a name up. Names, help and values are
 // those of blackbox_exporter.
 var (
-	dnsLookupTime = &Metric{Name: "probe_dns_lookup_time_seconds", Help: "Returns the time taken for probe dns lookup in seconds"}
+	DNSLookupTime = &Metric{Name: "probe_dns_lookup_time_seconds", Help: "Returns the time taken for probe dns lookup in seconds"}
 	ipProtocol    = &Metric{Name: "probe_ip_protocol", Help: "Specifies whether probe ip protocol is IP4 or IP6"}
 	ipAddressHash = &Metric{Name: "probe_ip_addr_hash", Help: "Specifies the hash of IP address. It's useful to detect if the IP address changes."}
 )
 
 // AddressMetrics returns the metrics of every prober that looks a name up.
-func AddressMetrics() []*Metric { return []*Metric{dnsLookupTime, ipProtocol, ipAddressHash} }
+func AddressMetrics() []*Metric { return []*Metric{DNSLookupTime, ipProtocol, ipAddressHash} }

@@ -171,7 +171,7 @@ func (r *Result) obstacle() string {
 	switch {
 	case isVersion, isCall && call.Syscall == "bind":
 		return "the source address of its module cannot be used here"
-	case isErrno && isShortage(errno):
+	case isErrno && IsShortage(errno):
 		return "this host lacks descriptors, ports, memory or an address family"
 	case isFile:
 		return "a file that its module names cannot be read"

@@ -4,11 +4,11 @@ package probe
 
 import "syscall"
 
-// isShortage reports whether an error says that this host lacks what a probe
+// IsShortage reports whether an error says that this host lacks what a probe
 // takes: descriptors, ports, memory, an address family. Where no port is left,
 // bind(2) says EADDRINUSE, connect(2) EADDRNOTAVAIL over TCP, and EAGAIN over UDP
 // (inet_autobind in net/ipv4/af_inet.c).
-func isShortage(e syscall.Errno) bool {
+func IsShortage(e syscall.Errno) bool {
 	switch e {
 	case syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.EADDRNOTAVAIL, syscall.EADDRINUSE,
 		syscall.EAGAIN, syscall.EAFNOSUPPORT:

@@ -6,9 +6,9 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// isShortage reports whether an error says that this host lacks what a probe
+// IsShortage reports whether an error says that this host lacks what a probe
 // takes: descriptors, ports, memory, an address family.
-func isShortage(e syscall.Errno) bool {
+func IsShortage(e syscall.Errno) bool {
 	switch e {
 	case windows.WSAEMFILE, windows.WSAENOBUFS, windows.WSAEADDRNOTAVAIL, windows.WSAEADDRINUSE, windows.WSAEAFNOSUPPORT:
 		return true

@@ -8,6 +8,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/port-exporter/port_exporter/internal/probe"
+	"github.com/port-exporter/port_exporter/internal/probe/schedule"
 )
 
 // FuzzProbeParameters has any text as the query, the Host and the timeout of a
@@ -20,12 +21,12 @@ func FuzzProbeParameters(f *testing.F) {
 	}
 	tried := 0
 	module := &probe.Module{Name: "m", Kind: "tcp", Prober: counting{&tried}}
-	plan := &probe.Plan{Modules: map[string]*probe.Module{"m": module}}
+	plan := &schedule.Plan{Modules: map[string]*probe.Module{"m": module}}
 	f.Fuzz(func(t *testing.T, query, host, timeout string) {
-		r := probe.NewRunner(t.Context(), 0)
+		r := schedule.NewRunner(t.Context(), 0)
 		r.Use(plan)
 		defer r.Stop()
-		s := New(Options{Connections: 1024, Runner: r, Plan: func() *probe.Plan { return plan }, IsBuiltIn: func(name string) bool { return name == "icmp" }})
+		s := New(Options{Connections: 1024, Runner: r, Plan: func() *schedule.Plan { return plan }, IsBuiltIn: func(name string) bool { return name == "icmp" }})
 		request := httptest.NewRequest(http.MethodGet, "/probe", nil)
 		request.URL.RawQuery, request.Host = query, host
 		request.Header.Set("X-Prometheus-Scrape-Timeout-Seconds", timeout)

@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"github.com/port-exporter/port_exporter/internal/probe"
+	"github.com/port-exporter/port_exporter/internal/probe/access"
+	"github.com/port-exporter/port_exporter/internal/probe/schedule"
 )
 
 // hearing is a prober that remembers what it is asked for.
@@ -28,9 +30,9 @@ func TestHostname(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			heard := &hearing{}
 			m := &probe.Module{Name: "tcp_connect", Kind: probe.KindTCP, Prober: heard}
-			plan := &probe.Plan{Modules: map[string]*probe.Module{"tcp_connect": m}, Targets: []probe.Target{
+			plan := &schedule.Plan{Modules: map[string]*probe.Module{"tcp_connect": m}, Targets: []probe.Target{
 				{Address: "a:1", Module: m, Hostname: "configured"}, {Address: "b:1", Module: m},
-			}, Access: probe.Access{Any: true}}
+			}, Access: access.Control{Any: true}}
 			if status, body := get(server(t, plan).Probe, "/probe?module=tcp_connect&"+tt.query, there); status != 200 {
 				t.Fatalf("status %d: %s", status, body)
 			}

@@ -14,6 +14,7 @@ import (
 	"github.com/port-exporter/port_exporter/collector"
 	"github.com/port-exporter/port_exporter/internal/plain"
 	"github.com/port-exporter/port_exporter/internal/probe"
+	"github.com/port-exporter/port_exporter/internal/probe/schedule"
 	"github.com/port-exporter/port_exporter/internal/socket"
 )
 
@@ -43,7 +44,7 @@ func writeText(w http.ResponseWriter, text string) {
 }
 
 // text returns what a probe found, for people: the outcome in a sentence first.
-func text(e *probe.Entry, answer *socket.Answer) string {
+func text(e *schedule.Entry, answer *socket.Answer) string {
 	var b strings.Builder
 	address := plain.Line(probe.Redact(e.Target.Address, e.Target.Address))
 	fmt.Fprintf(&b, "%s.\n", plain.Line(e.Result.Sentence(e.Target.Address)))
@@ -86,7 +87,7 @@ func text(e *probe.Entry, answer *socket.Answer) string {
 	return b.String()
 }
 
-func verdict(e *probe.Entry) string {
+func verdict(e *schedule.Entry) string {
 	switch success, known := e.Target.Module.Success(e.Result); {
 	case !known:
 		return "not known: the target was not tried"
@@ -98,7 +99,7 @@ func verdict(e *probe.Entry) string {
 }
 
 // writeCertificates writes what the metrics tell of the certificates.
-func writeCertificates(b *strings.Builder, e *probe.Entry) {
+func writeCertificates(b *strings.Builder, e *schedule.Entry) {
 	for i := range e.Result.Samples {
 		switch s := &e.Result.Samples[i]; s.Metric.Name {
 		case "probe_ssl_last_chain_info":

@@ -20,15 +20,16 @@ import (
 	"github.com/port-exporter/port_exporter/internal/ownhost"
 	"github.com/port-exporter/port_exporter/internal/plain"
 	"github.com/port-exporter/port_exporter/internal/probe"
+	"github.com/port-exporter/port_exporter/internal/probe/schedule"
 	"github.com/port-exporter/port_exporter/internal/socket"
 	"github.com/port-exporter/port_exporter/internal/web"
 )
 
 // Options say what is served.
 type Options struct {
-	Runner *probe.Runner
+	Runner *schedule.Runner
 	// Plan returns the plan in force.
-	Plan func() *probe.Plan
+	Plan func() *schedule.Plan
 	// IsBuiltIn reports whether a module that the plan lacks is a built-in one, which
 	// nothing in the configuration uses.
 	IsBuiltIn func(name string) bool
@@ -111,7 +112,7 @@ func (s *Server) Probe(w http.ResponseWriter, r *http.Request) {
 
 // once probes in a slot, which it gives back, and asks this host's listeners about
 // what it found.
-func (s *Server) once(ctx context.Context, plan *probe.Plan, ask probe.Ask, timeout time.Duration) (probe.Entry, *socket.Answer, error) {
+func (s *Server) once(ctx context.Context, plan *schedule.Plan, ask schedule.Ask, timeout time.Duration) (schedule.Entry, *socket.Answer, error) {
 	defer func() { <-s.slots }()
 	defer web.Work(ctx)()
 	within, cancel := context.WithTimeout(ctx, timeout)
@@ -133,7 +134,7 @@ func statusOf(err error, usual int) int {
 }
 
 // parse reads the parameters of a probe. Its errors are the client's.
-func (s *Server) parse(plan *probe.Plan, r *http.Request) (ask probe.Ask, timeout time.Duration, err error) {
+func (s *Server) parse(plan *schedule.Plan, r *http.Request) (ask schedule.Ask, timeout time.Duration, err error) {
 	query := r.URL.Query()
 	for parameter, most := range map[string]int{"target": maxTarget, "hostname": maxHostname} {
 		if n := len(query.Get(parameter)); n > most {
@@ -154,12 +155,12 @@ func (s *Server) parse(plan *probe.Plan, r *http.Request) (ask probe.Ask, timeou
 		}
 	}
 	timeout, err = web.Timeout(r.Header.Get(web.TimeoutHeader), defaultTimeout, defaultTimeout, s.TimeoutOffset)
-	return probe.Ask{Target: query.Get("target"), Module: module, Hostname: query.Get("hostname")}, timeout, err
+	return schedule.Ask{Target: query.Get("target"), Module: module, Hostname: query.Get("hostname")}, timeout, err
 }
 
 // module returns the module of a name. Where modules are configured, a built-in one
 // is there for requests when a target or a rule names it.
-func (s *Server) module(plan *probe.Plan, name string) (*probe.Module, error) {
+func (s *Server) module(plan *schedule.Plan, name string) (*probe.Module, error) {
 	if m, ok := plan.Modules[name]; ok {
 		return m, nil
 	}
@@ -174,7 +175,7 @@ func (s *Server) module(plan *probe.Plan, name string) (*probe.Module, error) {
 
 // answer returns what this host's listeners make of the target, if it is an
 // address of this host.
-func (s *Server) answer(ctx context.Context, r *probe.Report) *socket.Answer {
+func (s *Server) answer(ctx context.Context, r *schedule.Report) *socket.Answer {
 	if answer, known := s.OwnHost(ctx).Answer(r); known {
 		return &answer
 	}
@@ -187,7 +188,7 @@ const debugDenied = "the details of a probe are for clients on this host\n" +
 // mayDebug reports whether a client may see the details of probes: the log, the
 // addresses, the certificates. One behind a proxy on this host is not on this
 // host, nor is a site that a browser on this host was led to by its name.
-func (s *Server) mayDebug(plan *probe.Plan, r *http.Request) bool {
+func (s *Server) mayDebug(plan *schedule.Plan, r *http.Request) bool {
 	if plan.Access.DebugAnywhere {
 		return true
 	}

@@ -16,6 +16,9 @@ import (
 	"github.com/port-exporter/port_exporter/internal/ownhost"
 	"github.com/port-exporter/port_exporter/internal/porttest"
 	"github.com/port-exporter/port_exporter/internal/probe"
+	"github.com/port-exporter/port_exporter/internal/probe/access"
+	"github.com/port-exporter/port_exporter/internal/probe/prober"
+	"github.com/port-exporter/port_exporter/internal/probe/schedule"
 	"github.com/port-exporter/port_exporter/internal/socket"
 )
 
@@ -50,7 +53,7 @@ func (hang) Probe(ctx context.Context, _ probe.Request) probe.Result {
 }
 
 // named is a prober whose module has a name for the target already.
-type named struct{ probe.TCP }
+type named struct{ prober.TCP }
 
 func (*named) CheckHostname(name string) error {
 	if name != "" && name != "mine" {
@@ -59,14 +62,14 @@ func (*named) CheckHostname(name string) error {
 	return nil
 }
 
-func server(t *testing.T, plan *probe.Plan) *Server {
+func server(t *testing.T, plan *schedule.Plan) *Server {
 	t.Helper()
-	r := probe.NewRunner(t.Context(), 0)
+	r := schedule.NewRunner(t.Context(), 0)
 	t.Cleanup(r.Stop)
 	r.Use(plan)
 	return New(Options{
 		Connections: 1024,
-		Runner:      r, Plan: func() *probe.Plan { return plan }, TimeoutOffset: 500 * time.Millisecond,
+		Runner:      r, Plan: func() *schedule.Plan { return plan }, TimeoutOffset: 500 * time.Millisecond,
 		IsBuiltIn: func(name string) bool { return name == "icmp" },
 		OwnHost: func(ctx context.Context) *ownhost.Host {
 			addresses := func() (map[netip.Addr]string, error) {
@@ -79,10 +82,10 @@ func server(t *testing.T, plan *probe.Plan) *Server {
 	})
 }
 
-func tcpPlan(targets ...string) *probe.Plan {
-	tcp := &probe.Module{Name: "tcp_connect", Kind: probe.KindTCP, Prober: &probe.TCP{}}
+func tcpPlan(targets ...string) *schedule.Plan {
+	tcp := &probe.Module{Name: "tcp_connect", Kind: probe.KindTCP, Prober: &prober.TCP{}}
 	slow := &probe.Module{Name: "slow", Kind: probe.KindTCP, Prober: hang{}, Timeout: time.Second}
-	p := &probe.Plan{Modules: map[string]*probe.Module{"tcp_connect": tcp, "http_2xx": {Name: "http_2xx", Kind: probe.KindHTTP, Prober: &probe.TCP{}}, "slow": slow,
+	p := &schedule.Plan{Modules: map[string]*probe.Module{"tcp_connect": tcp, "http_2xx": {Name: "http_2xx", Kind: probe.KindHTTP, Prober: &prober.TCP{}}, "slow": slow,
 		"named": {Name: "named", Kind: probe.KindHTTP, Prober: &named{}}}}
 	for _, t := range targets {
 		p.Targets = append(p.Targets, probe.Target{Address: t, Module: tcp})
@@ -189,11 +192,11 @@ func TestMayDebug(t *testing.T) {
 		r := httptest.NewRequest(http.MethodGet, "/logs?id=1", nil)
 		r.RemoteAddr, r.Host = here, "localhost:10065"
 		tt.change(r)
-		s := New(Options{Plan: func() *probe.Plan { return &probe.Plan{} }, Proxied: tt.proxied})
-		if got := s.mayDebug(&probe.Plan{}, r); got != tt.may {
+		s := New(Options{Plan: func() *schedule.Plan { return &schedule.Plan{} }, Proxied: tt.proxied})
+		if got := s.mayDebug(&schedule.Plan{}, r); got != tt.may {
 			t.Errorf("%s: %t", tt.name, got)
 		}
-		if !s.mayDebug(&probe.Plan{Access: probe.Access{DebugAnywhere: true}}, r) {
+		if !s.mayDebug(&schedule.Plan{Access: access.Control{DebugAnywhere: true}}, r) {
 			t.Errorf("%s: not even where everybody may", tt.name)
 		}
 	}
@@ -202,7 +205,7 @@ func TestMayDebug(t *testing.T) {
 // TestDeniedByAddress has a name that is allowed until it is resolved.
 func TestDeniedByAddress(t *testing.T) {
 	plan := tcpPlan()
-	plan.Access = probe.Access{DebugAnywhere: true, Rules: []probe.AccessRule{{
+	plan.Access = access.Control{DebugAnywhere: true, Rules: []access.Rule{{
 		Hosts: []string{"localhost", "*.invalid"}, Networks: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")},
 	}}}
 	s := server(t, plan)
@@ -256,7 +259,7 @@ func TestTooManyRequests(t *testing.T) {
 func TestHistory(t *testing.T) {
 	plan := tcpPlan("127.0.0.1:1")
 	plan.Access.Any = true
-	plan.Modules["<b>"] = &probe.Module{Name: "<b>", Kind: probe.KindHTTP, Prober: &probe.TCP{}}
+	plan.Modules["<b>"] = &probe.Module{Name: "<b>", Kind: probe.KindHTTP, Prober: &prober.TCP{}}
 	s := server(t, plan)
 	if page := s.Recent(); !strings.Contains(page, "None yet") {
 		t.Error(page)

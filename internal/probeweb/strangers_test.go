@@ -12,6 +12,7 @@ import (
 
 	"github.com/port-exporter/port_exporter/internal/porttest"
 	"github.com/port-exporter/port_exporter/internal/probe"
+	"github.com/port-exporter/port_exporter/internal/probe/prober"
 )
 
 // evil would forge lines of a page, drive a terminal and turn the direction of text.
@@ -42,12 +43,12 @@ func TestStrangersTextIsText(t *testing.T) {
 		}
 	}()
 	plan := tcpPlan()
-	plan.Modules["banner"] = &probe.Module{Name: "banner", Kind: probe.KindTCP, Prober: &probe.TCP{Conversation: probe.Conversation{
+	plan.Modules["banner"] = &probe.Module{Name: "banner", Kind: probe.KindTCP, Prober: &prober.TCP{Conversation: prober.Conversation{
 		TLS: true,
 		TLSConfig: func(string) (*tls.Config, error) {
 			return &tls.Config{InsecureSkipVerify: true}, nil
 		},
-		Exchange: []probe.Step{{Expect: regexp.MustCompile(`(evil.*)`), Labels: []probe.Label{{Name: "banner", Value: "${1}"}}}},
+		Exchange: []prober.Step{{Expect: regexp.MustCompile(`(evil.*)`), Labels: []probe.Label{{Name: "banner", Value: "${1}"}}}},
 	}}}
 	plan.Targets = []probe.Target{{Address: listener.Addr().String(), Module: plan.Modules["banner"]}}
 	s := server(t, plan)

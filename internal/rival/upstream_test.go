@@ -1,4 +1,4 @@
-package probe
+package rival
 
 import (
 	"fmt"
@@ -109,31 +109,32 @@ func TestBlackbox(t *testing.T) {
 	if out, err := goCommand(t, dir, "list", "-deps", "-test", "./prober").CombinedOutput(); err != nil {
 		t.Skipf("SKIP-BLACKBOX: its dependencies are not to be had: %v\n%s", err, out)
 	}
-	t.Run("tcp and unix", func(t *testing.T) {
-		cmd := goCommand(t, dir, "test", "-count=1", "-v", "-run", blackboxStreams, "./prober")
-		withHosts(t, cmd, "127.0.0.1 localhost\n::1 localhost\n") // one of the tests skips itself without
-		runTests(t, cmd, blackboxStreamTests)
-	})
-	t.Run("http", func(t *testing.T) {
-		cmd := goCommand(t, dir, "test", "-count=1", "-v", "-run", blackboxHTTP, "./prober")
-		withHosts(t, cmd, "127.0.0.1 localhost\n::1 localhost\n")
-		runTests(t, cmd, blackboxHTTPTests)
-	})
-	t.Run("dns", func(t *testing.T) {
-		cmd := goCommand(t, dir, "test", "-count=1", "-v", "-run", blackboxDNS, "./prober")
-		withHosts(t, cmd, "127.0.0.1 localhost\n::1 localhost\n")
-		runTests(t, cmd, blackboxDNSTests)
-	})
-	// Its grpc tests listen on localhost and want an address of IPv6 for it. The
-	// original looks localhost up once more to connect, so that the two need not
-	// be the same; here they have to be.
-	t.Run("grpc", func(t *testing.T) {
-		cmd := goCommand(t, dir, "test", "-count=1", "-v", "-run", blackboxGRPC, "./prober")
-		if !withHosts(t, cmd, "::1 localhost\n") {
-			t.Skip("SKIP-BLACKBOX: no mount namespace in which localhost is ::1")
-		}
-		runTests(t, cmd, blackboxGRPCTests)
-	})
+	binary := filepath.Join(dir, "prober.test")
+	if out, err := goCommand(t, dir, "test", "-c", "-o", binary, "./prober").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	const both = "127.0.0.1 localhost\n::1 localhost\n" // one of the tests skips itself without
+	for _, tt := range []struct {
+		name, run, hosts string
+		want             []string
+	}{
+		{"tcp and unix", blackboxStreams, both, blackboxStreamTests},
+		{"http", blackboxHTTP, both, blackboxHTTPTests},
+		{"dns", blackboxDNS, both, blackboxDNSTests},
+		// Its grpc tests listen on localhost and want an address of IPv6 for it. The
+		// original looks localhost up once more to connect, so that the two need not
+		// be the same; here they have to be.
+		{"grpc", blackboxGRPC, "::1 localhost\n", blackboxGRPCTests},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			cmd := exec.CommandContext(t.Context(), binary, "-test.v", "-test.run", tt.run)
+			cmd.Dir, cmd.Env = filepath.Join(dir, "prober"), append(os.Environ(), "CI=") // its tests of names want IPv6, and say so by CI
+			if !withHosts(t, cmd, tt.hosts) && tt.name == "grpc" {
+				t.Skip("SKIP-BLACKBOX: no mount namespace in which localhost is ::1")
+			}
+			runTests(t, cmd, tt.want)
+		})
+	}
 }
 
 // runTests runs a test command and compares which tests ran.
@@ -202,7 +203,7 @@ func copyPackage(t *testing.T, from, to string) {
 	for _, file := range files {
 		switch name := filepath.Base(file); name {
 		case "tcp.go":
-			copyFile(t, "testdata/blackbox/shim.go.txt", filepath.Join(to, name))
+			copyFile(t, "testdata/upstream/shim.go.txt", filepath.Join(to, name))
 		case "unix.go", "grpc.go", "http.go", "dns.go":
 		default:
 			copyFile(t, file, filepath.Join(to, name))
@@ -248,11 +249,10 @@ func copyFile(t *testing.T, from, to string) {
 }
 
 // goCommand runs go in the temporary module, which may complete its go.mod.
-// Its tests of names want IPv6, and say so by CI.
 func goCommand(t *testing.T, dir string, args ...string) *exec.Cmd {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "go", args...)
 	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), "GOFLAGS=-mod=mod -trimpath", "GOWORK=off", "CI=")
+	cmd.Env = append(os.Environ(), "GOFLAGS=-mod=mod -trimpath", "GOWORK=off")
 	return cmd
 }

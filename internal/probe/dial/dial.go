@@ -1,0 +1,189 @@
+// Package dial reaches an address, keeps what the kernel knows of the attempt, and
+// says what it means: the table of docs/diagnosis.md.
+package dial
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"syscall"
+	"time"
+
+	"github.com/port-exporter/port_exporter/internal/netaddr"
+	"github.com/port-exporter/port_exporter/internal/probe"
+)
+
+// An Attempt is the making of one TCP connection, and what its socket knew when
+// it was made or failed. It connects once.
+type Attempt struct {
+	Target netip.AddrPort
+	// Source is the address of this host to connect from; the zero value lets the
+	// kernel choose.
+	Source netip.Addr
+	// Allow is [probe.Request].Allow.
+	Allow func(netip.AddrPort) error
+
+	// kept is a second descriptor of the socket, or -1: package net closes the
+	// first one before it reports a failure, and the error queue with it.
+	kept int
+
+	handshake     Handshake
+	knowHandshake bool
+	icmp          ICMPError
+}
+
+// Handshake is what TCP_INFO (tcp(7)) says of the making of a connection.
+type Handshake struct {
+	Retransmits int           // of the SYN
+	RoundTrip   time.Duration // 0 if it was not measured
+	Sent        bool          // a SYN was sent
+}
+
+// Failure is why an [Attempt] made no connection.
+type Failure struct {
+	Outcome  probe.Outcome
+	Origin   probe.Origin
+	Offender netip.Addr // who sent the ICMP error, if one was the reason
+	Err      error
+}
+
+// Error implements error.
+func (f *Failure) Error() string { return f.Err.Error() }
+
+// Unwrap returns the error of the socket.
+func (f *Failure) Unwrap() error { return f.Err }
+
+// Result returns the result of a probe that failed so.
+func (f *Failure) Result(peer netip.AddrPort) probe.Result {
+	return probe.Result{Outcome: f.Outcome, Phase: probe.PhaseConnect, Origin: f.Origin, Offender: f.Offender, Peer: peer, Err: f.Err}
+}
+
+// Connect connects to the target. It does so on the caller's thread, so that the
+// socket is of its network namespace.
+func (a *Attempt) Connect(ctx context.Context) (*net.TCPConn, *Failure) {
+	a.kept = -1
+	// Without keep-alives: a probe is over before the first would be sent.
+	d := net.Dialer{KeepAlive: -1, Control: a.control}
+	d.SetMultipathTCP(false)
+	if a.Source.IsValid() {
+		d.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(a.Source, 0))
+	}
+	conn, err := d.DialContext(ctx, networkOf("tcp", a.Target.Addr()), a.Target.String())
+	a.examine(err != nil)
+	if err != nil {
+		outcome, origin := Classify(err, a.evidence())
+		return nil, &Failure{Outcome: outcome, Origin: origin, Offender: a.icmp.Offender, Err: err}
+	}
+	return conn.(*net.TCPConn), nil
+}
+
+// Handshake returns what is known of the handshake, if a SYN was sent.
+func (a *Attempt) Handshake() (Handshake, bool) {
+	return a.handshake, a.knowHandshake && a.handshake.Sent
+}
+
+// control prepares the socket before it connects. Package net may give up a
+// socket that was connected to itself, and make another.
+func (a *Attempt) control(_, address string, c syscall.RawConn) error {
+	if err := Allowed(a.Allow, address); err != nil {
+		return err
+	}
+	var err error
+	controlErr := c.Control(func(fd uintptr) {
+		if err = KeepErrors(fd, a.Target.Addr().Is6()); err != nil {
+			return
+		}
+		if err = bindLate(fd); err != nil {
+			return
+		}
+		a.release()
+		a.kept, err = duplicate(fd)
+	})
+	if controlErr != nil {
+		return controlErr
+	}
+	return err
+}
+
+// examine asks the socket for its facts, and lets go of it.
+func (a *Attempt) examine(failed bool) {
+	if a.kept < 0 {
+		return
+	}
+	a.handshake, a.knowHandshake = readHandshake(uintptr(a.kept))
+	if failed {
+		a.icmp, _ = readError(uintptr(a.kept))
+	} else {
+		_ = ignoreErrors(uintptr(a.kept), a.Target.Addr().Is6())
+	}
+	a.release()
+}
+
+func (a *Attempt) release() {
+	if a.kept >= 0 {
+		closeDescriptor(a.kept)
+		a.kept = -1
+	}
+}
+
+// evidence returns what is known of a failure to connect.
+func (a *Attempt) evidence() Evidence {
+	return Evidence{
+		ICMP:   a.icmp,
+		Target: a.Target.Addr(),
+		Own:    a.icmp.Offender.IsValid() && IsOwn(a.icmp.Offender),
+		Sent:   !a.knowHandshake || a.handshake.Sent,
+	}
+}
+
+// errNoZone is about an IPv6 link-local address: each link has such addresses, so
+// connect(2) wants to know which is meant (sin6_scope_id, ipv6(7)).
+var errNoZone = errors.New("a link-local address needs a zone\nhint: the name of the interface behind it, as in [fe80::1%eth0]:443")
+
+// Allowed asks whether an address, which is that of a socket about to be
+// connected, may be probed. An IPv4 address in an IPv6 one is asked for as
+// IPv4.
+func Allowed(allow func(netip.AddrPort) error, address string) error {
+	addr, err := netip.ParseAddrPort(address)
+	if err == nil && addr.Addr().Is6() && addr.Addr().IsLinkLocalUnicast() && addr.Addr().Zone() == "" {
+		return errNoZone
+	}
+	if allow == nil {
+		return nil
+	}
+	if err != nil {
+		return probe.Deny(err)
+	}
+	if err := allow(netip.AddrPortFrom(addr.Addr().Unmap(), addr.Port())); err != nil {
+		return probe.Deny(err)
+	}
+	return nil
+}
+
+// networkOf returns "tcp4" or "tcp6", so that package net makes a socket of the
+// family of an address.
+func networkOf(protocol string, addr netip.Addr) string {
+	if addr.Is4() {
+		return protocol + "4"
+	}
+	return protocol + "6"
+}
+
+// IsOwn reports whether an address is one of this host, in the network
+// namespace of the calling thread. It lists the interfaces: only failures that
+// an ICMP error explains ask.
+func IsOwn(addr netip.Addr) bool {
+	interfaces, err := net.InterfaceAddrs()
+	if err != nil {
+		return false
+	}
+	for _, i := range interfaces {
+		if prefix, ok := i.(*net.IPNet); ok {
+			if own, ok := netip.AddrFromSlice(prefix.IP); ok && netaddr.SameHost(own, addr) {
+				return true
+			}
+		}
+	}
+	return false
+}

@@ -1,0 +1,143 @@
+package dial
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// namesOffenders says that an ICMP error is found in the error queue, so that
+// without one it was no ICMP error. TCP keeps those that end a SYN since
+// Linux 5.9.
+const namesOffenders = true
+
+// KeepErrors makes a socket keep the ICMP errors that it causes: IP_RECVERR of
+// ip(7), IPV6_RECVERR of ipv6(7). It is called before connect(2).
+func KeepErrors(fd uintptr, v6 bool) error { return setKeepErrors(int(fd), v6, 1) }
+
+// ignoreErrors undoes keepErrors: an ICMP error ends an established connection
+// only where it is asked for, and an ordinary client does not ask.
+func ignoreErrors(fd uintptr, v6 bool) error { return setKeepErrors(int(fd), v6, 0) }
+
+func setKeepErrors(fd int, v6 bool, on int) error {
+	if v6 {
+		return unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_RECVERR, on)
+	}
+	return unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_RECVERR, on)
+}
+
+// readError takes the last ICMP error out of the error queue of a socket. It
+// never waits.
+func readError(fd uintptr) (ICMPError, bool) {
+	var last ICMPError
+	oob := make([]byte, 512)
+	for range MaxQueuedErrors {
+		_, n, flags, _, err := unix.Recvmsg(int(fd), nil, oob, unix.MSG_ERRQUEUE|unix.MSG_DONTWAIT)
+		if err != nil || flags&unix.MSG_ERRQUEUE == 0 {
+			break
+		}
+		if e, ok := ParseErrorMessage(oob[:n]); ok {
+			last = e
+		}
+	}
+	return last, last.Offender.IsValid()
+}
+
+// MaxQueuedErrors bounds how many errors of one socket are read; a probe sends
+// a handful of packets.
+const MaxQueuedErrors = 64
+
+// ParseErrorMessage finds the ICMP error in the control messages of
+// MSG_ERRQUEUE.
+func ParseErrorMessage(oob []byte) (ICMPError, bool) {
+	messages, err := unix.ParseSocketControlMessage(oob)
+	if err != nil {
+		return ICMPError{}, false
+	}
+	for _, m := range messages {
+		v4 := m.Header.Level == unix.SOL_IP && m.Header.Type == unix.IP_RECVERR
+		v6 := m.Header.Level == unix.SOL_IPV6 && m.Header.Type == unix.IPV6_RECVERR
+		if v4 || v6 {
+			if e, ok := parseExtendedError(m.Data); ok {
+				return e, true
+			}
+		}
+	}
+	return ICMPError{}, false
+}
+
+// The layout of struct sock_extended_err, and of the struct sockaddr_in or
+// sockaddr_in6 of the offender behind it (SO_EE_OFFENDER): linux/errqueue.h,
+// linux/in.h, linux/in6.h.
+const (
+	offsetOrigin    = 4
+	offsetKind      = 5
+	offsetCode      = 6
+	offsetInfo      = 8
+	sizeError       = 16
+	offsetAddress4  = sizeError + 4
+	offsetAddress6  = sizeError + 8
+	sizeWithOffense = sizeError + 2
+)
+
+// parseExtendedError reads a struct sock_extended_err and the address behind
+// it. Errors that did not come by ICMP are none of ours.
+func parseExtendedError(b []byte) (ICMPError, bool) {
+	if len(b) < sizeWithOffense {
+		return ICMPError{}, false
+	}
+	e := ICMPError{Type: b[offsetKind], Code: b[offsetCode]}
+	switch b[offsetOrigin] {
+	case unix.SO_EE_ORIGIN_ICMP:
+	case unix.SO_EE_ORIGIN_ICMP6:
+		e.V6 = true
+	default:
+		return ICMPError{}, false
+	}
+	if e.TooLarge() {
+		e.MTU = binary.NativeEndian.Uint32(b[offsetInfo:])
+	}
+	switch family := binary.NativeEndian.Uint16(b[sizeError:]); {
+	case family == unix.AF_INET && len(b) >= offsetAddress4+4:
+		e.Offender = netip.AddrFrom4([4]byte(b[offsetAddress4:]))
+	case family == unix.AF_INET6 && len(b) >= offsetAddress6+16:
+		e.Offender = netip.AddrFrom16([16]byte(b[offsetAddress6:])).Unmap()
+	}
+	return e, e.Offender.IsValid()
+}
+
+// readHandshake reads TCP_INFO (tcp(7)) of a socket that just connected, or
+// failed to.
+func readHandshake(fd uintptr) (Handshake, bool) {
+	info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
+	if err != nil {
+		return Handshake{}, false
+	}
+	return Handshake{
+		Retransmits: int(info.Total_retrans),
+		RoundTrip:   time.Duration(info.Rtt) * time.Microsecond,
+		Sent:        info.Segs_out > 0,
+	}, true
+}
+
+// duplicate returns a second descriptor of a socket, which keeps it after the
+// first one is closed.
+func duplicate(fd uintptr) (int, error) { return unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, 0) }
+
+func closeDescriptor(fd int) { _ = unix.Close(fd) }
+
+// bindLate makes a socket that is bound to an address choose its port when it
+// connects, so that ports run out for each destination and not for the host
+// (IP_BIND_ADDRESS_NO_PORT of ip(7), which IPv6 sockets take too).
+func bindLate(fd uintptr) error {
+	return unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1)
+}
+
+// forbidBroadcast takes from a socket that it may send to the broadcast address
+// of a network of this host, which package net gives it: SO_BROADCAST of
+// socket(7). Which addresses those are only the kernel knows; it answers EACCES.
+func forbidBroadcast(fd uintptr) error {
+	return unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_BROADCAST, 0)
+}

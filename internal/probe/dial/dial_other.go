@@ -1,0 +1,23 @@
+//go:build !linux
+
+package dial
+
+// namesOffenders is false where there is no error queue to read: an error may
+// or may not have come by ICMP, and nobody tells from whom.
+const namesOffenders = false
+
+func KeepErrors(uintptr, bool) error { return nil }
+
+func ignoreErrors(uintptr, bool) error { return nil }
+
+func bindLate(uintptr) error { return nil }
+
+func forbidBroadcast(uintptr) error { return nil }
+
+func readError(uintptr) (ICMPError, bool) { return ICMPError{}, false }
+
+func readHandshake(uintptr) (Handshake, bool) { return Handshake{}, false }
+
+func duplicate(uintptr) (int, error) { return -1, nil }
+
+func closeDescriptor(int) {}

@@ -1,0 +1,293 @@
+package prober
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"regexp"
+	"slices"
+	"time"
+
+	"github.com/port-exporter/port_exporter/internal/probe"
+	"github.com/port-exporter/port_exporter/internal/probe/dial"
+)
+
+// Conversation is what happens on a stream once it is connected: TLS, if asked
+// for, and then the steps. Its zero value is nothing, and sends nothing.
+type Conversation struct {
+	// TLS makes a handshake first. A step can make it later.
+	TLS bool
+	// TLSConfig returns the configuration of a handshake, anew each time so
+	// that changed files are read. It is given the name of the target, for
+	// where the configuration names no server. Nil is the system's roots.
+	TLSConfig func(serverName string) (*tls.Config, error)
+	// Exchange is what is said and heard, in turn.
+	Exchange []Step
+}
+
+// Step is one entry of query_response of blackbox_exporter. What it has is done
+// in the order of the fields.
+type Step struct {
+	// Expect reads lines until one matches.
+	Expect *regexp.Regexp
+	// Labels become probe_expect_info when Expect matched. Their values are
+	// templates: ${1} and ${name} stand for what Expect captured.
+	Labels []probe.Label
+	// ExpectBytes must be what comes next, line or no line.
+	ExpectBytes []byte
+	// Send is a line, sent with a line feed behind it; a template as in Labels
+	// when there is an Expect.
+	Send string
+	// SendBytes is sent as it is.
+	SendBytes []byte
+	// StartTLS makes a TLS handshake.
+	StartTLS bool
+}
+
+// Bounds on what a target can make the exporter read and keep.
+const (
+	readBuffer   = 2 << 10
+	maxLine      = 64 << 10 // as blackbox_exporter has it: bufio.MaxScanTokenSize
+	maxExchanged = 1 << 20  // a tenth of a second of matching, if its lines are short
+)
+
+// errTooLong says that a target sends without end.
+var errTooLong = probe.TargetFault(probe.Protocol, errors.New("line or answer too long"))
+
+// mismatch says that something else came than what was expected.
+func mismatch(expected string) error {
+	return probe.TargetFault(probe.Mismatch, fmt.Errorf("expected %s, got something else", expected))
+}
+
+// session is a conversation on one connection.
+type session struct {
+	*Conversation
+	conn       net.Conn // the TLS connection, once there is one
+	isTLS      bool
+	serverName string
+	peer       netip.Addr
+	duration   *probe.Metric // takes the time of each phase
+	samples    probe.Samples
+	log        *slog.Logger // may be nil
+
+	in        *bufio.Reader // of conn; made for the first step that reads
+	spill     []byte        // a line longer than in
+	exchanged int           // bytes read
+	phase     probe.Phase   // the current one
+	spent     [probe.NumPhases]time.Duration
+}
+
+// run converses until all was said, or until something fails, and closes the
+// connection.
+func (s *session) run(ctx context.Context, result *probe.Result) {
+	raw := s.conn
+	if s.TLS || len(s.Exchange) > 0 {
+		deadline, _ := ctx.Deadline()
+		_ = raw.SetDeadline(deadline)
+		stop := context.AfterFunc(ctx, func() { _ = raw.SetDeadline(time.Unix(1, 0)) })
+		defer stop()
+	}
+	err := s.converse()
+	if err != nil {
+		if ctx.Err() != nil && dial.IsTimeout(err) {
+			err = ctx.Err() // it may have been given up rather than have timed out
+		}
+		result.Outcome, result.Origin = s.classify(err)
+		result.Phase, result.Err = s.phase, err
+	} else if s.isTLS {
+		_ = s.conn.Close() // says goodbye first
+	}
+	_ = raw.Close()
+	result.Samples = s.samples
+}
+
+func (s *session) converse() error {
+	if s.TLS {
+		if err := s.timed(probe.PhaseTLS, s.startTLS); err != nil {
+			return err
+		}
+	}
+	s.samples.Set(failedDueToRegex, 0)
+	s.samples.Set(failedDueToBytes, 0)
+	for i := range s.Exchange {
+		step := &s.Exchange[i]
+		err := s.timed(probe.PhaseExchange, func() error { return s.talk(step) })
+		if err == nil && step.StartTLS {
+			err = s.timed(probe.PhaseTLS, s.startTLS)
+		}
+		if err != nil {
+			return fmt.Errorf("step %d: %w", i+1, err)
+		}
+	}
+	return nil
+}
+
+// timed adds the time that a part takes to its phase. The phase stays that of
+// the last part.
+func (s *session) timed(phase probe.Phase, part func() error) error {
+	s.phase = phase
+	start := time.Now()
+	err := part()
+	s.spent[phase] += time.Since(start)
+	s.samples.Set(s.duration, s.spent[phase].Seconds(), phase.Labels()...)
+	return err
+}
+
+// talk does what a step has, TLS apart.
+func (s *session) talk(step *Step) error {
+	send := step.Send
+	if step.Expect != nil {
+		line, match, err := s.expect(step.Expect)
+		if err != nil {
+			return err
+		}
+		send = string(step.Expect.Expand(nil, []byte(send), line, match))
+		s.expectInfo(step, line, match)
+	}
+	if len(step.ExpectBytes) > 0 {
+		if err := s.expectBytes(step.ExpectBytes); err != nil {
+			return err
+		}
+	}
+	if send != "" {
+		if err := s.send([]byte(send + "\n")); err != nil {
+			return err
+		}
+	}
+	if len(step.SendBytes) > 0 {
+		return s.send(step.SendBytes)
+	}
+	return nil
+}
+
+func (s *session) send(b []byte) error {
+	if s.log != nil {
+		s.log.Debug("send", "bytes", len(b)) // how many: a step may be a login
+	}
+	_, err := s.conn.Write(b)
+	return err
+}
+
+// expect reads lines until one matches. An end without any line is a closed
+// connection, an end behind other lines is a mismatch.
+func (s *session) expect(re *regexp.Regexp) (line []byte, match []int, err error) {
+	for heard := false; ; heard = true {
+		line, err := s.line()
+		switch {
+		case errors.Is(err, io.EOF):
+			s.samples.Set(failedDueToRegex, 1)
+			if heard {
+				return nil, nil, mismatch(fmt.Sprintf("a line like %q", re))
+			}
+			return nil, nil, err
+		case err != nil:
+			return nil, nil, err
+		}
+		if s.log != nil {
+			s.log.Debug("received", "line", string(line))
+		}
+		if match := re.FindSubmatchIndex(line); match != nil {
+			s.samples.Set(failedDueToRegex, 0)
+			return line, match, nil
+		}
+	}
+}
+
+// expectInfo notes what was captured, under the names that the step gives it.
+func (s *session) expectInfo(step *Step, line []byte, match []int) {
+	if len(step.Labels) == 0 {
+		return
+	}
+	metric := &probe.Metric{Name: expectInfo.Name, Help: expectInfo.Help}
+	var values []string
+	for _, label := range step.Labels {
+		metric.Labels = append(metric.Labels, label.Name)
+		values = append(values, string(step.Expect.Expand(nil, []byte(label.Value), line, match)))
+	}
+	s.samples.Info(metric, values)
+}
+
+// line returns the next line without its end, valid until the next call. The
+// last line of a stream may have no end.
+func (s *session) line() ([]byte, error) {
+	in := s.reader()
+	s.spill = s.spill[:0]
+	for {
+		part, err := in.ReadSlice('\n')
+		s.exchanged += len(part)
+		if len(s.spill)+len(part) > maxLine || s.exchanged > maxExchanged {
+			return nil, errTooLong
+		}
+		if err == nil && len(s.spill) == 0 {
+			return withoutEnd(part), nil
+		}
+		s.spill = append(s.spill, part...)
+		switch {
+		case errors.Is(err, bufio.ErrBufferFull):
+		case err == nil, errors.Is(err, io.EOF) && len(s.spill) > 0:
+			return withoutEnd(s.spill), nil
+		default:
+			return nil, err
+		}
+	}
+}
+
+func withoutEnd(line []byte) []byte {
+	return bytes.TrimSuffix(bytes.TrimSuffix(line, []byte("\n")), []byte("\r"))
+}
+
+// expectBytes reads as much as it wants, and no more than it takes to see that
+// something else comes.
+func (s *session) expectBytes(want []byte) error {
+	in := s.reader()
+	got := make([]byte, len(want))
+	for n := 0; n < len(want); {
+		more, err := in.Read(got[n:])
+		n += more
+		if s.log != nil {
+			s.log.Debug("received", "bytes", string(got[:n]))
+		}
+		if !bytes.HasPrefix(want, got[:n]) {
+			s.samples.Set(failedDueToBytes, 1)
+			return mismatch(fmt.Sprintf("%q", want))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	s.samples.Set(failedDueToBytes, 0)
+	return nil
+}
+
+func (s *session) reader() *bufio.Reader {
+	if s.in == nil {
+		s.in = bufio.NewReaderSize(s.conn, readBuffer)
+	}
+	return s.in
+}
+
+// classify says what ended a conversation.
+func (s *session) classify(err error) (probe.Outcome, probe.Origin) {
+	if outcome, ok := classifyTLS(err); ok {
+		return outcome, originOfTLS(outcome)
+	}
+	outcome, origin := dial.Classify(err, dial.Evidence{Target: s.peer, Sent: true})
+	if outcome == probe.Unknown && (s.isTLS || s.phase == probe.PhaseTLS) {
+		// No error of the socket, so one of TLS: a record that is none, an alert.
+		// With TLS 1.3 a refused client certificate is only told to the first read.
+		return probe.TLSHandshake, probe.OriginTarget
+	}
+	return outcome, origin
+}
+
+// Heavy reports whether the conversation has a TLS handshake in it.
+func (c *Conversation) Heavy() bool {
+	return c.TLS || slices.ContainsFunc(c.Exchange, func(s Step) bool { return s.StartTLS })
+}

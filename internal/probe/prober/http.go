@@ -1,0 +1,415 @@
+package prober
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/cookiejar"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/port-exporter/port_exporter/internal/probe"
+	"github.com/port-exporter/port_exporter/internal/probe/dial"
+	"golang.org/x/net/publicsuffix"
+)
+
+// HTTP asks for a URL and judges the answer. It takes what the http prober of
+// blackbox_exporter v0.28.0 takes, and measures the same.
+//
+// Package net/http speaks HTTP; every connection is made here, with the evidence
+// of its socket: directly, or through a proxy. Each hop of a redirect is a
+// connection of its own, whose resolved address [probe.Request].Allow is asked for.
+type HTTP struct {
+	dial.Resolution
+	// Method is GET if it is empty.
+	Method string
+	// Header is sent to the hosts that the configuration names; to others only
+	// what Plain reports as no secret. It has no Host and has a User-Agent.
+	Header http.Header
+	// Host, if not empty, is the header Host, and the name asked for in TLS.
+	Host string
+	// Plain reports whether a header holds no secret, by its name.
+	Plain func(name string) bool
+	// Body is sent; or what BodyFile returns, if that is not nil. It is called once a
+	// probe.
+	Body     string
+	BodyFile func() ([]byte, error)
+
+	FollowRedirects bool
+	// HTTP2 offers HTTP/2 over TLS. HTTP3 uses HTTP/3, and nothing else.
+	HTTP2, HTTP3 bool
+	// TLSConfig returns the configuration of handshakes. It is called once a
+	// probe, so that changed files are read.
+	TLSConfig func() (*tls.Config, error)
+
+	// Proxy returns the proxy for a request, as [http.Transport].Proxy; nil is none
+	// for all of them. ProxyHeader is sent with CONNECT.
+	Proxy       func(*http.Request) (*url.URL, error)
+	ProxyHeader http.Header
+	// ProxyResolves leaves the target's name to the proxy.
+	ProxyResolves bool
+
+	// Credentials adds to next what proves who we are, for the hosts that the
+	// configuration names. It connects to a token server with dial. Nil adds
+	// nothing.
+	Credentials func(next http.RoundTripper, dial DialContext) (http.RoundTripper, error)
+
+	// Answer is what is expected.
+	Answer HTTPAnswer
+}
+
+// DialContext connects, as [net.Dialer.DialContext].
+type DialContext = func(ctx context.Context, network, address string) (net.Conn, error)
+
+// HostError says that a module and a request name different hosts.
+type HostError struct{ Configured, Asked string }
+
+// Error implements error.
+func (e *HostError) Error() string {
+	return fmt.Sprintf("the module has the header Host: %s, and the hostname asked for is %s", e.Configured, e.Asked)
+}
+
+// CheckHostname reports, with a [*HostError], that the module has a header Host
+// with another value.
+func (p *HTTP) CheckHostname(hostname string) error {
+	if hostname == "" || p.Host == "" || p.Host == hostname {
+		return nil
+	}
+	return &HostError{Configured: p.Host, Asked: hostname}
+}
+
+// The metrics of the http prober. Names, help, labels and values are those of
+// blackbox_exporter.
+var (
+	httpDuration      = &probe.Metric{Name: "probe_http_duration_seconds", Help: "Duration of http request by phase, summed over all redirects", Labels: []string{"phase"}}
+	httpContentLength = &probe.Metric{Name: "probe_http_content_length", Help: "Length of http content response"}
+	httpBodyLength    = &probe.Metric{Name: "probe_http_uncompressed_body_length", Help: "Length of uncompressed response body"}
+	httpRedirects     = &probe.Metric{Name: "probe_http_redirects", Help: "The number of redirects"}
+	httpSSL           = &probe.Metric{Name: "probe_http_ssl", Help: "Indicates if SSL was used for the final redirect"}
+	httpStatus        = &probe.Metric{Name: "probe_http_status_code", Help: "Response HTTP status code"}
+	httpVersion       = &probe.Metric{Name: "probe_http_version", Help: "Returns the version of HTTP of the probe response"}
+	httpLastModified  = &probe.Metric{Name: "probe_http_last_modified_timestamp_seconds", Help: "Returns the Last-Modified HTTP response header in unixtime"}
+
+	failedDueToCEL = &probe.Metric{Name: "probe_failed_due_to_cel", Help: "Indicates if probe failed due to CEL expression not matching"}
+	tlsCipher      = &probe.Metric{Name: "probe_tls_cipher_info", Help: "Returns the TLS cipher negotiated during handshake", Labels: []string{"cipher"}}
+)
+
+func httpMetrics() []*probe.Metric {
+	return []*probe.Metric{
+		httpDuration, httpContentLength, httpBodyLength, httpRedirects, httpSSL, httpStatus, httpVersion,
+		httpLastModified, failedDueToCEL, tlsCipher,
+	}
+}
+
+// The values of the label phase that only http has.
+var (
+	phaseProcessing = []string{"processing"}
+	phaseTransfer   = []string{"transfer"}
+)
+
+// Probe implements [probe.Prober].
+func (p *HTTP) Probe(ctx context.Context, r probe.Request) probe.Result {
+	if err := p.CheckHostname(r.Hostname); err != nil {
+		return probe.Result{Outcome: probe.LocalError, Origin: probe.OriginLocal, Err: err}
+	}
+	if _, bounded := ctx.Deadline(); !bounded {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, probe.DefaultTimeout)
+		defer cancel()
+	}
+	x := &exchange{HTTP: p, request: r, ctx: ctx}
+	x.life, x.cancel = context.WithCancel(ctx)
+	result := x.probe()
+	x.end()
+	x.durations()
+	result.Samples = x.found
+	return result
+}
+
+// probe asks and judges. What it returns has no samples yet.
+func (x *exchange) probe() probe.Result {
+	x.atRest()
+	var err error
+	if x.target, err = parseURL(x.request.Address, x.HTTP3); err != nil {
+		return probe.Malformed(err)
+	}
+	if failed := x.resolveTarget(); failed != nil {
+		return *failed
+	}
+	request, err := x.prepare()
+	if err != nil {
+		return probe.Result{Outcome: probe.LocalError, Origin: probe.OriginLocal, Err: err}
+	}
+	for _, phase := range [][]string{probe.PhaseConnect.Labels(), probe.PhaseTLS.Labels(), phaseProcessing, phaseTransfer} {
+		x.found.Set(httpDuration, 0, phase...)
+	}
+	response, err := x.client.Do(request)
+	if response == nil {
+		return x.unanswered(err)
+	}
+	return x.answered(response, err)
+}
+
+// atRest notes what is measured whatever happens.
+func (x *exchange) atRest() {
+	x.found = make(probe.Samples, 0, 24)
+	for _, m := range []*probe.Metric{httpContentLength, httpBodyLength, httpRedirects, httpSSL, httpStatus, httpVersion, failedDueToRegex} {
+		x.found = append(x.found, probe.Sample{Metric: m})
+	}
+	if x.Answer.RejectJSON != nil || x.Answer.RequireJSON != nil {
+		x.found = append(x.found, probe.Sample{Metric: failedDueToCEL})
+	}
+}
+
+// parseURL reads a target: a URL, or one without its scheme.
+func parseURL(target string, http3 bool) (*url.URL, error) {
+	u, err := url.Parse(target)
+	scheme, _, _ := strings.Cut(target, ":")
+	hasScheme := strings.EqualFold(scheme, "http") || strings.EqualFold(scheme, "https")
+	switch {
+	case hasScheme && err == nil && u.Opaque == "":
+	case hasScheme && strings.Contains(target, "://"):
+		return nil, err
+	case err == nil && u.Host != "" && u.Scheme != "": // as a URL of http it would have the scheme for its host
+		return nil, fmt.Errorf("the scheme %q is not http or https", u.Scheme)
+	default:
+		if u, err = url.Parse("http://" + target); err != nil {
+			return nil, err
+		}
+	}
+	if http3 {
+		u.Scheme = "https"
+	}
+	if u.Port() != "" {
+		if _, err := (dial.Resolution{}).LookUpPort(context.Background(), "tcp", u.Port()); err != nil {
+			return nil, err
+		}
+	}
+	return u, dial.CheckHost(u.Hostname())
+}
+
+// resolveTarget looks the target's name up, unless a proxy does.
+func (x *exchange) resolveTarget() *probe.Result {
+	if err := x.request.Resolvable(x.target.Hostname()); err != nil {
+		return &probe.Result{Outcome: probe.Denied, Phase: probe.PhaseResolve, Origin: probe.OriginLocal, Err: err}
+	}
+	if x.Proxy != nil && x.ProxyResolves && !x.HTTP3 {
+		return nil
+	}
+	start := time.Now()
+	addrs, err := x.LookUp(x.ctx, x.target.Hostname())
+	took := time.Since(start).Seconds()
+	x.found.Set(probe.DNSLookupTime, took)
+	x.found.Set(httpDuration, took, probe.PhaseResolve.Labels()...)
+	if err != nil {
+		x.found.Address(addrOf(nil))
+		outcome, origin := dial.ClassifyLookup(err)
+		return &probe.Result{Outcome: outcome, Phase: probe.PhaseResolve, Origin: origin, Err: err}
+	}
+	x.found.Address(addrs[0])
+	x.resolved = addrs[:1]
+	if log := x.request.Log; log != nil {
+		log.Debug("resolved", "host", x.target.Hostname(), "addresses", addrs)
+	}
+	return nil
+}
+
+// prepare makes the client and the first request.
+func (x *exchange) prepare() (*http.Request, error) {
+	if x.TLSConfig != nil {
+		config, err := x.TLSConfig()
+		if err != nil {
+			return nil, &probe.ConfigError{Err: err}
+		}
+		x.tls = config
+	} else {
+		x.tls = &tls.Config{}
+	}
+	if err := x.makeClient(); err != nil {
+		return nil, err
+	}
+	body, err := x.openBody()
+	if err != nil {
+		return nil, err
+	}
+	request, err := http.NewRequestWithContext(x.traced(), cmp.Or(x.Method, http.MethodGet), x.target.String(), body)
+	if err != nil {
+		return nil, err
+	}
+	request.Host = cmp.Or(x.request.Hostname, x.Host)
+	if x.Header != nil {
+		request.Header = x.Header.Clone()
+	}
+	return request, nil
+}
+
+func (x *exchange) makeClient() error {
+	jar, err := cookiejar.New(&cookiejar.Options{PublicSuffixList: publicsuffix.List})
+	if err != nil {
+		return err
+	}
+	x.client = &http.Client{Transport: chooser{x}, Jar: jar, CheckRedirect: x.checkRedirect}
+	x.named = connector{x}
+	if x.Credentials != nil {
+		x.named, err = x.Credentials(connector{x}, x.dialToken)
+	}
+	return err
+}
+
+// openBody returns the body of the first request. That of a file is sent in chunks,
+// and not again after a redirect.
+func (x *exchange) openBody() (io.Reader, error) {
+	switch {
+	case x.BodyFile != nil:
+		text, err := x.BodyFile()
+		if err != nil {
+			return nil, err
+		}
+		return struct{ io.Reader }{bytes.NewReader(text)}, nil
+	case x.Body != "":
+		return strings.NewReader(x.Body), nil
+	default:
+		return nil, nil
+	}
+}
+
+// unanswered says why there was no answer.
+func (x *exchange) unanswered(err error) probe.Result {
+	x.wait() // whoever connects may still be about to say why it failed
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	h := x.hop()
+	r := x.whyNot(h, err)
+	x.found.Set(httpRedirects, float64(x.redirects))
+	if h != nil {
+		h.describe(&r)
+		if len(h.certificates) > 0 {
+			noteCertificates(&x.found, h.certificates)
+		}
+	}
+	if x.request.Log != nil {
+		x.request.Log.Error("no answer", "outcome", r.Outcome.String(), "err", r.Err)
+	}
+	return r
+}
+
+// whyNot chooses among what is known the cause that came first. The caller holds
+// mu.
+func (x *exchange) whyNot(h *hop, err error) probe.Result {
+	switch {
+	case x.tooMany:
+		return probe.Result{Outcome: probe.Closed, Phase: h.phase, Origin: probe.OriginTarget, Err: errTooMany}
+	case h != nil && h.failed != nil:
+		return *h.failed
+	case x.ctx.Err() != nil:
+		err = x.ctx.Err()
+	}
+	outcome, origin := classifyHTTP(err)
+	if x.wantsToken && outcome != probe.NotRun { // the target was asked nothing
+		return probe.Result{Outcome: probe.LocalError, Origin: probe.OriginLocal, Err: fmt.Errorf("there is no token for the target: %w", err)}
+	}
+	if h == nil {
+		if outcome == probe.Unknown {
+			outcome, origin = probe.LocalError, probe.OriginLocal
+		}
+		return probe.Result{Outcome: outcome, Origin: origin, Err: err}
+	}
+	r := probe.Result{Outcome: outcome, Phase: h.phase, Origin: origin, Err: err}
+	if outcome == probe.TLSHandshake || outcome == probe.TLSCertificate { // in TLS 1.3 the alert may come after the handshake
+		r.Phase, r.Err = probe.PhaseTLS, h.explainTLS(err)
+	}
+	if outcome == probe.Unknown {
+		r.Outcome, r.Origin = h.byPhase()
+	}
+	return r
+}
+
+// errTooMany bounds the connections of one probe. Each of ten redirects, which is
+// the most that is followed, takes one. Without a limit net/http connects again
+// for as long as a server answers GOAWAY: 1,092 times in 3 s.
+var errTooMany = fmt.Errorf("the server ends each connection before it answers; %d were made", maxConnections)
+
+const maxConnections = 12
+
+// maxRedirects is how many redirects are followed.
+const maxRedirects = 10
+
+var errNotFollowed = errors.New("redirect not followed")
+
+// checkRedirect decides whether a redirect is followed, and takes from the request
+// what must not go where it leads.
+func (x *exchange) checkRedirect(next *http.Request, via []*http.Request) error {
+	x.redirects = len(via)
+	if log := x.request.Log; log != nil {
+		log.Debug("redirect", "location", withoutSecrets(next.URL))
+	}
+	if x.redirects > maxRedirects || !x.FollowRedirects {
+		return errNotFollowed
+	}
+	last := via[len(via)-1].URL
+	if next.Header.Get("Referer") != "" && x.Header.Get("Referer") == "" {
+		next.Header.Set("Referer", referer(last, next.URL))
+	}
+	if !x.isNamed(next.URL) || last.Scheme == "https" && next.URL.Scheme == "http" {
+		x.left = true // and whatever that host redirects to is its choice; nor goes a secret in the clear
+	}
+	if x.left {
+		for name := range next.Header {
+			if name != "Referer" && !x.isPlain(name) {
+				next.Header.Del(name)
+			}
+		}
+		next.Header.Set("Referer", referer(last, next.URL))
+		if next.Header.Get("Referer") == "" {
+			next.Header.Del("Referer")
+		}
+	}
+	return nil
+}
+
+func (x *exchange) isPlain(name string) bool { return x.Plain != nil && x.Plain(name) }
+
+// isNamed reports whether a URL leads to a host that the configuration names: the
+// target's, or the one that it is called towards the target.
+func (x *exchange) isNamed(u *url.URL) bool {
+	host := canonicalHost(u.Hostname())
+	return host == canonicalHost(x.target.Hostname()) ||
+		host == hostOnly(x.request.Hostname) && !x.request.IsAsked() || host == hostOnly(x.Host)
+}
+
+func canonicalHost(host string) string { return strings.TrimSuffix(strings.ToLower(host), ".") }
+
+// hostOnly returns the host of what may have a port; something that is no host
+// for nothing.
+func hostOnly(host string) string {
+	if host == "" {
+		return "\x00"
+	}
+	return canonicalHost((&url.URL{Host: host}).Hostname())
+}
+
+// referer returns the header Referer for a request to a URL from one that was
+// asked for before: without what may be secret in it, and for another host
+// without its path.
+func referer(from, to *url.URL) string {
+	if from.Scheme == "https" && to.Scheme == "http" {
+		return ""
+	}
+	shown := &url.URL{Scheme: from.Scheme, Host: from.Host, Path: "/"}
+	if from.Scheme == to.Scheme && from.Host == to.Host {
+		shown.Path, shown.RawPath = from.Path, from.RawPath
+	}
+	return shown.String()
+}
+
+// withoutSecrets returns a URL without user, query and fragment.
+func withoutSecrets(u *url.URL) string {
+	return (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path, RawPath: u.RawPath}).String()
+}

@@ -1,0 +1,44 @@
+package prober
+
+import (
+	"slices"
+
+	"github.com/port-exporter/port_exporter/internal/probe"
+)
+
+// Metrics returns every metric that a prober of this package may emit. The
+// labels of probe_expect_info are those of its module, so they are not told
+// here.
+func Metrics() []*probe.Metric {
+	return slices.Concat(probe.AddressMetrics(), streamMetrics(), udpMetrics(), stunMetrics(), grpcMetrics(), httpMetrics(), dnsMetrics(), icmpMetrics())
+}
+
+// The metrics of probes over a stream. Those of blackbox_exporter have its
+// names, help, labels and values.
+var (
+	tcpDuration  = &probe.Metric{Name: "probe_tcp_duration_seconds", Help: "How long each phase of the probe took: resolve, connect, tls, exchange", Labels: []string{"phase"}}
+	unixDuration = &probe.Metric{Name: "probe_unix_duration_seconds", Help: "How long each phase of the probe took: connect, tls, exchange", Labels: []string{"phase"}}
+
+	tcpRetransmits   = &probe.Metric{Name: "probe_tcp_syn_retransmits", Help: "How often the SYN was sent again; each time costs a second or more"}
+	tcpRoundTrip     = &probe.Metric{Name: "probe_tcp_rtt_seconds", Help: "Round-trip time of the handshake as the kernel measured it; absent if there was none"}
+	tcpAddresses     = &probe.Metric{Name: "probe_tcp_addresses", Help: "How many addresses of the name were probed, with all_ips"}
+	tcpAddressesOpen = &probe.Metric{Name: "probe_tcp_addresses_open", Help: "How many of the addresses of the name were open, with all_ips"}
+
+	failedDueToRegex = &probe.Metric{Name: "probe_failed_due_to_regex", Help: "Indicates if probe failed due to regex"}
+	failedDueToBytes = &probe.Metric{Name: "probe_failed_due_to_bytes", Help: "Indicates if probe failed due to bytes"}
+	// Its labels are those of the step that matched.
+	expectInfo = &probe.Metric{Name: "probe_expect_info", Help: "Explicit content matched"}
+
+	sslEarliestExpiry  = &probe.Metric{Name: "probe_ssl_earliest_cert_expiry", Help: "Returns last SSL chain expiry in unixtime"}
+	sslLastChainExpiry = &probe.Metric{Name: "probe_ssl_last_chain_expiry_timestamp_seconds", Help: "Returns last SSL chain expiry in timestamp"}
+	sslLastChainInfo   = &probe.Metric{Name: "probe_ssl_last_chain_info", Help: "Contains SSL leaf certificate information", Labels: []string{"fingerprint_sha256", "subject", "issuer", "subjectalternative", "serialnumber"}}
+	tlsVersion         = &probe.Metric{Name: "probe_tls_version_info", Help: "Returns the TLS version used or NaN when unknown", Labels: []string{"version"}}
+)
+
+func streamMetrics() []*probe.Metric {
+	return []*probe.Metric{
+		tcpDuration, tcpRetransmits, tcpRoundTrip, tcpAddresses, tcpAddressesOpen, unixDuration,
+		failedDueToRegex, failedDueToBytes, expectInfo,
+		sslEarliestExpiry, sslLastChainExpiry, sslLastChainInfo, tlsVersion,
+	}
+}

@@ -1,0 +1,129 @@
+package prober
+
+import (
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/hex"
+	"errors"
+	"net"
+	"strings"
+	"time"
+
+	"github.com/port-exporter/port_exporter/internal/probe"
+)
+
+// startTLS makes a handshake and notes what the certificates say, those that
+// are not to be trusted included. What was read before in plain text and not
+// asked for is dropped: it is not what the peer says under TLS.
+func (s *session) startTLS() error {
+	config, err := s.tlsConfig()
+	if err != nil {
+		return &probe.ConfigError{Err: err}
+	}
+	conn := tls.Client(ownDeadline{s.conn}, config)
+	if err := conn.Handshake(); err != nil {
+		if bad, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
+			noteCertificates(&s.samples, bad.UnverifiedCertificates)
+		}
+		return err
+	}
+	s.conn, s.isTLS, s.in = conn, true, nil
+	if s.log != nil {
+		s.log.Debug("tls handshake done")
+	}
+	state := conn.ConnectionState()
+	noteCertificates(&s.samples, state.PeerCertificates)
+	s.samples.Set(sslLastChainExpiry, unixTime(lastChainExpiry(state.VerifiedChains)))
+	s.samples.Set(tlsVersion, 1, versionName(state.Version))
+	return nil
+}
+
+func (s *session) tlsConfig() (*tls.Config, error) {
+	config := &tls.Config{}
+	if s.TLSConfig != nil {
+		var err error
+		if config, err = s.TLSConfig(s.serverName); err != nil {
+			return nil, err
+		}
+	}
+	if config.ServerName == "" {
+		config = config.Clone()
+		config.ServerName = s.serverName
+	}
+	if config.ServerName == "" && !config.InsecureSkipVerify {
+		return nil, errors.New("no name to verify the certificate against\nset server_name in tls_config, or hostname")
+	}
+	return config, nil
+}
+
+// ownDeadline keeps the deadline of the probe: [tls.Conn.Close] would give the
+// peer five seconds more to take its goodbye.
+type ownDeadline struct{ net.Conn }
+
+func (ownDeadline) SetWriteDeadline(time.Time) error { return nil }
+
+// classifyTLS says whether an error is one of TLS, and of which kind.
+func classifyTLS(err error) (probe.Outcome, bool) {
+	if _, ok := errors.AsType[*probe.ConfigError](err); ok {
+		return probe.LocalError, true
+	}
+	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
+		return probe.TLSCertificate, true
+	}
+	return probe.Unknown, false
+}
+
+func originOfTLS(o probe.Outcome) probe.Origin {
+	if o == probe.LocalError {
+		return probe.OriginLocal
+	}
+	return probe.OriginTarget
+}
+
+// noteCertificates notes when the first of the certificates that were sent expires,
+// and what the leaf is.
+func noteCertificates(found *probe.Samples, sent []*x509.Certificate) {
+	if len(sent) == 0 {
+		return
+	}
+	found.Set(sslEarliestExpiry, unixTime(earliestExpiry(sent)))
+	leaf := sent[0]
+	fingerprint := sha256.Sum256(leaf.Raw)
+	found.Set(sslLastChainInfo, 1,
+		hex.EncodeToString(fingerprint[:]), leaf.Subject.String(), leaf.Issuer.String(),
+		strings.Join(leaf.DNSNames, ","), hex.EncodeToString(leaf.SerialNumber.Bytes()))
+}
+
+func earliestExpiry(certificates []*x509.Certificate) time.Time {
+	var earliest time.Time
+	for _, c := range certificates {
+		if earliest.IsZero() || c.NotAfter.Before(earliest) {
+			earliest = c.NotAfter
+		}
+	}
+	return earliest
+}
+
+// lastChainExpiry is when the last of the verified chains expires. Without
+// verification there is none, which is year 1, as in blackbox_exporter.
+func lastChainExpiry(chains [][]*x509.Certificate) time.Time {
+	var last time.Time
+	for _, chain := range chains {
+		if expiry := earliestExpiry(chain); expiry.After(last) {
+			last = expiry
+		}
+	}
+	return last
+}
+
+func unixTime(t time.Time) float64 { return float64(t.Unix()) }
+
+// versionName names a version of TLS as blackbox_exporter does.
+func versionName(version uint16) string {
+	switch version {
+	case tls.VersionTLS10, tls.VersionTLS11, tls.VersionTLS12, tls.VersionTLS13:
+		return tls.VersionName(version)
+	}
+	return "unknown"
+}

@@ -1,0 +1,121 @@
+package schedule
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/port-exporter/port_exporter/internal/probe"
+	"github.com/port-exporter/port_exporter/internal/probe/access"
+)
+
+// Ask is a probe that somebody asked for.
+type Ask struct {
+	Target string
+	Module *probe.Module
+	// Hostname is what the target is to see. With another one than is configured
+	// it is no probe of the configured target: the client chose it.
+	Hostname string
+	// Alone asks for a probe of one's own, for who wants to read its log, though an
+	// equal one may be under way.
+	Alone bool
+}
+
+// ask is what makes asks equal.
+type ask struct {
+	plan             *Plan
+	module           *probe.Module
+	target, hostname string
+}
+
+// call is a probe on request that is under way. Equal asks share it, so that
+// many clients of one target take one slot.
+type call struct {
+	shared
+	entry Entry // when it is done
+}
+
+// Once probes one target on request: a configured one, or another if the plan's
+// access allows it. What the prober logs is in the entry, which is in the history
+// too. Equal asks at the same time share a probe, which lives as long as one of
+// them waits for it. A [probe.DeniedError] says that the access does not allow it, and
+// nothing was sent; another error is that of a ctx that was cancelled, or that
+// the runner has stopped.
+func (r *Runner) Once(ctx context.Context, p *Plan, a Ask) (Entry, error) {
+	a.Target, a.Hostname = strings.Clone(a.Target), strings.Clone(a.Hostname) // each may be part of a long request
+	t, grant, err := p.requested(a)
+	if err != nil {
+		return Entry{}, err
+	}
+	c, err := r.call(ctx, ask{p, a.Module, a.Target, a.Hostname}, a.Alone, func(c *call) {
+		c.entry = r.once(c, t, grant)
+	})
+	if err != nil {
+		return Entry{}, err
+	}
+	defer r.leave(&c.shared)
+	select {
+	case <-c.done:
+	case <-ctx.Done():
+		if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			return Entry{}, context.Cause(ctx)
+		}
+		<-c.done // soon, for the call has hardly more time than ctx
+	}
+	return c.entry, nil
+}
+
+// grant is what the probe of a target may reach.
+type grant struct {
+	host    func(string) error         // [probe.Request].AllowHost
+	address func(netip.AddrPort) error // [probe.Request].Allow
+}
+
+// requested returns the target of an ask, and what its probe may reach.
+func (p *Plan) requested(a Ask) (*probe.Target, grant, error) {
+	if !access.TakesHostname(a.Module.Kind) {
+		a.Hostname = ""
+	}
+	if t, ok := p.find(a); ok {
+		return t, grant{address: p.Access.Configured(a.Module, a.Target)}, nil
+	}
+	permit, err := p.Access.Permit(a.Module, a.Target, access.HostnameOf(a.Module.Kind, a.Target, a.Hostname))
+	if err != nil {
+		return nil, grant{}, err
+	}
+	return &probe.Target{Address: a.Target, Module: a.Module, Hostname: a.Hostname}, grant{permit.AllowHost, permit.Allow}, nil
+}
+
+// call returns the call that is under way for what is asked, if its time is about
+// that of ctx, or starts one.
+func (r *Runner) call(ctx context.Context, of ask, alone bool, run func(*call)) (*call, error) {
+	wanted := spanOf(ctx)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if c := r.calls[of]; !alone && c != nil && c.take(wanted) {
+		return c, nil
+	}
+	c := &call{shared: newShared(wanted)}
+	err := r.start(&c.shared, wanted, func() { run(c) }, func() {
+		if r.calls[of] == c {
+			delete(r.calls, of)
+		}
+	})
+	if err == nil && !alone {
+		r.calls[of] = c
+	}
+	return c, err
+}
+
+// once probes and remembers it.
+func (r *Runner) once(c *call, t *probe.Target, g grant) Entry {
+	var log logbook
+	result := r.probe(c.ctx, c.began, t, g, requested, log.logger())
+	entry := Entry{Report: Report{Target: t, Result: result, At: time.Now()}, Log: log.text(t.Address)}
+	if c.ctx.Err() == nil || result.Outcome != probe.NotRun { // not when the clients have gone before its turn
+		entry.ID = r.note(entry, nil)
+	}
+	return entry
+}
