@@ -55,7 +55,7 @@ var (
 	unattributed = gauge("port_listeners_unattributed",
 		"Listeners with a socket whose process is unknown, those beyond the limit of a group included.", "netns")
 	privilegeMissing = gauge("port_privilege_missing",
-		"1 for each cause that keeps owners of listeners unknown: a capability, a namespace, a security module.", "privilege")
+		"1 for each cause that keeps owners of listeners, or filters of packet sockets, unknown: a capability, a namespace, a security module.", "privilege")
 	ownerSearches = counter("port_owner_searches_total",
 		"Searches through the processes of the host for the owners of listeners that were not known.")
 	unixListeners = gauge("port_unix_listeners",

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/port-exporter/port_exporter/internal/owner"
 	"github.com/port-exporter/port_exporter/internal/policy"
 	"github.com/port-exporter/port_exporter/internal/socket"
 )
@@ -49,6 +50,7 @@ func (portless) Collect(_ context.Context, host *Snapshot, out *Output) error {
 		addRaw(out, table.Listeners)
 	}
 	if table.Has(socket.Packet) {
+		out.add(privilegeMissing, truth(table.FiltersHidden), owner.CapNetAdmin)
 		addPackets(out, table.Listeners)
 	}
 	addVsock(out, table.Listeners)

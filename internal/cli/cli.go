@@ -58,6 +58,8 @@ type reading struct {
 	// partial are the protocols of which some sockets were not read, and unknown
 	// those that this host does not report.
 	partial, unknown []socket.Protocol
+	// filtersHidden is that of [socket.PortlessTable].
+	filtersHidden bool
 }
 
 // whole reports whether every socket of a protocol was read.
@@ -108,6 +110,7 @@ func (h *Host) addPortless(ctx context.Context, r *reading) {
 		}
 		h.sayUnread(p, table.Unread[p])
 	}
+	r.filtersHidden = table.FiltersHidden
 	found := h.System.PortlessOwners.Owners(ctx, table.Listeners)
 	r.Owned = append(r.Owned, found.Owned...)
 	r.Unattributed += found.Unattributed
@@ -163,12 +166,15 @@ func (h *Host) sayMissing(owners reading) {
 	if owners.Pending > 0 {
 		fmt.Fprintf(h.Stderr, "the owner of %d of the listeners may be known later: a process or the name service does not answer\n", owners.Pending)
 	}
-	if owners.Unattributed == 0 {
-		return
+	missing := owners.Missing
+	if owners.Unattributed > 0 {
+		fmt.Fprintf(h.Stderr, "the process of %d of the listeners is not known\n", owners.Unattributed)
 	}
-	fmt.Fprintf(h.Stderr, "the process of %d of the listeners is not known", owners.Unattributed)
-	for _, hint := range hints(owners.Missing) {
-		fmt.Fprintf(h.Stderr, "\nhint: %s", hint)
+	if owners.filtersHidden {
+		fmt.Fprintln(h.Stderr, "whether packet sockets have a filter is not known")
+		missing = append(slices.Clone(missing), owner.CapNetAdmin)
 	}
-	fmt.Fprintln(h.Stderr)
+	for _, hint := range hints(missing) {
+		fmt.Fprintf(h.Stderr, "hint: %s\n", hint)
+	}
 }

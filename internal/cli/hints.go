@@ -24,7 +24,16 @@ func hints(missing []string) []string {
 		}
 	}
 	if len(capabilities) > 0 && !slices.Contains(missing, owner.UserNamespace) {
-		lines = append(lines, "run as root, or with "+strings.Join(capabilities, " and "))
+		lines = append(lines, "run as root, or with "+list(capabilities))
 	}
 	return lines
+}
+
+// list returns words as a sentence has them: A, B and C.
+func list(words []string) string {
+	last := len(words) - 1
+	if last < 1 {
+		return strings.Join(words, "")
+	}
+	return strings.Join(words[:last], ", ") + " and " + words[last]
 }

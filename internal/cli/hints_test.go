@@ -18,6 +18,9 @@ func TestHints(t *testing.T) {
 		{[]string{owner.CapSysPtrace, owner.CapDacReadSearch}, []string{"with CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH"}},
 		{[]string{owner.CapSysPtrace, owner.PIDNamespace}, []string{"--pid host", "CAP_SYS_PTRACE"}},
 		{[]string{owner.CapSysPtrace, owner.CapDacReadSearch, owner.UserNamespace}, []string{"--userns host"}},
+		{[]string{owner.CapNetAdmin}, []string{"with CAP_NET_ADMIN"}},
+		{[]string{owner.CapSysPtrace, owner.CapDacReadSearch, owner.CapNetAdmin}, []string{"with CAP_SYS_PTRACE, CAP_DAC_READ_SEARCH and CAP_NET_ADMIN"}},
+		{[]string{owner.UserNamespace, owner.CapNetAdmin}, []string{"--userns host"}},
 		{[]string{owner.SecurityModule}, []string{"apparmor=unconfined"}},
 	} {
 		got := hints(tt.missing)

@@ -15,6 +15,10 @@ const (
 	SecurityModule = "security_module"
 )
 
+// CapNetAdmin shows the filters of packet sockets (sock_diag_put_filterinfo in
+// net/core/sock_diag.c). It is not about owners.
+const CapNetAdmin = "CAP_NET_ADMIN"
+
 // Privileges returns all that may be in [Result.Missing].
 func Privileges() []string {
 	return []string{CapSysPtrace, CapDacReadSearch, PIDNamespace, UserNamespace, SecurityModule}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/port-exporter/port_exporter/internal/socket"
 )
@@ -13,7 +14,9 @@ import (
 // where the kernel lacks that; beside a socket.ErrInterrupted it returns what it
 // read.
 func Packets(ctx context.Context, limit int) (socket.PortlessRead, error) {
-	return portless(ctx, "packet sockets", limit, decodePacket, packetRequest{})
+	read, err := portless(ctx, "packet sockets", limit, decodePacket, packetRequest{})
+	read.FiltersHidden = slices.ContainsFunc(read.Listeners, func(l socket.Listener) bool { return l.Filter == socket.FilterUnknown })
+	return read, err
 }
 
 // Raw returns the raw sockets through raw_diag, as Packets does.

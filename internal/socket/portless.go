@@ -146,6 +146,9 @@ type PortlessRead struct {
 	Listeners []Listener
 	Unread    int // sockets beyond the limit
 	Malformed int // rows that could not be parsed
+	// FiltersHidden says that the kernel does not show this process the filters of
+	// packet sockets, which requires CAP_NET_ADMIN.
+	FiltersHidden bool
 }
 
 // Add adds the socket of a row, up to a limit, or counts the error of the row.
@@ -167,6 +170,8 @@ type PortlessTable struct {
 	// limit, which are in no Listener.
 	Unread    map[Protocol]int
 	Malformed int // rows that could not be parsed
+	// FiltersHidden is that of [PortlessRead].
+	FiltersHidden bool
 	// Interrupted are the protocols whose read was interrupted twice.
 	Interrupted []Protocol
 }
@@ -189,6 +194,7 @@ func (t *PortlessTable) Put(p Protocol, r PortlessRead, err error) error {
 	}
 	t.Unread[p] = r.Unread
 	t.Malformed += r.Malformed
+	t.FiltersHidden = t.FiltersHidden || r.FiltersHidden
 	t.Listeners = append(t.Listeners, r.Listeners...)
 	return nil
 }
