@@ -1,6 +1,7 @@
 package examplestest
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -9,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 const (
@@ -44,6 +47,61 @@ func TestSystemdUnits(t *testing.T) {
 			output(t, analyze, "security", "--offline=yes", "--no-pager", fmt.Sprintf("--threshold=%d", tt.exposure), service)
 		})
 	}
+}
+
+// left is what systemd-analyze security finds fault with and the exporter needs: the
+// network, netlink and /proc of the host, and its two capabilities. PrivateMounts and
+// RootDirectory protect little beside ProtectSystem; the device is that of a clock,
+// which ProtectClock lets be read.
+var left = []string{
+	"AmbientCapabilities", "CapabilityBoundingSet_CAP_DAC_FOWNER_IPC_OWNER", "CapabilityBoundingSet_CAP_SYS_PTRACE", "DeviceAllow",
+	"IPAddressDeny", "PrivateMounts", "PrivateNetwork", "PrivateUsers", "ProcSubset", "ProtectProc",
+	"RestrictAddressFamilies_AF_INET_INET6", "RestrictAddressFamilies_AF_NETLINK", "RestrictAddressFamilies_AF_UNIX", "RootDirectoryOrRootImage",
+}
+
+// TestExposure holds each finding to that list: the figure of [TestSystemdUnits] is
+// rounded, and a setting that is lost may not change it. It loses some to see that.
+func TestExposure(t *testing.T) {
+	analyze := systemdAnalyze(t)
+	whole := read(t, units+"/port_exporter.service")
+	if diff := cmp.Diff(left, exposed(t, analyze, whole)); diff != "" {
+		t.Errorf("what is left open (-want +got):\n%s", diff)
+	}
+	for _, key := range []string{
+		"LockPersonality", "MemoryDenyWriteExecute", "PrivateDevices", "ProtectClock", "ProtectControlGroups", "ProtectHome", "ProtectHostname",
+		"ProtectKernelLogs", "ProtectKernelModules", "ProtectKernelTunables", "RestrictNamespaces", "RestrictRealtime", "SystemCallArchitectures",
+		"SystemCallFilter", "UMask", "CapabilityBoundingSet", "RestrictAddressFamilies",
+	} {
+		without := regexp.MustCompile(`(?m)^`+key+`=.*\n`).ReplaceAllString(whole, "")
+		more := slices.DeleteFunc(exposed(t, analyze, without), func(name string) bool { return slices.Contains(left, name) })
+		if len(more) == 0 {
+			t.Errorf("a unit without %s is not noticed", key)
+		}
+	}
+}
+
+// exposed returns what systemd-analyze security finds fault with in a unit.
+func exposed(t *testing.T, analyze, text string) []string {
+	t.Helper()
+	unit := filepath.Join(t.TempDir(), "port_exporter.service")
+	if err := os.WriteFile(unit, []byte(strings.ReplaceAll(text, "/usr/bin/port_exporter", "/bin/true")), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	var checks []struct {
+		Field    string `json:"json_field"`
+		Exposure string
+	}
+	if err := json.Unmarshal([]byte(output(t, analyze, "security", "--offline=yes", "--no-pager", "--json=short", unit)), &checks); err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, c := range checks {
+		if c.Exposure != "" {
+			names = append(names, c.Field)
+		}
+	}
+	slices.Sort(names)
+	return names
 }
 
 // What the sandbox must not take away, and what it must leave of privileges.
