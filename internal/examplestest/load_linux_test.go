@@ -390,6 +390,9 @@ func (l load) steady() {
 		l.keep(l.dial("", "[::1]:6001", time.Second))
 	}
 	sniff(l.ctx)
+	if raw, err := unix.Socket(unix.AF_INET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_ICMP); err == nil {
+		defer unix.Close(raw)
+	}
 	if abstract, err := net.Listen("unix", "@port_exporter-load"); err == nil {
 		defer abstract.Close()
 	}

@@ -101,9 +101,11 @@ func (d *draft) guess(roams bool) {
 // draft is a rule in the making.
 type draft struct {
 	Rule
-	once    bool // one of its listeners may have been a client's socket
-	deleted bool // the executable of one of its listeners is gone
-	asked   bool // the kernel may have chosen its port, or a backdoor
+	once     bool // one of its listeners may have been a client's socket
+	deleted  bool // the executable of one of its listeners is gone
+	asked    bool // the kernel may have chosen its port, or a backdoor
+	filtered bool // it is about a packet socket that may have a filter
+	unnamed  bool // it is about a vsock listener whose port no rule can name
 }
 
 // draftOf returns the rule for one listener.
@@ -121,8 +123,13 @@ func draftOf(l *socket.Owned, ephemeral bool) draft {
 	}
 	d.Ephemeral = l.Ephemeral && d.attributed() && (ephemeral || isLocal(l) || isKernel(&l.Owner))
 	d.asked = l.Ephemeral && !d.Ephemeral && !isLocal(l)
-	if l.Protocol == socket.Packet {
-		return d // its port is an EtherType, most often that of all
+	switch {
+	case l.Protocol == socket.Packet: // its port is an EtherType, most often that of all
+		d.filtered = l.Filter != socket.NoFilter
+		return d
+	case l.Protocol == socket.Vsock && l.Port == 0:
+		d.unnamed = true
+		return d
 	}
 	if !d.Ephemeral {
 		d.Ports = []socket.PortRange{{First: l.Port, Last: l.Port}}
@@ -215,6 +222,7 @@ func (d draft) join(other draft) draft {
 	d.deleted = d.deleted || other.deleted
 	d.asked = d.asked || other.asked
 	d.once = d.once || other.once
+	d.filtered = d.filtered || other.filtered
 	return d
 }
 
@@ -262,23 +270,30 @@ func finish(drafts []draft) []Rule {
 	var rules []Rule
 	for _, d := range drafts {
 		d.Ports = runs(d.Ports)
-		var notes []string
-		if d.asked {
-			notes = append(notes, "is this meant? it is on a port that the kernel gives to clients")
-		}
-		if !d.attributed() {
-			notes = append(notes, "its process could not be read when this rule was written")
-		}
-		if d.once {
-			notes = append(notes, "UDP, seen once: remove it if it is a client's")
-		}
-		if d.deleted {
-			notes = append(notes, "its executable was deleted or replaced on disk when this rule was written")
-		}
-		d.Comment = strings.Join(notes, "; ")
+		d.Comment = strings.Join(d.notes(), "; ")
 		rules = append(rules, d.Rule)
 	}
 	return rules
+}
+
+// notes are what the reader of the rule is to know or to answer.
+func (d draft) notes() (notes []string) {
+	for _, n := range []struct {
+		there bool
+		text  string
+	}{
+		{d.asked, "is this meant? it is on a port that the kernel gives to clients"},
+		{d.filtered, "is this meant? a packet socket with a filter is how a backdoor listens without a port"},
+		{d.unnamed, "is this meant? its vsock port is above 65535, so it is expected on any"},
+		{!d.attributed(), "its process could not be read when this rule was written"},
+		{d.once, "UDP, seen once: remove it if it is a client's"},
+		{d.deleted, "its executable was deleted or replaced on disk when this rule was written"},
+	} {
+		if n.there {
+			notes = append(notes, n.text)
+		}
+	}
+	return notes
 }
 
 // runs makes ranges of three ports and more in a row.

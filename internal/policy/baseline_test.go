@@ -32,6 +32,19 @@ var today = time.Date(2026, 11, 30, 12, 0, 0, 0, time.UTC)
 
 const meant = "is this meant? it is on a port that the kernel gives to clients"
 
+const filtered = "is this meant? a packet socket with a filter is how a backdoor listens without a port"
+
+func packet(device string, filter socket.Filter, o socket.Owner) (l socket.Owned) {
+	l.Protocol, l.Port, l.Interface, l.Filter, l.Owner = socket.Packet, 3, device, filter, o
+	return l
+}
+
+func vsock(cid, port uint32, o socket.Owner) (l socket.Owned) {
+	l.SetVsock(socket.VsockAddr{CID: cid, Port: port})
+	l.Owner = o
+	return l
+}
+
 func TestBaseline(t *testing.T) {
 	tcp, both := []socket.Protocol{socket.TCP}, []socket.Protocol{socket.TCP, socket.UDP}
 	list := func(s ...string) []string { return s }
@@ -59,6 +72,15 @@ func TestBaseline(t *testing.T) {
 		{"the kernel's", []socket.Owned{listener("0.0.0.0:41999", socket.Owner{Process: socket.Kernel, User: "root"}), listener("0.0.0.0:2049", socket.Owner{Process: socket.Kernel, User: "root"})}, []Rule{
 			{Name: "[kernel] tcp/2049 any", Protocols: tcp, Ports: ports(2049, 2049), Addresses: prefixes("0.0.0.0/32"), Processes: list("[kernel]"), Users: list("root")},
 			{Name: "[kernel] tcp/ephemeral any", Protocols: tcp, Ephemeral: true, Scopes: []socket.Scope{socket.ScopeAny}, Processes: list("[kernel]"), Users: list("root")},
+		}, false},
+		{"packet sockets", []socket.Owned{packet("eth0", socket.HasFilter, nginx), packet("eth0", socket.NoFilter, nginx), packet("", socket.NoFilter, nginx), packet("lo", socket.FilterUnknown, nginx)}, []Rule{
+			{Name: "nginx packet eth0", Protocols: []socket.Protocol{socket.Packet}, Interfaces: list("eth0"), Processes: list("nginx"), Users: list("root"), Units: list("nginx.service"), Comment: filtered},
+			{Name: "nginx packet lo", Protocols: []socket.Protocol{socket.Packet}, Interfaces: list("lo"), Processes: list("nginx"), Users: list("root"), Units: list("nginx.service"), Comment: filtered},
+			{Name: "nginx packet", Protocols: []socket.Protocol{socket.Packet}, Processes: list("nginx"), Users: list("root"), Units: list("nginx.service")},
+		}, false},
+		{"vsock", []socket.Owned{vsock(3, 22, nginx), vsock(3, 70000, nginx)}, []Rule{
+			{Name: "nginx vsock/22 any", Protocols: []socket.Protocol{socket.Vsock}, Ports: ports(22, 22), Scopes: []socket.Scope{socket.ScopeAny}, Processes: list("nginx"), Users: list("root"), Units: list("nginx.service")},
+			{Name: "nginx vsock", Protocols: []socket.Protocol{socket.Vsock}, Processes: list("nginx"), Users: list("root"), Units: list("nginx.service"), Comment: "is this meant? its vsock port is above 65535, so it is expected on any"},
 		}, false},
 		{"a web server", []socket.Owned{
 			listener("0.0.0.0:443", nginx), listener("[::]:443", nginx), listener("[::]:80", nginx), listener("0.0.0.0:80", nginx),

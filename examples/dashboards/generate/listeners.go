@@ -10,6 +10,7 @@ func listenersBoard() board {
 			{title: "Overview", panels: listenersOverview()},
 			{title: "Listeners", panels: listeners()},
 			{title: "Policy", panels: policy()},
+			{title: "Sockets without a port of TCP or UDP", panels: portless()},
 			{title: "Owners", panels: owners()},
 			{title: "Queues and drops", panels: queues()},
 			{title: "The exporter itself", panels: exporter(), collapsed: true},
@@ -128,6 +129,42 @@ func policy() []panel {
 	}
 }
 
+func portless() []panel {
+	return []panel{
+		{
+			title: "Not expected, and who has them",
+			about: "Raw sockets, packet sockets and vsock listeners that no rule of the policy expects. Each takes what no port and no firewall shows.",
+			kind:  table, width: 24, unit: "short",
+			columns: []string{"instance", "netns", "kind", "protocol", "address", "interface", "packet_type", "filter", "process", "user", "unit", "container"},
+			query:   []query{{`port_policy_unexpected_portless_socket{HOST}`, ""}},
+		},
+		{
+			title: "Packet sockets",
+			about: "They see frames before a firewall drops them. Unknown filters require CAP_NET_ADMIN; an eBPF filter counts as none.",
+			width: 8, unit: "short", stack: true,
+			query: []query{{`sum by (type, filter) (port_packet_sockets{HOST}) > 0`, "{{type}}, filter {{filter}}"}},
+		},
+		{
+			title: "Raw sockets",
+			about: "By the IP protocol whose packets they take.",
+			width: 8, unit: "short", stack: true,
+			query: []query{{`sum by (family, protocol) (port_raw_sockets{HOST})`, "{{family}} {{protocol}}"}},
+		},
+		{
+			title: "Could be read",
+			about: "No: rules about the protocol have no verdict. Vsock requires the kernel module vsock_diag.",
+			kind:  stat, width: 4, unit: "bool_yes_no", alarm: 1,
+			query: []query{{`min by (protocol) (port_portless_read{HOST})`, "{{protocol}}"}},
+		},
+		{
+			title: "Not read",
+			about: "Sockets beyond what is read, by protocol: what the policy says of them is unknown.",
+			width: 4, unit: "short",
+			query: []query{{`sum by (protocol) (port_listener_sockets_unread{HOST})`, "{{protocol}}"}},
+		},
+	}
+}
+
 func owners() []panel {
 	return []panel{
 		{
@@ -228,6 +265,12 @@ func exporter() []panel {
 			about: "What has no series of its own, by metric: ports are summed as other, destinations and listeners left out. The limits are in the configuration.",
 			width: 12, unit: "short",
 			query: []query{{`sum by (instance, metric) (port_folded_series{HOST}) > 0`, "{{instance}} {{metric}}"}},
+		},
+		{
+			title: "Files that cannot be read",
+			about: "Files below /proc whose figures are missing. The exporter's log has the reason.",
+			kind:  table, width: 12, unit: "short", columns: []string{"instance", "file"},
+			query: []query{{`port_unreadable_files{HOST}`, ""}},
 		},
 		{
 			title: "Searches for owners",
