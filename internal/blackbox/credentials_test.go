@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"io"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -121,6 +122,48 @@ func TestCredentialsOfNamedHosts(t *testing.T) {
 			t.Errorf("%+v: credentials sent: %t", tt, got)
 		}
 	}
+}
+
+// TestBodiesStayWithTheirHost redirects a request that has a body, which may hold a
+// password, within the host and away from it. Redirects that drop the body are
+// followed.
+func TestBodiesStayWithTheirHost(t *testing.T) {
+	var mu sync.Mutex
+	var bodies []string
+	end := web(t, func(_ http.ResponseWriter, r *http.Request) {
+		text, _ := io.ReadAll(r.Body)
+		mu.Lock()
+		defer mu.Unlock()
+		bodies = append(bodies, r.Method+" "+string(text))
+	})
+	redirect := func(to string, code int) string {
+		return web(t, func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, to, code) })
+	}
+	back := redirect(byHost(end, "localhost"), http.StatusPermanentRedirect)
+	for _, tt := range []struct {
+		name, to  string
+		code      int
+		want, got string
+	}{
+		{"307 within the host", byHost(end, "localhost"), 307, "open none none", "POST password"},
+		{"308 within the host", byHost(end, "localhost"), 308, "open none none", "POST password"},
+		{"302 within the host", byHost(end, "localhost"), 302, "open none none", "GET "},
+		{"303 away", end, 303, "open none none", "GET "},
+		{"307 away", end, 307, "status exchange target", ""},
+		{"308 away", end, 308, "status exchange target", ""},
+		{"308 away and back", back, 308, "status exchange target", ""},
+	} {
+		bodies = nil
+		m := parseModule(t, blackbox.HTTP, "{preferred_ip_protocol: ip4, method: POST, body: password}")
+		r := probeWith(t, m, probe.Request{Address: byHost(redirect(tt.to, tt.code), "localhost")})
+		if described(r) != tt.want || strings.Join(bodies, ";") != tt.got {
+			t.Errorf("%s: %s: %v; the end got %q, want %q", tt.name, described(r), r.Err, bodies, tt.got)
+		}
+		if tt.got == "" && !strings.Contains(fmt.Sprint(r.Err), "hint: probe the URL that the redirect leads to") {
+			t.Errorf("%s: %v", tt.name, r.Err)
+		}
+	}
+	settle(t)
 }
 
 // TestReferer has no query, user or fragment of an earlier URL, and no path towards

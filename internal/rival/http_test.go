@@ -241,6 +241,10 @@ func (s *site) redirects() []contest {
 			return (r.Method == http.MethodPost && string(text) == "text") == (code >= 307)
 		})), code))})
 	}
+	cases = append(cases, contest{name: "posted away, and 307", module: "{" + ip4 + "method: POST, body: text}", target: named(s.web(redirect(s.web(only(func(r *http.Request) bool {
+		text, _ := io.ReadAll(r.Body)
+		return string(text) == "text"
+	})), 307)))})
 	return cases
 }
 

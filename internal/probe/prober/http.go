@@ -341,7 +341,11 @@ const maxConnections = 12
 // maxRedirects is how many redirects are followed.
 const maxRedirects = 10
 
-var errNotFollowed = errors.New("redirect not followed")
+var (
+	errNotFollowed = errors.New("redirect not followed")
+	// errBodyStays: a body is a text of the configuration, and may hold a password.
+	errBodyStays = errors.New("redirect not followed with the body")
+)
 
 // checkRedirect decides whether a redirect is followed, and takes from the request
 // what must not go where it leads.
@@ -369,6 +373,9 @@ func (x *exchange) checkRedirect(next *http.Request, via []*http.Request) error 
 		next.Header.Set("Referer", referer(last, next.URL))
 		if next.Header.Get("Referer") == "" {
 			next.Header.Del("Referer")
+		}
+		if next.Body != nil && next.Body != http.NoBody {
+			return errBodyStays
 		}
 	}
 	return nil

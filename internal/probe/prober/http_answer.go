@@ -137,10 +137,14 @@ func (j *judge) mismatch(format string, args ...any) {
 
 func (j *judge) status(notFollowed error) {
 	status := j.response.StatusCode
+	err := fmt.Errorf("the status is %d", status)
+	if errors.Is(notFollowed, errBodyStays) {
+		j.fail(probe.Status, probe.OriginTarget, fmt.Errorf("%w, and the body is for the hosts that the configuration names, and not sent in the clear after TLS\nhint: probe the URL that the redirect leads to", err))
+		return
+	}
 	if j.x.Answer.allowsStatus(status) {
 		return
 	}
-	err := fmt.Errorf("the status is %d", status)
 	if h := j.x.lastHop(); status == http.StatusProxyAuthRequired && h.isWhole() {
 		j.fail(probe.Status, probe.OriginProxy, fmt.Errorf("the proxy %s: %w", h.proxy.Host, &probe.ProxyError{Outcome: probe.Status, Text: "answers with " + j.response.Status}))
 		return
