@@ -22,6 +22,8 @@ func TestCompressionFailures(t *testing.T) {
 	}
 	runFailures(t, blackbox.HTTP, []failure{
 		{name: "a short text", module: compressed, target: serving(withBody("ok\n")), want: "mismatch exchange target"},
+		{name: "gzip where br is wanted", module: "{compression: br}", target: serving(withBody(gzipped("some text, and more of it"))), want: "mismatch exchange target"},
+		{name: "text where deflate is wanted", module: "{compression: deflate}", target: serving(withBody("some text, and more of it\n")), want: "mismatch exchange target"},
 		{name: "nothing", module: compressed, target: answering(raw("200 OK", "Content-Length: 0")), want: "mismatch exchange target"},
 		{name: "one byte short of gzip", module: compressed, target: serving(withBody(gzipped("")[:17])), want: "mismatch exchange target"},
 		{name: "a short text, cut", module: compressed, target: answering(raw("200 OK", "Content-Length: 100") + "ok\n"), want: "closed exchange target"},

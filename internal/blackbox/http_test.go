@@ -171,8 +171,8 @@ var httpFailures = []failure{
 	{name: "no JSON", module: `{fail_if_body_json_not_matches_cel: "body.ok == true"}`, target: serving(withBody(`<html>`)), want: "mismatch exchange target"},
 	{name: "not compressed", module: "{compression: gzip}", target: serving(withBody("plain text that is long enough")), want: "mismatch exchange target"},
 	{name: "corrupt gzip", module: "{compression: gzip}", target: serving(withBody(gzipped("text")[:14] + "rubbish rubbish rubbish")), want: "protocol exchange target"},
-	{name: "corrupt deflate", module: "{compression: deflate}", target: serving(withBody("rubbish rubbish")), want: "protocol exchange target"},
-	{name: "corrupt brotli", module: "{compression: br}", target: serving(withBody("rubbish rubbish")), want: "protocol exchange target"},
+	{name: "corrupt deflate", module: "{compression: deflate}", target: serving(withEncoding("deflate", "rubbish rubbish")), want: "protocol exchange target"},
+	{name: "corrupt brotli", module: "{compression: br}", target: serving(withEncoding("br", "rubbish rubbish")), want: "protocol exchange target"},
 	{name: "larger than the limit", module: "{body_size_limit: 10B}", target: serving(withBody("more than ten bytes")), want: "mismatch exchange target"},
 
 	// Our own fault.

@@ -13,6 +13,7 @@ import (
 	"net/netip"
 	"regexp"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/port-exporter/port_exporter/internal/probe"
@@ -61,11 +62,6 @@ const (
 // errTooLong says that a target sends without end.
 var errTooLong = probe.TargetFault(probe.Protocol, errors.New("line or answer too long"))
 
-// mismatch says that something else came than what was expected.
-func mismatch(expected string) error {
-	return probe.TargetFault(probe.Mismatch, fmt.Errorf("expected %s, got something else", expected))
-}
-
 // session is a conversation on one connection.
 type session struct {
 	*Conversation
@@ -80,6 +76,10 @@ type session struct {
 	in        *bufio.Reader // of conn; made for the first step that reads
 	spill     []byte        // a line longer than in
 	exchanged int           // bytes read
+	step      int           // the current one, from 1 on
+	wants     any           // what it waits for: *regexp.Regexp or []byte
+	heard     bool          // something came since then
+	last      []byte        // the last line or the bytes that came, or their beginning
 	phase     probe.Phase   // the current one
 	spent     [probe.NumPhases]time.Duration
 }
@@ -96,9 +96,7 @@ func (s *session) run(ctx context.Context, result *probe.Result) {
 	}
 	err := s.converse()
 	if err != nil {
-		if ctx.Err() != nil && dial.IsTimeout(err) {
-			err = ctx.Err() // it may have been given up rather than have timed out
-		}
+		err = s.explain(ctx, err)
 		result.Outcome, result.Origin = s.classify(err)
 		result.Phase, result.Err = s.phase, err
 	} else if s.isTLS {
@@ -116,17 +114,45 @@ func (s *session) converse() error {
 	}
 	s.samples.Set(failedDueToRegex, 0)
 	s.samples.Set(failedDueToBytes, 0)
+	if len(s.Exchange) > 0 {
+		s.samples.Set(failedStep, 0)
+	}
 	for i := range s.Exchange {
 		step := &s.Exchange[i]
+		s.step = i + 1
 		err := s.timed(probe.PhaseExchange, func() error { return s.talk(step) })
 		if err == nil && step.StartTLS {
 			err = s.timed(probe.PhaseTLS, s.startTLS)
 		}
 		if err != nil {
-			return fmt.Errorf("step %d: %w", i+1, err)
+			s.samples.Set(failedStep, float64(s.step))
+			return err
 		}
 	}
 	return nil
+}
+
+// explain adds to an error which step it ended. A timeout after something was
+// received is no silence: the service answered, and not as the step expects.
+func (s *session) explain(ctx context.Context, err error) error {
+	switch {
+	case !dial.IsTimeout(err):
+	case errors.Is(ctx.Err(), context.Canceled):
+		err = ctx.Err() // it was given up
+	case s.heard && s.phase == probe.PhaseExchange:
+		if _, isBytes := s.wants.([]byte); isBytes {
+			s.samples.Set(failedDueToBytes, 1)
+		} else {
+			s.samples.Set(failedDueToRegex, 1)
+		}
+		err = s.unexpected("; nothing else came in time")
+	default: // whether the socket or the context notices first is a race
+		err = fmt.Errorf("nothing received: %w", context.DeadlineExceeded)
+	}
+	if s.step > 0 {
+		err = fmt.Errorf("step %d: %w", s.step, err)
+	}
+	return err
 }
 
 // timed adds the time that a part takes to its phase. The phase stays that of
@@ -178,16 +204,17 @@ func (s *session) send(b []byte) error {
 // expect reads lines until one matches. An end without any line is a closed
 // connection, an end behind other lines is a mismatch.
 func (s *session) expect(re *regexp.Regexp) (line []byte, match []int, err error) {
-	for heard := false; ; heard = true {
-		line, err := s.line()
+	for s.waitFor(re); ; s.hear(line) {
+		line, err = s.line()
 		switch {
 		case errors.Is(err, io.EOF):
 			s.samples.Set(failedDueToRegex, 1)
-			if heard {
-				return nil, nil, mismatch(fmt.Sprintf("a line like %q", re))
+			if s.heard {
+				err = s.unexpected("; then the connection ended")
 			}
 			return nil, nil, err
 		case err != nil:
+			s.heard = s.heard || len(s.spill) > 0
 			return nil, nil, err
 		}
 		if s.log != nil {
@@ -198,6 +225,47 @@ func (s *session) expect(re *regexp.Regexp) (line []byte, match []int, err error
 			return line, match, nil
 		}
 	}
+}
+
+// waitFor begins to wait for what a step expects.
+func (s *session) waitFor(wants any) { s.wants, s.heard, s.last = wants, false, s.last[:0] }
+
+// hear notes what came instead.
+func (s *session) hear(b []byte) {
+	s.heard, s.last = true, append(s.last[:0], b[:min(len(b), maxKept)]...)
+}
+
+// An error shows the beginning of what was received, in bytes. More is kept, so
+// that no word that was sent is cut there.
+const (
+	maxShown = 160
+	maxKept  = 1 << 10
+)
+
+// unexpected says what the step expects, and what came.
+func (s *session) unexpected(then string) error {
+	what := fmt.Sprintf("expected %q, got %q", s.wants, s.withoutSent(s.last))
+	if re, ok := s.wants.(*regexp.Regexp); ok {
+		what = fmt.Sprintf("expected a line like %q, the last line was %q", re, s.withoutSent(s.last))
+		if len(s.spill) > 0 {
+			what = fmt.Sprintf("expected a line like %q, got %d bytes without the end of a line", re, len(s.spill))
+		}
+	}
+	return probe.TargetFault(probe.Mismatch, errors.New(what+then))
+}
+
+// withoutSent returns what was received without the words that were sent: a
+// service may repeat a password.
+func (s *session) withoutSent(received []byte) string {
+	shown := string(received)
+	for i := range s.Exchange[:s.step] {
+		for _, word := range strings.Fields(s.Exchange[i].Send) {
+			if len(word) > 3 {
+				shown = strings.ReplaceAll(shown, word, "***")
+			}
+		}
+	}
+	return shown[:min(len(shown), maxShown)]
 }
 
 // expectInfo notes what was captured, under the names that the step gives it.
@@ -248,15 +316,19 @@ func withoutEnd(line []byte) []byte {
 func (s *session) expectBytes(want []byte) error {
 	in := s.reader()
 	got := make([]byte, len(want))
+	s.waitFor(want)
 	for n := 0; n < len(want); {
 		more, err := in.Read(got[n:])
 		n += more
 		if s.log != nil {
 			s.log.Debug("received", "bytes", string(got[:n]))
 		}
+		if n > 0 {
+			s.hear(got[:n])
+		}
 		if !bytes.HasPrefix(want, got[:n]) {
 			s.samples.Set(failedDueToBytes, 1)
-			return mismatch(fmt.Sprintf("%q", want))
+			return s.unexpected("")
 		}
 		if err != nil {
 			return err

@@ -131,8 +131,16 @@ func (j *judge) fail(outcome probe.Outcome, origin probe.Origin, err error) {
 	}
 }
 
-func (j *judge) mismatch(format string, args ...any) {
-	j.fail(probe.Mismatch, probe.OriginTarget, fmt.Errorf(format, args...))
+// mismatch fails an expectation, which is the key of the module.
+func (j *judge) mismatch(expectation, format string, args ...any) {
+	j.failExpectation(expectation, probe.Mismatch, fmt.Errorf(format, args...))
+}
+
+func (j *judge) failExpectation(expectation string, outcome probe.Outcome, err error) {
+	if !j.failed() {
+		j.x.found.Set(httpFailedExpectation, 1, expectation)
+	}
+	j.fail(outcome, probe.OriginTarget, err)
 }
 
 func (j *judge) status(notFollowed error) {
@@ -155,7 +163,7 @@ func (j *judge) status(notFollowed error) {
 	case j.x.left && j.x.Credentials != nil && (status == http.StatusUnauthorized || status == http.StatusForbidden):
 		err = fmt.Errorf("%w\nhint: the redirect led to another host, and the credentials of the module are for the target's", err)
 	}
-	j.fail(probe.Status, probe.OriginTarget, err)
+	j.failExpectation("valid_status_codes", probe.Status, err)
 }
 
 func (x *exchange) lastHop() *hop {
@@ -172,19 +180,19 @@ func (j *judge) headers() {
 	for _, rule := range a.RejectHeaders {
 		values := j.response.Header.Values(rule.Name)
 		if len(values) == 0 && !rule.AllowMissing {
-			j.mismatch("there is no header %s", rule.Name)
+			j.mismatch("fail_if_header_matches", "there is no header %s", rule.Name)
 		}
 		if slices.ContainsFunc(values, rule.Regexp.MatchString) {
-			j.mismatch("the header %s matches %q", rule.Name, rule.Regexp)
+			j.mismatch("fail_if_header_matches", "the header %s matches %q", rule.Name, rule.Regexp)
 		}
 	}
 	for _, rule := range a.RequireHeaders {
 		values := j.response.Header.Values(rule.Name)
 		switch {
 		case len(values) == 0 && !rule.AllowMissing:
-			j.mismatch("there is no header %s", rule.Name)
+			j.mismatch("fail_if_header_not_matches", "there is no header %s", rule.Name)
 		case len(values) > 0 && !slices.ContainsFunc(values, rule.Regexp.MatchString):
-			j.mismatch("the header %s does not match %q", rule.Name, rule.Regexp)
+			j.mismatch("fail_if_header_not_matches", "the header %s does not match %q", rule.Name, rule.Regexp)
 		}
 	}
 	j.x.found.Set(failedDueToRegex, oneIf(j.failed()))
@@ -262,6 +270,17 @@ func (j *judge) decompressed() io.ReadCloser {
 	}
 }
 
+// isMarkless reports whether a compressed body has no mark that says how it is
+// compressed: RFC 7932, RFC 1951.
+func isMarkless(compression string) bool {
+	return strings.EqualFold(compression, "br") || strings.EqualFold(compression, "deflate")
+}
+
+// isEncoded reports whether a body is said to be compressed as the module wants.
+func (j *judge) isEncoded() bool {
+	return strings.EqualFold(j.response.Header.Get("Content-Encoding"), j.x.Answer.Compression)
+}
+
 // minGzip is the size of the header and the trailer of gzip, in bytes: RFC 1952
 // section 2.3. To the decompressor a body that says it is shorter than that ends
 // too early, as one does whose connection was cut.
@@ -270,7 +289,7 @@ const minGzip = 18
 // failBody notes what went wrong as a body was read.
 func (j *judge) failBody(err error) {
 	if length := j.response.ContentLength; strings.EqualFold(j.x.Answer.Compression, "gzip") && 0 <= length && length < minGzip {
-		j.mismatch("a body of %d bytes is not gzip, which the module wants: %w", length, err)
+		j.mismatch("compression", "a body of %d bytes is not gzip, which the module wants: %w", length, err)
 		return
 	}
 	if j.x.ctx.Err() != nil {
@@ -280,11 +299,11 @@ func (j *judge) failBody(err error) {
 	large, tooLarge := errors.AsType[*http.MaxBytesError](err)
 	switch {
 	case tooLarge:
-		j.mismatch("the body is larger than %d bytes: %w\nhint: body_size_limit of the module says how much is read", large.Limit, err)
+		j.mismatch("body_size_limit", "the body is larger than %d bytes: %w\nhint: body_size_limit of the module says how much is read", large.Limit, err)
 	case errors.Is(err, probe.ErrNoRoom):
 		j.fail(probe.LocalError, probe.OriginLocal, err)
-	case errors.Is(err, gzip.ErrHeader):
-		j.mismatch("the body is not gzip, which the module wants: %w", err)
+	case errors.Is(err, gzip.ErrHeader), outcome == probe.Unknown && isMarkless(j.x.Answer.Compression) && !j.isEncoded():
+		j.mismatch("compression", "the body is not %s, which the module wants: %w", j.x.Answer.Compression, err)
 	case outcome == probe.Unknown:
 		j.fail(probe.Protocol, probe.OriginTarget, err)
 	default:
@@ -302,13 +321,13 @@ func (j *judge) matchBody(body io.Reader) {
 	}
 	for _, re := range j.x.Answer.RejectBody {
 		if re.Match(text) {
-			j.mismatch("the body matches %q", re)
+			j.mismatch("fail_if_body_matches_regexp", "the body matches %q", re)
 			return
 		}
 	}
 	for _, re := range j.x.Answer.RequireBody {
 		if !re.Match(text) {
-			j.mismatch("the body does not match %q", re)
+			j.mismatch("fail_if_body_not_matches_regexp", "the body does not match %q", re)
 			return
 		}
 	}
@@ -327,23 +346,37 @@ func (j *judge) parseBody(body io.Reader) {
 	}
 	var value any
 	if err := json.Unmarshal(text, &value); err != nil {
-		j.mismatch("the body is not JSON: %w", err)
+		j.mismatch(keyOfJSON(&j.x.Answer), "the body is not JSON: %w", err)
 		return
 	}
-	j.evaluate(j.x.Answer.RejectJSON, value, false)
-	j.evaluate(j.x.Answer.RequireJSON, value, true)
+	j.evaluate(keyRejectJSON, j.x.Answer.RejectJSON, value, false)
+	j.evaluate(keyRequireJSON, j.x.Answer.RequireJSON, value, true)
 }
 
-func (j *judge) evaluate(rule *JSONRule, value any, want bool) {
+// The keys of the rules for bodies that are JSON.
+const (
+	keyRejectJSON  = "fail_if_body_json_matches_cel"
+	keyRequireJSON = "fail_if_body_json_not_matches_cel"
+)
+
+// keyOfJSON returns the key that requires a body to be JSON.
+func keyOfJSON(a *HTTPAnswer) string {
+	if a.RejectJSON != nil {
+		return keyRejectJSON
+	}
+	return keyRequireJSON
+}
+
+func (j *judge) evaluate(key string, rule *JSONRule, value any, want bool) {
 	if rule == nil || j.failed() {
 		return
 	}
 	holds, err := rule.Holds(j.x.ctx, value)
 	switch {
 	case err != nil:
-		j.mismatch("%s cannot be evaluated: %w", rule.Text, err)
+		j.mismatch(key, "%s cannot be evaluated: %w", rule.Text, err)
 	case holds != want:
-		j.mismatch("%s is %t", rule.Text, holds)
+		j.mismatch(key, "%s is %t", rule.Text, holds)
 	}
 }
 
@@ -353,7 +386,7 @@ func (j *judge) version() {
 		j.x.found.Set(httpVersion, version)
 	}
 	if valid := j.x.Answer.Versions; len(valid) > 0 && !slices.Contains(valid, j.response.Proto) {
-		j.mismatch("%s is not among %s", j.response.Proto, strings.Join(valid, ", "))
+		j.mismatch("valid_http_versions", "%s is not among %s", j.response.Proto, strings.Join(valid, ", "))
 	}
 }
 
@@ -367,7 +400,7 @@ func (j *judge) tls() {
 	state := j.response.TLS
 	if state == nil {
 		if j.x.Answer.RequireTLS {
-			j.fail(probe.Mismatch, probe.OriginTarget, ErrNoTLS)
+			j.failExpectation("fail_if_not_ssl", probe.Mismatch, ErrNoTLS)
 		}
 		return
 	}
@@ -378,6 +411,6 @@ func (j *judge) tls() {
 	found.Set(tlsCipher, 1, tls.CipherSuiteName(state.CipherSuite))
 	found.Set(sslLastChainExpiry, unixTime(lastChainExpiry(state.VerifiedChains)))
 	if j.x.Answer.RejectTLS {
-		j.fail(probe.Mismatch, probe.OriginTarget, ErrTLS)
+		j.failExpectation("fail_if_ssl", probe.Mismatch, ErrTLS)
 	}
 }

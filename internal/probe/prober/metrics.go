@@ -26,6 +26,7 @@ var (
 
 	failedDueToRegex = &probe.Metric{Name: "probe_failed_due_to_regex", Help: "Indicates if probe failed due to regex"}
 	failedDueToBytes = &probe.Metric{Name: "probe_failed_due_to_bytes", Help: "Indicates if probe failed due to bytes"}
+	failedStep       = &probe.Metric{Name: "probe_failed_step", Help: "Step of query_response that failed, from 1 on; 0 if none did"}
 	// Its labels are those of the step that matched.
 	expectInfo = &probe.Metric{Name: "probe_expect_info", Help: "Explicit content matched"}
 
@@ -38,7 +39,7 @@ var (
 func streamMetrics() []*probe.Metric {
 	return []*probe.Metric{
 		tcpDuration, tcpRetransmits, tcpRoundTrip, tcpAddresses, tcpAddressesOpen, unixDuration,
-		failedDueToRegex, failedDueToBytes, expectInfo,
+		failedDueToRegex, failedDueToBytes, failedStep, expectInfo,
 		sslEarliestExpiry, sslLastChainExpiry, sslLastChainInfo, tlsVersion,
 	}
 }

@@ -91,12 +91,14 @@ func TestExchange(t *testing.T) {
 			map[string]float64{"probe_failed_due_to_regex": 0}},
 		{"silence", says(""), []Step{expect("^220")}, probe.Timeout, probe.OriginNone,
 			map[string]float64{"probe_failed_due_to_regex": 0}},
-		{"drips", drips, []Step{expect("^220")}, probe.Timeout, probe.OriginNone,
-			map[string]float64{"probe_failed_due_to_regex": 0}},
+		{"drips", drips, []Step{expect("^220")}, probe.Mismatch, probe.OriginTarget,
+			map[string]float64{"probe_failed_due_to_regex": 1, "probe_failed_step": 1}},
 		{"other line, FIN", leaves("ERROR go away\n"), []Step{expect("^220")}, probe.Mismatch, probe.OriginTarget,
 			map[string]float64{"probe_failed_due_to_regex": 1}},
-		{"other line, silence", says("ERROR go away\n"), []Step{expect("^220")}, probe.Timeout, probe.OriginNone, nil},
-		{"line without end, silence", says("220 here"), []Step{expect("^220")}, probe.Timeout, probe.OriginNone, nil},
+		{"other line, silence", says("ERROR go away\n"), []Step{expect("^220")}, probe.Mismatch, probe.OriginTarget,
+			map[string]float64{"probe_failed_due_to_regex": 1, "probe_failed_step": 1}},
+		{"empty line, silence", says("\n"), []Step{expect("^220")}, probe.Mismatch, probe.OriginTarget, nil},
+		{"line without end, silence", says("220 here"), []Step{expect("^220")}, probe.Mismatch, probe.OriginTarget, nil},
 		{"line without end", endless("x"), []Step{expect("^220")}, probe.Protocol, probe.OriginTarget,
 			map[string]float64{"probe_failed_due_to_regex": 0}},
 		{"lines without end", endless("ERROR\n"), []Step{expect("^220")}, probe.Protocol, probe.OriginTarget, nil},
@@ -108,8 +110,10 @@ func TestExchange(t *testing.T) {
 			map[string]float64{"probe_failed_due_to_bytes": 1}},
 		{"too few bytes, FIN", leaves("SS"), []Step{{ExpectBytes: []byte("SSL")}}, probe.Closed, probe.OriginTarget,
 			map[string]float64{"probe_failed_due_to_bytes": 0}},
-		{"too few bytes, silence", says("SS"), []Step{{ExpectBytes: []byte("SSL")}}, probe.Timeout, probe.OriginNone, nil},
-		{"second step is not answered", answers("220 here\n", ""), []Step{{Send: "hello"}, expect("^220"), {Send: "more"}, expect("^250")}, probe.Timeout, probe.OriginNone, nil},
+		{"too few bytes, silence", says("SS"), []Step{{ExpectBytes: []byte("SSL")}}, probe.Mismatch, probe.OriginTarget,
+			map[string]float64{"probe_failed_due_to_bytes": 1, "probe_failed_step": 1}},
+		{"second step is not answered", answers("220 here\n", ""), []Step{{Send: "hello"}, expect("^220"), {Send: "more"}, expect("^250")}, probe.Timeout, probe.OriginNone,
+			map[string]float64{"probe_failed_due_to_regex": 0, "probe_failed_step": 4}},
 
 		{"nothing asked", hold, nil, probe.Open, probe.OriginNone,
 			map[string]float64{"probe_failed_due_to_regex": 0, "probe_failed_due_to_bytes": 0, "probe_ip_protocol": 4, "probe_ip_addr_hash": 3668918509}},
@@ -127,9 +131,9 @@ func TestExchange(t *testing.T) {
 			t.Parallel()
 			address := startServer(t, "tcp", "127.0.0.1:0", tc.serve)
 			p := &TCP{Conversation: Conversation{Exchange: tc.steps}}
-			m := probe.Module{Prober: p, Timeout: 300 * time.Millisecond}
-			if tc.outcome != probe.Timeout {
-				m.Timeout = 5 * time.Second
+			m := probe.Module{Prober: p, Timeout: 5 * time.Second}
+			if tc.outcome == probe.Timeout || strings.Contains(tc.name, "silence") || tc.name == "drips" {
+				m.Timeout = 2 * time.Second
 			}
 			got := m.Probe(t.Context(), probe.Request{Address: address})
 			if got.Outcome != tc.outcome || got.Origin != tc.origin {
@@ -145,6 +149,39 @@ func TestExchange(t *testing.T) {
 			}
 			if _, ok := sample(got, "probe_tcp_duration_seconds", "exchange"); ok != (tc.steps != nil) {
 				t.Errorf("time of the exchange there: %v", ok)
+			}
+		})
+	}
+}
+
+// TestUnexpectedAnswer reads the error of a service that answers something else and
+// keeps the connection: redis that requires a password, a mail server that rejects.
+func TestUnexpectedAnswer(t *testing.T) {
+	for _, tc := range []struct {
+		name  string
+		serve func(net.Conn)
+		steps []Step
+		want  string
+	}{
+		{"redis", answers("-NOAUTH Authentication required.\r\n"), []Step{{Send: "PING"}, expect("^.PONG")},
+			`step 2: expected a line like "^.PONG", the last line was "-NOAUTH Authentication required."; nothing else came in time`},
+		{"smtp", says("554 no service\r\n"), []Step{expect("^220")},
+			`step 1: expected a line like "^220", the last line was "554 no service"; nothing else came in time`},
+		{"the end", leaves("554 no service\r\n"), []Step{expect("^220")},
+			`step 1: expected a line like "^220", the last line was "554 no service"; then the connection ended`},
+		{"no line", says("login: "), []Step{expect("^login")}, `step 1: expected a line like "^login", got 7 bytes without the end of a line; nothing else came in time`},
+		{"bytes", says("N"), []Step{{ExpectBytes: []byte("S")}}, `step 1: expected "S", got "N"`},
+		{"what was sent", answers("-ERR unknown command 'LOGIN hunter2'\n"), []Step{{Send: "LOGIN hunter2"}, expect("^.OK")},
+			`step 2: expected a line like "^.OK", the last line was "-ERR unknown command '*** ***'"; nothing else came in time`},
+		{"silence", hold, []Step{expect("^220")}, "step 1: nothing received: context deadline exceeded"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			address := startServer(t, "tcp", "127.0.0.1:0", tc.serve)
+			m := probe.Module{Prober: &TCP{Conversation: Conversation{Exchange: tc.steps}}, Timeout: 2 * time.Second}
+			got := m.Probe(t.Context(), probe.Request{Address: address})
+			if got.Err == nil || got.Err.Error() != tc.want {
+				t.Errorf("%v\nwant %s", got.Err, tc.want)
 			}
 		})
 	}
