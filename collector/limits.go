@@ -112,7 +112,7 @@ var (
 		"Datagrams that came for a port on which nothing listens (NoPorts).", "netns", "family")
 	udpReceiveBufferErrors = counter("port_udp_receive_buffer_errors_total",
 		"Datagrams dropped because the receive buffer of their socket was full (RcvbufErrors). "+
-			"port_udp_receive_drops_total has those of listeners; sockets with a peer and clients have none.", "netns", "family")
+			"port_udp_receive_drops_total has those of listeners; clients have none.", "netns", "family")
 	udpSendBufferErrors = counter("port_udp_send_buffer_errors_total",
 		"Datagrams not sent because the send buffer was full (SndbufErrors).", "netns", "family")
 )

@@ -41,9 +41,9 @@ var (
 		"Connections that the listener dropped, as when its accept queue was full (sk_drops of the LISTEN sockets, "+
 			"closed ones of its group included).", listenerLabels...)
 	udpReceiveQueue = gauge("port_udp_receive_queue_bytes",
-		"Memory of datagrams that wait in the receive buffer of a UDP listener, in bytes.", listenerLabels...)
+		"Memory of datagrams that wait in the receive buffers of a UDP listener and its sockets with a peer, in bytes.", listenerLabels...)
 	udpReceiveDrops = counter("port_udp_receive_drops_total",
-		"Datagrams that a UDP listener dropped, as when its receive buffer was full.", listenerLabels...)
+		"Datagrams dropped by a UDP listener and its sockets with a peer, as when a receive buffer was full.", listenerLabels...)
 	firstSeen = gauge("port_listener_first_seen_timestamp_seconds",
 		"When this process of the exporter first saw the listener, in seconds since the epoch.", listenerLabels...)
 	addressAbsent = gauge("port_listener_address_absent",

@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"os"
 	"os/exec"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -404,4 +407,72 @@ func TestFullQueueOfGroupInNamespace(t *testing.T) {
 	if answer, known := table.Answer(socket.TCP, netip.MustParseAddrPort("127.0.0.1:81"), "lo"); !known || answer.Standing != socket.QueueFull {
 		t.Errorf("the answer to a probe: %v", answer)
 	}
+}
+
+// TestDropsOfPeersInNamespace has a UDP service with a socket for one client, as QUIC
+// servers have it, neither of which is read: the drops of the listener are all that
+// the kernel counts.
+func TestDropsOfPeersInNamespace(t *testing.T) {
+	porttest.Namespace(t)
+	source := newSource(t)
+	const service, client, stranger = "127.0.0.1:443", "127.0.0.2:40000", "127.0.0.3:40000"
+	small := func(fd int) error { return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, 4096) }
+	porttest.UDP(t, service, porttest.ReusePort, small)
+	peer := porttest.UDP(t, service, porttest.ReusePort, small)
+	porttest.Connect(t, peer, client)
+	for _, from := range []string{client, stranger} {
+		fd := porttest.UDP(t, from)
+		porttest.Connect(t, fd, service)
+		for range 64 {
+			if _, err := unix.Write(fd, make([]byte, 1000)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	read := func() *socket.Table {
+		table, err := socket.ReadListening(source.Sockets(t.Context(), socket.Listening), socket.Host{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return table
+	}
+	history := socket.NewHistory(time.Now)
+	table := read()
+	dropped := history.Note(history.Now(), table.Listeners).Drops
+	if len(table.Listeners) == 0 || table.Listeners[0].Port != 443 || dropped[0] != receiveBufferErrors(t) || dropped[0] < 100 {
+		t.Errorf("%v of %+v, and the kernel counts %d", dropped, table.Listeners, receiveBufferErrors(t))
+	}
+	if err := unix.Close(peer); err != nil {
+		t.Fatal(err)
+	}
+	if again := history.Note(history.Now(), read().Listeners).Drops; again[0] != dropped[0] {
+		t.Errorf("%d drops after the client has gone, %d before", again[0], dropped[0])
+	}
+}
+
+// receiveBufferErrors reads the kernel's counter for IPv4 in this namespace.
+func receiveBufferErrors(t *testing.T) uint64 {
+	t.Helper()
+	text, err := os.ReadFile("/proc/thread-self/net/snmp")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for line := range strings.Lines(string(text)) {
+		fields := strings.Fields(line)
+		if fields[0] != "Udp:" {
+			continue
+		}
+		if names == nil {
+			names = fields
+			continue
+		}
+		n, err := strconv.ParseUint(fields[slices.Index(names, "RcvbufErrors")], 10, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	t.Fatal("net/snmp has no Udp:")
+	return 0
 }

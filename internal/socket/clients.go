@@ -74,7 +74,7 @@ func join(joined map[ListenerID]*Listener, l *Listener) {
 	sum, ok := joined[id]
 	if !ok {
 		first := *l
-		first.ListenerID, first.Members = id, slices.Clone(l.Members)
+		first.ListenerID, first.Members, first.Peers = id, slices.Clone(l.Members), slices.Clone(l.Peers)
 		joined[id] = &first
 		return
 	}
@@ -84,6 +84,7 @@ func join(joined map[ListenerID]*Listener, l *Listener) {
 	sum.ReceiveQueue += l.ReceiveQueue
 	sum.Drops += l.Drops
 	sum.Members = append(sum.Members, l.Members...)
+	sum.Peers = append(sum.Peers, l.Peers...)
 }
 
 // foldOwned returns the owners of what was kept, and each owner once of what was

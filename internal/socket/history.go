@@ -100,7 +100,11 @@ func (h *History) note(l *Listener, began time.Time) {
 		}
 	}
 	p.present, p.client = true, l.MayBeClient
-	p.note(l.Members)
+	members := l.Members
+	if len(l.Peers) > 0 {
+		members = slices.Concat(members, l.Peers)
+	}
+	p.note(members)
 }
 
 func (h *History) change(p Protocol, opened, closed uint64) {

@@ -42,6 +42,37 @@ func TestHistory(t *testing.T) {
 	}
 }
 
+// TestDropsOfPeers has UDP sockets with a peer: what they drop is their listener's,
+// also when they are gone.
+func TestDropsOfPeers(t *testing.T) {
+	h := NewHistory(time.Now)
+	socket := func(state State, at string, cookie uint64, drops, queue uint32) Socket {
+		return udp(state, at, func(s *Socket) { s.Cookie, s.Drops, s.ReceiveQueue = cookie, drops, queue })
+	}
+	for i, step := range []struct {
+		sockets      []Socket
+		drops, queue []uint64 // of the listeners on 127.0.0.1 and on the wildcard
+	}{
+		{[]Socket{socket(Connected, "127.0.0.1:443", 3, 4, 100), socket(Connected, "10.0.0.1:443", 4, 0, 7)}, []uint64{4, 1}, []uint64{100, 7}},
+		{[]Socket{socket(Connected, "127.0.0.1:443", 3, 6, 0), socket(Connected, "10.0.0.1:443", 4, 2, 0), socket(Connected, "10.0.0.1:444", 5, 9, 0)}, []uint64{6, 3}, []uint64{0, 0}},
+		{nil, []uint64{6, 3}, []uint64{0, 0}},
+	} {
+		all := append(step.sockets, socket(Unconnected, "127.0.0.1:443", 1, 0, 0), socket(Unconnected, "0.0.0.0:443", 2, 1, 0))
+		table := mustRead(t, host, all...)
+		record := h.Note(time.Now(), table.Listeners)
+		var drops, queue []uint64
+		for k, l := range table.Listeners {
+			drops, queue = append(drops, record.Drops[k]), append(queue, l.ReceiveQueue)
+			if len(l.Members) != 1 || l.Sockets != 1 {
+				t.Errorf("step %d: a socket with a peer is one of the listener: %+v", i, l)
+			}
+		}
+		if diff := cmp.Diff([][]uint64{{step.drops[1], step.drops[0]}, {step.queue[1], step.queue[0]}}, [][]uint64{drops, queue}); diff != "" {
+			t.Errorf("step %d (-want +got):\n%s", i, diff)
+		}
+	}
+}
+
 // TestHistoryOfScrapesAtOnce notes two tables in the wrong order.
 func TestHistoryOfScrapesAtOnce(t *testing.T) {
 	h := NewHistory(time.Now)

@@ -59,7 +59,8 @@ type Listener struct {
 	Known Facts
 	// The figures below are sums over the group: each socket of it has its own
 	// queue. AcceptQueue and AcceptQueueLimit count connections (TCP),
-	// ReceiveQueue bytes (UDP), Drops connections or datagrams.
+	// ReceiveQueue bytes (UDP), Drops connections or datagrams. The last two include
+	// UDP sockets with a peer on the address.
 	AcceptQueue, AcceptQueueLimit, ReceiveQueue, Drops uint64
 
 	// Full counts the sockets of the group whose accept queue is full: the sum hides
@@ -72,6 +73,9 @@ type Listener struct {
 
 	// Members are the sockets of the group.
 	Members []Member
+	// Peers are UDP sockets with a peer on the address of the listener that dropped
+	// datagrams, as a QUIC server has one for each client.
+	Peers []Member
 }
 
 // AcceptQueue is the accept queue of one socket, in connections.
@@ -163,11 +167,15 @@ type tcpPort struct {
 func ReadListening(sockets iter.Seq2[*Socket, error], host Host) (*Table, error) {
 	t := &Table{host: host}
 	listeners, passing := newGathering(), newGathering()
+	var peers []peer
 	err := each(sockets, &t.Malformed, func(s *Socket) {
 		t.Totals[s.Protocol][s.Family][s.State]++
 		t.LocalPorts[s.Protocol].Add(s.Local.Port())
 		switch is := host.roleOf(s); {
 		case is == noListener:
+			if notable(s) && len(peers) < maxListeners {
+				peers = append(peers, peer{s.Protocol, s.Local, s.Interface, s.ReceiveQueue, memberOf(s)})
+			}
 		case is == ageless:
 			t.cut(s)
 		case is == young:
@@ -183,7 +191,37 @@ func ReadListening(sockets iter.Seq2[*Socket, error], host Host) (*Table, error)
 	}
 	t.Listeners, t.Young = listeners.sorted(), passing.sorted()
 	t.presumeDualStack()
+	for i := range peers {
+		t.addPeer(&peers[i])
+	}
 	return t, err
+}
+
+// peer is a UDP socket with a peer. Its listener is found when all are read.
+type peer struct {
+	protocol     Protocol
+	local        netip.AddrPort
+	device       string
+	receiveQueue uint32
+	Member
+}
+
+// notable reports whether a socket with a peer has something that its listener
+// exports.
+func notable(s *Socket) bool { return s.State == Connected && (s.Drops > 0 || s.ReceiveQueue > 0) }
+
+// addPeer adds a UDP socket with a peer to the listener on its address, whose service
+// made it: what the kernel drops for the one is lost to the other as well.
+func (t *Table) addPeer(p *peer) {
+	l := taker(t.on(p.protocol, p.local.Port()), &Socket{Protocol: p.protocol, Local: p.local, Interface: p.device})
+	if l == nil {
+		return
+	}
+	l.ReceiveQueue += uint64(p.receiveQueue)
+	l.Drops += uint64(p.Drops)
+	if p.Drops > 0 {
+		l.Peers = append(l.Peers, p.Member)
+	}
 }
 
 // each calls add for every socket of a read and counts the malformed rows. It
@@ -298,11 +336,13 @@ func (l *Listener) add(s *Socket) {
 	l.AcceptQueueLimit += uint64(s.AcceptQueueLimit)
 	l.ReceiveQueue += uint64(s.ReceiveQueue)
 	l.Drops += uint64(s.Drops)
-	l.Members = append(l.Members, Member{s.Inode, s.Cookie, s.CgroupID, s.UID, s.Drops, s.PID})
+	l.Members = append(l.Members, memberOf(s))
 	if l.Address == netip.IPv6Unspecified() && !s.V6Only {
 		l.DualStack = true
 	}
 }
+
+func memberOf(s *Socket) Member { return Member{s.Inode, s.Cookie, s.CgroupID, s.UID, s.Drops, s.PID} }
 
 func (l *Listener) addQueue(q AcceptQueue) {
 	if q.isFull() {
