@@ -79,7 +79,11 @@ func numbered(ctx context.Context, kind, address string) string {
 // sayResult writes the outcome in a sentence, who said so, and what the
 // listeners of this host make of it.
 func (h *Host) sayResult(ctx context.Context, r *schedule.Report) {
-	fmt.Fprintf(h.Stdout, "%s.\n", plain.Line(r.Result.Sentence(r.Target.Address)))
+	own := ownhost.New(h.System.Addresses, func() (*socket.Table, error) {
+		return Within(ctx, "read the listeners", h.System.Reader().Listening)
+	})
+	answer, isOwn := own.Answer(r)
+	fmt.Fprintf(h.Stdout, "%s.\n", plain.Line(ownhost.Sentence(r, answer, isOwn)))
 	success, known := r.Target.Module.Success(r.Result)
 	facts := []string{"outcome " + r.Result.Outcome.String() + expectation(r.Target.Module, success)}
 	if r.Result.Phase != probe.PhaseNone {
@@ -100,10 +104,7 @@ func (h *Host) sayResult(ctx context.Context, r *schedule.Report) {
 		}
 		fmt.Fprintf(h.Stdout, "%s: %s\n", what, plain.Line(strings.ReplaceAll(probe.Redact(r.Result.Err.Error(), r.Target.Address), "\n", "; ")))
 	}
-	own := ownhost.New(h.System.Addresses, func() (*socket.Table, error) {
-		return Within(ctx, "read the listeners", h.System.Reader().Listening)
-	})
-	if answer, known := own.Answer(r); known {
+	if isOwn {
 		fmt.Fprintf(h.Stdout, "It is an address of this host, where %s.\n", plain.Line(answer.String()))
 	}
 }

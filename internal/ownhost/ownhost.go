@@ -4,6 +4,7 @@
 package ownhost
 
 import (
+	"fmt"
 	"net/netip"
 	"sync"
 
@@ -43,6 +44,20 @@ func (h *Host) Answer(r *schedule.Report) (answer socket.Answer, known bool) {
 		return answer, false
 	}
 	return table.Answer(protocol, netip.AddrPortFrom(addr, r.Result.Peer.Port()), device)
+}
+
+// Sentence returns the outcome of a probe in a sentence without its full stop, with
+// the cause where the listeners of this host name it.
+func Sentence(r *schedule.Report, answer socket.Answer, known bool) string {
+	address := probe.Redact(r.Target.Address, r.Target.Address)
+	switch of := r.Result; {
+	case !known:
+	case of.Outcome == probe.Timeout && of.Phase == probe.PhaseConnect && answer.Standing == socket.QueueFull:
+		return fmt.Sprintf("%s does not answer in time (%s): its accept queue is full", address, of.Phase)
+	case of.Outcome == probe.Refused && !answer.Taken() && (of.Origin == probe.OriginTarget || of.Origin == probe.OriginNone):
+		return address + " refuses: nothing listens there"
+	}
+	return r.Result.Sentence(r.Target.Address)
 }
 
 // reached returns the address that a packet to addr goes to: the unspecified

@@ -1,0 +1,24 @@
+package main
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/port-exporter/port_exporter/internal/porttest"
+)
+
+// TestCheckOfFullQueueInNamespace checks a service of this host that does not accept:
+// the first line names the cause, and no other.
+func TestCheckOfFullQueueInNamespace(t *testing.T) {
+	porttest.Namespace(t)
+	porttest.Listen(t, "127.0.0.1:81", 1)
+	for range 2 { // a queue takes one more than its limit
+		porttest.Dial(t, "127.0.0.1:81")
+	}
+	out, said, status := endedAs(t, nil, "port_exporter", "check", "--timeout=1s", "127.0.0.1:81")
+	headline, rest, _ := strings.Cut(out, "\n")
+	if status != 1 || headline != "127.0.0.1:81 does not answer in time (connect): its accept queue is full." ||
+		!strings.Contains(rest, "the accept queue of 127.0.0.1:81, which takes tcp 127.0.0.1:81, is full (2 of 1): the service does not accept.") {
+		t.Errorf("status %d, said %q\n%s", status, said, out)
+	}
+}
