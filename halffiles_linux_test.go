@@ -257,6 +257,41 @@ func TestStartEndsAtFirstSignal(t *testing.T) {
 	}
 }
 
+// TestStartWithWhatIsNoFile starts with pipes and files without end in the place of
+// each file that a flag or a configuration names: it ends with an error that names
+// them.
+func TestStartWithWhatIsNoFile(t *testing.T) {
+	dir := t.TempDir()
+	fifo, including := filepath.Join(dir, "fifo"), filepath.Join(dir, "c.yml")
+	if err := unix.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(including, []byte("blackbox_config: fifo\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"--web.config.file=" + fifo}, fifo + ": it is a pipe, not a regular file"},
+		{[]string{"--web.config.file=/dev/zero"}, "/dev/zero: it is a device, not a regular file"},
+		{[]string{"--config.check", "--web.config.file=" + fifo}, fifo + ": it is a pipe, not a regular file"},
+		{[]string{"--config.file=" + including}, "blackbox_config: read " + fifo + ": it is a pipe"},
+		{[]string{"--config.check", "--config.file=" + including}, "blackbox_config: read " + fifo + ": it is a pipe"},
+		{[]string{"listeners", "--config.file=" + including}, "blackbox_config: read " + fifo + ": it is a pipe"},
+		{[]string{"--config.file=/dev/zero"}, "/dev/zero: it is larger than"},
+		{[]string{"listeners", "--input=/dev/zero"}, "it is larger than"},
+		{[]string{"baseline", "--merge=/dev/zero"}, "/dev/zero: it is larger than"},
+	} {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		out, err := exec.CommandContext(ctx, "port_exporter", append(tt.args, "--web.listen-address=127.0.0.1:0")...).CombinedOutput()
+		if err == nil || ctx.Err() != nil || !strings.Contains(string(out), tt.want) {
+			t.Errorf("%v: %v, want %q:\n%s", tt.args, err, tt.want, out)
+		}
+		cancel()
+	}
+}
+
 // awaitEndAtSignal starts the program, which must wait for its files, and sends it
 // one SIGTERM.
 func awaitEndAtSignal(t *testing.T, args ...string) {
