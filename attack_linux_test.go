@@ -44,7 +44,7 @@ type attacked struct {
 	t       *testing.T
 	address string
 	tls     *tls.Config // nil without TLS
-	log     *syncBuffer
+	log     *porttest.Log
 	opened  atomic.Int64 // connections of attackers
 }
 
@@ -74,7 +74,7 @@ func TestAttack(t *testing.T) {
 // password.
 func startAttacked(t *testing.T, password string) *attacked {
 	t.Helper()
-	d := &attacked{t: t, log: &syncBuffer{}}
+	d := &attacked{t: t, log: &porttest.Log{}}
 	dir := t.TempDir()
 	config := filepath.Join(dir, "port_exporter.yml")
 	if err := os.WriteFile(config, []byte("targets: [{address: \"127.0.0.1:1\"}]\n"), 0o600); err != nil {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -20,36 +19,19 @@ import (
 	"golang.org/x/crypto/bcrypt"
 
 	"github.com/port-exporter/port_exporter/collector"
+	"github.com/port-exporter/port_exporter/internal/cli"
 	"github.com/port-exporter/port_exporter/internal/porttest"
 )
 
-// syncBuffer is a buffer that a daemon writes while a test reads it.
-type syncBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (s *syncBuffer) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(p)
-}
-
-func (s *syncBuffer) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.String()
-}
-
 // startDaemon runs the program on a free port until the test ends, and returns
 // where it listens and what it logs. It must end without an error.
-func startDaemon(t *testing.T, args ...string) (base string, log *syncBuffer) {
+func startDaemon(t *testing.T, args ...string) (base string, log *porttest.Log) {
 	t.Helper()
-	log = &syncBuffer{}
+	log = &porttest.Log{}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() {
-		done <- run(ctx, append([]string{"--web.listen-address=127.0.0.1:0"}, args...), io.Discard, log)
+		done <- cli.Run(ctx, append([]string{"--web.listen-address=127.0.0.1:0"}, args...), io.Discard, log)
 	}()
 	t.Cleanup(func() {
 		cancel()
@@ -307,7 +289,7 @@ func TestPortInUse(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	err = run(t.Context(), []string{"--web.listen-address=" + l.Addr().String()}, io.Discard, io.Discard)
+	err = cli.Run(t.Context(), []string{"--web.listen-address=" + l.Addr().String()}, io.Discard, io.Discard)
 	if err == nil || !strings.Contains(err.Error(), l.Addr().String()) || !strings.Contains(err.Error(), "hint: another process has this port") {
 		t.Errorf("error %v", err)
 	}
@@ -331,10 +313,10 @@ func TestStatusOfUsageErrors(t *testing.T) {
 		"check": 2, "check ::1": 2, "check :80": 2, "check 127.0.0.1:": 2, "check 127.0.0.1:70000": 2, "check a:1 --module=x": 2, "check --bogus a:1": 2,
 		"check 127.0.0.1:1": 1,
 	} {
-		err := run(t.Context(), strings.Fields(args), io.Discard, io.Discard)
+		err := cli.Run(t.Context(), strings.Fields(args), io.Discard, io.Discard)
 		if err == nil {
 			t.Errorf("%s: no error", args)
-		} else if got := report(io.Discard, err); got != want {
+		} else if got := cli.Status(t.Context(), io.Discard, err); got != want {
 			t.Errorf("%s: status %d, want %d", args, got, want)
 		}
 	}

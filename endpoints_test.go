@@ -1,17 +1,11 @@
 package main
 
 import (
-	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
-
-	"github.com/google/go-cmp/cmp"
-	"github.com/google/go-cmp/cmp/cmpopts"
-
-	"github.com/port-exporter/port_exporter/collector"
 )
 
 // TestBuiltInModuleOnRequest has the modules of the configuration stand in the way
@@ -52,27 +46,6 @@ func TestExclude(t *testing.T) {
 	}
 }
 
-func TestDisableDefaults(t *testing.T) {
-	for args, want := range map[string][]string{
-		"":                             collector.Names(),
-		"--no-collector.limits":        {"sockets", "listeners", "connections", "ephemeral", "portless", "policy", "probes"},
-		"--collector.disable-defaults": nil,
-		"--collector.disable-defaults --no-collector.probes":                    nil,
-		"--collector.listeners --collector.disable-defaults --collector.probes": {"listeners", "probes"},
-		"--no-collector.disable-defaults --no-collector.probes":                 {"sockets", "listeners", "connections", "ephemeral", "limits", "portless", "policy"},
-	} {
-		f, err := parse(strings.Fields(args), io.Discard, io.Discard)
-		if err != nil {
-			t.Errorf("%s: %v", args, err)
-			continue
-		}
-		got := slices.DeleteFunc(collector.Names(), func(name string) bool { return slices.Contains(f.disabled(), name) })
-		if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
-			t.Errorf("%s (-want +got):\n%s", args, diff)
-		}
-	}
-}
-
 // TestHandlerMetrics has the metrics of the handler count what it answered.
 func TestHandlerMetrics(t *testing.T) {
 	base, _ := startDaemon(t)
@@ -92,5 +65,29 @@ func TestHandlerMetrics(t *testing.T) {
 	base, _ = startDaemon(t, "--web.disable-exporter-metrics")
 	if _, body := get(t, base+"/metrics"); strings.Contains(body, "promhttp_") || !strings.Contains(body, "port_exporter_build_info{") {
 		t.Error("--web.disable-exporter-metrics does not leave the metrics of the handler out, or leaves the build out too")
+	}
+}
+
+// TestOutputThatCannotBeWritten writes the output of every command to a device that
+// is full.
+func TestOutputThatCannotBeWritten(t *testing.T) {
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Skipf("SKIP-FULL: %v", err)
+	}
+	defer full.Close()
+	for _, args := range [][]string{
+		{"--help"}, {"--help-long"}, {"--help-man"}, {"listeners", "--help"}, {"help"},
+		{"--version"}, {"listeners", "--version"}, {"--completion-script-bash"}, {"--completion-script-zsh"},
+		{"listeners"}, {"listeners", "--output=json"}, {"listeners", "--output=csv"}, {"baseline"}, {"--config.check"},
+		{"check", "127.0.0.1:1"},
+	} {
+		var stderr strings.Builder
+		cmd := exec.Command("port_exporter", args...)
+		cmd.Stdout, cmd.Stderr = full, &stderr
+		_ = cmd.Run()
+		if code := cmd.ProcessState.ExitCode(); code != 1 && code != 2 || strings.Contains(stderr.String(), "goroutine") || !strings.Contains(stderr.String(), "no space left") {
+			t.Errorf("%v: status %d:\n%s", args, code, stderr.String())
+		}
 	}
 }

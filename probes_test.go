@@ -15,16 +15,9 @@ import (
 
 	"github.com/port-exporter/port_exporter/collector"
 	"github.com/port-exporter/port_exporter/config"
+	"github.com/port-exporter/port_exporter/internal/cli"
 	"github.com/port-exporter/port_exporter/internal/porttest"
 )
-
-func TestMostProbes(t *testing.T) {
-	for descriptors, want := range map[uint64]int{0: 0, 1: 1, 64: 1, 67: 1, 256: 32, 1024: 176, 1 << 40: 1 << 20} {
-		if got := mostProbes(descriptors); got != want {
-			t.Errorf("%d descriptors: %d probes, want %d", descriptors, got, want)
-		}
-	}
-}
 
 func TestProbeIsDeniedByDefault(t *testing.T) {
 	base, _ := startDaemon(t)
@@ -137,12 +130,12 @@ func TestShutdownEndsProbes(t *testing.T) {
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	log := &syncBuffer{}
+	log := &porttest.Log{}
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	done := make(chan error, 1)
 	go func() {
-		done <- run(ctx, []string{"--web.listen-address=127.0.0.1:0", "--config.file=" + file}, io.Discard, log)
+		done <- cli.Run(ctx, []string{"--web.listen-address=127.0.0.1:0", "--config.file=" + file}, io.Discard, log)
 	}()
 	listening := regexp.MustCompile(`msg="Listening on" address=(\S+)`)
 	porttest.Await(t, "the daemon to listen", func() bool { return listening.MatchString(log.String()) })

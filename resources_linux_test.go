@@ -19,6 +19,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/port-exporter/port_exporter/internal/cli"
 	"github.com/port-exporter/port_exporter/internal/porttest"
 )
 
@@ -121,11 +122,11 @@ func TestShortageAtStart(t *testing.T) {
 	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &low); err != nil {
 		t.Fatal(err)
 	}
-	log := &syncBuffer{}
+	log := &porttest.Log{}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() {
-		done <- run(ctx, []string{"--web.listen-address=127.0.0.1:0"}, io.Discard, log)
+		done <- cli.Run(ctx, []string{"--web.listen-address=127.0.0.1:0"}, io.Discard, log)
 	}()
 	porttest.Await(t, "a second attempt", func() bool { return strings.Count(log.String(), "trying again") > 1 })
 	lift()

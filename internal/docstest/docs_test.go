@@ -9,22 +9,17 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 
-	"github.com/alecthomas/kingpin/v2"
 	"github.com/google/go-cmp/cmp"
-	"github.com/prometheus/common/promslog"
-	promslogflag "github.com/prometheus/common/promslog/flag"
 	toolkit "github.com/prometheus/exporter-toolkit/web"
-	"github.com/prometheus/exporter-toolkit/web/kingpinflag"
 	"go.yaml.in/yaml/v3"
 
 	"github.com/port-exporter/port_exporter/collector"
 	"github.com/port-exporter/port_exporter/config"
+	"github.com/port-exporter/port_exporter/internal/cli"
 	"github.com/port-exporter/port_exporter/internal/porttest"
-	"github.com/port-exporter/port_exporter/internal/system"
 )
 
 const (
@@ -59,72 +54,17 @@ func TestFlags(t *testing.T) {
 	}
 }
 
-// flagDefaults returns the default of every flag that --help shows. Those of
-// the libraries are asked of them, on the system where there are most; ours are
-// in flags.go.
+// flagDefaults returns the default of every flag that --help shows, those of the
+// commands apart, on the system where there are most.
 func flagDefaults(t *testing.T) map[string]string {
 	t.Helper()
-	app := kingpin.New("port_exporter", "")
-	app.Version("")
-	kingpinflag.AddFlags(app, "")
-	promslogflag.AddFlags(app, &promslog.Config{})
 	flags := map[string]string{"web.systemd-socket": ""}
-	for _, f := range app.Model().Flags {
+	for _, f := range cli.Model().Flags {
 		if !f.Hidden {
 			flags[f.Name] = strings.Join(f.Default, ",")
 		}
 	}
-
-	source := read(t, root+"/flags.go")
-	address := regexp.MustCompile(`(?m)^const defaultAddress = "(.*)"$`).FindStringSubmatch(source)
-	if address == nil {
-		t.Fatal("flags.go has no defaultAddress")
-	}
-	flags["web.listen-address"] = address[1]
-	for line := range strings.Lines(source) {
-		if !strings.Contains(line, "app.Flag(") {
-			continue
-		}
-		names, value := ownFlags(t, line), ""
-		if m := regexp.MustCompile(`\.Default\((.*?)\)`).FindStringSubmatch(line); m != nil {
-			value = literal(t, m[1])
-		}
-		for _, name := range names {
-			flags[name] = value
-		}
-	}
 	return flags
-}
-
-// ownFlags returns the names that one declaration in flags.go makes: one, or one
-// for each collector.
-func ownFlags(t *testing.T, line string) []string {
-	t.Helper()
-	m := regexp.MustCompile(`app\.Flag\("([a-z.-]+)"(\+name)?, "`).FindStringSubmatch(line)
-	switch {
-	case m == nil:
-		t.Fatalf("flags.go: cannot read %s", line)
-		return nil
-	case m[2] == "":
-		return []string{m[1]}
-	}
-	var names []string
-	for _, name := range collector.Names() {
-		names = append(names, m[1]+name)
-	}
-	return names
-}
-
-func literal(t *testing.T, text string) string {
-	t.Helper()
-	if text == "system.Auto" {
-		return system.Auto
-	}
-	value, err := strconv.Unquote(text)
-	if err != nil {
-		t.Fatalf("flags.go: the default %s: %v", text, err)
-	}
-	return value
 }
 
 func TestEndpoints(t *testing.T) {

@@ -3,7 +3,6 @@
 package gate
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -27,25 +26,7 @@ import (
 	"github.com/port-exporter/port_exporter/internal/porttest"
 )
 
-// lines is a log that several may write.
-type lines struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lines) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lines) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
-func (l *lines) addresses() []string {
+func addresses(l *porttest.Log) []string {
 	var found []string
 	for line := range strings.Lines(l.String()) {
 		if _, address, ok := strings.Cut(line, `msg="Listening on" address=`); ok {
@@ -58,7 +39,7 @@ func (l *lines) addresses() []string {
 // serving is a server behind a gate.
 type serving struct {
 	dir, address string
-	log          *lines
+	log          *porttest.Log
 	client       *http.Client // with TLS it trusts whom it is given
 	scheme       string
 	gate         *Gate
@@ -90,19 +71,19 @@ func start(t *testing.T, dir string) *serving {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &serving{dir: dir, log: &lines{}, client: &http.Client{}, scheme: "http", gate: g}
+	s := &serving{dir: dir, log: &porttest.Log{}, client: &http.Client{}, scheme: "http", gate: g}
 	server := &http.Server{ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError), Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, r.Proto) })}
-	addresses, systemd := []string{"127.0.0.1:0"}, false
+	at, systemd := []string{"127.0.0.1:0"}, false
 	ended := make(chan error, 1)
 	go func() {
-		ended <- g.ListenAndServe(server, &toolkit.FlagConfig{WebListenAddresses: &addresses, WebSystemdSocket: &systemd}, slog.New(slog.NewTextHandler(s.log, nil)), func(net.Addr) {})
+		ended <- g.ListenAndServe(server, &toolkit.FlagConfig{WebListenAddresses: &at, WebSystemdSocket: &systemd}, slog.New(slog.NewTextHandler(s.log, nil)), func(net.Addr) {})
 	}()
 	t.Cleanup(func() {
 		_ = server.Close()
 		<-ended
 	})
-	porttest.Await(t, "the server to listen", func() bool { return len(s.log.addresses()) == 1 })
-	s.address = s.log.addresses()[0]
+	porttest.Await(t, "the server to listen", func() bool { return len(addresses(s.log)) == 1 })
+	s.address = addresses(s.log)[0]
 	return s
 }
 

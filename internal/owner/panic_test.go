@@ -1,14 +1,13 @@
 package owner
 
 import (
-	"bytes"
 	"context"
 	"log/slog"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
+	"github.com/port-exporter/port_exporter/internal/porttest"
 	"github.com/port-exporter/port_exporter/internal/socket"
 )
 
@@ -47,29 +46,16 @@ func (h *clumsy) Names() Names {
 	}}
 }
 
-// lines is a log that several may write.
-type lines struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lines) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lines) stacks() (panics int, named bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return strings.Count(l.b.String(), "msg=\"the search for owners panicked"), strings.Contains(l.b.String(), "owner.stumble")
+func stacks(l *porttest.Log) (panics int, named bool) {
+	text := l.String()
+	return strings.Count(text, "msg=\"the search for owners panicked"), strings.Contains(text, "owner.stumble")
 }
 
 // TestPanicIsUnknown has a search that panics: what it had found is known, the rest
 // is not until the next one, and the stack is logged once for each.
 func TestPanicIsUnknown(t *testing.T) {
 	h := &clumsy{fakeHost: &fakeHost{holders: map[uint64]Process{1: proc(10, "nginx"), 2: proc(20, "redis")}}, find: true}
-	log := &lines{}
+	log := &porttest.Log{}
 	now := time.Unix(1000, 0)
 	f := New(h, slog.New(slog.NewTextHandler(log, nil)))
 	f.now = func() time.Time { return now }
@@ -83,7 +69,7 @@ func TestPanicIsUnknown(t *testing.T) {
 		if o := r.Owned[1].Owner; o.Pending != pending || pending != (o.Process == "") || r.Busy {
 			t.Errorf("%s: the rest: %+v, busy %t", when, o, r.Busy)
 		}
-		if n, named := log.stacks(); n != panics || !named {
+		if n, named := stacks(log); n != panics || !named {
 			t.Errorf("%s: %d panics are logged, with their stack: %t", when, n, named)
 		}
 	}
@@ -103,13 +89,13 @@ func TestPanicIsUnknown(t *testing.T) {
 // TestPanicOfNameService has a name service that panics.
 func TestPanicOfNameService(t *testing.T) {
 	h := &clumsy{fakeHost: &fakeHost{holders: map[uint64]Process{1: proc(10, "nginx")}}, name: true}
-	log := &lines{}
+	log := &porttest.Log{}
 	f := New(h, slog.New(slog.NewTextHandler(log, nil)))
 	web := []socket.Listener{listener(80, 1)}
 	if o := f.Owners(t.Context(), web).Owned[0].Owner; o.User != "33" || !o.Pending || o.Process != "nginx" {
 		t.Errorf("%+v", o)
 	}
-	if n, named := log.stacks(); n != 1 || !named {
+	if n, named := stacks(log); n != 1 || !named {
 		t.Errorf("%d panics are logged, with their stack: %t", n, named)
 	}
 	h.name = false

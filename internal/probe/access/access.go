@@ -9,10 +9,10 @@ import (
 	"slices"
 	"strings"
 
+	"golang.org/x/net/idna"
+
 	"github.com/port-exporter/port_exporter/internal/netaddr"
 	"github.com/port-exporter/port_exporter/internal/probe"
-
-	"golang.org/x/net/idna"
 )
 
 // Control says what may be probed on request besides the configured targets.

@@ -3,8 +3,9 @@ package dial
 import (
 	"syscall"
 
-	"github.com/port-exporter/port_exporter/internal/probe"
 	"golang.org/x/sys/windows"
+
+	"github.com/port-exporter/port_exporter/internal/probe"
 )
 
 // outcomeOf says what an error of a socket means.

@@ -9,8 +9,9 @@ import (
 	"sync"
 	"syscall"
 
-	"github.com/port-exporter/port_exporter/internal/probe"
 	"golang.org/x/net/dns/dnsmessage"
+
+	"github.com/port-exporter/port_exporter/internal/probe"
 )
 
 // lookup is one resolution of a name by package net, with what its sockets saw of

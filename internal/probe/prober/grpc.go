@@ -11,8 +11,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/port-exporter/port_exporter/internal/probe"
-	"github.com/port-exporter/port_exporter/internal/probe/dial"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
@@ -21,6 +19,9 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/stats"
 	"google.golang.org/grpc/status"
+
+	"github.com/port-exporter/port_exporter/internal/probe"
+	"github.com/port-exporter/port_exporter/internal/probe/dial"
 )
 
 // GRPC asks a server for its health (grpc.health.v1.Health/Check). SERVING is

@@ -10,9 +10,10 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/port-exporter/port_exporter/internal/probe"
 	"github.com/port-exporter/port_exporter/internal/probe/dial"
-	"golang.org/x/sys/unix"
 )
 
 // TestLeaks probes servers that do their worst a thousand times, and then

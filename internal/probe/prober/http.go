@@ -15,9 +15,10 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/net/publicsuffix"
+
 	"github.com/port-exporter/port_exporter/internal/probe"
 	"github.com/port-exporter/port_exporter/internal/probe/dial"
-	"golang.org/x/net/publicsuffix"
 )
 
 // HTTP asks for a URL and judges the answer. It takes what the http prober of

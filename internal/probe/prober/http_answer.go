@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/andybalholm/brotli"
+
 	"github.com/port-exporter/port_exporter/internal/probe"
 )
 

@@ -11,10 +11,11 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/port-exporter/port_exporter/internal/probe"
-	"github.com/port-exporter/port_exporter/internal/probe/dial"
 	"github.com/quic-go/quic-go"
 	"github.com/quic-go/quic-go/http3"
+
+	"github.com/port-exporter/port_exporter/internal/probe"
+	"github.com/port-exporter/port_exporter/internal/probe/dial"
 )
 
 // overQUIC asks by HTTP/3. It takes no proxy, as in blackbox_exporter.

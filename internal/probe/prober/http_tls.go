@@ -11,10 +11,11 @@ import (
 	"regexp/syntax"
 	"time"
 
-	"github.com/port-exporter/port_exporter/internal/probe"
-	"github.com/port-exporter/port_exporter/internal/probe/dial"
 	"github.com/quic-go/quic-go"
 	"golang.org/x/net/http2"
+
+	"github.com/port-exporter/port_exporter/internal/probe"
+	"github.com/port-exporter/port_exporter/internal/probe/dial"
 )
 
 // secure makes the handshake of the hop. What fails keeps its type, and the

@@ -12,11 +12,12 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/port-exporter/port_exporter/internal/probe"
-	"github.com/port-exporter/port_exporter/internal/probe/dial"
 	"golang.org/x/net/icmp"
 	"golang.org/x/net/ipv4"
 	"golang.org/x/net/ipv6"
+
+	"github.com/port-exporter/port_exporter/internal/probe"
+	"github.com/port-exporter/port_exporter/internal/probe/dial"
 )
 
 // ICMP sends an echo request and waits for the reply: RFC 792, RFC 4443 section

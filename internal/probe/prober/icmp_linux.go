@@ -9,9 +9,10 @@ import (
 	"strconv"
 	"syscall"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/port-exporter/port_exporter/internal/probe"
 	"github.com/port-exporter/port_exporter/internal/probe/dial"
-	"golang.org/x/sys/unix"
 )
 
 // pingSocket is a socket that is connected to the target of a ping. It is an

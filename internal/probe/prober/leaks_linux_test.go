@@ -11,9 +11,10 @@ import (
 	"time"
 
 	"github.com/pion/stun/v3"
+	"google.golang.org/grpc/health/grpc_health_v1"
+
 	"github.com/port-exporter/port_exporter/internal/porttest"
 	"github.com/port-exporter/port_exporter/internal/probe"
-	"google.golang.org/grpc/health/grpc_health_v1"
 )
 
 // leakCase is a prober with a server that does its worst.

@@ -11,9 +11,10 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+	"github.com/quic-go/quic-go"
+
 	"github.com/port-exporter/port_exporter/internal/porttest"
 	"github.com/port-exporter/port_exporter/internal/probe"
-	"github.com/quic-go/quic-go"
 )
 
 // realServer is a program that answers a payload. In its configuration and

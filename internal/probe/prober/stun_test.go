@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/pion/stun/v3"
+
 	"github.com/port-exporter/port_exporter/internal/probe"
 )
 

@@ -10,10 +10,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/port-exporter/port_exporter/internal/porttest"
-	"github.com/port-exporter/port_exporter/internal/probe/dial"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/port-exporter/port_exporter/internal/porttest"
+	"github.com/port-exporter/port_exporter/internal/probe/dial"
 )
 
 // TestErrorAtTheDeadline has an ICMP error come in the moment at which the next

@@ -4,10 +4,10 @@ import (
 	"context"
 	"log/slog"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
+	"github.com/port-exporter/port_exporter/internal/porttest"
 	"github.com/port-exporter/port_exporter/internal/probe"
 )
 
@@ -27,30 +27,12 @@ func (c clumsy) Probe(context.Context, probe.Request) probe.Result {
 
 func stumble() probe.Result { panic("no legs") }
 
-// lines is a log that several may write.
-type lines struct {
-	mu sync.Mutex
-	b  strings.Builder
-}
-
-func (l *lines) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lines) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
 // TestPanicIsUnknown has a prober that panics: its target is unknown, the others
 // have their results, and the stack is logged, once.
 func TestPanicIsUnknown(t *testing.T) {
 	for _, crewed := range []bool{false, true} {
 		r := NewRunner(t.Context(), 0)
-		log := &lines{}
+		log := &porttest.Log{}
 		r.Logger = slog.New(slog.NewTextHandler(log, nil))
 		fine := &probe.Module{Name: "fine", Kind: "tcp", Prober: steady{}}
 		bad := &probe.Module{Name: "bad", Kind: "udp", Prober: clumsy{crewed}}

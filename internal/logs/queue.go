@@ -1,4 +1,4 @@
-package main
+package logs
 
 import (
 	"io"
@@ -12,12 +12,12 @@ import (
 const (
 	maxLogLines  = 512
 	maxLogLine   = 16 << 10
-	flushTimeout = time.Second
+	FlushTimeout = time.Second
 )
 
-// logQueue is a log whose reader may be slow, stuck or gone. Whoever logs never
+// Queue is a log whose reader may be slow, stuck or gone. Whoever logs never
 // waits for it: lines for which there is no room are dropped and counted.
-type logQueue struct {
+type Queue struct {
 	to      io.Writer
 	dropped atomic.Uint64
 	ended   chan struct{}
@@ -27,16 +27,16 @@ type logQueue struct {
 	closed bool
 }
 
-// newLogQueue returns a log that is written to w until it is closed.
-func newLogQueue(w io.Writer) *logQueue {
-	q := &logQueue{to: w, lines: make(chan []byte, maxLogLines), ended: make(chan struct{})}
+// NewQueue returns a log that is written to w until it is closed.
+func NewQueue(w io.Writer) *Queue {
+	q := &Queue{to: w, lines: make(chan []byte, maxLogLines), ended: make(chan struct{})}
 	go q.write()
 	return q
 }
 
 // Write implements [io.Writer]. It takes one line, as slog's handlers give it, and
 // never fails.
-func (q *logQueue) Write(line []byte) (int, error) {
+func (q *Queue) Write(line []byte) (int, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.closed {
@@ -55,7 +55,7 @@ func (q *logQueue) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-func (q *logQueue) write() {
+func (q *Queue) write() {
 	defer close(q.ended)
 	for line := range q.lines {
 		if _, err := q.to.Write(line); err != nil {
@@ -65,10 +65,10 @@ func (q *logQueue) write() {
 }
 
 // Dropped returns how many lines were dropped.
-func (q *logQueue) Dropped() uint64 { return q.dropped.Load() }
+func (q *Queue) Dropped() uint64 { return q.dropped.Load() }
 
 // Close waits a moment for the lines that still wait.
-func (q *logQueue) Close() {
+func (q *Queue) Close() {
 	q.mu.Lock()
 	if !q.closed {
 		q.closed = true
@@ -77,6 +77,6 @@ func (q *logQueue) Close() {
 	q.mu.Unlock()
 	select {
 	case <-q.ended:
-	case <-time.After(flushTimeout):
+	case <-time.After(FlushTimeout):
 	}
 }

@@ -1,4 +1,4 @@
-package main
+package daemon
 
 import (
 	"context"
@@ -74,8 +74,8 @@ func (d *daemon) serveProbes(o *web.Options) {
 		Plan:          plan,
 		IsBuiltIn:     func(name string) bool { return d.current.Load().config.Module(name) != nil },
 		OwnHost:       d.ownHost,
-		TimeoutOffset: d.flags.timeoutOffset,
-		Proxied:       d.flags.proxied,
+		TimeoutOffset: d.options.TimeoutOffset,
+		Proxied:       d.options.Proxied,
 		Connections:   d.connections(),
 	})
 	o.Probe, o.ProbeTargets, o.ProbeLog = http.HandlerFunc(s.Probe), discovery.Probes(plan, o.RoutePrefix), http.HandlerFunc(s.Log)

@@ -1,11 +1,15 @@
-package main
+package cli
 
 import (
 	"io"
-	"os"
-	"os/exec"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/port-exporter/port_exporter/collector"
 )
 
 // TestFlagsThatCannotWork has values that ended in a stack trace, or in a port that the
@@ -46,26 +50,23 @@ func TestFlagsThatCannotWork(t *testing.T) {
 	}
 }
 
-// TestOutputThatCannotBeWritten writes the output of every command to a device that
-// is full.
-func TestOutputThatCannotBeWritten(t *testing.T) {
-	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
-	if err != nil {
-		t.Skipf("SKIP-FULL: %v", err)
-	}
-	defer full.Close()
-	for _, args := range [][]string{
-		{"--help"}, {"--help-long"}, {"--help-man"}, {"listeners", "--help"}, {"help"},
-		{"--version"}, {"listeners", "--version"}, {"--completion-script-bash"}, {"--completion-script-zsh"},
-		{"listeners"}, {"listeners", "--output=json"}, {"listeners", "--output=csv"}, {"baseline"}, {"--config.check"},
-		{"check", "127.0.0.1:1"},
+func TestDisableDefaults(t *testing.T) {
+	for args, want := range map[string][]string{
+		"":                             collector.Names(),
+		"--no-collector.limits":        {"sockets", "listeners", "connections", "ephemeral", "portless", "policy", "probes"},
+		"--collector.disable-defaults": nil,
+		"--collector.disable-defaults --no-collector.probes":                    nil,
+		"--collector.listeners --collector.disable-defaults --collector.probes": {"listeners", "probes"},
+		"--no-collector.disable-defaults --no-collector.probes":                 {"sockets", "listeners", "connections", "ephemeral", "limits", "portless", "policy"},
 	} {
-		var stderr strings.Builder
-		cmd := exec.Command("port_exporter", args...)
-		cmd.Stdout, cmd.Stderr = full, &stderr
-		_ = cmd.Run()
-		if code := cmd.ProcessState.ExitCode(); code != 1 && code != 2 || strings.Contains(stderr.String(), "goroutine") || !strings.Contains(stderr.String(), "no space left") {
-			t.Errorf("%v: status %d:\n%s", args, code, stderr.String())
+		f, err := parse(strings.Fields(args), io.Discard, io.Discard)
+		if err != nil {
+			t.Errorf("%s: %v", args, err)
+			continue
+		}
+		got := slices.DeleteFunc(collector.Names(), func(name string) bool { return slices.Contains(f.disabled(), name) })
+		if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", args, diff)
 		}
 	}
 }

@@ -1,4 +1,4 @@
-package main
+package daemon
 
 import (
 	"context"
@@ -36,14 +36,14 @@ import (
 // daemon is what lives as long as the process. What a reload replaces is in
 // current.
 type daemon struct {
-	flags  *flags
-	door   *gate.Gate
-	system *system.System
-	memory *collector.Memory
-	names  *names.Book // of watched destinations
-	runner *schedule.Runner
-	log    *logQueue
-	logger *slog.Logger
+	options Options
+	door    *gate.Gate
+	system  *system.System
+	memory  *collector.Memory
+	names   *names.Book // of watched destinations
+	runner  *schedule.Runner
+	log     *logs.Queue
+	logger  *slog.Logger
 
 	files     *beside.Calls // read the configuration
 	reloading chan struct{} // one at a time
@@ -59,8 +59,8 @@ type state struct {
 	exporter *collector.Exporter
 }
 
-// newLogger returns a logger that keeps the log short and plain.
-func newLogger(c *promslog.Config, w io.Writer) *slog.Logger {
+// NewLogger returns a logger that keeps the log short and plain.
+func NewLogger(c *promslog.Config, w io.Writer) *slog.Logger {
 	handler := promslog.New(&promslog.Config{Level: c.Level, Format: c.Format, Style: c.Style, Writer: w}).Handler()
 	if c.Format != nil && c.Format.String() == "json" { // logfmt quotes by itself
 		handler = logs.Plain(handler)
@@ -74,16 +74,16 @@ const maxReadings = 3
 
 // newDaemon returns a daemon with its configuration loaded. Its runner is to be
 // stopped.
-func newDaemon(ctx context.Context, f *flags, door *gate.Gate, log *logQueue) (*daemon, error) {
-	logger := newLogger(f.log, log)
+func newDaemon(ctx context.Context, o Options, door *gate.Gate, log *logs.Queue) (*daemon, error) {
+	logger := NewLogger(o.Log, log)
 	d := &daemon{
-		flags:  f,
-		door:   door,
-		memory: collector.NewMemory(time.Now),
-		names:  names.New(net.DefaultResolver.LookupNetIP, time.Now, logger),
-		log:    log,
-		logger: logger,
-		files:  beside.New(beside.Limits{All: maxReadings}, nil), reloading: make(chan struct{}, 1),
+		options: o,
+		door:    door,
+		memory:  collector.NewMemory(time.Now),
+		names:   names.New(net.DefaultResolver.LookupNetIP, time.Now, logger),
+		log:     log,
+		logger:  logger,
+		files:   beside.New(beside.Limits{All: maxReadings}, nil), reloading: make(chan struct{}, 1),
 		success: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "port_config_last_reload_successful",
 			Help: "Whether the last load of the configuration succeeded (1) or the one before is still in force (0).",
@@ -108,7 +108,7 @@ func newDaemon(ctx context.Context, f *flags, door *gate.Gate, log *logQueue) (*
 	if r, err := d.system.EphemeralPorts(); err != nil {
 		d.logger.Warn("ephemeral ports cannot be read, going on with these", "first", r.First, "last", r.Last, "reserved", len(r.Reserved), "err", err)
 	}
-	c, err := f.loadConfig(ctx)
+	c, err := o.LoadConfig(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -124,7 +124,7 @@ const startPatience = 30 * time.Second
 func (d *daemon) open(ctx context.Context) (*system.System, error) {
 	deadline := time.Now().Add(startPatience)
 	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
-		s, err := system.Open(ctx, d.flags.source, d.flags.procfs, d.flags.rootfs, d.logger)
+		s, err := system.Open(ctx, d.options.Source, d.options.Procfs, d.options.Rootfs, d.logger)
 		if err == nil || !system.IsShortage(err) || time.Now().Add(wait).After(deadline) {
 			return s, err
 		}
@@ -139,7 +139,7 @@ func (d *daemon) open(ctx context.Context) (*system.System, error) {
 
 // build makes a state from a configuration, at start and on reload.
 func (d *daemon) build(c *config.Config) *state {
-	disabled := d.flags.disabled()
+	disabled := d.options.Disabled
 	var watch func() collector.Watched
 	if !slices.Contains(disabled, "ephemeral") { // else no name is looked up
 		watch = watched(c.Destinations, d.names)
@@ -171,7 +171,7 @@ func (d *daemon) build(c *config.Config) *state {
 		},
 		Memory:     d.memory,
 		Disabled:   disabled,
-		MaxScrapes: d.flags.maxRequests,
+		MaxScrapes: d.options.MaxRequests,
 		Logger:     d.logger,
 	})}
 }
@@ -207,10 +207,10 @@ func (d *daemon) load(ctx context.Context) error {
 	}
 	defer func() { <-d.reloading }()
 	before := d.current.Load().config
-	c, err := d.flags.readConfig(ctx, d.files, files.Rules{Settle: settle})
+	c, err := d.options.readConfig(ctx, d.files, files.Rules{Settle: settle})
 	if err == nil {
 		if err = c.Lost(before); err != nil {
-			err = fmt.Errorf("%s: %w", d.flags.configFile, err)
+			err = fmt.Errorf("%s: %w", d.options.ConfigFile, err)
 		}
 	}
 	if err != nil {
@@ -231,7 +231,7 @@ func (d *daemon) reload(ctx context.Context) error {
 		d.logger.Error("configuration was not reloaded, the old one is still in force", "err", err)
 		return err
 	}
-	d.logger.Info("configuration reloaded", "file", d.flags.configFile)
+	d.logger.Info("configuration reloaded", "file", d.options.ConfigFile)
 	return nil
 }
 
@@ -250,7 +250,7 @@ func (d *daemon) reloadOn(ctx context.Context, signals <-chan os.Signal) {
 // handler returns what is served over HTTP.
 func (d *daemon) handler() (http.Handler, error) {
 	self := d.selfMetrics()
-	o := web.Options{
+	served := web.Options{
 		Scrape: func(ctx context.Context, s web.Selection) (prometheus.Gatherer, error) {
 			scrape, err := d.current.Load().exporter.Scrape(ctx, collector.Filter(s))
 			return busyOf(scrape), err
@@ -259,23 +259,23 @@ func (d *daemon) handler() (http.Handler, error) {
 			return d.current.Load().exporter.ListenerInfo(ctx)
 		}, d.system.Addresses),
 		Self:          self,
-		MaxRequests:   d.flags.maxRequests,
-		TimeoutOffset: d.flags.timeoutOffset,
+		MaxRequests:   d.options.MaxRequests,
+		TimeoutOffset: d.options.TimeoutOffset,
 		Config:        func() ([]byte, error) { return d.current.Load().config.YAML() },
-		MetricsPath:   d.flags.telemetryPath,
-		RoutePrefix:   web.CleanPrefix(d.flags.routePrefix),
-		LinkPrefix:    web.CleanPrefix(d.flags.externalURL.Path),
+		MetricsPath:   d.options.TelemetryPath,
+		RoutePrefix:   web.CleanPrefix(d.options.RoutePrefix),
+		LinkPrefix:    web.CleanPrefix(d.options.LinkPrefix),
 		Version:       version.Info(),
 		Logger:        d.logger,
 	}
-	d.serveProbes(&o)
-	if !d.flags.noSelfMetrics {
-		o.HandlerMetrics = self
+	d.serveProbes(&served)
+	if !d.options.NoSelfMetrics {
+		served.HandlerMetrics = self
 	}
-	if d.flags.lifecycle {
-		o.Reload = func() error { return d.reload(context.Background()) }
+	if d.options.Lifecycle {
+		served.Reload = func() error { return d.reload(context.Background()) }
 	}
-	return web.NewHandler(o)
+	return web.NewHandler(served)
 }
 
 // busyOf returns a scrape whose error web knows, where there is no room for it.
@@ -299,7 +299,7 @@ func (d *daemon) selfMetrics() *prometheus.Registry {
 		Name: "port_exporter_log_lines_dropped_total",
 		Help: "Log lines dropped because whatever reads the log is too slow or gone.",
 	}, func() float64 { return float64(d.log.Dropped()) }))
-	if !d.flags.noSelfMetrics {
+	if !d.options.NoSelfMetrics {
 		r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	}
 	return r

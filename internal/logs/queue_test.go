@@ -1,4 +1,4 @@
-package main
+package logs
 
 import (
 	"errors"
@@ -13,12 +13,12 @@ import (
 // stuck is a reader of a log that takes nothing until it is released.
 type stuck struct {
 	released chan struct{}
-	syncBuffer
+	porttest.Log
 }
 
 func (s *stuck) Write(p []byte) (int, error) {
 	<-s.released
-	return s.syncBuffer.Write(p)
+	return s.Log.Write(p)
 }
 
 // TestLogQueueNeverWaits fills a log that nothing reads: what there is no room for
@@ -26,7 +26,7 @@ func (s *stuck) Write(p []byte) (int, error) {
 func TestLogQueueNeverWaits(t *testing.T) {
 	const more = 100
 	to := &stuck{released: make(chan struct{})}
-	q := newLogQueue(to)
+	q := NewQueue(to)
 	for i := range maxLogLines + more {
 		fmt.Fprintf(q, "line %d\n", i)
 	}
@@ -51,8 +51,8 @@ func TestLogQueueNeverWaits(t *testing.T) {
 }
 
 func TestLogQueueCutsLongLines(t *testing.T) {
-	to := &syncBuffer{}
-	q := newLogQueue(to)
+	to := &porttest.Log{}
+	q := NewQueue(to)
 	fmt.Fprintln(q, strings.Repeat("x", 2*maxLogLine))
 	q.Close()
 	if got := to.String(); len(got) != maxLogLine || !strings.HasSuffix(got, "x\n") {
@@ -65,7 +65,7 @@ type noReader struct{}
 func (noReader) Write([]byte) (int, error) { return 0, errors.New("broken pipe") }
 
 func TestLogQueueCountsWhatCannotBeWritten(t *testing.T) {
-	q := newLogQueue(noReader{})
+	q := NewQueue(noReader{})
 	fmt.Fprintln(q, "a")
 	fmt.Fprintln(q, "b")
 	q.Close()
