@@ -2,14 +2,20 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"io"
+	"log"
 	"net"
 	"net/http"
+	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -163,5 +169,47 @@ func TestShutdownEndsProbes(t *testing.T) {
 	}
 	if body := <-answered; !strings.Contains(body, "\nprobe_outcome_code 18\n") || strings.Contains(body, "\nprobe_success ") {
 		t.Errorf("the client was not told not_run:\n%s", body)
+	}
+}
+
+// TestHostnameChoosesNoCertificate has a server with a certificate for another name, as
+// whoever can redirect packets has, and a module with a password. The parameter
+// hostname does not make that name the right one.
+func TestHostnameChoosesNoCertificate(t *testing.T) {
+	authority := porttest.NewAuthority(t)
+	for _, prober := range []string{"http", "tcp", "grpc"} {
+		var requests atomic.Int32
+		server := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { requests.Add(1) }))
+		server.TLS = &tls.Config{Certificates: []tls.Certificate{authority.Issue(t, func(c *x509.Certificate) { c.DNSNames, c.IPAddresses = []string{"evil.test"}, nil })}}
+		server.EnableHTTP2 = true
+		server.Config.ErrorLog = log.New(io.Discard, "", 0)
+		server.StartTLS()
+		t.Cleanup(server.Close)
+		dir := t.TempDir()
+		ca := porttest.WritePEM(t, filepath.Join(dir, "ca.pem"), tls.Certificate{Certificate: [][]byte{authority.Certificate.Raw}})
+		trust := "tls_config: {ca_file: " + ca + "}"
+		target, module := strings.TrimPrefix(server.URL, "https://"), map[string]string{
+			"http": "{prober: http, http: {basic_auth: {username: u, password: secret}, " + trust + "}}",
+			"tcp":  "{prober: tcp, tcp: {tls: true, " + trust + ", query_response: [{send: 'AUTH secret'}]}}",
+			"grpc": "{prober: grpc, grpc: {tls: true, metadata: {authorization: [secret]}, " + trust + "}}",
+		}[prober]
+		if prober == "http" {
+			target = server.URL + "/"
+		}
+		file := filepath.Join(dir, "c.yml")
+		if err := os.WriteFile(file, []byte("modules: {m: "+module+"}\ntargets: [{address: '"+target+"', module: m, interval: 10h}]\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		base, _ := startDaemon(t, "--config.file="+file)
+		asked := base + "/probe?module=m&target=" + url.QueryEscape(target)
+		if status, body := get(t, asked); status != 200 || !strings.Contains(body, `reason="tls_certificate"`) {
+			t.Errorf("%s: without a hostname: %d %s", prober, status, body)
+		}
+		if status, body := get(t, asked+"&hostname=evil.test"); status != 403 {
+			t.Errorf("%s: with the hostname of the certificate: %d %s", prober, status, body)
+		}
+		if n := requests.Load(); n != 0 {
+			t.Errorf("%s: %d requests came through", prober, n)
+		}
 	}
 }
