@@ -197,7 +197,7 @@ const (
 
 // load reads the configuration file again and puts it in force. With an error the
 // one before stays.
-func (d *daemon) load(ctx context.Context) error {
+func (d *daemon) load(ctx context.Context) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, reloadTimeout)
 	defer cancel()
 	select {
@@ -206,6 +206,12 @@ func (d *daemon) load(ctx context.Context) error {
 		return errors.New("another reload has not ended yet")
 	}
 	defer func() { <-d.reloading }()
+	defer func() { // what is wrong with a new configuration must not end what serves
+		if panicked := beside.Recovered(recover()); panicked != nil {
+			d.success.Set(0)
+			err = panicked
+		}
+	}()
 	before := d.current.Load().config
 	c, err := d.options.readConfig(ctx, d.files, files.Rules{Settle: settle})
 	if err == nil {

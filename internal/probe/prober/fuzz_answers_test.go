@@ -34,7 +34,7 @@ const (
 	turn = "\x00turn\x00"
 	// fuzzTimeout is that of a probe, and fuzzSlack what it may take longer on a busy
 	// machine.
-	fuzzTimeout = 300 * time.Millisecond
+	fuzzTimeout = 100 * time.Millisecond
 	fuzzSlack   = 20 * time.Second
 	// maxFuzzMemory is what a probe and its server may allocate, in bytes.
 	maxFuzzMemory = 256 << 20
