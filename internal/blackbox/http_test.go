@@ -192,6 +192,8 @@ var httpFailures = []failure{
 	{name: "a proxy that is no SOCKS proxy", module: "{proxy_url: 'SOCKSPROXY'}", target: at("http://127.0.0.1:2/"), want: "protocol connect proxy"},
 	{name: "a proxy with a certificate that is not to be trusted", module: "{proxy_url: 'UNTRUSTED'}", target: at("http://127.0.0.1:2/"), want: "tls_certificate tls proxy"},
 	{name: "a proxy of an unknown kind", module: "{proxy_url: 'gopher://127.0.0.1:PORT'}", target: at("http://127.0.0.1:2/"), want: "local_error connect local"},
+	{name: "a SOCKS proxy with a long password", module: "{proxy_url: 'socks5://u:" + strings.Repeat("p", 256) + "@127.0.0.1:1'}", target: at("http://127.0.0.1:2/"), want: "local_error connect local"},
+	{name: "a SOCKS proxy with a password that just fits", module: "{proxy_url: 'socks5://u:" + strings.Repeat("p", 255) + "@127.0.0.1:1'}", target: at("http://127.0.0.1:2/"), want: "refused connect proxy"},
 	{name: "a target that is silent behind a proxy", module: "{proxy_url: 'TUNNEL'}", target: at("https://127.0.0.1:2/"), want: "timeout tls none"},
 	{name: "a target that is denied behind a proxy", module: "{proxy_url: 'PROXY'}", target: at("http://169.254.169.254/"), deny: "169.254.", want: "denied connect local"},
 }

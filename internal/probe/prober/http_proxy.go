@@ -39,8 +39,10 @@ func (h *hop) chooseProxy() error {
 		return err
 	}
 	switch h.proxy.Scheme {
-	case "http", "https", "socks5", "socks5h":
+	case "http", "https":
 		return nil
+	case "socks5", "socks5h":
+		return checkSOCKSUser(h.proxy)
 	default:
 		return fmt.Errorf("the proxy %s: its scheme must be http, https, socks5 or socks5h", h.proxy.Host)
 	}

@@ -49,6 +49,17 @@ func connectSOCKS(c io.ReadWriter, user *url.Userinfo, to string) error {
 	return skipAddress(c, head[3])
 }
 
+// maxSOCKSText is how long a user and a password may be, in bytes: RFC 1929, section 2.
+const maxSOCKSText = 255
+
+// checkSOCKSUser finds a user or password that a SOCKS proxy cannot be sent.
+func checkSOCKSUser(proxy *url.URL) error {
+	if password, _ := proxy.User.Password(); len(password) > maxSOCKSText || len(proxy.User.Username()) > maxSOCKSText {
+		return fmt.Errorf("the proxy %s: its user or password has more than %d bytes, which SOCKS5 does not take", proxy.Host, maxSOCKSText)
+	}
+	return nil
+}
+
 func errNoSOCKS() error {
 	return &probe.ProxyError{Outcome: probe.Protocol, Text: "does not speak SOCKS5"}
 }
