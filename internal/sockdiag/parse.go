@@ -125,16 +125,24 @@ type dump struct {
 	interrupted bool
 }
 
-// parse calls row with each row of a datagram. It returns done at the end of the
-// dump, or when row returns false; the error is then that of the dump.
-func (d *dump) parse(datagram []byte, row func(payload []byte) bool) (done bool, err error) {
+// part is what was cut off a datagram.
+type part uint8
+
+const (
+	none part = iota // the datagram is used up
+	aRow
+	theEnd // of the dump
+)
+
+// next cuts the next row off a datagram, or the end of the dump with its error.
+func (d *dump) next(datagram []byte) (payload, rest []byte, is part, err error) {
 	for len(datagram) > 0 {
 		if len(datagram) < nlmsgHeaderLen {
-			return true, errTruncated
+			return nil, nil, theEnd, errTruncated
 		}
 		length := uint64(native.Uint32(datagram))
 		if length < nlmsgHeaderLen || length > uint64(len(datagram)) {
-			return true, errTruncated
+			return nil, nil, theEnd, errTruncated
 		}
 		kind, flags, seq := native.Uint16(datagram[4:]), native.Uint16(datagram[6:]), native.Uint32(datagram[8:])
 		payload := datagram[nlmsgHeaderLen:length]
@@ -146,19 +154,32 @@ func (d *dump) parse(datagram []byte, row func(payload []byte) bool) (done bool,
 		d.interrupted = d.interrupted || flags&nlmDumpIntr != 0
 		switch kind {
 		case sockDiagByFamily, tcpDiagGetSock:
-			if !row(payload) {
-				return true, nil
-			}
+			return payload, datagram, aRow, nil
 		case nlmsgDone:
-			return true, d.end(payload)
+			return nil, nil, theEnd, d.end(payload)
 		case nlmsgError:
-			return true, errorOf(payload)
+			return nil, nil, theEnd, errorOf(payload)
 		case nlmsgOverrun:
-			return true, errOverrun
+			return nil, nil, theEnd, errOverrun
 		case nlmsgNoop:
 		}
 	}
-	return false, nil
+	return nil, nil, none, nil
+}
+
+// parse calls row with each row of a datagram. It returns done at the end of the
+// dump, or when row returns false; the error is then that of the dump.
+func (d *dump) parse(datagram []byte, row func(payload []byte) bool) (done bool, err error) {
+	for {
+		payload, rest, is, err := d.next(datagram)
+		if is != aRow {
+			return is == theEnd, err
+		}
+		if !row(payload) {
+			return true, nil
+		}
+		datagram = rest
+	}
 }
 
 // end returns the error of a finished dump. Since Linux 4.18 NLMSG_DONE
@@ -192,6 +213,22 @@ type reader struct {
 
 	sock    socket.Socket
 	ifindex uint32
+}
+
+// parse calls yield for each row of a datagram, with r.sock and r.ifindex set, or
+// with the error of decode. What it returns is as of [dump.parse], whose function
+// for each row would cost some nanoseconds more.
+func (r *reader) parse(d *dump, datagram []byte, yield func(error) bool) (done bool, err error) {
+	for {
+		payload, rest, is, err := d.next(datagram)
+		if is != aRow {
+			return is == theEnd, err
+		}
+		if !yield(r.decode(payload)) {
+			return true, nil
+		}
+		datagram = rest
+	}
 }
 
 // decode reads one struct inet_diag_msg into r.sock and r.ifindex. The error is

@@ -140,8 +140,8 @@ func TestParse(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			d, r := dump{seq: seq}, reader{}
 			good, malformed := 0, 0
-			done, err := d.parse(tt.datagram, func(payload []byte) bool {
-				switch err := r.decode(payload); {
+			done, err := r.parse(&d, tt.datagram, func(err error) bool {
+				switch {
 				case err == nil:
 					good++
 				case errors.Is(err, socket.ErrMalformed):
@@ -151,6 +151,12 @@ func TestParse(t *testing.T) {
 				}
 				return true
 			})
+			rows := 0
+			each := dump{seq: seq}
+			eachDone, eachErr := each.parse(tt.datagram, func([]byte) bool { rows++; return true })
+			if rows != good+malformed || eachDone != done || !errors.Is(eachErr, tt.err) {
+				t.Errorf("dump.parse: %d rows, done %v, %v", rows, eachDone, eachErr)
+			}
 			if good != tt.good || malformed != tt.malformed || done != tt.done || !errors.Is(err, tt.err) {
 				t.Errorf("%d good, %d malformed, done %v, error %v; want %d, %d, %v, %v",
 					good, malformed, done, err, tt.good, tt.malformed, tt.done, tt.err)
@@ -160,9 +166,9 @@ func TestParse(t *testing.T) {
 }
 
 func TestParseStopsWhenToldTo(t *testing.T) {
-	d := dump{seq: seq}
+	d, r := dump{seq: seq}, reader{}
 	rows := 0
-	done, err := d.parse(join(message(sockDiagByFamily, 0, busy6), message(sockDiagByFamily, 0, busy6)), func([]byte) bool {
+	done, err := r.parse(&d, join(message(sockDiagByFamily, 0, busy6), message(sockDiagByFamily, 0, busy6)), func(error) bool {
 		rows++
 		return false
 	})
@@ -262,11 +268,8 @@ func TestRequest(t *testing.T) {
 func TestParsingDoesNotAllocate(t *testing.T) {
 	datagram := join(message(tcpDiagGetSock, 0, listen4), message(tcpDiagGetSock, 0, busy6), message(tcpDiagGetSock, 0, busy6[:40]))
 	d, r := dump{seq: seq}, reader{}
-	row := func(payload []byte) bool {
-		_ = r.decode(payload)
-		return true
-	}
-	if allocs := testing.AllocsPerRun(100, func() { _, _ = d.parse(datagram, row) }); allocs != 0 {
+	row := func(error) bool { return true }
+	if allocs := testing.AllocsPerRun(100, func() { _, _ = r.parse(&d, datagram, row) }); allocs != 0 {
 		t.Errorf("%v allocations for three rows", allocs)
 	}
 }
@@ -279,9 +282,9 @@ func FuzzParse(f *testing.F) {
 	f.Fuzz(func(t *testing.T, datagram []byte, protocol uint8) {
 		d, r := dump{seq: seq}, reader{protocol: socket.Protocol(protocol % 3)}
 		rows := 0
-		_, _ = d.parse(datagram, func(payload []byte) bool {
+		_, _ = r.parse(&d, datagram, func(err error) bool {
 			rows++
-			if err := r.decode(payload); err == nil && (r.sock.State == 0 || !r.sock.Local.IsValid() || r.sock.Local.Addr().Is4In6()) {
+			if err == nil && (r.sock.State == 0 || !r.sock.Local.IsValid() || r.sock.Local.Addr().Is4In6()) {
 				t.Errorf("decoded %+v", r.sock)
 			}
 			return true
@@ -301,12 +304,12 @@ func BenchmarkParse(b *testing.B) {
 	}
 	d, r := dump{seq: seq}, reader{}
 	rows := 0
-	row := func(payload []byte) bool {
+	row := func(err error) bool {
 		rows++
-		return r.decode(payload) == nil
+		return err == nil
 	}
 	for b.Loop() {
-		if done, err := d.parse(datagram, row); done {
+		if done, err := r.parse(&d, datagram, row); done {
 			b.Fatal(err)
 		}
 	}

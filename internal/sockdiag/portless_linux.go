@@ -38,15 +38,16 @@ func portless(ctx context.Context, what string, limit int, decode func([]byte) (
 	}
 	defer c.close()
 	read, err := socket.Twice(func() (read socket.PortlessRead, interrupted error) {
+		add := func(payload []byte) bool {
+			row, err := decode(payload)
+			if err == nil && row.ifindex != 0 {
+				row.Interface = c.interfaceName(row.ifindex)
+			}
+			read.Add(row.Listener, err, limit)
+			return true
+		}
 		for _, ask := range asks {
-			err := c.dump(ctx, ask, func(payload []byte) bool {
-				row, err := decode(payload)
-				if err == nil && row.ifindex != 0 {
-					row.Interface = c.interfaceName(row.ifindex)
-				}
-				read.Add(row.Listener, err, limit)
-				return true
-			})
+			err := c.dump(ctx, ask, func(d *dump, datagram []byte) (bool, error) { return d.parse(datagram, add) })
 			if err != nil && !errors.Is(err, errDumpIntr) {
 				return read, err
 			}

@@ -56,9 +56,11 @@ func logRows(t *testing.T, asks ...asker) {
 	}
 	defer c.close()
 	for _, ask := range asks {
-		err := c.dump(t.Context(), ask, func(payload []byte) bool {
-			t.Logf("%T row %x", ask, payload)
-			return true
+		err := c.dump(t.Context(), ask, func(d *dump, datagram []byte) (bool, error) {
+			return d.parse(datagram, func(payload []byte) bool {
+				t.Logf("%T row %x", ask, payload)
+				return true
+			})
 		})
 		if err != nil {
 			t.Fatal(err)

@@ -151,14 +151,14 @@ func (c *conn) close() { _ = unix.Close(c.fd) }
 // that yield wanted no more.
 func (c *conn) sockets(ctx context.Context, req request, yield func(*socket.Socket, error) bool) (stopped bool, err error) {
 	r := &reader{protocol: req.protocol}
-	err = c.dump(ctx, req, func(payload []byte) bool {
-		err := r.decode(payload)
+	row := func(err error) bool {
 		if err == nil && r.ifindex != 0 {
 			r.sock.Interface = c.interfaceName(r.ifindex)
 		}
 		stopped = !yield(&r.sock, err)
 		return !stopped
-	})
+	}
+	err = c.dump(ctx, req, func(d *dump, datagram []byte) (bool, error) { return r.parse(d, datagram, row) })
 	return stopped, err
 }
 
@@ -167,23 +167,23 @@ type asker interface {
 	appendTo(b []byte, seq uint32) []byte
 }
 
-// dump sends one request and calls row with every row of the answer, until it
-// returns false.
+// dump sends one request and calls parse with every datagram of the answer, until it
+// is done.
 //
 // The receive is a plain blocking read: through the runtime's poller it costs
 // 10 to 20 % more, since the kernel makes the next datagram inside the call.
-func (c *conn) dump(ctx context.Context, ask asker, row func(payload []byte) bool) error {
+func (c *conn) dump(ctx context.Context, ask asker, parse func(*dump, []byte) (done bool, err error)) error {
 	c.seq++
 	if err := c.write(ctx, ask.appendTo(nil, c.seq)); err != nil {
 		return err
 	}
-	d := dump{seq: c.seq}
+	d := &dump{seq: c.seq}
 	for {
 		n, err := c.read(ctx)
 		if err != nil {
 			return err
 		}
-		if done, err := d.parse(c.buf[:n], row); done {
+		if done, err := parse(d, c.buf[:n]); done {
 			return err
 		}
 	}
