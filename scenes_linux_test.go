@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"iter"
 	"log/slog"
@@ -15,6 +16,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -27,10 +29,23 @@ import (
 	"github.com/port-exporter/port_exporter/internal/cli"
 	"github.com/port-exporter/port_exporter/internal/owner"
 	"github.com/port-exporter/port_exporter/internal/porttest"
-	"github.com/port-exporter/port_exporter/internal/sockdiag"
 	"github.com/port-exporter/port_exporter/internal/socket"
 	"github.com/port-exporter/port_exporter/internal/system"
 )
+
+// within runs f in a network namespace, on a thread that ends with it.
+func within(space int, f func()) error {
+	done := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // and never unlocked
+		err := unix.Setns(space, unix.CLONE_NEWNET)
+		if err == nil {
+			f()
+		}
+		done <- err
+	}()
+	return <-done
+}
 
 // inSpace is a source that reads one network namespace, whichever thread asks.
 type inSpace struct {
@@ -40,13 +55,25 @@ type inSpace struct {
 
 func (s inSpace) Sockets(ctx context.Context, want socket.StateSet) iter.Seq2[*socket.Socket, error] {
 	return func(yield func(*socket.Socket, error) bool) {
-		runtime.LockOSThread() // and never unlocked: the thread ends with its goroutine
-		if err := unix.Setns(s.space, unix.CLONE_NEWNET); err != nil {
+		type row struct {
+			socket.Socket
+			err error
+		}
+		var rows []row
+		err := within(s.space, func() {
+			for one, err := range s.Source.Sockets(ctx, want) {
+				if err != nil {
+					one = &socket.Socket{}
+				}
+				rows = append(rows, row{*one, err})
+			}
+		})
+		if err != nil {
 			yield(nil, err)
 			return
 		}
-		for row, err := range s.Source.Sockets(ctx, want) {
-			if !yield(row, err) {
+		for i := range rows {
+			if !yield(&rows[i].Socket, rows[i].err) {
 				return
 			}
 		}
@@ -61,6 +88,10 @@ type stage struct {
 	system *system.System
 	memory *collector.Memory
 	now    time.Time // of the daemon
+	limit  int       // of listeners that have series
+	// Of a scene with a process that hangs: a /proc here and as others see it, and its pid.
+	procfs, outside string
+	hung            int
 }
 
 func newStage(t *testing.T) *stage {
@@ -71,18 +102,33 @@ func newStage(t *testing.T) *stage {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = unix.Close(space) })
-	source, err := sockdiag.New(t.Context())
+	host, err := system.Open(t.Context(), system.SockDiag, "/proc/thread-self", "", quiet)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &stage{now: time.Now(), system: &system.System{
-		Source: inSpace{source, space}, Name: system.SockDiag, Protocols: socket.Protocols(), Owners: owner.New(owner.NewHost("/proc", "", quiet), quiet),
-		EphemeralPorts: func() (socket.EphemeralPorts, error) {
-			return socket.EphemeralPorts{PortRange: socket.PortRange{First: 32768, Last: 60999}}, nil
-		},
-	}}
+	s := &stage{now: time.Now(), limit: 100, system: host}
+	s.useProcfs("/proc")
+	host.Source = inSpace{host.Source, space}
+	host.EphemeralPorts = func() (socket.EphemeralPorts, error) {
+		return socket.EphemeralPorts{PortRange: socket.PortRange{First: 32768, Last: 60999}}, nil
+	}
+	portless, kinds := host.Portless, host.AddressKinds
+	host.Portless = func(ctx context.Context) (table socket.PortlessTable, err error) {
+		failed := within(space, func() { table, err = portless(ctx) })
+		return table, errors.Join(failed, err)
+	}
+	host.AddressKinds = func(addresses []netip.Addr) (found map[netip.Addr]socket.AddressKind) {
+		_ = within(space, func() { found = kinds(addresses) }) // else they are unknown
+		return found
+	}
 	s.memory = collector.NewMemory(func() time.Time { return s.now })
 	return s
+}
+
+// useProcfs has the owners looked for anew.
+func (s *stage) useProcfs(procfs string) {
+	s.system.Owners = owner.New(owner.NewHost(procfs, "", quiet), quiet)
+	s.system.PortlessOwners = owner.New(owner.NewHost(procfs, "", quiet), quiet)
 }
 
 // scrape returns the families of a scrape of the daemon.
@@ -90,12 +136,13 @@ func (s *stage) scrape(t *testing.T, c *config.Config) map[string]*dto.MetricFam
 	t.Helper()
 	o := collector.Options{
 		Source: s.system.Source, SourceName: s.system.Name, Protocols: s.system.Protocols, EphemeralPorts: s.system.EphemeralPorts,
-		Owners: s.system.Owners, Limits: collector.Limits{Listeners: 100}, Memory: s.memory, Logger: slog.New(slog.DiscardHandler),
+		Owners: s.system.Owners, Portless: s.system.Portless, PortlessOwners: s.system.PortlessOwners, AddressKinds: s.system.AddressKinds,
+		Limits: collector.Limits{Listeners: s.limit}, Memory: s.memory, Logger: quiet,
 	}
 	if c.HasPolicy {
 		o.Policy = c.Policy
 	}
-	scrape, err := collector.New(o).Scrape(t.Context(), collector.Filter{Collectors: []string{"listeners", "policy"}})
+	scrape, err := collector.New(o).Scrape(t.Context(), collector.Filter{Collectors: []string{"listeners", "policy", "portless"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -110,21 +157,22 @@ func (s *stage) scrape(t *testing.T, c *config.Config) map[string]*dto.MetricFam
 	return byName
 }
 
-// listens runs the command listeners, and baseline runs baseline.
-func (s *stage) listens(t *testing.T, c *config.Config, wait time.Duration) (rows string, err error) {
+// listens runs the command listeners.
+func (s *stage) listens(t *testing.T, c *config.Config, wait time.Duration) (rows []listed, err error) {
 	t.Helper()
 	var out bytes.Buffer
 	err = cli.Listeners(t.Context(), s.host(c, &out, wait), cli.ListenersOptions{Output: cli.JSON})
-	return places(t, out.Bytes()), err
+	return listedIn(t, out.String()), err
 }
 
-func (s *stage) baseline(t *testing.T) *config.Config {
+// baseline runs the command baseline.
+func (s *stage) baseline(t *testing.T) string {
 	t.Helper()
 	var out bytes.Buffer
 	if err := cli.Baseline(t.Context(), s.host(parsed(t, ""), &out, time.Millisecond), cli.BaselineOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	return parsed(t, out.String())
+	return out.String()
 }
 
 func (s *stage) host(c *config.Config, out *bytes.Buffer, wait time.Duration) *cli.Host {
@@ -140,44 +188,82 @@ func parsed(t *testing.T, text string) *config.Config {
 	return c
 }
 
-// place is one listener as both tell of it; a client's has a question mark.
-func place(protocol, address, port, process string, client bool) string {
-	text := fmt.Sprintf("%s %s %s %s", protocol, address, port, process)
+// listed is a row of the command listeners.
+type listed struct {
+	Protocol, Address, Interface, Scope     string
+	Process, User, Unit, Container, Verdict string
+	Port                                    uint32
+	DualStack                               bool   `json:"dual_stack"`
+	MayBeClient                             bool   `json:"may_be_client"`
+	Absent                                  bool   `json:"address_absent"`
+	Full                                    uint64 `json:"accept_queue_full_sockets"`
+	Sockets                                 int
+}
+
+func listedIn(t *testing.T, table string) []listed {
+	t.Helper()
+	var read struct{ Listeners []listed }
+	if err := json.Unmarshal([]byte(table), &read); err != nil {
+		t.Fatalf("%v: %s", err, table)
+	}
+	return read.Listeners
+}
+
+// place is one listener as the daemon and the commands both export it; a client's has
+// a question mark.
+func place(l map[string]string, full uint64, absent, client bool) string {
+	text := strings.Join([]string{l["protocol"], l["address"], l["port"], l["interface"], l["scope"], l["dual_stack"],
+		l["process"], l["user"], l["unit"], l["container"]}, " ")
+	if full > 0 {
+		text += fmt.Sprint(" full=", full)
+	}
+	if absent {
+		text += " absent"
+	}
 	if client {
 		text += " ?"
 	}
 	return text
 }
 
-func places(t *testing.T, rows []byte) string {
-	t.Helper()
-	var read struct {
-		Listeners []struct {
-			Protocol, Address, Process string
-			Port                       uint32
-			Client                     bool `json:"may_be_client"`
+// places are the rows that have a port.
+func places(rows []listed) (all []string) {
+	for _, r := range rows {
+		if isPortless(r) {
+			continue
 		}
-	}
-	if err := json.Unmarshal(rows, &read); err != nil {
-		t.Fatalf("%v: %s", err, rows)
-	}
-	var all []string
-	for _, r := range read.Listeners {
-		all = append(all, place(r.Protocol, r.Address, strconv.Itoa(int(r.Port)), r.Process, r.Client))
+		all = append(all, place(map[string]string{
+			"protocol": r.Protocol, "address": r.Address, "port": strconv.Itoa(int(r.Port)), "interface": r.Interface, "scope": r.Scope,
+			"dual_stack": strconv.FormatBool(r.DualStack), "process": r.Process, "user": r.User, "unit": r.Unit, "container": r.Container,
+		}, r.Full, r.Absent, r.MayBeClient))
 	}
 	slices.Sort(all)
-	return strings.Join(all, "\n")
+	return all
+}
+
+func isPortless(r listed) bool {
+	return r.Protocol == "raw" || r.Protocol == "packet" || r.Protocol == "vsock"
 }
 
 // scraped is places of port_listener_info.
-func scraped(families map[string]*dto.MetricFamily) string {
-	var all []string
+func scraped(families map[string]*dto.MetricFamily) (all []string) {
+	of := func(family string, l map[string]string) float64 {
+		for _, m := range families[family].GetMetric() {
+			other := labelsOf(m)
+			if other["protocol"] == l["protocol"] && other["address"] == l["address"] && other["port"] == l["port"] && other["interface"] == l["interface"] {
+				return m.GetGauge().GetValue()
+			}
+		}
+		return 0
+	}
 	for _, m := range families["port_listener_info"].GetMetric() {
 		l := labelsOf(m)
-		all = append(all, place(l["protocol"], l["address"], l["port"], l["process"], l["protocol"] == "udp" && l["ephemeral"] == "true"))
+		client := l["protocol"] == "udp" && l["ephemeral"] == "true"
+		full, absent := of("port_listener_accept_queue_full_sockets", l), of("port_listener_address_absent", l)
+		all = append(all, place(l, uint64(full), absent == 1, client))
 	}
 	slices.Sort(all)
-	return strings.Join(all, "\n")
+	return all
 }
 
 func labelsOf(m *dto.Metric) map[string]string {
@@ -215,7 +301,7 @@ func firing(t *testing.T, rules, alert string, families map[string]*dto.MetricFa
 			fmt.Fprintf(&text, "      - {series: '%s{job=\"j\",instance=\"i\",%s}', values: '%vx10'}\n", name, strings.Join(labels, ","), m.GetGauge().GetValue())
 		}
 	}
-	fmt.Fprintf(&text, "    promql_expr_test:\n      - expr: count by (port) (ALERTS{alertname=~%q, alertstate=\"firing\"})\n        eval_time: 8m\n        exp_samples:\n", alert)
+	fmt.Fprintf(&text, "    promql_expr_test:\n      - expr: group by (port) (ALERTS{alertname=~%q, alertstate=\"firing\"})\n        eval_time: 8m\n        exp_samples:\n", alert)
 	for _, port := range ports {
 		fmt.Fprintf(&text, "          - {labels: '{port=%q}', value: 1}\n", port)
 	}
@@ -249,68 +335,156 @@ func sendTo(t *testing.T, remote string) {
 	}
 }
 
-// TestScenesAgreeInNamespace plays scenes on a host, and holds the daemon, the
-// commands, the policy that baseline writes and the alerts to the same notion of a
-// listener in each.
+// TestScenesAgreeInNamespace plays scenes on a host, and compares the daemon, the
+// commands, the policy that baseline writes and the alerts: they have the same notion
+// of a listener in each. Without privileges nothing is verified, nor accused.
 func TestScenesAgreeInNamespace(t *testing.T) {
-	for _, tt := range []struct {
-		name     string
-		play     func(t *testing.T)
-		wildcard []string // ports of PortWildcardListener
-		clients  int      // sockets that nobody can decide on
-	}{
-		{name: "nothing", play: func(*testing.T) {}},
-		{name: "services", wildcard: []string{"53", "5432", "5060"}, play: func(t *testing.T) {
-			porttest.Listen(t, "[::]:5432", 5)
-			porttest.Listen(t, "127.0.0.1:22", 5)
-			porttest.Listen(t, "0.0.0.0:80", 5) // on the list of the rules
-			porttest.UDP(t, "0.0.0.0:53")
-			porttest.UDP(t, "0.0.0.0:5060")
-			porttest.UDP(t, "127.0.0.1:8125")
-		}},
-		{name: "UDP clients", clients: 3, play: func(t *testing.T) {
-			porttest.UDP(t, "0.0.0.0:40000")
-			sendTo(t, "127.0.0.1:9")
-			sendTo(t, "[::1]:9")
-		}},
-		{name: "UDP with a peer", play: func(t *testing.T) {
-			porttest.Connect(t, porttest.UDP(t, "127.0.0.1:5061"), "127.0.0.1:9")
-		}},
-	} {
+	openProgram(t)
+	for _, tt := range scenes() {
 		t.Run(tt.name, func(t *testing.T) {
 			s := newStage(t)
-			tt.play(t)
-			without := parsed(t, "")
-			s.scrape(t, without)
-			s.now = s.now.Add(5 * time.Minute)
-			daemon := s.scrape(t, without)
-			rows, err := s.listens(t, without, time.Millisecond)
-			if err != nil {
-				t.Fatal(err)
+			if tt.limit > 0 {
+				s.limit = tt.limit
 			}
-			if diff := cmp.Diff(scraped(daemon), rows); diff != "" {
-				t.Errorf("/metrics and listeners differ (-metrics +listeners):\n%s", diff)
-			}
-			if n := strings.Count(rows, "?"); n != tt.clients {
-				t.Errorf("%d sockets may be clients, want %d:\n%s", n, tt.clients, rows)
-			}
-			firing(t, "listeners.yml", "PortWildcardListener", daemon, tt.wildcard)
-
+			tt.play(t, s)
+			rows := checkSame(t, s, &tt)
 			policy := s.baseline(t)
-			judged := s.scrape(t, policy)
-			if n := total(judged["port_policy_unexpected_listeners"]); n != 0 {
-				t.Errorf("the daemon finds %v listeners unexpected that baseline expects", n)
+			if tt.then != nil {
+				tt.then(t, s)
 			}
-			if n := total(judged["port_policy_undecided_listeners"]); n != float64(tt.clients) {
-				t.Errorf("the daemon cannot decide on %v, want %d", n, tt.clients)
+			checkExpected(t, s, &tt, parsed(t, policy))
+			if tt.then == nil && len(rows) > 0 {
+				checkUnprivileged(t, policy, rows)
 			}
-			for _, wait := range []time.Duration{0, time.Millisecond} {
-				if _, err := s.listens(t, policy, wait); err != nil {
-					t.Errorf("listeners --wait=%v: %v", wait, err)
-				}
-			}
-			firing(t, "policy.yml", "PortUnexpected.*|PortRequiredListenerMissing", judged, nil)
 		})
+	}
+}
+
+// checkSame compares what listeners and /metrics export, before there is a policy.
+func checkSame(t *testing.T, s *stage, tt *scene) []listed {
+	t.Helper()
+	without := parsed(t, "")
+	s.scrape(t, without)
+	s.now = s.now.Add(5 * time.Minute)
+	daemon := s.scrape(t, without)
+	rows, err := s.listens(t, without, time.Millisecond)
+	if err != nil {
+		t.Fatal(err)
+	}
+	command := places(rows)
+	exported := scraped(daemon)
+	if tt.limit > 0 {
+		if len(exported) != tt.limit {
+			t.Errorf("%d of %d listeners have series, want %d", len(exported), len(command), tt.limit)
+		}
+		command = slices.DeleteFunc(command, func(p string) bool { return !slices.Contains(exported, p) })
+	}
+	if diff := cmp.Diff(exported, command); diff != "" {
+		t.Errorf("/metrics and listeners differ (-metrics +listeners):\n%s", diff)
+	}
+	for protocol, family := range map[string]string{"raw": "port_raw_sockets", "packet": "port_packet_sockets"} {
+		sockets := 0
+		for _, r := range rows {
+			if r.Protocol == protocol {
+				sockets += r.Sockets
+			}
+		}
+		if n := total(daemon[family]); n != float64(sockets) {
+			t.Errorf("%s is %v, and listeners has %d", family, n, sockets)
+		}
+	}
+	for _, want := range tt.lists {
+		if !slices.ContainsFunc(command, func(p string) bool { return strings.Contains(p, want) }) {
+			t.Errorf("%q is not among:\n%s", want, strings.Join(command, "\n"))
+		}
+	}
+	if n := strings.Count(strings.Join(command, "\n"), "?"); n != tt.clients {
+		t.Errorf("%d sockets may be clients, want %d:\n%s", n, tt.clients, strings.Join(command, "\n"))
+	}
+	firing(t, "listeners.yml", "PortWildcardListener", daemon, tt.wildcard)
+	return rows
+}
+
+// checkExpected judges the scene by the policy that baseline wrote.
+func checkExpected(t *testing.T, s *stage, tt *scene, policy *config.Config) {
+	t.Helper()
+	daemon := s.scrape(t, policy)
+	for family, want := range map[string]int{
+		"port_policy_unexpected_listeners": 0, "port_policy_unexpected_portless_socket": 0, "port_policy_missing_listener": 0,
+		"port_policy_undecided_listeners": tt.clients, "port_policy_unverified_listeners": tt.unverified,
+	} {
+		if n := total(daemon[family]); n != float64(want) {
+			t.Errorf("%s is %v, want %d", family, n, want)
+		}
+	}
+	status := 0
+	if tt.unverified > 0 {
+		status = 3
+	}
+	for _, wait := range []time.Duration{0, time.Millisecond} {
+		rows, err := s.listens(t, policy, wait)
+		if got := statusOf(err); got != status {
+			t.Errorf("listeners --wait=%v: status %d, want %d: %v", wait, got, status, err)
+		}
+		if n := len(slices.DeleteFunc(rows, func(r listed) bool { return r.Verdict != "unverified" })); n != tt.unverified {
+			t.Errorf("listeners --wait=%v: %d unverified, want %d", wait, n, tt.unverified)
+		}
+	}
+	firing(t, "policy.yml", "PortUnexpected.*|PortRequiredListenerMissing", daemon, nil)
+}
+
+// statusOf returns the exit status of a command.
+func statusOf(err error) int {
+	if exit, ok := errors.AsType[*cli.ExitError](err); ok {
+		return exit.Code
+	}
+	return 0
+}
+
+// checkUnprivileged runs the program as nobody with the policy: neither the command nor
+// the daemon excuses or accuses any listener, but for what may be a client.
+func checkUnprivileged(t *testing.T, policy string, rows []listed) {
+	t.Helper()
+	file := filepath.Join(porttest.OpenDir(t), "policy.yml")
+	writeOpen(t, file, strings.Replace(policy, "rules: []", "rules:", 1)+"    - {name: exporter, ports: 10065}\n")
+	nobody := &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	out, said, status := endedAs(t, nobody, "port_exporter", "--config.file="+file, "listeners", "--output=json")
+	if status == 2 {
+		t.Fatalf("unprivileged: %s\n%s", said, policy)
+	}
+	judged := listedIn(t, out)
+	verdicts := map[string]int{}
+	nameless := map[string]bool{} // a rule for these can only go by the port
+	for _, r := range rows {
+		nameless[fmt.Sprint(r.Protocol, r.Address, r.Port)] = r.Process == ""
+	}
+	for _, r := range judged {
+		if r.Verdict != "unverified" && !r.MayBeClient && !nameless[fmt.Sprint(r.Protocol, r.Address, r.Port)] {
+			t.Errorf("unprivileged: the verdict is %q on %+v", r.Verdict, r)
+		}
+		verdicts[r.Verdict]++
+	}
+	if want := 3 * min(1, verdicts["unverified"]); status != want || len(judged) != len(rows) {
+		t.Errorf("unprivileged: status %d, want %d; %d listeners, want %d; said %s\n%s", status, want, len(judged), len(rows), said, policy)
+	}
+	stop := startInNamespaceAs(t, nobody, "port_exporter", "--config.file="+file)
+	defer stop()
+	got := scrape(t, "port_policy_")
+	sum := func(family string) (n float64) {
+		for series, value := range got {
+			if strings.HasPrefix(series, family+"{") {
+				n += value
+			}
+		}
+		return n
+	}
+	if n := sum("port_policy_unverified_listeners"); n != float64(verdicts["unverified"]) {
+		t.Errorf("unprivileged: the daemon cannot verify %v, want %d: %v", n, verdicts["unverified"], nonZero(got))
+	}
+	for _, family := range []string{"port_policy_unexpected_listeners", "port_policy_unexpected_portless_socket", "port_policy_missing_listener"} {
+		if n := sum(family); n != 0 {
+			t.Errorf("unprivileged: %s is %v", family, n)
+		}
 	}
 }
 
@@ -372,9 +546,9 @@ remote-control:
 	if err != nil {
 		t.Fatal(err)
 	}
-	for line := range strings.Lines(rows) {
-		if strings.Contains(line, "unbound") && !strings.Contains(line, "?") {
-			t.Errorf("the command calls a query a listener: %s", line)
+	for _, r := range rows {
+		if r.Process == "unbound" && !r.MayBeClient {
+			t.Errorf("the command calls a query a listener: %+v", r)
 		}
 	}
 
@@ -391,13 +565,13 @@ remote-control:
 	})
 	s.now = s.now.Add(5 * time.Minute)
 	daemon := s.scrape(t, without)
-	want := strings.Join([]string{"udp 127.0.0.1 5335 unbound", "udp 127.0.0.53 53 " + ownName(t)}, "\n")
-	got := slices.DeleteFunc(strings.Split(scraped(daemon), "\n"), func(line string) bool { return strings.HasSuffix(line, "?") }) // our client
-	if diff := cmp.Diff(want, strings.Join(got, "\n")); diff != "" {
+	want := []string{"udp 127.0.0.1 5335  loopback false unbound root  ", "udp 127.0.0.53 53  loopback false " + ownName(t) + " root  "}
+	got := slices.DeleteFunc(scraped(daemon), func(line string) bool { return strings.HasSuffix(line, "?") }) // our client
+	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 	firing(t, "listeners.yml", "PortWildcardListener", daemon, nil)
-	policy := s.baseline(t)
+	policy := parsed(t, s.baseline(t))
 	if n := total(s.scrape(t, policy)["port_policy_unexpected_listeners"]); n != 0 {
 		t.Errorf("%v unexpected listeners", n)
 	}

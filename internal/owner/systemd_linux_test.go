@@ -2,7 +2,6 @@ package owner
 
 import (
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -17,7 +16,7 @@ import (
 // The units that the systemd of a test runs: a service whose user systemd makes up,
 // and a socket whose service starts with the first connection.
 var testUnits = map[string]string{
-	"px.target": "[Unit]\nDefaultDependencies=no\nWants=px-web.service px-held.socket\n",
+	"test.target": "[Unit]\nDefaultDependencies=no\nWants=px-web.service px-held.socket\n",
 	"px-web.service": `[Unit]
 DefaultDependencies=no
 [Service]
@@ -33,31 +32,11 @@ ExecStart=/bin/sleep infinity
 `,
 }
 
-// startSystemd boots a systemd that has this host's /usr and nothing else, in the
-// network namespace of the test. The processes that the test starts from then on are
-// in its pid namespace.
-func startSystemd(t *testing.T, units map[string]string) {
+// enterPIDNamespace has what the test starts from then on be in the pid namespace of a
+// process.
+func enterPIDNamespace(t *testing.T, pid int) {
 	t.Helper()
-	nspawn := porttest.Program(t, "SKIP-NSPAWN", "systemd-nspawn")
-	if os.Getuid() != 0 {
-		t.Skip("SKIP-NAMESPACE: systemd-nspawn requires root")
-	}
-	args := []string{"--quiet", "--register=no", "--keep-unit", "--console=pipe", "--volatile=yes", "--directory=/"}
-	for name, text := range units {
-		file := filepath.Join(t.TempDir(), name)
-		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		args = append(args, "--bind-ro="+file+":/etc/systemd/system/"+name)
-	}
-	cmd := exec.Command(nspawn, append(args, "/lib/systemd/systemd", "systemd.unit=px.target")...)
-	porttest.Start(t, cmd)
-	var leader int32
-	porttest.Await(t, "a systemd", func() bool {
-		leader = childOf(int32(cmd.Process.Pid), "systemd")
-		return leader != 0
-	})
-	namespace, err := os.Open(filepath.Join("/proc", strconv.Itoa(int(leader)), "ns/pid"))
+	namespace, err := os.Open(filepath.Join("/proc", strconv.Itoa(pid), "ns/pid"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -67,26 +46,12 @@ func startSystemd(t *testing.T, units map[string]string) {
 	}
 }
 
-// childOf returns a child of a process that has a name.
-func childOf(parent int32, comm string) int32 {
-	for _, pid := range numbers("/proc") {
-		stat, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(int(pid)), "stat"))
-		if err != nil {
-			continue
-		}
-		if p, err := parseStat(stat); err == nil && p.parent == parent && p.comm == comm {
-			return pid
-		}
-	}
-	return 0
-}
-
 // TestSystemdInNamespace asks a real systemd, as an exporter in a container on its
 // host does, for the name of a user that it made up, and follows a socket that it
 // holds for a service until that runs.
 func TestSystemdInNamespace(t *testing.T) {
 	porttest.Namespace(t)
-	startSystemd(t, testUnits)
+	enterPIDNamespace(t, porttest.Systemd(t, testUnits))
 	image := jail(t, "intruder:x:65534:65534::/:/bin/sh\n")
 	look := func() findings {
 		return reportFrom(t, &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS}, "proc=/proc", "whole=", "bind=/proc:"+image+"/proc", "chroot="+image)
