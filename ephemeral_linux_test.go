@@ -344,7 +344,7 @@ func TestDestinationsOfTheConfigurationInNamespace(t *testing.T) {
 		}
 	}
 	told := func() map[string]float64 {
-		got := scrape(t, "port_ephemeral_destination_ports_used", "port_folded_series")
+		got := scrape(t, "port_ephemeral_destination_ports_used", "port_folded_items")
 		for series := range got {
 			if strings.HasPrefix(series, "port_folded") && !strings.Contains(series, "ephemeral_destination") {
 				delete(got, series)
@@ -352,7 +352,7 @@ func TestDestinationsOfTheConfigurationInNamespace(t *testing.T) {
 		}
 		return got
 	}
-	const folded = `port_folded_series{metric="port_ephemeral_destination_ports_used"}`
+	const folded = `port_folded_items{metric="port_ephemeral_destination_ports_used"}`
 	write("destinations: {min_share: 0.25, watch: [{address: 127.0.1.0/24}]}\nlimits: {watched_destinations: 2}\n")
 	startInNamespace(t, "port_exporter", "--config.file="+config, "--web.enable-lifecycle")
 	want := map[string]float64{used("127.0.0.2:80"): 300, used("127.0.1.1:80"): 4, used("127.0.1.2:80"): 3, folded: 1}

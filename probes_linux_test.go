@@ -290,10 +290,10 @@ targets:
 	if !strings.Contains(body, `probe_success{module="tcp_connect",target="127.0.0.1:1002",target_name="background"} 1`) {
 		t.Error("no result from the background")
 	}
-	if n := samplesOf(t, body, "probe_results_total")[`probe_results_total{module="tcp_connect",reason="refused",target="127.0.0.1:1009",target_name="refused"}`]; n != 2 {
+	if n := samplesOf(t, body, "probe_results_total")[`probe_results_total{module="tcp_connect",outcome="refused",target="127.0.0.1:1009",target_name="refused"}`]; n != 2 {
 		t.Errorf("counted %v refusals after two scrapes", n)
 	}
-	if n := samplesOf(t, body, "port_exporter_probes_total")[`port_exporter_probes_total{prober="http",reason="status"}`]; n != 1 {
+	if n := samplesOf(t, body, "port_exporter_probes_total")[`port_exporter_probes_total{outcome="status",prober="http"}`]; n != 1 {
 		t.Errorf("counted %v probes of http with a status before this scrape", n)
 	}
 
@@ -495,7 +495,7 @@ targets:
 		`up{job="blackbox",instance="127.0.0.1:1008"}`:                                              "0", // not configured
 		`probe_local_listener{job="blackbox",instance="127.0.0.1:1009",scope=""}`:                   "0",
 		`probe_local_listener_info{job="blackbox",instance="127.0.0.1:1009",state="not_listening"}`: "1",
-		`count(probe_results_total{job="port_exporter",reason="refused"} > 0)`:                      "1",
+		`count(probe_results_total{job="port_exporter",outcome="refused"} > 0)`:                      "1",
 		`count(scrape_duration_seconds{job=~"probes|blackbox"} < 0.5)`:                              "7",
 	} {
 		awaitAnswer(t, api, query, want)

@@ -69,11 +69,11 @@ func TestReloadKeepsCounters(t *testing.T) {
 		t.Fatalf("%d %s", status, body)
 	}
 	_, body := get(t, base+"/metrics")
-	const counter = `probe_results_total{module="tcp_connect",reason="refused",target="127.0.0.1:1",target_name=`
+	const counter = `probe_results_total{module="tcp_connect",outcome="refused",target="127.0.0.1:1",target_name=`
 	if !strings.Contains(body, counter+`"stays"} 3`) || strings.Contains(body, `"goes"`) {
 		t.Errorf("after the reload:\n%s", body)
 	}
-	if !strings.Contains(body, `port_exporter_probes_total{prober="tcp",reason="refused"} 4`) { // told before the scrape runs
+	if !strings.Contains(body, `port_exporter_probes_total{outcome="refused",prober="tcp"} 4`) { // told before the scrape runs
 		t.Error("the exporter's own counter began anew")
 	}
 	configure("targets: []\n")

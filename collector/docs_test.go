@@ -58,7 +58,7 @@ const otherFamilies = "## About the process\n\n" +
 	"| `port_config_targets` | gauge |  | Targets of the configuration in force. |\n" +
 	"| `port_config_policy_rules` | gauge |  | Rules of the policy in force; 0 without a policy. |\n" +
 	"| `port_exporter_log_lines_dropped_total` | counter |  | Log lines dropped because whatever reads the log is too slow or gone. |\n" +
-	"| `port_exporter_probes_total` | counter | prober, reason | Probes by kind of prober and by what became of them, on request and scheduled; reasons that came. |\n" +
+	"| `port_exporter_probes_total` | counter | prober, outcome | Probes by prober and outcome, on request and scheduled; absent for outcomes that never came. |\n" +
 	"| `port_exporter_probes_in_flight` | gauge |  | Probes that are in flight. |\n" +
 	"\nThe metrics of client_golang about the Go runtime (`go_*`), the process (`process_*`) and the handler of `/metrics` are " +
 	"there unless `--web.disable-exporter-metrics` is given. Those of the handler: `promhttp_metric_handler_requests_total` " +

@@ -402,7 +402,7 @@ func TestListenersBeyondTheLimit(t *testing.T) {
 	o.Limits.Listeners = 1
 	got := exposition(t, t.Context(), o, Filter{})
 	for _, want := range []string{
-		`port_folded_series{metric="port_listener_info"} 2`,
+		`port_folded_items{metric="port_listener_info"} 2`,
 		`port_inbound_connections{address="other",interface="",netns="",port="other",protocol="tcp",state="established"} 1`,
 		`port_sockets{family="ipv4",netns="",protocol="tcp",state="listen"} 3`,
 	} {
@@ -559,7 +559,7 @@ func TestFailedCollectorLeavesOthersWhole(t *testing.T) {
 		"port_listener_info{":       7,
 		"port_inbound_connections{": 0,
 		"port_sockets{":             0,
-		`port_folded_series{`:       2,
+		`port_folded_items{`:       2,
 	} {
 		if strings.Count(got, want) != n {
 			t.Errorf("%s stands %d times, want %d", want, strings.Count(got, want), n)
@@ -755,7 +755,7 @@ func TestLimitDecidesNoVerdict(t *testing.T) {
 		`port_policy_unexpected_listeners{netns="",scope="any"} 1`,
 		`port_policy_rule_listeners{rule="rtp"} 49`,
 		`port_listener_sockets{address="127.0.0.1",interface="",netns="",port="22",protocol="tcp"} 1`,
-		`port_folded_series{metric="port_listener_info"} 44`,
+		`port_folded_items{metric="port_listener_info"} 44`,
 		`port_listener_changes_total{change="opened",netns="",protocol="udp"} 0`,
 	} {
 		if !strings.Contains(got, want+"\n") {
@@ -1001,7 +1001,7 @@ func TestWatchedNetworkIsFull(t *testing.T) {
 	if diff := cmp.Diff([]string{`"203.0.113.200",remote_port="8443"} 900`, `"203.0.113.201",remote_port="8443"} 5`}, told(few)); diff != "" {
 		t.Errorf("with room for one watched (-want +got):\n%s", diff)
 	}
-	if folded := `port_folded_series{metric="port_ephemeral_destination_ports_used"} 148`; !strings.Contains(got, folded+"\n") {
+	if folded := `port_folded_items{metric="port_ephemeral_destination_ports_used"} 148`; !strings.Contains(got, folded+"\n") {
 		t.Errorf("lacks %s in\n%s", folded, got)
 	}
 }

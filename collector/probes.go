@@ -40,7 +40,7 @@ var (
 	probeAge = gauge("probe_age_seconds",
 		"Age of the result of a target that is probed in the background (interval), in seconds. Absent before the first.")
 	probeResults = counter("probe_results_total",
-		"Scheduled probes of the target by what became of them, since the exporter knows it; reasons that came.", "reason")
+		"Scheduled probes of the target by outcome; absent for outcomes that never came.", "outcome")
 )
 
 // targetLabels are the labels of every series of a configured target, sorted.

@@ -17,7 +17,7 @@ var (
 		"How long a collector took, in seconds.", "collector")
 	sourceInfo = gauge("port_source_info",
 		"1 for the source that sockets are read from: sock_diag, procfs or gopsutil.", "source")
-	foldedSeries = gauge("port_folded_series",
+	foldedSeries = gauge("port_folded_items",
 		"What a metric does not tell apart because of its limit: ports that are folded into \"other\"; for port_listener_info "+
 			"listening sockets without series of their own (their connections are in port_inbound_connections as \"other\"); for "+
 			"port_ephemeral_destination_ports_used and port_destination_syn_sent_retransmitting destinations that would have been told, "+

@@ -97,7 +97,7 @@ func newActivity(r *schedule.Runner) activity {
 	return activity{
 		runner: r,
 		total: prometheus.NewDesc("port_exporter_probes_total",
-			"Probes by kind of prober and by what became of them, on request and scheduled; reasons that came.", []string{"prober", "reason"}, nil),
+			"Probes by prober and outcome, on request and scheduled; absent for outcomes that never came.", []string{"prober", "outcome"}, nil),
 		inFlight: prometheus.NewDesc("port_exporter_probes_in_flight", "Probes that are in flight.", nil, nil),
 	}
 }

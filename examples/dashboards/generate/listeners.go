@@ -264,7 +264,7 @@ func exporter() []panel {
 			title: "Folded series",
 			about: "What has no series of its own, by metric: ports are summed as other, destinations and listeners left out. The limits are in the configuration.",
 			width: 12, unit: "short",
-			query: []query{{`sum by (instance, metric) (port_folded_series{HOST}) > 0`, "{{instance}} {{metric}}"}},
+			query: []query{{`sum by (instance, metric) (port_folded_items{HOST}) > 0`, "{{instance}} {{metric}}"}},
 		},
 		{
 			title: "Files that cannot be read",

@@ -90,7 +90,7 @@ func probeFailures() []panel {
 			title: "Probes by what became of them",
 			about: "Per minute, of the configured targets, those that went well too. What happens between two scrapes is in it.",
 			width: 12, unit: "short", stack: true,
-			query: []query{{`60 * sum by (reason) (rate(probe_results_total{HOST}[$__rate_interval])) > 0`, "{{reason}}"}},
+			query: []query{{`60 * sum by (outcome) (rate(probe_results_total{HOST}[$__rate_interval])) > 0`, "{{outcome}}"}},
 		},
 		{
 			title: "As expected, over the time shown",
