@@ -495,7 +495,7 @@ targets:
 		`up{job="blackbox",instance="127.0.0.1:1008"}`:                                              "0", // not configured
 		`probe_local_listener{job="blackbox",instance="127.0.0.1:1009",scope=""}`:                   "0",
 		`probe_local_listener_info{job="blackbox",instance="127.0.0.1:1009",state="not_listening"}`: "1",
-		`count(probe_results_total{job="port_exporter",outcome="refused"} > 0)`:                      "1",
+		`count(probe_results_total{job="port_exporter",outcome="refused"} > 0)`:                     "1",
 		`count(scrape_duration_seconds{job=~"probes|blackbox"} < 0.5)`:                              "7",
 	} {
 		awaitAnswer(t, api, query, want)

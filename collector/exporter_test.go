@@ -559,7 +559,7 @@ func TestFailedCollectorLeavesOthersWhole(t *testing.T) {
 		"port_listener_info{":       7,
 		"port_inbound_connections{": 0,
 		"port_sockets{":             0,
-		`port_folded_items{`:       2,
+		`port_folded_items{`:        2,
 	} {
 		if strings.Count(got, want) != n {
 			t.Errorf("%s stands %d times, want %d", want, strings.Count(got, want), n)
