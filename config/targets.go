@@ -6,10 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"math"
-	"net"
 	"net/netip"
-	"net/url"
-	"path"
 	"reflect"
 	"regexp"
 	"slices"
@@ -71,9 +68,9 @@ const (
 // address. It is empty for a bare host, which may be one to ping.
 func DefaultModule(address string) string {
 	switch {
-	case strings.HasPrefix(address, "http://"), strings.HasPrefix(address, "https://"):
+	case probe.IsURL(address):
 		return defaultHTTP
-	case isUnixPath(address):
+	case probe.IsPath(address):
 		return defaultUnix
 	case strings.Contains(address, ":"):
 		return defaultTCP
@@ -101,7 +98,11 @@ func (t *rawTarget) target(i int, all map[string]*probe.Module) (probe.Target, e
 			faults = append(faults, fmt.Errorf("%s: %w", t.at(i, key), err))
 		}
 	}
-	check("address", CheckAddress(m.Kind, string(t.Address)))
+	to, err := probe.ParseAddress(m.Kind, string(t.Address))
+	if err == nil {
+		err = CheckAddress(m.Kind, to)
+	}
+	check("address", err)
 	check("hostname", checkHostname(m, string(t.Hostname)))
 	check("labels", checkLabels(t.Labels, m))
 	if t.Interval != 0 && time.Duration(t.Interval) < time.Second {
@@ -121,40 +122,33 @@ func labelsOf(raw map[string]plainText) []probe.Label {
 	return out
 }
 
-// CheckAddress reports what is wrong with the address of a target for a kind of
-// prober. A port is a number here.
-func CheckAddress(kind, address string) error {
+// CheckAddress reports what is wrong with the address of a configured target: it has
+// a port as a number, no password, and may be that of one host.
+func CheckAddress(kind string, to probe.Address) error {
 	switch kind {
 	case proberUnix:
-		if !isUnixPath(address) {
-			return fmt.Errorf("%q is not an absolute path\nhint: /run/service.sock, or @name for an abstract socket", address)
-		}
 		return nil
 	case blackbox.HTTP:
-		return checkURL(address)
+		if _, secret := to.URL.User.Password(); secret {
+			return errors.New("there is a password in it, and the address is a label\nhint: basic_auth in a module keeps it secret")
+		}
+		if to.Port == "" && !strings.HasSuffix(to.URL.Host, ":") {
+			return checkHost(to.Host)
+		}
 	case blackbox.ICMP:
-		if _, _, err := net.SplitHostPort(address); err == nil {
-			return fmt.Errorf("%q has a port, and ICMP knows none\nhint: leave it out", address)
-		}
-		return checkHost(address)
+		return checkHost(to.Host)
 	case blackbox.DNS:
-		if _, _, err := net.SplitHostPort(address); err != nil {
-			return checkHost(address)
+		if to.Port == "" {
+			return checkHost(to.Host)
 		}
 	}
-	if strings.Contains(address, "://") {
-		return fmt.Errorf("%q is a URL, and the prober %s takes host:port\nhint: module: %s", address, kind, defaultHTTP)
-	}
-	host, port, err := net.SplitHostPort(address)
-	if err != nil {
-		return fmt.Errorf("%q has no port\nhint: write it as host:port, [2001:db8::1]:443 for IPv6", address)
-	}
-	return errors.Join(checkPort(port), checkHost(host))
+	return errors.Join(checkPort(to.Port), checkHost(to.Host))
 }
 
-func isUnixPath(address string) bool { return path.IsAbs(address) || strings.HasPrefix(address, "@") }
-
 func checkPort(port string) error {
+	if port == "" {
+		return errors.New("the port is missing\nhint: write it behind the colon, from 1 to 65535")
+	}
 	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
 		return fmt.Errorf("%q is not a port\nhint: write a port from 1 to 65535", port)
 	}
@@ -170,6 +164,8 @@ func checkHost(host string) error {
 	addr = addr.Unmap()
 	what := ""
 	switch {
+	case addr.IsLinkLocalUnicast() && addr.Is6() && addr.Zone() == "":
+		return fmt.Errorf("%s is link-local, and needs the interface behind it\nhint: as in %s%%eth0", addr, addr)
 	case addr.IsUnspecified():
 		return fmt.Errorf("%s is every address and none\nhint: this host is 127.0.0.1, or \"::1\"", addr)
 	case addr == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
@@ -198,30 +194,6 @@ func checkName(host string) error {
 		return fmt.Errorf("%q is not a host\nhint: write a name or an address, IPv6 with a port in brackets", host)
 	}
 	return nil
-}
-
-// checkURL reports what is wrong with a target of http, which may lack its
-// scheme.
-func checkURL(address string) error {
-	if !strings.Contains(address, "://") {
-		address = "http://" + address
-	}
-	u, err := url.Parse(address)
-	if err != nil {
-		return errors.New("this is not a URL\nhint: write it as https://example.org/path")
-	}
-	if u.Scheme != "http" && u.Scheme != "https" {
-		return fmt.Errorf("the scheme is %q\nhint: it must be http or https", u.Scheme)
-	}
-	if _, secret := u.User.Password(); secret {
-		return errors.New("there is a password in it, and the address is a label\nhint: basic_auth in a module keeps it secret")
-	}
-	if u.Port() != "" || strings.HasSuffix(u.Host, ":") {
-		if err := checkPort(u.Port()); err != nil {
-			return err
-		}
-	}
-	return checkHost(u.Hostname())
 }
 
 func checkHostname(m *probe.Module, hostname string) error {

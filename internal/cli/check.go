@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"net"
 	"strconv"
 	"strings"
 	"time"
@@ -27,7 +26,7 @@ func Check(ctx context.Context, h *Host, address, module string, timeout time.Du
 	if err != nil {
 		return Failure(err)
 	}
-	if err := config.CheckAddress(m.Kind, numbered(ctx, m.Kind, address)); err != nil {
+	if err := checkAddress(ctx, m.Kind, address); err != nil {
 		return Failure(err)
 	}
 	if timeout > 0 {
@@ -61,19 +60,17 @@ func (h *Host) module(name, address string) (*probe.Module, error) {
 	return nil, fmt.Errorf("--module=%s: there is no such module\nhint: there are: %s", name, strings.Join(h.Config.ModuleNames(), ", "))
 }
 
-// numbered returns an address with the number of its port in the place of a
-// service's name, which a person may give: a configured target has the number in
-// its label.
-func numbered(ctx context.Context, kind, address string) string {
-	host, service, err := net.SplitHostPort(address)
-	if err != nil || kind == probe.KindHTTP {
-		return address
-	}
-	port, err := dial.Resolution{}.LookUpPort(ctx, "ip", service)
+// checkAddress reports what is wrong with an address. A person may give the name of
+// a service for a port; a configured target has the number in its label.
+func checkAddress(ctx context.Context, kind, address string) error {
+	to, err := probe.ParseAddress(kind, address)
 	if err != nil {
-		return address
+		return err
 	}
-	return net.JoinHostPort(host, strconv.Itoa(int(port)))
+	if port, err := (dial.Resolution{}).LookUpPort(ctx, "ip", to.Port); err == nil && kind != probe.KindHTTP {
+		to.Port = strconv.Itoa(int(port))
+	}
+	return config.CheckAddress(kind, to)
 }
 
 // sayResult writes the outcome in a sentence, who said so, and what the

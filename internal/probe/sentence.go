@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"net"
 	"os"
-	"path/filepath"
 	"strings"
 	"syscall"
 )
@@ -14,7 +13,7 @@ import (
 // Sentence says in words what a result means, for people: what was found, who
 // said so, and what that hints at. It ends without a full stop.
 func (r *Result) Sentence(address string) string {
-	unix := isPath(address)
+	unix := IsPath(address)
 	address = Redact(address, address)
 	if unix && r.Phase == PhaseConnect {
 		if what := r.socket(); what != "" {
@@ -135,11 +134,6 @@ func (r *Result) silence() string {
 		return "it accepts connections, so the service hangs or the path loses large packets"
 	}
 	return "filtered, or down, or the way back is broken; or, of a TCP service, its accept queue is full"
-}
-
-// isPath reports whether an address is that of a unix-domain socket.
-func isPath(address string) bool {
-	return strings.HasPrefix(address, "@") || filepath.IsAbs(address)
 }
 
 // socket says what keeps the exporter from connecting to a unix-domain socket,

@@ -215,7 +215,8 @@ func (a *Control) Permit(m *probe.Module, address, hostname string) (*Permit, er
 	if (!a.Any || m.Credentials) && !slices.ContainsFunc(a.Rules, about) {
 		return nil, deny(fmt.Sprintf("%s is not a configured target of the module %s", probe.Redact(address, address), m.Name), a.hint(m))
 	}
-	host, port := probe.Destination(m.Kind, address)
+	to, _ := probe.ParseAddress(m.Kind, address)
+	host, port := to.Host, to.Number()
 	p := &Permit{access: a, module: m, host: host, hostname: hostname, callee: newCallee(host, hostname)}
 	if len(p.callee.names) > 0 {
 		if err := a.checkNames(m, p.callee, port); err != nil {
@@ -258,7 +259,7 @@ func HostnameOf(kind, address, hostname string) string {
 	if host, _, err := net.SplitHostPort(hostname); err == nil {
 		hostname = host
 	}
-	if own, _ := probe.Destination(kind, address); CanonicalHost(own) == CanonicalHost(hostname) {
+	if own, _ := probe.ParseAddress(kind, address); CanonicalHost(own.Host) == CanonicalHost(hostname) {
 		return ""
 	}
 	return hostname

@@ -295,8 +295,8 @@ func FuzzTarget(f *testing.F) {
 	any := Control{Any: true}
 	f.Fuzz(func(t *testing.T, kind, target string) {
 		_, err := any.Permit(&probe.Module{Name: "m", Kind: kind}, target, "")
-		host, _ := probe.Destination(kind, target)
-		if addr, _ := netip.ParseAddr(host); addr.IsValid() && netaddr.IsListedOnly(netaddr.Plain(addr)) && err == nil {
+		to, _ := probe.ParseAddress(kind, target)
+		if addr, _ := netip.ParseAddr(to.Host); addr.IsValid() && netaddr.IsListedOnly(netaddr.Plain(addr)) && err == nil {
 			t.Errorf("%q may be probed", target)
 		}
 		_ = (&probe.Result{Outcome: probe.Timeout}).Sentence(target)

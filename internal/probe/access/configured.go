@@ -35,8 +35,8 @@ func (a *Control) Configured(m *probe.Module, address string) func(netip.AddrPor
 	if m.Kind == probe.KindUnix { // it has no address to ask for
 		return nil
 	}
-	host, _ := probe.Destination(m.Kind, address)
-	own, _ := netip.ParseAddr(host)
+	to, _ := probe.ParseAddress(m.Kind, address)
+	own, _ := netip.ParseAddr(to.Host)
 	var first atomic.Pointer[netip.Addr]
 	return func(to netip.AddrPort) error {
 		addr := netaddr.Plain(to.Addr())

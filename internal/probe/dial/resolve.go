@@ -1,12 +1,12 @@
 package dial
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
-	"strings"
 	"syscall"
 	"time"
 
@@ -51,7 +51,8 @@ func (r Resolution) LookUp(ctx context.Context, host string) ([]netip.Addr, erro
 	if addr, err := netip.ParseAddr(host); err == nil {
 		return r.choose(host, []netip.Addr{addr})
 	}
-	if err := CheckHost(host); err != nil {
+	host = probe.ASCIIHost(host)
+	if err := probe.CheckHost(host); err != nil {
 		return nil, err
 	}
 	network := "ip"
@@ -148,40 +149,51 @@ func ClassifyLookup(err error) (probe.Outcome, probe.Origin) {
 	}
 }
 
-// Targets resolves the address of a request, the preferred ones first, and notes
-// how long that took, or says what failed. There is at least one.
-func (r Resolution) Targets(ctx context.Context, network string, of probe.Request, duration *probe.Metric, into *probe.Samples) ([]netip.AddrPort, *probe.Result) {
+// Targets resolves the address of a request for a kind of prober, the preferred ones
+// first, and notes how long that took, or says what failed. There is at least one.
+// The port is taken where the address has none.
+func (r Resolution) Targets(ctx context.Context, kind, port string, of *probe.Request, duration *probe.Metric, into *probe.Samples) (probe.Address, []netip.AddrPort, *probe.Result) {
 	start := time.Now()
-	addrs, err := r.resolve(ctx, network, &of, into)
+	to, err := probe.ParseAddress(kind, of.Address)
+	if err != nil {
+		malformed := probe.Malformed(err)
+		malformed.Samples = *into
+		return to, nil, &malformed
+	}
+	to.Port = cmp.Or(to.Port, port)
+	addrs, err := r.resolve(ctx, networkOfKind(kind), to, of, into)
 	into.Set(duration, time.Since(start).Seconds(), probe.PhaseResolve.Labels()...)
 	if err != nil {
 		outcome, origin := ClassifyLookup(err)
-		return nil, &probe.Result{Outcome: outcome, Phase: probe.PhaseResolve, Origin: origin, Err: err}
+		return to, nil, &probe.Result{Outcome: outcome, Phase: probe.PhaseResolve, Origin: origin, Err: err, Samples: *into}
 	}
 	if of.Log != nil {
 		of.Log.Debug("resolved", "address", of.Address, "addresses", addrs)
 	}
-	return addrs, nil
+	return to, addrs, nil
+}
+
+func networkOfKind(kind string) string {
+	if kind == probe.KindUDP || kind == probe.KindSTUN {
+		return "udp"
+	}
+	return "tcp"
 }
 
 // resolve looks up host and port of an address, and notes what
 // blackbox_exporter does: how long it took, and which address was found first.
-func (r Resolution) resolve(ctx context.Context, network string, of *probe.Request, into *probe.Samples) ([]netip.AddrPort, error) {
-	host, service, err := net.SplitHostPort(of.Address)
-	if err != nil {
-		return nil, fmt.Errorf("%w\nwrite it as host:port, [2001:db8::1]:port for IPv6", err)
-	}
-	if err := of.Resolvable(host); err != nil {
+func (r Resolution) resolve(ctx context.Context, network string, to probe.Address, of *probe.Request, into *probe.Samples) ([]netip.AddrPort, error) {
+	if err := of.Resolvable(to.Host); err != nil {
 		return nil, err
 	}
 	into.Set(probe.DNSLookupTime, 0)
 	into.Address(netip.Addr{})
-	port, err := r.LookUpPort(ctx, network, service)
+	port, err := r.LookUpPort(ctx, network, to.Port)
 	if err != nil {
 		return nil, err
 	}
 	start := time.Now()
-	addrs, err := r.LookUp(ctx, host)
+	addrs, err := r.LookUp(ctx, to.Host)
 	into.Set(probe.DNSLookupTime, time.Since(start).Seconds())
 	if err != nil {
 		return nil, err
@@ -207,17 +219,4 @@ func (r Resolution) LookUpPort(ctx context.Context, network, service string) (ui
 	default:
 		return uint16(port), err
 	}
-}
-
-// CheckHost reports what can be no host. A name server would say that there is no
-// such name, which there cannot be.
-func CheckHost(host string) error {
-	if _, err := netip.ParseAddr(host); err == nil {
-		return nil
-	}
-	foreign := func(r rune) bool { return r <= ' ' || r == 0x7f || strings.ContainsRune("\"#%/:<>?@[\\]^`{|}", r) }
-	if host == "" || strings.ContainsFunc(host, foreign) {
-		return &net.AddrError{Err: "neither an address nor a name", Addr: host}
-	}
-	return nil
 }

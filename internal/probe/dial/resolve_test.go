@@ -1,6 +1,7 @@
 package dial
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"net"
@@ -16,6 +17,12 @@ import (
 
 func TestLookUp(t *testing.T) {
 	both := porttest.NameServer(t, porttest.Records("192.0.2.1", "2001:db8::1", "192.0.2.2"))
+	idn := porttest.NameServer(t, func(query []byte) []byte {
+		if !bytes.Contains(query, []byte("xn--mnchen-3ya")) {
+			return porttest.RCode(3)(query)
+		}
+		return porttest.Records("192.0.2.7")(query)
+	})
 	only4 := porttest.NameServer(t, porttest.Records("192.0.2.1"))
 	for _, tc := range []struct {
 		name       string
@@ -37,6 +44,7 @@ func TestLookUp(t *testing.T) {
 		{"prefers IPv6", Resolution{Resolver: both}, "name.example.", []string{"2001:db8::1", "192.0.2.1", "192.0.2.2"}, probe.Open},
 		{"prefers IPv4", Resolution{Prefer: IP4, Resolver: both}, "name.example.", []string{"192.0.2.1", "192.0.2.2", "2001:db8::1"}, probe.Open},
 		{"IPv4 only", Resolution{Prefer: IP4, NoFallback: true, Resolver: both}, "name.example.", []string{"192.0.2.1", "192.0.2.2"}, probe.Open},
+		{"name that is no ASCII", Resolution{Prefer: IP4, NoFallback: true, Resolver: idn}, "münchen.example.", []string{"192.0.2.7"}, probe.Open},
 		{"falls back", Resolution{Resolver: only4}, "name.example.", []string{"192.0.2.1"}, probe.Open},
 		{"literal", Resolution{}, "192.0.2.1", []string{"192.0.2.1"}, probe.Open},
 		{"IPv4 in IPv6", Resolution{}, "::ffff:192.0.2.1", []string{"192.0.2.1"}, probe.Open},

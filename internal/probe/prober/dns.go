@@ -90,9 +90,7 @@ func (p *DNS) Probe(ctx context.Context, r probe.Request) probe.Result {
 	if p.Unusable != nil {
 		return probe.Result{Outcome: probe.LocalError, Origin: probe.OriginLocal, Err: p.Unusable, Samples: found}
 	}
-	of := r
-	of.Address = p.hostPort(r.Address)
-	addrs, failed := p.Targets(ctx, "tcp", of, dnsDuration, &found)
+	to, addrs, failed := p.Targets(ctx, probe.KindDNS, p.port(), &r, dnsDuration, &found)
 	if took, ok := found.Value(probe.DNSLookupTime); ok { // one measurement under both names
 		found.Set(dnsDuration, took, probe.PhaseResolve.Labels()...)
 	}
@@ -100,22 +98,17 @@ func (p *DNS) Probe(ctx context.Context, r probe.Request) probe.Result {
 		failed.Samples = found
 		return *failed
 	}
-	q := &dnsQuery{DNS: p, request: r, serverName: serverName(of), to: addrs[0], samples: found, message: p.message()}
+	q := &dnsQuery{DNS: p, request: r, serverName: serverName(&r, to), to: addrs[0], samples: found, message: p.message()}
 	result := q.run(ctx)
 	result.Peer, result.Samples = addrs[0], q.samples
 	return result
 }
 
-// hostPort returns the address of a server, with the port that it may lack.
-func (p *DNS) hostPort(address string) string {
-	if _, _, err := net.SplitHostPort(address); err == nil {
-		return address
-	}
-	port := "53"
+func (p *DNS) port() string {
 	if p.TLS {
-		port = "853"
+		return "853"
 	}
-	return net.JoinHostPort(probe.TrimBrackets(address), port)
+	return "53"
 }
 
 func (p *DNS) message() *dns.Msg {

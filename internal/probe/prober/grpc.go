@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"strings"
 	"sync"
 	"time"
 
@@ -80,10 +79,8 @@ func (p *GRPC) Probe(ctx context.Context, r probe.Request) probe.Result {
 	noteHealth(&found, codes.Unavailable, "")
 	found.Set(grpcSSL, 0)
 	found.Set(grpcDuration, 0, phaseCheck...)
-	r.Address = p.hostPort(r.Address)
-	addrs, failed := p.Targets(ctx, "tcp", r, grpcDuration, &found)
+	to, addrs, failed := p.Targets(ctx, probe.KindGRPC, p.port(), &r, grpcDuration, &found)
 	if failed != nil {
-		failed.Samples = found
 		return *failed
 	}
 	start := time.Now()
@@ -95,35 +92,25 @@ func (p *GRPC) Probe(ctx context.Context, r probe.Request) probe.Result {
 		return result
 	}
 	defer conn.Close()
-	return p.talk(ctx, r, conn, addrs[0], found)
+	return p.talk(ctx, &r, to, conn, addrs[0], found)
 }
 
-// hostPort returns the address without the scheme that it may have, and with
-// the port that it may lack.
-func (p *GRPC) hostPort(address string) string {
-	for _, scheme := range []string{"http://", "https://"} {
-		address = strings.TrimPrefix(address, scheme)
-	}
-	address, _, _ = strings.Cut(address, "/")
-	if _, _, err := net.SplitHostPort(address); err == nil {
-		return address
-	}
-	port := "80"
+func (p *GRPC) port() string {
 	if p.TLS {
-		port = "443"
+		return "443"
 	}
-	return net.JoinHostPort(strings.Trim(address, "[]"), port)
+	return "80"
 }
 
 // talk makes TLS and asks.
-func (p *GRPC) talk(ctx context.Context, r probe.Request, conn net.Conn, peer netip.AddrPort, found probe.Samples) probe.Result {
+func (p *GRPC) talk(ctx context.Context, r *probe.Request, to probe.Address, conn net.Conn, peer netip.AddrPort, found probe.Samples) probe.Result {
 	s := &session{
-		Conversation: &Conversation{TLSConfig: p.tlsConfig}, conn: conn, serverName: serverName(r), peer: peer.Addr(),
+		Conversation: &Conversation{TLSConfig: p.tlsConfig}, conn: conn, serverName: serverName(r, to), peer: peer.Addr(),
 		duration: grpcDuration, samples: found, log: r.Log, phase: probe.PhaseExchange,
 	}
 	err := p.secure(ctx, s)
 	if err == nil {
-		err = p.ask(ctx, r, s)
+		err = p.ask(ctx, r, to, s)
 	}
 	result := probe.Result{Peer: peer, Samples: s.samples}
 	if err != nil {
@@ -160,13 +147,13 @@ func (p *GRPC) secure(ctx context.Context, s *session) error {
 	return nil
 }
 
-func (p *GRPC) ask(ctx context.Context, r probe.Request, s *session) error {
+func (p *GRPC) ask(ctx context.Context, r *probe.Request, to probe.Address, s *session) error {
 	s.phase = probe.PhaseExchange
-	authority := r.Hostname
+	authority := probe.ASCIIHost(r.Hostname)
 	if authority == "" && p.TLS {
 		authority = s.serverName
 	} else if authority == "" {
-		authority = r.Address
+		authority = net.JoinHostPort(to.Host, to.Port)
 	}
 	start := time.Now()
 	state, code, err := p.check(ctx, &bounded{Conn: s.conn, left: maxHealthStream}, authority)

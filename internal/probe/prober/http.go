@@ -139,8 +139,7 @@ func (p *HTTP) Probe(ctx context.Context, r probe.Request) probe.Result {
 // probe asks and judges. What it returns has no samples yet.
 func (x *exchange) probe() probe.Result {
 	x.atRest()
-	var err error
-	if x.target, err = parseURL(x.request.Address, x.HTTP3); err != nil {
+	if err := x.readTarget(); err != nil {
 		return probe.Malformed(err)
 	}
 	if failed := x.resolveTarget(); failed != nil {
@@ -171,31 +170,19 @@ func (x *exchange) atRest() {
 	}
 }
 
-// parseURL reads a target: a URL, or one without its scheme.
-func parseURL(target string, http3 bool) (*url.URL, error) {
-	u, err := url.Parse(target)
-	scheme, _, _ := strings.Cut(target, ":")
-	hasScheme := strings.EqualFold(scheme, "http") || strings.EqualFold(scheme, "https")
-	switch {
-	case hasScheme && err == nil && u.Opaque == "":
-	case hasScheme && strings.Contains(target, "://"):
-		return nil, err
-	case err == nil && u.Host != "" && u.Scheme != "": // as a URL of http it would have the scheme for its host
-		return nil, fmt.Errorf("the scheme %q is not http or https", u.Scheme)
-	default:
-		if u, err = url.Parse("http://" + target); err != nil {
-			return nil, err
-		}
+// readTarget reads where the probe begins.
+func (x *exchange) readTarget() error {
+	to, err := probe.ParseAddress(probe.KindHTTP, x.request.Address)
+	if err != nil {
+		return err
 	}
-	if http3 {
-		u.Scheme = "https"
+	if x.target = to.URL; x.HTTP3 {
+		x.target.Scheme = "https"
 	}
-	if u.Port() != "" {
-		if _, err := (dial.Resolution{}).LookUpPort(context.Background(), "tcp", u.Port()); err != nil {
-			return nil, err
-		}
+	if to.Port != "" {
+		_, err = x.LookUpPort(x.ctx, "tcp", to.Port)
 	}
-	return u, dial.CheckHost(u.Hostname())
+	return err
 }
 
 // resolveTarget looks the target's name up, unless a proxy does.
@@ -246,7 +233,7 @@ func (x *exchange) prepare() (*http.Request, error) {
 	if err != nil {
 		return nil, err
 	}
-	request.Host = cmp.Or(x.request.Hostname, x.Host)
+	request.Host = probe.ASCIIHost(cmp.Or(x.request.Hostname, x.Host))
 	if x.Header != nil {
 		request.Header = x.Header.Clone()
 	}
@@ -394,7 +381,9 @@ func (x *exchange) isNamed(u *url.URL) bool {
 		host == hostOnly(x.request.Hostname) && !x.request.IsAsked() || host == hostOnly(x.Host)
 }
 
-func canonicalHost(host string) string { return strings.TrimSuffix(strings.ToLower(host), ".") }
+func canonicalHost(host string) string {
+	return strings.TrimSuffix(strings.ToLower(probe.ASCIIHost(host)), ".")
+}
 
 // hostOnly returns the host of what may have a port; something that is no host
 // for nothing.

@@ -1,6 +1,7 @@
 package prober
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -79,10 +80,7 @@ func (h *hop) tlsConfig() *tls.Config {
 // calledName returns what the target is called towards it, if not by its own
 // name.
 func (x *exchange) calledName() string {
-	name := x.request.Hostname
-	if name == "" {
-		name = x.Host
-	}
+	name := probe.ASCIIHost(cmp.Or(x.request.Hostname, x.Host))
 	if name == "" {
 		return ""
 	}

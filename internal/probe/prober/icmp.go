@@ -95,10 +95,15 @@ func (p *ICMP) Probe(ctx context.Context, r probe.Request) probe.Result {
 // target resolves the target, and notes how long that took.
 func (p *ICMP) target(ctx context.Context, r *probe.Request, into *probe.Samples) (netip.Addr, *probe.Result) {
 	start := time.Now()
-	err := r.Resolvable(r.Address)
+	to, err := probe.ParseAddress(probe.KindICMP, r.Address)
+	if err != nil {
+		malformed := probe.Malformed(err)
+		return netip.Addr{}, &malformed
+	}
+	err = r.Resolvable(to.Host)
 	var addrs []netip.Addr
 	if err == nil {
-		addrs, err = p.LookUp(ctx, r.Address)
+		addrs, err = p.LookUp(ctx, to.Host)
 	}
 	took := time.Since(start).Seconds()
 	into.Set(probe.DNSLookupTime, took)

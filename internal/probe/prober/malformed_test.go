@@ -5,7 +5,6 @@ import (
 	"testing"
 
 	"github.com/port-exporter/port_exporter/internal/probe"
-	"github.com/port-exporter/port_exporter/internal/probe/dial"
 )
 
 // TestMalformedTargets has each prober of a host and a port say the same of what
@@ -27,19 +26,6 @@ func TestMalformedTargets(t *testing.T) {
 			if said := got.Sentence(address); !strings.HasSuffix(said, " is not an address that its module takes") {
 				t.Errorf("%s %q: %s", name, address, said)
 			}
-		}
-	}
-}
-
-func TestCheckHost(t *testing.T) {
-	for _, host := range []string{"", " ", "a b", "a\nb", "a:1", "a/b", "[::1]", "a@b", `a\b`, "a%b", "a\x7f"} {
-		if dial.CheckHost(host) == nil {
-			t.Errorf("%q is taken for a host", host)
-		}
-	}
-	for _, host := range []string{"a", "a.example.", "_sip._tcp.example", "xn--bcher-kva.example", "bücher.example", "127.0.0.1", "::1", "fe80::1%eth0", "::ffff:127.0.0.1"} {
-		if err := dial.CheckHost(host); err != nil {
-			t.Errorf("%q: %v", host, err)
 		}
 	}
 }

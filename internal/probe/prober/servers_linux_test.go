@@ -61,7 +61,7 @@ func TestServersInNamespace(t *testing.T) {
 		{"nginx, plain text", &TCP{Conversation: ping}, "127.0.0.1:8443", probe.Mismatch, probe.PhaseExchange, time.Time{}},
 		{"nginx, connect", &TCP{Conversation: none}, "127.0.0.1:8443", probe.Open, probe.PhaseNone, time.Time{}},
 		{"redis", &TCP{Conversation: ping, CloseReset: true}, "127.0.0.1:6379", probe.Open, probe.PhaseNone, time.Time{}},
-		{"redis, something else expected", &TCP{Conversation: authWant}, "127.0.0.1:6379", probe.Timeout, probe.PhaseExchange, time.Time{}},
+		{"redis, something else expected", &TCP{Conversation: authWant}, "127.0.0.1:6379", probe.Mismatch, probe.PhaseExchange, time.Time{}},
 		{"redis, unix", &Unix{Conversation: ping}, redis, probe.Open, probe.PhaseNone, time.Time{}},
 		{"PostgreSQL", &TCP{Conversation: postgres}, "127.0.0.1:5432", probe.Open, probe.PhaseNone, soon},
 		{"PostgreSQL, as blackbox.yml has it", &TCP{Conversation: asLine}, "127.0.0.1:5432", probe.Open, probe.PhaseNone, soon},

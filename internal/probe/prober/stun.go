@@ -62,7 +62,7 @@ func (s *STUN) Probe(ctx context.Context, r probe.Request) probe.Result {
 }
 
 func (s *STUN) probe(ctx context.Context, r probe.Request, found *probe.Samples) probe.Result {
-	addrs, failed := s.Targets(ctx, "udp", r, stunDuration, found)
+	_, addrs, failed := s.Targets(ctx, probe.KindSTUN, "", &r, stunDuration, found)
 	if failed != nil {
 		return *failed
 	}

@@ -3,8 +3,8 @@
 package prober
 
 import (
+	"cmp"
 	"context"
-	"net"
 	"net/netip"
 	"time"
 
@@ -29,17 +29,16 @@ type TCP struct {
 // Probe implements [probe.Prober].
 func (p *TCP) Probe(ctx context.Context, r probe.Request) probe.Result {
 	found := probe.NewSamples()
-	addrs, failed := p.Targets(ctx, "tcp", r, tcpDuration, &found)
+	to, addrs, failed := p.Targets(ctx, probe.KindTCP, "", &r, tcpDuration, &found)
 	if failed != nil {
-		failed.Samples = found
 		return *failed
 	}
 	return p.probe(addrs, found, tcpAddresses, tcpAddressesOpen, func(addr netip.AddrPort, found probe.Samples) probe.Result {
-		return p.probeAddress(ctx, r, addr, found)
+		return p.probeAddress(ctx, &r, serverName(&r, to), addr, found)
 	})
 }
 
-func (p *TCP) probeAddress(ctx context.Context, r probe.Request, addr netip.AddrPort, found probe.Samples) probe.Result {
+func (p *TCP) probeAddress(ctx context.Context, r *probe.Request, serverName string, addr netip.AddrPort, found probe.Samples) probe.Result {
 	a := dial.Attempt{Target: addr, Source: p.SourceAddress, Allow: r.Allow}
 	start := time.Now()
 	conn, failed := a.Connect(ctx)
@@ -55,7 +54,7 @@ func (p *TCP) probeAddress(ctx context.Context, r probe.Request, addr netip.Addr
 		_ = conn.SetLinger(0)
 	}
 	s := session{
-		Conversation: &p.Conversation, conn: conn, serverName: serverName(r), peer: addr.Addr(),
+		Conversation: &p.Conversation, conn: conn, serverName: serverName, peer: addr.Addr(),
 		duration: tcpDuration, samples: found, log: r.Log,
 	}
 	s.run(ctx, &result)
@@ -63,12 +62,8 @@ func (p *TCP) probeAddress(ctx context.Context, r probe.Request, addr netip.Addr
 }
 
 // serverName is what a target is called towards it.
-func serverName(r probe.Request) string {
-	if r.Hostname != "" {
-		return r.Hostname
-	}
-	host, _, _ := net.SplitHostPort(r.Address) // it was split to resolve it
-	return host
+func serverName(r *probe.Request, to probe.Address) string {
+	return cmp.Or(probe.ASCIIHost(r.Hostname), to.Host)
 }
 
 // noteHandshake notes what TCP_INFO says of a connection.

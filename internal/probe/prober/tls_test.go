@@ -239,10 +239,16 @@ func TestServerName(t *testing.T) {
 		{"the target's", "", probe.Request{Address: "host.example:443"}, "host.example"},
 		{"an address", "", probe.Request{Address: "[2001:db8::1]:443"}, "2001:db8::1"},
 		{"hostname", "", probe.Request{Address: "host.example:443", Hostname: "name.example"}, "name.example"},
+		{"no ASCII", "", probe.Request{Address: "münchen.example:443"}, "xn--mnchen-3ya.example"},
+		{"hostname that is no ASCII", "", probe.Request{Address: "192.0.2.1:443", Hostname: "münchen.example"}, "xn--mnchen-3ya.example"},
 		{"the module's", "module.example", probe.Request{Address: "host.example:443", Hostname: "name.example"}, "module.example"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			s := session{serverName: serverName(tc.request), Conversation: &Conversation{TLSConfig: func(string) (*tls.Config, error) {
+			to, err := probe.ParseAddress(probe.KindTCP, tc.request.Address)
+			if err != nil {
+				t.Fatal(err)
+			}
+			s := session{serverName: serverName(&tc.request, to), Conversation: &Conversation{TLSConfig: func(string) (*tls.Config, error) {
 				return &tls.Config{ServerName: tc.configured}, nil
 			}}}
 			config, err := s.tlsConfig()

@@ -53,9 +53,8 @@ func (u *UDP) Probe(ctx context.Context, r probe.Request) probe.Result {
 	found := probe.NewSamples()
 	found.Set(udpRequests, 0)
 	found.Set(udpReplies, 0)
-	addrs, failed := u.Targets(ctx, "udp", r, udpDuration, &found)
+	_, addrs, failed := u.Targets(ctx, probe.KindUDP, "", &r, udpDuration, &found)
 	if failed != nil {
-		failed.Samples = found
 		return *failed
 	}
 	return u.probe(addrs, found, udpAddresses, udpAddressesOpen, func(addr netip.AddrPort, found probe.Samples) probe.Result {

@@ -51,7 +51,7 @@ func (p *Unix) Probe(ctx context.Context, r probe.Request) probe.Result {
 		return result
 	}
 	s := session{
-		Conversation: &p.Conversation, conn: conn, serverName: r.Hostname,
+		Conversation: &p.Conversation, conn: conn, serverName: probe.ASCIIHost(r.Hostname),
 		duration: unixDuration, samples: found, log: r.Log,
 	}
 	s.run(ctx, &result)
