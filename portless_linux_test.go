@@ -131,3 +131,34 @@ func portlessOf(t *testing.T, table string) (lines []string) {
 	slices.Sort(lines)
 	return lines
 }
+
+// TestTooManyPacketSocketsInNamespace has more packet sockets than are read. Nothing is
+// said of those that are left: no rule about them is missing or stale, no output says
+// that all is well, and the number is exported.
+func TestTooManyPacketSocketsInNamespace(t *testing.T) {
+	openProgram(t)
+	porttest.Namespace(t)
+	const more = 3
+	for range 4096 + more {
+		portlessSocket(t, unix.AF_PACKET, unix.SOCK_DGRAM, 0)
+	}
+	file := filepath.Join(porttest.OpenDir(t), "policy.yml")
+	writeOpen(t, file, `policy: {rules: [{name: ports}, {name: capture, protocol: packet, process: nobody-has-this, required: true}, {name: any, protocol: packet}]}`+"\n")
+	out, said, status := endedAs(t, nil, "port_exporter", "--config.file="+file, "listeners", "--unexpected", "--output=sarif")
+	for _, want := range []string{"3 packet sockets were not read: there are too many", "required, but unverified: capture", "some packet sockets were not read"} {
+		if !strings.Contains(said, want) {
+			t.Errorf("lacks %q: %s", want, said)
+		}
+	}
+	if status != 3 || !strings.Contains(out, `"executionSuccessful": false`) {
+		t.Errorf("status %d, wrote %s", status, out)
+	}
+	stop := startInNamespace(t, "port_exporter", "--config.file="+file)
+	defer stop()
+	got := scrape(t, "port_policy_missing_listener", "port_policy_rule_listeners", "port_listener_sockets_unread")
+	_, missing := got[`port_policy_missing_listener{rule="capture"}`]
+	_, stale := got[`port_policy_rule_listeners{rule="capture"}`]
+	if missing || stale || got[`port_listener_sockets_unread{protocol="packet"}`] != more || got[`port_policy_rule_listeners{rule="any"}`] != 1 {
+		t.Errorf("%v", got)
+	}
+}

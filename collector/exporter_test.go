@@ -854,6 +854,9 @@ func TestPortlessIsNoVerdict(t *testing.T) {
 			if strings.Contains(got, `port_policy_missing_listener{rule="`+p.String()+`"} 1`) != want {
 				t.Errorf("%s: rule %s has a verdict: want %t", name, p, want)
 			}
+			if strings.Contains(got, `port_policy_rule_listeners{rule="`+p.String()+`"} 0`) != want {
+				t.Errorf("%s: rule %s is stale: want %t", name, p, want)
+			}
 			read := fmt.Sprintf(`port_portless_read{netns="",protocol=%q} %v`, p, truth(tt.table.Has(p)))
 			if !strings.Contains(got, read) {
 				t.Errorf("%s: lacks %s", name, read)

@@ -3,6 +3,7 @@ package collector
 import (
 	"context"
 	"slices"
+	"time"
 
 	"github.com/port-exporter/port_exporter/internal/policy"
 	"github.com/port-exporter/port_exporter/internal/socket"
@@ -27,7 +28,8 @@ var (
 	forbiddenListener = gauge("port_policy_forbidden_listener",
 		"1 for each listener that a rule of the policy forbids. It is unexpected, too.", bind(listenerLabels, "rule", "severity")...)
 	ruleListeners = gauge("port_policy_rule_listeners",
-		"Listeners a rule of the policy is the first to expect; 0 is a stale rule. Absent for rules that forbid.", "rule")
+		"Listeners a rule of the policy is the first to expect; 0 is a stale rule. Absent for rules that forbid, "+
+			"and for 0 where some sockets were not read.", "rule")
 	ruleUnverified = gauge("port_policy_rule_unverified_listeners",
 		"Listeners that a rule of the policy may match as well: their owner could not be read.", "rule")
 	ruleInfo = gauge("port_policy_rule_info",
@@ -67,39 +69,37 @@ func (c findings) Collect(_ context.Context, host *Snapshot, out *Output) error 
 	c.addVerdicts(out, owners.Owned, ported, count(rest, policy.Unverified))
 	c.addUndecided(out, shown, owners.Owned, ported)
 	addUnexpectedPortless(out, portless, rest, c.limit)
-	unsure, err := c.unsure(host, found)
+	table, err := host.Listening()
 	if err != nil {
 		return err
 	}
+	unported, _ := host.Portless()
+	whole := func(p socket.Protocol) bool { return table.Whole(p) || unported.Whole(p) }
+	young := c.young(table, found, host.Began())
 	for i := range c.rules {
-		c.addRule(out, i, found, unsure[i])
+		partial := !c.rules[i].Judges(whole)
+		c.addRule(out, i, found, partial, partial || young[i])
 	}
 	return nil
 }
 
-// unsure returns for each rule whether what it requires may be there although it is
-// not in what was judged: not all was read, or it is a UDP socket that was not seen
-// for long enough to be a listener.
-func (c findings) unsure(host *Snapshot, found policy.Findings) ([]bool, error) {
-	unsure := make([]bool, len(c.rules))
+// young returns for each rule whether what it requires may be there although it is
+// not in what was judged: a UDP socket that was not seen for long enough to be a
+// listener.
+func (c findings) young(table *socket.Table, found policy.Findings, began time.Time) []bool {
+	young := make([]bool, len(c.rules))
 	if len(found.Missing) == 0 {
-		return unsure, nil
+		return young
 	}
-	table, err := host.Listening()
-	if err != nil {
-		return nil, err
-	}
-	portless, _ := host.Portless()
-	whole := func(p socket.Protocol) bool { return table.Whole(p) || portless.Whole(p) }
-	young := make([]socket.Owned, len(table.Young))
+	owned := make([]socket.Owned, len(table.Young))
 	for i, l := range table.Young {
-		young[i] = socket.Owned{Listener: l, Owner: socket.Owner{Pending: true}}
+		owned[i] = socket.Owned{Listener: l, Owner: socket.Owner{Pending: true}}
 	}
-	may := policy.Evaluate(c.rules, young, host.Began())
+	may := policy.Evaluate(c.rules, owned, began)
 	for i := range c.rules {
-		unsure[i] = !c.rules[i].Judges(whole) || may.Matches[i]+may.Unverified[i] > 0
+		young[i] = may.Matches[i]+may.Unverified[i] > 0
 	}
-	return unsure, nil
+	return young
 }
 
 func count(verdicts []policy.Verdict, kind policy.Kind) (n int) {
@@ -111,11 +111,13 @@ func count(verdicts []policy.Verdict, kind policy.Kind) (n int) {
 	return n
 }
 
-func (c findings) addRule(out *Output, i int, found policy.Findings, unsure bool) {
+// addRule adds what is known of a rule. Where some sockets of its protocols were not
+// read (partial), it is neither stale nor missing.
+func (c findings) addRule(out *Output, i int, found policy.Findings, partial, unsure bool) {
 	r := &c.rules[i]
 	out.add(ruleInfo, 1, r.Name, ruleKind(r), r.Severity.String())
 	out.add(ruleUnverified, float64(found.Unverified[i]), r.Name)
-	if !r.Forbid {
+	if !r.Forbid && (found.Matches[i] > 0 || !partial) {
 		out.add(ruleListeners, float64(found.Matches[i]), r.Name)
 	}
 	missing := slices.Contains(found.Missing, i)

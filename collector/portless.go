@@ -129,6 +129,7 @@ func addPackets(out *Output, listeners []socket.Listener) {
 // addUnexpectedPortless names what the policy does not expect.
 func addUnexpectedPortless(out *Output, owned []socket.Owned, verdicts []policy.Verdict, limit int) {
 	named := map[[10]string]bool{}
+	folded := 0
 	for i := range owned {
 		o := &owned[i]
 		if !verdicts[i].Broken() {
@@ -137,11 +138,16 @@ func addUnexpectedPortless(out *Output, owned []socket.Owned, verdicts []policy.
 		owner := ownerLabels(o.Owner)
 		labels := [10]string{o.Protocol.String(), portlessProtocol(&o.Listener), addressOf(&o.Listener), o.Interface,
 			o.PacketType.String(), filterOf(&o.Listener), owner[0], owner[1], owner[2], owner[3]}
-		if !named[labels] && len(named) < limit {
+		switch {
+		case named[labels]:
+		case len(named) == limit:
+			folded++
+		default:
 			named[labels] = true
 			out.add(unexpectedPortless, 1, bind([]string{hostNetns}, labels[:]...)...)
 		}
 	}
+	out.fold(unexpectedPortless, folded)
 }
 
 // portlessProtocol returns the IP protocol of a raw socket.
