@@ -15,7 +15,8 @@ const (
 	// maxConnections is above what /probe and the scrapes take by default.
 	maxConnections = 640
 	// connectionMemory is what a header of the longest kind takes, in bytes, measured:
-	// one line of it takes 36 kB, short lines with names of their own 240 kB.
+	// one line of it takes 36 kB, short lines with names of their own 240 kB, and those of
+	// all streams of HTTP/2 300 kB.
 	connectionMemory = 320 << 10
 	// admission is how long a connection may be open before a request of it passes
 	// the authentication: promise 3 of docs/security.md has 15 s.

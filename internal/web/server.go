@@ -20,8 +20,9 @@ const (
 	maxIdle = 2 * time.Minute
 	// maxHeader is in bytes; net/http adds 4 kB.
 	maxHeader = 16 << 10
-	// maxStreams is how many requests one connection of HTTP/2 may carry at once.
-	maxStreams = 16
+	// maxStreams is how many requests one connection of HTTP/2 may carry at a time: each
+	// has a header of its own. Clients open another connection for more.
+	maxStreams = 4
 )
 
 // NewServer returns a server with deadlines and limits for every client.
