@@ -23,7 +23,6 @@ import (
 	"github.com/port-exporter/port_exporter/collector"
 	"github.com/port-exporter/port_exporter/config"
 	"github.com/port-exporter/port_exporter/internal/beside"
-	"github.com/port-exporter/port_exporter/internal/discovery"
 	"github.com/port-exporter/port_exporter/internal/files"
 	"github.com/port-exporter/port_exporter/internal/gate"
 	"github.com/port-exporter/port_exporter/internal/logs"
@@ -31,6 +30,7 @@ import (
 	"github.com/port-exporter/port_exporter/internal/probe/schedule"
 	"github.com/port-exporter/port_exporter/internal/system"
 	"github.com/port-exporter/port_exporter/internal/web"
+	"github.com/port-exporter/port_exporter/internal/web/discovery"
 )
 
 // daemon is what lives as long as the process. What a reload replaces is in

@@ -10,13 +10,13 @@ import (
 
 	"github.com/port-exporter/port_exporter/collector"
 	"github.com/port-exporter/port_exporter/config"
-	"github.com/port-exporter/port_exporter/internal/discovery"
 	"github.com/port-exporter/port_exporter/internal/ownhost"
 	"github.com/port-exporter/port_exporter/internal/probe"
 	"github.com/port-exporter/port_exporter/internal/probe/schedule"
-	"github.com/port-exporter/port_exporter/internal/probeweb"
 	"github.com/port-exporter/port_exporter/internal/socket"
 	"github.com/port-exporter/port_exporter/internal/web"
+	"github.com/port-exporter/port_exporter/internal/web/discovery"
+	"github.com/port-exporter/port_exporter/internal/web/probes"
 )
 
 // newPlan returns what a configuration wants probed.
@@ -69,7 +69,7 @@ func (d *daemon) results(p *schedule.Plan) collector.ProbeResults {
 // serveProbes adds what is served of probes.
 func (d *daemon) serveProbes(o *web.Options) {
 	plan := func() *schedule.Plan { return d.current.Load().plan }
-	s := probeweb.New(probeweb.Options{
+	s := probes.New(probes.Options{
 		Runner:        d.runner,
 		Plan:          plan,
 		IsBuiltIn:     func(name string) bool { return d.current.Load().config.Module(name) != nil },

@@ -23,6 +23,7 @@ import (
 	toolkit "github.com/prometheus/exporter-toolkit/web"
 	"golang.org/x/crypto/bcrypt"
 
+	"github.com/port-exporter/port_exporter/internal/netaddr"
 	"github.com/port-exporter/port_exporter/internal/porttest"
 )
 
@@ -418,7 +419,7 @@ func TestWrongPasswordsDoNotHoldRightOnes(t *testing.T) {
 // right one for the first time.
 func TestClientsTakeTurns(t *testing.T) {
 	turns := newTurns()
-	attacker, scraper := clientOf("192.0.2.1:1"), clientOf("192.0.2.2:1")
+	attacker, scraper := netaddr.Client("192.0.2.1:1"), netaddr.Client("192.0.2.2:1")
 	turns.hashing <- struct{}{} // busy
 	var order []string
 	var waiting sync.WaitGroup
@@ -459,7 +460,7 @@ func TestTurnThatIsNotWaitedFor(t *testing.T) {
 	turns.hashing <- struct{}{}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, ok := turns.wait(ctx, clientOf("192.0.2.1:1")); ok || len(turns.clients) != 0 {
+	if _, ok := turns.wait(ctx, netaddr.Client("192.0.2.1:1")); ok || len(turns.clients) != 0 {
 		t.Errorf("got a turn, or %v is left", turns.clients)
 	}
 }

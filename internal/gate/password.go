@@ -8,6 +8,8 @@ import (
 	"sync"
 
 	"golang.org/x/crypto/bcrypt"
+
+	"github.com/port-exporter/port_exporter/internal/netaddr"
 )
 
 // maxKnown bounds the passwords that are remembered. Only right ones are, so that
@@ -53,7 +55,7 @@ func (g *Gate) knows(r *http.Request, rules *rules) bool {
 	if exists && g.knocked.has(sum) {
 		return true
 	}
-	done, ok := g.turns.wait(r.Context(), clientOf(r.RemoteAddr))
+	done, ok := g.turns.wait(r.Context(), netaddr.Client(r.RemoteAddr))
 	if !ok {
 		return false
 	}
@@ -120,13 +122,4 @@ func (t *turns) leave(client netip.Prefix, own *turn) {
 	if own.requests--; own.requests == 0 {
 		delete(t.clients, client)
 	}
-}
-
-// clientOf returns whose an address is: one of IPv4, a network of 64 bits of IPv6,
-// which is what one host has at its disposal.
-func clientOf(remote string) netip.Prefix {
-	at, _ := netip.ParseAddrPort(remote) // others than IP are one client
-	addr := at.Addr().Unmap().WithZone("")
-	client, _ := addr.Prefix(min(addr.BitLen(), 64))
-	return client
 }

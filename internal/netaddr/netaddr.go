@@ -139,3 +139,13 @@ func IsNonUnicast(addr netip.Addr) bool { return Within(nonUnicast, addr) }
 // IsMetadata reports whether a plain address is link-local or that of a cloud's
 // metadata service.
 func IsMetadata(addr netip.Addr) bool { return Within(special, addr) }
+
+// Client returns whose the remote end of a connection is, address:port as package net
+// writes it: an address of IPv4, or a network of 64 bits of IPv6, which is what one host
+// has at its disposal. What is no IP address is one client, the zero value.
+func Client(remote string) netip.Prefix {
+	at, _ := netip.ParseAddrPort(remote)
+	addr := at.Addr().Unmap().WithZone("")
+	client, _ := addr.Prefix(min(addr.BitLen(), 64))
+	return client
+}

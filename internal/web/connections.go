@@ -9,6 +9,8 @@ import (
 	"net/netip"
 	"sync"
 	"time"
+
+	"github.com/port-exporter/port_exporter/internal/netaddr"
 )
 
 const (
@@ -60,7 +62,7 @@ type connectionKey struct{}
 
 // opened is for http.Server.ConnContext.
 func (c *connections) opened(ctx context.Context, conn net.Conn) context.Context {
-	made := &connection{conn: conn, client: clientOf(conn), waiting: time.Now()}
+	made := &connection{conn: conn, client: netaddr.Client(conn.RemoteAddr().String()), waiting: time.Now()}
 	c.mu.Lock()
 	c.open[conn] = made
 	made.admitting = time.AfterFunc(admission, func() { c.close(made) })
@@ -161,19 +163,4 @@ func raw(conn net.Conn) net.Conn {
 		return encrypted.NetConn()
 	}
 	return conn
-}
-
-// clientOf returns who is at the other end: an address of IPv4, a network of 64 bits
-// of IPv6, which is what one host has at its disposal.
-func clientOf(conn net.Conn) netip.Prefix {
-	remote, err := netip.ParseAddrPort(conn.RemoteAddr().String())
-	if err != nil {
-		return netip.Prefix{} // a socket of another family than IP
-	}
-	addr := remote.Addr().Unmap().WithZone("")
-	client, err := addr.Prefix(min(addr.BitLen(), 64))
-	if err != nil {
-		return netip.Prefix{}
-	}
-	return client
 }

@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/port-exporter/port_exporter/internal/netaddr"
 )
 
 // serve serves a handler with so many connections until the test ends.
@@ -167,7 +169,7 @@ func TestConnectionsMakeRoom(t *testing.T) {
 func TestWhoMakesRoom(t *testing.T) {
 	at := func(client byte, waiting int64, requests int) *connection {
 		remote := &net.TCPAddr{IP: net.IPv4(192, 0, 2, client), Port: 1}
-		return &connection{client: clientOf(addressed{remote: remote}), waiting: time.Unix(waiting, 0), requests: requests}
+		return &connection{client: netaddr.Client(addressed{remote: remote}.RemoteAddr().String()), waiting: time.Unix(waiting, 0), requests: requests}
 	}
 	for name, tt := range map[string]struct {
 		open []*connection // the first is chosen
@@ -193,12 +195,12 @@ func TestWhoMakesRoom(t *testing.T) {
 			t.Errorf("%s: %+v is closed", name, got)
 		}
 	}
-	one := clientOf(addressed{remote: &net.TCPAddr{IP: net.ParseIP("2001:db8::1")}})
-	other := clientOf(addressed{remote: &net.TCPAddr{IP: net.ParseIP("2001:db8::ffff:2")}})
+	one := netaddr.Client(addressed{remote: &net.TCPAddr{IP: net.ParseIP("2001:db8::1")}}.RemoteAddr().String())
+	other := netaddr.Client(addressed{remote: &net.TCPAddr{IP: net.ParseIP("2001:db8::ffff:2")}}.RemoteAddr().String())
 	if one != other || !one.IsValid() {
 		t.Errorf("%v and %v are two clients", one, other)
 	}
-	if unix := clientOf(addressed{remote: &net.UnixAddr{Name: "@"}}); unix.IsValid() {
+	if unix := netaddr.Client(addressed{remote: &net.UnixAddr{Name: "@"}}.RemoteAddr().String()); unix.IsValid() {
 		t.Errorf("a unix socket has the address %v", unix)
 	}
 }

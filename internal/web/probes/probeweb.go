@@ -1,6 +1,6 @@
-// Package probeweb serves probes over HTTP as blackbox_exporter does: one on
+// Package probes serves probes over HTTP as blackbox_exporter does: one on
 // request, and the recent ones.
-package probeweb
+package probes
 
 import (
 	"cmp"

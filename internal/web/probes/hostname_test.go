@@ -1,4 +1,4 @@
-package probeweb
+package probes
 
 import (
 	"context"
