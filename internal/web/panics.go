@@ -1,6 +1,7 @@
 package web
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -18,7 +19,7 @@ func guarded(handler http.Handler, logger *slog.Logger) http.Handler {
 			if v == nil {
 				return
 			}
-			if v == http.ErrAbortHandler { // a handler that wants the connection closed
+			if err, ok := v.(error); ok && errors.Is(err, http.ErrAbortHandler) { // it wants the connection closed
 				panic(v)
 			}
 			logger.Error("a request panicked, please report this", "path", r.URL.Path, "panic", fmt.Sprint(v), "stack", string(debug.Stack()))

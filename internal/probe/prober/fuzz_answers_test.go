@@ -64,8 +64,8 @@ func fuzzTurns(input []byte) func(net.Conn) {
 }
 
 func isTimeout(err error) bool {
-	var timeout net.Error
-	return errors.As(err, &timeout) && timeout.Timeout()
+	timeout, ok := errors.AsType[net.Error](err)
+	return ok && timeout.Timeout()
 }
 
 // onLoopback is a request that no answer leads off this host, or to a name server.
