@@ -53,6 +53,9 @@ type Key struct {
 // ErrFull is the error of a call that was not made.
 var ErrFull = errors.New("earlier attempts still wait for their files\nhint: is a file system that does not answer among them, such as NFS?")
 
+// ErrLate is in the error of a call that was left behind, beside the cause.
+var ErrLate = errors.New("no answer in time")
+
 // PanicError is the error of a call that panicked: what a file brings about must
 // not end what serves.
 type PanicError struct {
@@ -72,7 +75,7 @@ func Recovered(value any) *PanicError {
 
 // Do returns what f returns. It leaves f behind when that does not return in time,
 // or ctx ends: what f uses must not be used by others until it has returned. The
-// error is [ErrFull], a [*PanicError], that of f, or the cause of the end.
+// error is [ErrFull], a [*PanicError], that of f, or an [ErrLate].
 func Do[T any](ctx context.Context, c *Calls, key Key, f func() (T, error)) (value T, err error) {
 	own, err := c.enter(ctx, key)
 	if err != nil {
@@ -183,6 +186,6 @@ func (c *call) wait(ctx context.Context) error {
 	case <-c.done:
 		return nil
 	default:
-		return fmt.Errorf("the files cannot be read in time: %w", context.Cause(ctx))
+		return fmt.Errorf("%w: %w\nhint: a file system or a process of this host may hang", ErrLate, context.Cause(ctx))
 	}
 }

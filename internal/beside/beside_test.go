@@ -27,7 +27,7 @@ func TestLimits(t *testing.T) {
 		over, cancel := context.WithCancel(t.Context())
 		cancel()
 		for range all {
-			if _, err := Do(over, c, Key{}, hang); !errors.Is(err, context.Canceled) {
+			if _, err := Do(over, c, Key{}, hang); !errors.Is(err, context.Canceled) || !errors.Is(err, ErrLate) {
 				t.Errorf("error %v", err)
 			}
 		}

@@ -2,8 +2,11 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
+
+	"github.com/port-exporter/port_exporter/internal/beside"
 )
 
 // limit is how long a command may take to read the host: a file or a service that
@@ -17,26 +20,11 @@ func Within[T any](ctx context.Context, what string, f func(context.Context) (T,
 }
 
 func within[T any](ctx context.Context, limit time.Duration, what string, f func(context.Context) (T, error)) (T, error) {
-	type result struct {
-		value T
-		err   error
-	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	if err := ctx.Err(); err != nil {
-		var none T
-		return none, err
+	value, err := beside.Do(ctx, beside.New(beside.Limits{All: 1}, nil), beside.Key{}, func() (T, error) { return f(ctx) })
+	if errors.Is(err, beside.ErrLate) {
+		err = fmt.Errorf("%s: %w", what, err)
 	}
-	done := make(chan result, 1)
-	go func() {
-		value, err := f(ctx)
-		done <- result{value, err}
-	}()
-	select {
-	case r := <-done:
-		return r.value, r.err
-	case <-ctx.Done():
-		var none T
-		return none, fmt.Errorf("%s: no answer: %w\nhint: a file system or a process of this host may hang", what, context.Cause(ctx))
-	}
+	return value, err
 }

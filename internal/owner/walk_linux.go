@@ -333,6 +333,9 @@ func readDescriptors(ctx context.Context, path string, asked map[uint64]uint64, 
 		names, err := dir.Readdirnames(256)
 		for _, name := range names {
 			n, err := unix.Readlinkat(int(dir.Fd()), name, buf)
+			if errors.Is(err, unix.EACCES) && hasEnded(filepath.Dir(path)) {
+				return descriptors{}
+			}
 			if d.forbid(err) { // so are all others
 				return d
 			}
@@ -346,6 +349,13 @@ func readDescriptors(ctx context.Context, path string, asked map[uint64]uint64, 
 			return d
 		}
 	}
+}
+
+// hasEnded reports whether a process is gone. While it goes, its links are denied
+// like those of one that may not be read (proc_fd_access_allowed in fs/proc/base.c).
+func hasEnded(dir string) bool {
+	_, err := os.Lstat(dir)
+	return errors.Is(err, fs.ErrNotExist)
 }
 
 // forbid notes an error that says that something may not be read, and reports
