@@ -10,7 +10,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"time"
 
 	"go.yaml.in/yaml/v3"
 
@@ -166,6 +165,7 @@ func (m *module) parse(place string) error {
 	if err != nil {
 		return err
 	}
+	m.leaveOutUnknown(theirs)
 	ours := takeOwnKeys(theirs)
 	if err := m.checkSections(theirs, ours, place); err != nil {
 		return err
@@ -181,6 +181,14 @@ func (m *module) parse(place string) error {
 		return fault(expect, join(place, "udp.expect"), "%v\nhint: %s", err, hintRegexp)
 	}
 	return m.parseTheirs(theirs, place)
+}
+
+// leaveOutUnknown takes the section of a prober that is not there out of a module:
+// a later blackbox_exporter may have it. The module is left out with a warning.
+func (m *module) leaveOutUnknown(theirs *yaml.Node) {
+	if _, prober := child(theirs, "prober"); prober != nil && !slices.Contains(probers(), prober.Value) {
+		cut(theirs, prober.Value)
+	}
 }
 
 // takeOwnKeys moves our keys out of a module into a mapping of their own.
@@ -420,65 +428,6 @@ func parseSource(key, text string) (netip.Addr, error) {
 		return netip.Addr{}, fmt.Errorf("%s: %w", key, err)
 	}
 	return s.Addr, nil
-}
-
-// minTimeout is how long it takes to be told of a host that is down on the own
-// segment: three requests of ARP, a second apart, and a little.
-const minTimeout = 3100 * time.Millisecond
-
-// oddities are what of modules is valid, but probably not meant.
-func oddities(list []*module) []string {
-	var odd []string
-	for _, m := range list {
-		if !m.isKnown() {
-			odd = append(odd, fmt.Sprintf("%s: prober: there is no prober %q, so the module is left out; hint: %s", m.at(), m.settings.Prober, suggest(m.settings.Prober, "probers", probers())))
-		}
-	}
-	odd = append(odd, misconfigured(list)...)
-	hasty := slices.DeleteFunc(slices.Clone(list), func(m *module) bool { return !m.isHasty() })
-	if len(hasty) == 0 {
-		return odd
-	}
-	first := hasty[0]
-	return append(odd, fmt.Sprintf("%s: timeout: in %v%s a host that is down on the own segment cannot be told from a filter, which takes 3.06 s; hint: %v is the default",
-		first.at(), first.settings.Timeout, andOthers(hasty[1:]), probe.DefaultTimeout))
-}
-
-// misconfigured are the modules that blackbox_exporter loads, and with which every
-// probe fails.
-func misconfigured(list []*module) (odd []string) {
-	for _, m := range list {
-		prober, err := m.prober()
-		if p, ok := prober.(interface{ Misconfigured() error }); ok && err == nil && p.Misconfigured() != nil {
-			odd = append(odd, fmt.Sprintf("%s: %s: every probe fails: %s", m.at(), m.settings.Prober, strings.ReplaceAll(p.Misconfigured().Error(), "\n", "; ")))
-		}
-	}
-	return odd
-}
-
-// isHasty reports whether the module gives a host too little time to be known as
-// down.
-func (m *module) isHasty() bool {
-	t := m.settings.Timeout
-	return t > 0 && t < minTimeout && m.settings.Prober != proberUnix
-}
-
-// maxNamed is how many modules a warning names.
-const maxNamed = 5
-
-// andOthers names the modules of which the same is to be said.
-func andOthers(others []*module) string {
-	if len(others) == 0 {
-		return ""
-	}
-	var names []string
-	for _, m := range others[:min(len(others), maxNamed)] {
-		names = append(names, m.name)
-	}
-	if len(others) > maxNamed {
-		names = append(names, "…")
-	}
-	return fmt.Sprintf(", and in the timeouts below 3.1 s of %d more modules (%s),", len(others), strings.Join(names, ", "))
 }
 
 // parseModules reads a text that has nothing but modules: the built-in ones.

@@ -156,7 +156,7 @@ func withoutValues(err error) []string {
 		return out
 	}
 	if _, ok := errors.AsType[*url.Error](err); ok {
-		return []string{"a URL in it cannot be read\nhint: in a user name or a password write other characters than letters and digits as %XX"}
+		return []string{"a URL in it cannot be read\nhint: it begins with http:// or another scheme; in a user name or a password write other characters than letters and digits as %XX"}
 	}
 	return []string{err.Error()}
 }

@@ -248,11 +248,17 @@ func series(families map[string]*dto.MetricFamily, known map[string]bool) map[st
 			if len(labels) > 0 {
 				key += "{" + strings.Join(labels, ",") + "}"
 			}
-			out[key] = valueOf(name, m)
+			if v := valueOf(name, m); v != noChain {
+				out[key] = v
+			}
 		}
 	}
 	return out
 }
+
+// noChain is what blackbox_exporter has for the expiry of a chain that was not
+// verified: the year 1. Here there is none.
+const noChain = "-6.21355968e+10"
 
 func valueOf(name string, m *dto.Metric) string {
 	value := m.GetGauge().GetValue()

@@ -118,6 +118,10 @@ func (s *site) streams() []contest {
 		{name: "tcp, dialogue", module: "{" + dialogue + "}", target: greeter},
 		{name: "tcp, bytes", module: "{query_response: [{expect_bytes: '220 mail'}]}", target: greeter},
 		{name: "tcp, other bytes", module: "{query_response: [{expect_bytes: '221 mail'}]}", target: greeter},
+		{name: "tcp, another line", module: "{query_response: [{expect: '^554'}]}", target: s.accept(func(c net.Conn) {
+			greet(c)
+			_, _ = io.Copy(io.Discard, c)
+		})},
 		{name: "tcp, TLS", module: "{" + trusting + "}", target: secure},
 		{name: "tcp, TLS and a dialogue", module: "{" + trusting + ", " + dialogue + "}", target: secure},
 		{name: "tcp, another issuer", module: "{tls: true}", target: secure},

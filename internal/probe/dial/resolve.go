@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"syscall"
 	"time"
 
@@ -173,6 +174,39 @@ func (r Resolution) Targets(ctx context.Context, kind, port string, of *probe.Re
 	return to, addrs, nil
 }
 
+// NameOther adds to a result whose address was not reached that the name has an
+// address of the other version of IP. The first of addrs was probed.
+func NameOther(result *probe.Result, addrs []netip.AddrPort) {
+	switch result.Outcome {
+	case probe.Refused, probe.Unreachable, probe.Prohibited, probe.NoReply:
+	case probe.Timeout:
+		if result.Phase != probe.PhaseConnect {
+			return
+		}
+	default:
+		return
+	}
+	first := addrs[0].Addr()
+	other := slices.IndexFunc(addrs, func(to netip.AddrPort) bool { return to.Addr().Is4() != first.Is4() })
+	if other < 0 {
+		return
+	}
+	version := IP4
+	if first.Is4() {
+		version = IP6
+	}
+	result.Err = fmt.Errorf("%w\nhint: the name also has %s, which preferred_ip_protocol: %s probes", result.Err, addrs[other].Addr(), version)
+}
+
+// AtPort returns addresses with a port.
+func AtPort(addrs []netip.Addr, port uint16) []netip.AddrPort {
+	to := make([]netip.AddrPort, len(addrs))
+	for i, addr := range addrs {
+		to[i] = netip.AddrPortFrom(addr, port)
+	}
+	return to
+}
+
 func networkOfKind(kind string) string {
 	if kind == probe.KindUDP || kind == probe.KindSTUN {
 		return "udp"
@@ -199,11 +233,7 @@ func (r Resolution) resolve(ctx context.Context, network string, to probe.Addres
 		return nil, err
 	}
 	into.Address(addrs[0])
-	found := make([]netip.AddrPort, len(addrs))
-	for i, addr := range addrs {
-		found[i] = netip.AddrPortFrom(addr, port)
-	}
-	return found, nil
+	return AtPort(addrs, port), nil
 }
 
 // LookUpPort returns the number of a port or of a service's name, from 1 on. Its

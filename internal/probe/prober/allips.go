@@ -4,6 +4,7 @@ import (
 	"net/netip"
 
 	"github.com/port-exporter/port_exporter/internal/probe"
+	"github.com/port-exporter/port_exporter/internal/probe/dial"
 )
 
 // maxAddressesAtOnce bounds the connections of one probe.
@@ -22,7 +23,9 @@ type Breadth struct {
 // one. With all of them it has their number, and that of those that were open.
 func (b Breadth) probe(addrs []netip.AddrPort, found probe.Samples, number, numberOpen *probe.Metric, try func(netip.AddrPort, probe.Samples) probe.Result) probe.Result {
 	if !b.AllIPs {
-		return try(addrs[0], found)
+		result := try(addrs[0], found)
+		dial.NameOther(&result, addrs)
+		return result
 	}
 	worst, open := worstOf(addrs, b.ExpectOutcome, func(addr netip.AddrPort) probe.Result { return try(addr, towards(found, addr)) })
 	all := probe.Samples(worst.Samples)

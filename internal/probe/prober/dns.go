@@ -101,6 +101,7 @@ func (p *DNS) Probe(ctx context.Context, r probe.Request) probe.Result {
 	q := &dnsQuery{DNS: p, request: r, serverName: serverName(&r, to), to: addrs[0], samples: found, message: p.message()}
 	result := q.run(ctx)
 	result.Peer, result.Samples = addrs[0], q.samples
+	dial.NameOther(&result, addrs)
 	return result
 }
 

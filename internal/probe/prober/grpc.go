@@ -89,6 +89,7 @@ func (p *GRPC) Probe(ctx context.Context, r probe.Request) probe.Result {
 	if failure != nil {
 		result := failure.Result(addrs[0])
 		result.Samples = found
+		dial.NameOther(&result, addrs)
 		return result
 	}
 	defer conn.Close()

@@ -204,7 +204,7 @@ func (x *exchange) resolveTarget() *probe.Result {
 		return &probe.Result{Outcome: outcome, Phase: probe.PhaseResolve, Origin: origin, Err: err}
 	}
 	x.found.Address(addrs[0])
-	x.resolved = addrs[:1]
+	x.resolved, x.addresses = addrs[:1], addrs
 	if log := x.request.Log; log != nil {
 		log.Debug("resolved", "host", x.target.Hostname(), "addresses", addrs)
 	}
@@ -280,6 +280,9 @@ func (x *exchange) unanswered(err error) probe.Result {
 	x.found.Set(httpRedirects, float64(x.redirects))
 	if h != nil {
 		h.describe(&r)
+		if len(x.hops) == 1 && h.proxy == nil && len(x.addresses) > 0 {
+			dial.NameOther(&r, dial.AtPort(x.addresses, 0))
+		}
 		if len(h.certificates) > 0 {
 			noteCertificates(&x.found, h.certificates)
 		}

@@ -410,7 +410,7 @@ func (j *judge) tls() {
 	noteCertificates(found, state.PeerCertificates)
 	found.Set(tlsVersion, 1, versionName(state.Version))
 	found.Set(tlsCipher, 1, tls.CipherSuiteName(state.CipherSuite))
-	found.Set(sslLastChainExpiry, unixTime(lastChainExpiry(state.VerifiedChains)))
+	noteChains(found, state.VerifiedChains)
 	if j.x.Answer.RejectTLS {
 		j.failExpectation("fail_if_ssl", probe.Mismatch, ErrTLS)
 	}

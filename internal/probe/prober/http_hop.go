@@ -21,16 +21,17 @@ import (
 // exchange is one probe: a request and those that redirects make of it.
 type exchange struct {
 	*HTTP
-	request  probe.Request
-	ctx      context.Context // of the probe
-	life     context.Context // of its requests and dials, which end before
-	cancel   context.CancelFunc
-	target   *url.URL
-	resolved []netip.Addr // of the target: one; empty where a proxy looks it up
-	tls      *tls.Config
-	client   *http.Client
-	named    http.RoundTripper // adds credentials
-	found    probe.Samples
+	request   probe.Request
+	ctx       context.Context // of the probe
+	life      context.Context // of its requests and dials, which end before
+	cancel    context.CancelFunc
+	target    *url.URL
+	resolved  []netip.Addr // of the target: one; empty where a proxy looks it up
+	addresses []netip.Addr // all that its name has
+	tls       *tls.Config
+	client    *http.Client
+	named     http.RoundTripper // adds credentials
+	found     probe.Samples
 
 	redirects int
 	left      bool // a redirect led to a host that the configuration does not name

@@ -38,13 +38,18 @@ func (h *hop) chooseProxy() error {
 	if err != nil || h.proxy == nil {
 		return err
 	}
-	switch h.proxy.Scheme {
+	return CheckProxy(h.proxy)
+}
+
+// CheckProxy reports why a proxy cannot be used.
+func CheckProxy(u *url.URL) error {
+	switch u.Scheme {
 	case "http", "https":
 		return nil
 	case "socks5", "socks5h":
-		return checkSOCKSUser(h.proxy)
+		return checkSOCKSUser(u)
 	default:
-		return fmt.Errorf("the proxy %s: its scheme must be http, https, socks5 or socks5h", h.proxy.Host)
+		return fmt.Errorf("the proxy %s: its scheme must be http, https, socks5 or socks5h", u.Host)
 	}
 }
 

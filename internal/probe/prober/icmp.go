@@ -74,12 +74,12 @@ func (p *ICMP) Probe(ctx context.Context, r probe.Request) probe.Result {
 	if err := p.Misconfigured(); err != nil {
 		return probe.Result{Outcome: probe.LocalError, Origin: probe.OriginLocal, Err: err, Samples: found}
 	}
-	addr, failed := p.target(ctx, &r, &found)
+	addrs, failed := p.target(ctx, &r, &found)
 	if failed != nil {
 		failed.Samples = found
 		return *failed
 	}
-	e := &echo{ICMP: p, to: addr, samples: found, allow: r.Allow}
+	e := &echo{ICMP: p, to: addrs[0], samples: found, allow: r.Allow}
 	err := e.run(ctx)
 	result := probe.Result{}
 	if err != nil {
@@ -88,17 +88,18 @@ func (p *ICMP) Probe(ctx context.Context, r probe.Request) probe.Result {
 		}
 		result = e.classify(err)
 	}
-	result.Peer, result.Samples = netip.AddrPortFrom(addr, 0), e.samples
+	result.Peer, result.Samples = netip.AddrPortFrom(addrs[0], 0), e.samples
+	dial.NameOther(&result, dial.AtPort(addrs, 0))
 	return result
 }
 
 // target resolves the target, and notes how long that took.
-func (p *ICMP) target(ctx context.Context, r *probe.Request, into *probe.Samples) (netip.Addr, *probe.Result) {
+func (p *ICMP) target(ctx context.Context, r *probe.Request, into *probe.Samples) ([]netip.Addr, *probe.Result) {
 	start := time.Now()
 	to, err := probe.ParseAddress(probe.KindICMP, r.Address)
 	if err != nil {
 		malformed := probe.Malformed(err)
-		return netip.Addr{}, &malformed
+		return nil, &malformed
 	}
 	err = r.Resolvable(to.Host)
 	var addrs []netip.Addr
@@ -111,10 +112,10 @@ func (p *ICMP) target(ctx context.Context, r *probe.Request, into *probe.Samples
 	if err != nil {
 		into.Address(netip.Addr{})
 		outcome, origin := dial.ClassifyLookup(err)
-		return netip.Addr{}, &probe.Result{Outcome: outcome, Phase: probe.PhaseResolve, Origin: origin, Err: err}
+		return nil, &probe.Result{Outcome: outcome, Phase: probe.PhaseResolve, Origin: origin, Err: err}
 	}
 	into.Address(addrs[0])
-	return addrs[0], nil
+	return addrs, nil
 }
 
 // echo is one ping.

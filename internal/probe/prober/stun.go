@@ -67,8 +67,13 @@ func (s *STUN) probe(ctx context.Context, r probe.Request, found *probe.Samples)
 		return *failed
 	}
 	d := &dial.Datagrams{Target: addrs[0], Source: s.SourceAddress, Allow: r.Allow}
+	failure := func(phase probe.Phase, err error) probe.Result {
+		result := d.Failed(phase, err)
+		dial.NameOther(&result, addrs)
+		return result
+	}
 	if err := d.Connect(ctx); err != nil {
-		return d.Failed(probe.PhaseConnect, err)
+		return failure(probe.PhaseConnect, err)
 	}
 	defer d.Conn.Close()
 
@@ -76,7 +81,7 @@ func (s *STUN) probe(ctx context.Context, r probe.Request, found *probe.Samples)
 	response, err := bind(ctx, d)
 	found.Set(stunDuration, time.Since(start).Seconds(), probe.PhaseExchange.String())
 	if err != nil {
-		return d.Failed(probe.PhaseExchange, err)
+		return failure(probe.PhaseExchange, err)
 	}
 	local := dial.LocalAddr(d.Conn)
 	if r.Log != nil {

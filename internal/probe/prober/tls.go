@@ -34,7 +34,7 @@ func (s *session) startTLS() error {
 	}
 	state := conn.ConnectionState()
 	noteCertificates(&s.samples, state.PeerCertificates)
-	s.samples.Set(sslLastChainExpiry, unixTime(lastChainExpiry(state.VerifiedChains)))
+	noteChains(&s.samples, state.VerifiedChains)
 	s.samples.Set(tlsVersion, 1, versionName(state.Version))
 	return nil
 }
@@ -105,16 +105,18 @@ func earliestExpiry(certificates []*x509.Certificate) time.Time {
 	return earliest
 }
 
-// lastChainExpiry is when the last of the verified chains expires. Without
-// verification there is none, which is year 1, as in blackbox_exporter.
-func lastChainExpiry(chains [][]*x509.Certificate) time.Time {
+// noteChains notes when the last of the verified chains expires. Without verification
+// there is none.
+func noteChains(found *probe.Samples, chains [][]*x509.Certificate) {
 	var last time.Time
 	for _, chain := range chains {
 		if expiry := earliestExpiry(chain); expiry.After(last) {
 			last = expiry
 		}
 	}
-	return last
+	if !last.IsZero() {
+		found.Set(sslLastChainExpiry, unixTime(last))
+	}
 }
 
 func unixTime(t time.Time) float64 { return float64(t.Unix()) }

@@ -136,6 +136,11 @@ func TestCertificateSamples(t *testing.T) {
 	if v, ok := sample(got, "probe_tcp_duration_seconds", "tls"); !ok || v <= 0 {
 		t.Errorf("time of the handshake %v", v)
 	}
+	p.TLSConfig = func(string) (*tls.Config, error) { return &tls.Config{InsecureSkipVerify: true}, nil } //nolint:gosec // what is tested
+	got = p.Probe(t.Context(), probe.Request{Address: address})
+	if v, there := sample(got, "probe_ssl_last_chain_expiry_timestamp_seconds"); got.Outcome != probe.Open || there {
+		t.Errorf("without verification, %s: no chain was verified, and its expiry is %v", got.Outcome, v)
+	}
 }
 
 // slow is where something takes two seconds to write.
