@@ -73,12 +73,16 @@ func (r Rules) attempt(path string) (text []byte, wait time.Duration, err error)
 	if limit == 0 {
 		limit = DefaultLimit
 	}
+	tooLarge := &fs.PathError{Op: "read", Path: path, Err: fmt.Errorf("it is larger than %d bytes", limit)}
+	if before.Mode().IsRegular() && before.Size() > limit {
+		return nil, 0, tooLarge
+	}
 	text, err = io.ReadAll(io.LimitReader(f, limit+1))
 	switch {
 	case err != nil:
 		return nil, 0, err
 	case int64(len(text)) > limit:
-		return nil, 0, &fs.PathError{Op: "read", Path: path, Err: fmt.Errorf("it is larger than %d bytes", limit)}
+		return nil, 0, tooLarge
 	case before.Mode().IsRegular() && r.changed(f, before, path, len(text)):
 		return nil, recheck, nil
 	}

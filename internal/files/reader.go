@@ -58,7 +58,7 @@ func NewReader() *Reader {
 	return &Reader{calls: beside.New(beside.Limits{All: maxReadings, Patience: readerPatience}, nil), files: map[string]*kept{}}
 }
 
-var errNoAnswer = errors.New("its file system does not answer\nhint: is it a network file system whose server is gone?")
+var errNoAnswer = errors.New("its file system does not answer in time\nhint: is it a network file system whose server is gone?")
 
 // Read returns what is in a regular file. It waits two seconds at most. The error is
 // a [*fs.PathError].
