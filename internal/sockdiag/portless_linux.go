@@ -30,14 +30,23 @@ func Vsock(ctx context.Context, limit int) (socket.PortlessRead, error) {
 	return portless(ctx, "vsock listeners", limit, decodeVsock, vsockRequest{})
 }
 
-// portless makes dumps of sockets without a port, twice after an interruption.
+// portless is conn.portless on a connection of its own.
 func portless(ctx context.Context, what string, limit int, decode func([]byte) (portlessRow, error), asks ...asker) (socket.PortlessRead, error) {
 	c, err := dial()
 	if err != nil {
 		return socket.PortlessRead{}, err
 	}
 	defer c.close()
-	read, err := socket.Twice(func() (read socket.PortlessRead, interrupted error) {
+	read, err := c.portless(ctx, limit, decode, asks)
+	if err != nil {
+		err = fmt.Errorf("sockdiag: dump %s: %w", what, unsupported(err))
+	}
+	return read, err
+}
+
+// portless makes dumps of sockets without a port, twice after an interruption.
+func (c *conn) portless(ctx context.Context, limit int, decode func([]byte) (portlessRow, error), asks []asker) (socket.PortlessRead, error) {
+	return socket.Twice(func() (read socket.PortlessRead, interrupted error) {
 		add := func(payload []byte) bool {
 			row, err := decode(payload)
 			if err == nil && row.ifindex != 0 {
@@ -55,8 +64,4 @@ func portless(ctx context.Context, what string, limit int, decode func([]byte) (
 		}
 		return read, interrupted
 	})
-	if err != nil {
-		err = fmt.Errorf("sockdiag: dump %s: %w", what, unsupported(err))
-	}
-	return read, err
 }

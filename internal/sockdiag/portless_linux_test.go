@@ -166,3 +166,50 @@ func TestRawInNamespace(t *testing.T) {
 		t.Errorf("raw sockets (-want +got):\n%s", diff)
 	}
 }
+
+// TestInterruptedPortless has a table that changes while it is read: it is read again,
+// and what the second read gives is all there is. A row that is none is counted.
+func TestInterruptedPortless(t *testing.T) {
+	for interruptions, want := range []error{nil, nil, socket.ErrInterrupted} {
+		fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		dumps := make(chan int)
+		go func() { dumps <- answer(fds[1], interruptions) }()
+		c := &conn{fd: fds[0], buf: make([]byte, bufferSize)}
+		read, err := c.portless(t.Context(), 2, decodePacket, []asker{packetRequest{}})
+		c.close()
+		if n := <-dumps; n != min(interruptions+1, 2) || !errors.Is(err, want) {
+			t.Errorf("%d interruptions: %d dumps, %v", interruptions, n, err)
+		}
+		if len(read.Listeners) != 2 || read.Unread != 1 || read.Malformed != 1 {
+			t.Errorf("%d interruptions: %d sockets, %d unread, %d malformed", interruptions, len(read.Listeners), read.Unread, read.Malformed)
+		}
+	}
+}
+
+// answer is the kernel's side: to each request three packet sockets and a row that is
+// none, until the other end closes. It returns how many requests there were.
+func answer(fd, interruptions int) (dumps int) {
+	defer unix.Close(fd)
+	request := make([]byte, 1024)
+	for {
+		if n, err := unix.Read(fd, request); err != nil || n < nlmsgHeaderLen {
+			return dumps
+		}
+		flags := uint16(0)
+		if dumps < interruptions {
+			flags = nlmDumpIntr
+		}
+		dumps++
+		row := message(sockDiagByFamily, 0, packetMessage(3))
+		whole := join(row, row, message(sockDiagByFamily, flags, packetMessage(3)), message(sockDiagByFamily, 0, []byte{1}), message(nlmsgDone, 0, errno(0)))
+		for rest := whole; len(rest) > 0; rest = rest[align4(uint64(native.Uint32(rest))):] {
+			copy(rest[8:12], request[8:12]) // the sequence number
+		}
+		if _, err := unix.Write(fd, whole); err != nil {
+			return dumps
+		}
+	}
+}
