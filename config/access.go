@@ -10,6 +10,7 @@ import (
 
 	"github.com/port-exporter/port_exporter/internal/probe"
 	"github.com/port-exporter/port_exporter/internal/probe/access"
+	"github.com/port-exporter/port_exporter/internal/yamldoc"
 )
 
 // rawProbes has the shape of the section probes.
@@ -21,7 +22,7 @@ type rawProbes struct {
 	lines keyLines
 }
 
-func (p *rawProbes) setKeyLine(key string, line int) { p.lines.set(key, line) }
+func (p *rawProbes) SetKeyLine(key string, line int) { p.lines.set(key, line) }
 
 // The words for what may be probed on request.
 const (
@@ -44,7 +45,7 @@ type rawAllowRule struct {
 	line int
 }
 
-func (r *rawAllowRule) setLine(line int) { r.line = line }
+func (r *rawAllowRule) SetLine(line int) { r.line = line }
 
 // hostGlob is an entry of hosts: a name, all names below a domain, or every host.
 type hostGlob string
@@ -80,18 +81,18 @@ func (p *portRange) UnmarshalText(written []byte) error {
 	return nil
 }
 
-func (a *rawAllow) decode(node *yaml.Node, place string) error {
+func (a *rawAllow) DecodeNode(node *yaml.Node, place string) error {
 	*a = rawAllow{}
 	if node.Kind == yaml.MappingNode {
 		var section struct {
 			Rules []rawAllowRule `yaml:"rules"`
 		}
-		if err := decodeValue(node, settable(&section), place); err != nil {
+		if err := yamldoc.DecodeValue(node, settable(&section), place); err != nil {
 			return err
 		}
 		a.rules = section.Rules
 		if len(a.rules) == 0 {
-			return fault(node, place, "there are no rules\nhint: write %s to allow configured targets only", allowConfigured)
+			return yamldoc.Fault(node, place, "there are no rules\nhint: write %s to allow configured targets only", allowConfigured)
 		}
 		return nil
 	}
@@ -100,7 +101,7 @@ func (a *rawAllow) decode(node *yaml.Node, place string) error {
 	case node.Kind == yaml.ScalarNode && node.Value == allowAny:
 		a.any = true
 	default:
-		return fault(node, place, "%s says not what is allowed\nhint: it is %s, %s, or a mapping with rules", describe(node), allowConfigured, allowAny)
+		return yamldoc.Fault(node, place, "%s says not what is allowed\nhint: it is %s, %s, or a mapping with rules", yamldoc.Describe(node), allowConfigured, allowAny)
 	}
 	return nil
 }

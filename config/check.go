@@ -16,6 +16,7 @@ import (
 
 	"github.com/port-exporter/port_exporter/internal/blackbox"
 	"github.com/port-exporter/port_exporter/internal/files"
+	"github.com/port-exporter/port_exporter/internal/yamldoc"
 )
 
 // checker holds a node to a type of a library. The library's own decoder names
@@ -39,8 +40,8 @@ func (c checker) node(node *yaml.Node, t reflect.Type) error {
 		return c.list(node, t.Elem())
 	case node.Kind == yaml.MappingNode && t.Kind() == reflect.Map:
 		var faults []error
-		for key, value := range pairs(node) {
-			faults = append(faults, c.at(join(c.place, key.Value)).node(value, t.Elem()))
+		for key, value := range yamldoc.Pairs(node) {
+			faults = append(faults, c.at(yamldoc.Join(c.place, key.Value)).node(value, t.Elem()))
 		}
 		return errors.Join(faults...)
 	case node.Kind == yaml.MappingNode && t.Kind() == reflect.Struct && !isText(t):
@@ -60,9 +61,9 @@ func (c checker) list(node *yaml.Node, element reflect.Type) error {
 
 func (c checker) mapping(node *yaml.Node, t reflect.Type) error {
 	var faults []error
-	known, rest := fieldTypes(t)
-	for key, value := range pairs(node) {
-		at := c.at(join(c.place, key.Value))
+	known, rest := yamldoc.FieldTypes(t)
+	for key, value := range yamldoc.Pairs(node) {
+		at := c.at(yamldoc.Join(c.place, key.Value))
 		switch field := known[key.Value]; {
 		case field != nil:
 			faults = append(faults, at.node(value, field))
@@ -72,7 +73,7 @@ func (c checker) mapping(node *yaml.Node, t reflect.Type) error {
 		case rest != nil:
 			faults = append(faults, at.node(value, rest))
 		default:
-			faults = append(faults, fault(key, at.place, "unknown key\nhint: %s", suggest(key.Value, "keys here", withOwnKeys(sortedKeys(known), t))))
+			faults = append(faults, yamldoc.Fault(key, at.place, "unknown key\nhint: %s", yamldoc.Suggest(key.Value, "keys here", withOwnKeys(sortedKeys(known), t))))
 		}
 	}
 	return errors.Join(faults...)
@@ -84,11 +85,11 @@ func withOwnKeys(theirs []string, t reflect.Type) []string {
 	var own []string
 	switch t {
 	case reflect.TypeFor[blackbox.Module]():
-		own = keysOf(reflect.TypeFor[ownKeys]())
+		own = yamldoc.KeysOf(reflect.TypeFor[ownKeys]())
 	case reflect.TypeOf(blackbox.Module{}.TCP):
-		own = keysOf(reflect.TypeFor[ownTCPKeys]())
+		own = yamldoc.KeysOf(reflect.TypeFor[ownTCPKeys]())
 	case reflect.TypeFor[blackbox.Step]():
-		own = keysOf(reflect.TypeFor[ownStep]())
+		own = yamldoc.KeysOf(reflect.TypeFor[ownStep]())
 	}
 	all := slices.Concat(theirs, own)
 	slices.Sort(all)
@@ -97,29 +98,29 @@ func withOwnKeys(theirs []string, t reflect.Type) []string {
 
 // value decodes what has no keys of its own, or what should have some.
 func (c checker) value(node *yaml.Node, t reflect.Type) error {
-	if t.Kind() >= reflect.Int && t.Kind() <= reflect.Uint64 && node.ShortTag() == "!!int" && isOctal(node) {
-		return faultOctal(node, c.place)
+	if t.Kind() >= reflect.Int && t.Kind() <= reflect.Uint64 && node.ShortTag() == "!!int" && yamldoc.IsOctal(node) {
+		return yamldoc.FaultOctal(node, c.place)
 	}
 	err := node.Decode(reflect.New(t).Interface())
 	switch {
 	case err == nil:
 		return nil
 	case t == reflect.TypeFor[time.Duration]() && node.Kind == yaml.ScalarNode:
-		return fault(node, c.place, "%q is not a duration\nhint: write a number with its unit, such as 30s or 5m", node.Value)
+		return yamldoc.Fault(node, c.place, "%q is not a duration\nhint: write a number with its unit, such as 30s or 5m", node.Value)
 	case t == reflect.TypeFor[blackbox.Regexp]() && node.Kind == yaml.ScalarNode:
 		if _, why := regexp.Compile(node.Value); why != nil {
-			return fault(node, c.place, "%v\nhint: %s", why, hintRegexp)
+			return yamldoc.Fault(node, c.place, "%v\nhint: %s", why, hintRegexp)
 		}
 	}
 	if wanted := wantedOf(t); wanted != "" && isMisfit(err) {
-		return fault(node, c.place, "%s where %s", shapeOf(node), wanted)
+		return yamldoc.Fault(node, c.place, "%s where %s", shapeOf(node), wanted)
 	}
 	var faults []error
 	for _, text := range withoutValues(err) {
 		if line, rest, located := strings.Cut(text, ": "); located && strings.HasPrefix(line, "line ") {
 			text = rest
 		}
-		faults = append(faults, fault(node, c.place, "%s", text))
+		faults = append(faults, yamldoc.Fault(node, c.place, "%s", text))
 	}
 	return errors.Join(faults...)
 }
@@ -136,7 +137,7 @@ func shapeOf(node *yaml.Node) string {
 	if node.Kind == yaml.ScalarNode {
 		return "a single value"
 	}
-	return describe(node)
+	return yamldoc.Describe(node)
 }
 
 // wantedOf says what a type of a library wants, if that is known.

@@ -15,6 +15,7 @@ import (
 	"github.com/port-exporter/port_exporter/internal/policy"
 	"github.com/port-exporter/port_exporter/internal/probe"
 	"github.com/port-exporter/port_exporter/internal/probe/access"
+	"github.com/port-exporter/port_exporter/internal/yamldoc"
 )
 
 // Config is a validated configuration.
@@ -73,7 +74,7 @@ type raw struct {
 	lines    keyLines
 }
 
-func (r *raw) setKeyLine(key string, line int) { r.lines.set(key, line) }
+func (r *raw) SetKeyLine(key string, line int) { r.lines.set(key, line) }
 
 type rawLimits struct {
 	Listeners           int `yaml:"listeners"`
@@ -85,7 +86,7 @@ type rawLimits struct {
 	lines keyLines
 }
 
-func (l *rawLimits) setKeyLine(key string, line int) { l.lines.set(key, line) }
+func (l *rawLimits) SetKeyLine(key string, line int) { l.lines.set(key, line) }
 
 func (l *rawLimits) limits() Limits {
 	return Limits{
@@ -164,12 +165,12 @@ func ParseIn(dir string, text []byte) (*Config, error) {
 
 func parse(dir string, text []byte, read func(path string) ([]byte, error)) (*Config, error) {
 	r := defaults()
-	doc, err := readDocument(text)
+	doc, err := yamldoc.Read(text)
 	if err != nil {
 		return nil, err
 	}
 	if doc != nil {
-		if err := decode(doc, &r); err != nil {
+		if err := yamldoc.Decode(doc, &r); err != nil {
 			return nil, fewer(err)
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/port-exporter/port_exporter/internal/files"
+	"github.com/port-exporter/port_exporter/internal/yamldoc"
 )
 
 // reference is the file with every key and its default, which users find among
@@ -112,7 +113,7 @@ func TestReferenceExamples(t *testing.T) {
 	if err := yaml.Unmarshal(text, &doc); err != nil {
 		t.Fatal(err)
 	}
-	if err := decode(doc.Content[0], &r); err != nil {
+	if err := yamldoc.Decode(doc.Content[0], &r); err != nil {
 		t.Fatal(err)
 	}
 	got, err := r.validate()
@@ -157,10 +158,10 @@ func wantAllUsed[T any](t *testing.T, values []T) {
 	used := map[string]bool{}
 	for _, r := range values {
 		for field, value := range reflect.ValueOf(r).Fields() {
-			used[keyOf(field)] = used[keyOf(field)] || !value.IsZero()
+			used[yamldoc.KeyOf(field)] = used[yamldoc.KeyOf(field)] || !value.IsZero()
 		}
 	}
-	for _, key := range keysOf(reflect.TypeFor[T]()) {
+	for _, key := range yamldoc.KeysOf(reflect.TypeFor[T]()) {
 		if !used[key] {
 			t.Errorf("the example lacks %s of %T", key, values)
 		}

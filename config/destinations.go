@@ -51,7 +51,7 @@ type rawWatched struct {
 	line int
 }
 
-func (w *rawWatched) setLine(line int) { w.line = line }
+func (w *rawWatched) SetLine(line int) { w.line = line }
 
 // maxWatch bounds the list. Those that name one destination are all told.
 const maxWatch = 256

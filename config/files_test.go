@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/port-exporter/port_exporter/internal/blackbox"
+	"github.com/port-exporter/port_exporter/internal/yamldoc"
 )
 
 // TestFilesOfModules has files that cannot be read: an error where a target needs
@@ -92,12 +93,12 @@ func TestLibraryFilesAreFound(t *testing.T) {
 			seen[at] = true
 			for field := range at.Fields() {
 				if strings.Contains(field.Name, "File") {
-					if found++; !namesFile(keyOf(field), at) {
+					if found++; !namesFile(yamldoc.KeyOf(field), at) {
 						t.Errorf("%s of %s is not looked at", field.Name, at)
 					}
 				}
 			}
-			known, rest := fieldTypes(at)
+			known, rest := yamldoc.FieldTypes(at)
 			for _, field := range known {
 				walk(field)
 			}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/port-exporter/port_exporter/internal/probe"
 	"github.com/port-exporter/port_exporter/internal/probe/prober"
+	"github.com/port-exporter/port_exporter/internal/yamldoc"
 )
 
 // This file finds what of a module is valid, as in blackbox_exporter, and probably
@@ -25,7 +26,7 @@ func oddities(list []*module) []string {
 	var odd []string
 	for _, m := range list {
 		if !m.isKnown() {
-			odd = append(odd, fmt.Sprintf("%s: prober: there is no prober %q, so the module is left out; hint: %s", m.at(), m.settings.Prober, suggest(m.settings.Prober, "probers", probers())))
+			odd = append(odd, fmt.Sprintf("%s: prober: there is no prober %q, so the module is left out; hint: %s", m.at(), m.settings.Prober, yamldoc.Suggest(m.settings.Prober, "probers", probers())))
 		}
 	}
 	odd = append(odd, misconfigured(list)...)
@@ -81,13 +82,13 @@ func andOthers(others []*module) string {
 // slips are values in a module that mean something else than it seems, or nothing.
 func (m *module) slips() (odd []string) {
 	walk(m.node, "", func(mapping *yaml.Node, place string) {
-		for key, value := range pairs(mapping) {
+		for key, value := range yamldoc.Pairs(mapping) {
 			if text := slipOf(key.Value, value); text != "" {
-				odd = append(odd, fmt.Sprintf("%s: %s: %s", m.at(), join(place, key.Value), text))
+				odd = append(odd, fmt.Sprintf("%s: %s: %s", m.at(), yamldoc.Join(place, key.Value), text))
 			}
 		}
 		if text := reversed(mapping); text != "" {
-			odd = append(odd, fmt.Sprintf("%s: %s: %s", m.at(), join(place, "min_version"), text))
+			odd = append(odd, fmt.Sprintf("%s: %s: %s", m.at(), yamldoc.Join(place, "min_version"), text))
 		}
 	})
 	for _, name := range []string{proberTCP, proberUnix} {
@@ -102,8 +103,8 @@ func (m *module) slips() (odd []string) {
 func walk(node *yaml.Node, place string, visit func(mapping *yaml.Node, place string)) {
 	if node.Kind == yaml.MappingNode {
 		visit(node, place)
-		for key, value := range pairs(node) {
-			walk(value, join(place, key.Value), visit)
+		for key, value := range yamldoc.Pairs(node) {
+			walk(value, yamldoc.Join(place, key.Value), visit)
 		}
 		return
 	}
@@ -116,7 +117,7 @@ func walk(node *yaml.Node, place string, visit func(mapping *yaml.Node, place st
 func slipOf(key string, value *yaml.Node) string {
 	switch {
 	case key == "preferred_ip_protocol" && !slices.Contains([]string{"", "ip4", "ip6"}, value.Value):
-		return fmt.Sprintf("%q means ip4, as in blackbox_exporter; hint: %s", value.Value, suggest(value.Value, "versions", []string{"ip4", "ip6"}))
+		return fmt.Sprintf("%q means ip4, as in blackbox_exporter; hint: %s", value.Value, yamldoc.Suggest(value.Value, "versions", []string{"ip4", "ip6"}))
 	case key == "valid_http_versions":
 		return neverVersion(value)
 	case key == "proxy_url" && value.Value != "":
@@ -167,8 +168,8 @@ func repeatedStart(value *yaml.Node) string {
 // reversed finds a tls_config whose versions leave none.
 func reversed(mapping *yaml.Node) string {
 	order := []string{"TLS10", "TLS11", "TLS12", "TLS13"}
-	_, least := child(mapping, "min_version")
-	_, most := child(mapping, "max_version")
+	_, least := yamldoc.Child(mapping, "min_version")
+	_, most := yamldoc.Child(mapping, "max_version")
 	if least == nil || most == nil {
 		return ""
 	}
@@ -181,17 +182,17 @@ func reversed(mapping *yaml.Node) string {
 // isTwiceTLS reports whether a section has TLS from the start and a step that makes
 // it later.
 func isTwiceTLS(module *yaml.Node, section string) bool {
-	_, of := child(module, section)
+	_, of := yamldoc.Child(module, section)
 	if of == nil {
 		return false
 	}
-	_, first := child(of, "tls")
-	_, steps := child(of, "query_response")
+	_, first := yamldoc.Child(of, "tls")
+	_, steps := yamldoc.Child(of, "query_response")
 	if first == nil || steps == nil || first.Value != "true" {
 		return false
 	}
 	return slices.ContainsFunc(steps.Content, func(step *yaml.Node) bool {
-		_, later := child(step, "starttls")
+		_, later := yamldoc.Child(step, "starttls")
 		return later != nil && later.Value == "true"
 	})
 }

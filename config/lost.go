@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/port-exporter/port_exporter/internal/yamldoc"
 )
 
 // source is what a configuration knows of its text.
@@ -22,7 +24,7 @@ func sourceOf(text []byte, doc *yaml.Node, r *raw) source {
 		watch:   r.Destinations.Watch != nil,
 	}
 	if doc != nil && doc.Kind == yaml.MappingNode {
-		_, value := child(doc, "modules")
+		_, value := yamldoc.Child(doc, "modules")
 		s.modules = value != nil && value.Kind == yaml.MappingNode
 	}
 	return s

@@ -19,6 +19,7 @@ import (
 	"github.com/port-exporter/port_exporter/internal/probe/dial"
 	"github.com/port-exporter/port_exporter/internal/probe/payload"
 	"github.com/port-exporter/port_exporter/internal/probe/prober"
+	"github.com/port-exporter/port_exporter/internal/yamldoc"
 )
 
 //go:embed builtin.yml
@@ -112,28 +113,28 @@ func probers() []string {
 	return []string{blackbox.HTTP, proberTCP, proberUDP, proberSTUN, proberUnix, proberGRPC, blackbox.DNS, blackbox.ICMP}
 }
 
-func (m *modules) decode(node *yaml.Node, place string) error {
+func (m *modules) DecodeNode(node *yaml.Node, place string) error {
 	if node.ShortTag() == "!!null" {
 		return nil
 	}
 	if node.Kind != yaml.MappingNode {
-		return fault(node, place, "%s where a name for each module is expected", describe(node))
+		return yamldoc.Fault(node, place, "%s where a name for each module is expected", yamldoc.Describe(node))
 	}
-	whole, err := plain(node)
+	whole, err := yamldoc.Plain(node)
 	if err != nil {
-		return fault(node, place, "%v", err)
+		return yamldoc.Fault(node, place, "%v", err)
 	}
-	if err := twice(whole, place); err != nil {
+	if err := yamldoc.Twice(whole, place); err != nil {
 		return err
 	}
 	var faults []error
-	for key, value := range pairs(whole) {
+	for key, value := range yamldoc.Pairs(whole) {
 		one := module{name: key.Value, line: key.Line, node: value}
-		if err := one.parse(join(place, key.Value)); err != nil {
+		if err := one.parse(yamldoc.Join(place, key.Value)); err != nil {
 			faults = append(faults, err)
 			continue
 		}
-		withoutPlaces(value)
+		yamldoc.WithoutPlaces(value)
 		*m = append(*m, one)
 	}
 	return errors.Join(faults...)
@@ -143,7 +144,7 @@ func (m *modules) decode(node *yaml.Node, place string) error {
 func (m modules) MarshalYAML() (any, error) {
 	out := &yaml.Node{Kind: yaml.MappingNode}
 	for _, one := range m {
-		shown, err := plain(one.node)
+		shown, err := yamldoc.Plain(one.node)
 		if err != nil {
 			return nil, err
 		}
@@ -159,9 +160,9 @@ func (m modules) IsZero() bool { return len(m) == 0 }
 // parse reads the node.
 func (m *module) parse(place string) error {
 	if m.node.Kind != yaml.MappingNode {
-		return fault(m.node, place, "%s where keys are expected\nhint: the keys are prober, timeout, and one named like the prober", describe(m.node))
+		return yamldoc.Fault(m.node, place, "%s where keys are expected\nhint: the keys are prober, timeout, and one named like the prober", yamldoc.Describe(m.node))
 	}
-	theirs, err := plain(m.node)
+	theirs, err := yamldoc.Plain(m.node)
 	if err != nil {
 		return err
 	}
@@ -171,14 +172,14 @@ func (m *module) parse(place string) error {
 		return err
 	}
 	check := checker{place: place, files: &m.files}
-	err = errors.Join(check.node(theirs, reflect.TypeFor[blackbox.Module]()), decodeValue(ours, settable(&m.own), place))
+	err = errors.Join(check.node(theirs, reflect.TypeFor[blackbox.Module]()), yamldoc.DecodeValue(ours, settable(&m.own), place))
 	if err != nil {
 		return err
 	}
 	if err := m.own.UDP.compile(); err != nil {
-		_, section := child(ours, proberUDP)
-		_, expect := child(section, "expect")
-		return fault(expect, join(place, "udp.expect"), "%v\nhint: %s", err, hintRegexp)
+		_, section := yamldoc.Child(ours, proberUDP)
+		_, expect := yamldoc.Child(section, "expect")
+		return yamldoc.Fault(expect, yamldoc.Join(place, "udp.expect"), "%v\nhint: %s", err, hintRegexp)
 	}
 	return m.parseTheirs(theirs, place)
 }
@@ -186,8 +187,8 @@ func (m *module) parse(place string) error {
 // leaveOutUnknown takes the section of a prober that is not there out of a module:
 // a later blackbox_exporter may have it. The module is left out with a warning.
 func (m *module) leaveOutUnknown(theirs *yaml.Node) {
-	if _, prober := child(theirs, "prober"); prober != nil && !slices.Contains(probers(), prober.Value) {
-		cut(theirs, prober.Value)
+	if _, prober := yamldoc.Child(theirs, "prober"); prober != nil && !slices.Contains(probers(), prober.Value) {
+		yamldoc.Cut(theirs, prober.Value)
 	}
 }
 
@@ -196,7 +197,7 @@ func takeOwnKeys(module *yaml.Node) *yaml.Node {
 	ours := mappingAt(module)
 	take(module, ours, "expect_outcome", proberUDP, proberSTUN)
 	for section, names := range map[string][]string{proberTCP: {"close", "source_address", "all_ips"}, proberUnix: nil} {
-		key, theirs := child(module, section)
+		key, theirs := yamldoc.Child(module, section)
 		if theirs == nil || theirs.Kind != yaml.MappingNode {
 			continue
 		}
@@ -213,7 +214,7 @@ func takeOwnKeys(module *yaml.Node) *yaml.Node {
 // takeFromSteps moves our keys out of the steps of query_response. Each step has
 // its place among ours, so that they keep their numbers.
 func takeFromSteps(theirs, ours *yaml.Node) {
-	key, steps := child(theirs, "query_response")
+	key, steps := yamldoc.Child(theirs, "query_response")
 	if steps == nil || steps.Kind != yaml.SequenceNode {
 		return
 	}
@@ -222,7 +223,7 @@ func takeFromSteps(theirs, ours *yaml.Node) {
 	for _, step := range steps.Content {
 		of := mappingAt(step)
 		if step.Kind == yaml.MappingNode {
-			take(step, of, keysOf(reflect.TypeFor[ownStep]())...)
+			take(step, of, yamldoc.KeysOf(reflect.TypeFor[ownStep]())...)
 		}
 		found = found || len(of.Content) > 0
 		own.Content = append(own.Content, of)
@@ -240,7 +241,7 @@ func mappingAt(node *yaml.Node) *yaml.Node {
 // take moves keys from one mapping to another.
 func take(from, to *yaml.Node, names ...string) {
 	for _, name := range names {
-		if key, value := cut(from, name); key != nil {
+		if key, value := yamldoc.Cut(from, name); key != nil {
 			to.Content = append(to.Content, key, value)
 		}
 	}
@@ -248,10 +249,10 @@ func take(from, to *yaml.Node, names ...string) {
 
 // checkSections finds our keys beside a prober that does not read them.
 func (m *module) checkSections(theirs, ours *yaml.Node, place string) error {
-	_, prober := child(theirs, "prober")
-	for key := range pairs(ours) {
+	_, prober := yamldoc.Child(theirs, "prober")
+	for key := range yamldoc.Pairs(ours) {
 		if key.Value != "expect_outcome" && (prober == nil || prober.Value != key.Value) {
-			return fault(key, join(place, key.Value), "only the prober %s reads this\nhint: prober: %s", key.Value, key.Value)
+			return yamldoc.Fault(key, yamldoc.Join(place, key.Value), "only the prober %s reads this\nhint: prober: %s", key.Value, key.Value)
 		}
 	}
 	return nil
@@ -382,7 +383,7 @@ func (m *module) conversation(withTLS bool, config blackbox.TLS, steps []blackbo
 
 func (m *module) grpc() probe.Prober {
 	g := m.settings.GRPC
-	if _, section := child(m.node, proberGRPC); section == nil || section.ShortTag() == "!!null" {
+	if _, section := yamldoc.Child(m.node, proberGRPC); section == nil || section.ShortTag() == "!!null" {
 		// The manual has true for the default, and so has the section where there is
 		// one; a module without has false, and would reach no address of IPv4.
 		g.IPProtocolFallback = true
@@ -437,7 +438,7 @@ func parseModules(text []byte) (modules, error) {
 		return nil, err
 	}
 	var m modules
-	err := m.decode(doc.Content[0], "modules")
+	err := m.DecodeNode(doc.Content[0], "modules")
 	return m, err
 }
 

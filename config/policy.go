@@ -13,6 +13,7 @@ import (
 
 	"github.com/port-exporter/port_exporter/internal/policy"
 	"github.com/port-exporter/port_exporter/internal/socket"
+	"github.com/port-exporter/port_exporter/internal/yamldoc"
 )
 
 // rawPolicy has the shape of the section policy.
@@ -42,7 +43,7 @@ type rawRule struct {
 	line int
 }
 
-func (r *rawRule) setLine(line int) { r.line = line }
+func (r *rawRule) SetLine(line int) { r.line = line }
 
 // RuleLine returns the line of the file in which a rule of the policy begins, by
 // its name; 0 if there is none.
@@ -164,7 +165,7 @@ func fromStrings[To ~string](from []string) []To {
 // list is one value or several.
 type list[T any] []T
 
-func (l list[T]) check() error {
+func (l list[T]) Check() error {
 	if len(l) > maxList {
 		return fmt.Errorf("%d elements are more than %d\nhint: ports may be ranges such as 8000-8100, addresses networks, names patterns", len(l), maxList)
 	}
@@ -237,7 +238,7 @@ func oneOf[T fmt.Stringer](word, what string, all []T) (T, error) {
 		names = append(names, value.String())
 	}
 	var none T
-	return none, fmt.Errorf("%q is not known\nhint: %s", word, suggest(word, what, names))
+	return none, fmt.Errorf("%q is not known\nhint: %s", word, yamldoc.Suggest(word, what, names))
 }
 
 // ephemeral is how a rule names the ports that the kernel hands out.
@@ -282,7 +283,7 @@ func parsePort(end, written string) (uint16, error) {
 		return uint16(n), nil
 	case strings.ContainsAny(written, ",;"):
 		return 0, fmt.Errorf("%q is not a port\nhint: several ports are a list: [22, 80]", written)
-	case distance(strings.ToLower(written), ephemeral) < 3:
+	case yamldoc.Distance(strings.ToLower(written), ephemeral) < 3:
 		return 0, fmt.Errorf("%q is not a port\nhint: did you mean %q?", written, ephemeral)
 	default:
 		return 0, fmt.Errorf("%q is not a port\nhint: write a port from 1 to 65535, a range such as 8000-8100, or ephemeral", written)

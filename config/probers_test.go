@@ -19,6 +19,7 @@ import (
 	"github.com/port-exporter/port_exporter/internal/probe/dial"
 	"github.com/port-exporter/port_exporter/internal/probe/payload"
 	"github.com/port-exporter/port_exporter/internal/probe/prober"
+	"github.com/port-exporter/port_exporter/internal/yamldoc"
 )
 
 // everyKey has each key of our own probers, with a value that is not its default.
@@ -249,10 +250,10 @@ func wantEveryKey(t *testing.T) {
 		proberSTUN: {reflect.TypeFor[rawSTUN]()},
 	} {
 		module := doc.Modules[section]
-		_, settings := child(&module, section)
+		_, settings := yamldoc.Child(&module, section)
 		for _, shape := range shapes {
-			for _, key := range keysOf(shape) {
-				if found, _ := child(settings, key); found == nil && key != "source_ip_address" { // of the module source
+			for _, key := range yamldoc.KeysOf(shape) {
+				if found, _ := yamldoc.Child(settings, key); found == nil && key != "source_ip_address" { // of the module source
 					t.Errorf("the test does not set %s.%s", section, key)
 				}
 			}

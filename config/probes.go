@@ -11,6 +11,7 @@ import (
 
 	"github.com/port-exporter/port_exporter/internal/files"
 	"github.com/port-exporter/port_exporter/internal/probe"
+	"github.com/port-exporter/port_exporter/internal/yamldoc"
 )
 
 // include reads the modules of blackbox_config.
@@ -37,14 +38,14 @@ func (r *raw) include(dir string, read func(path string) ([]byte, error)) error 
 
 // parseBlackbox reads a configuration file of blackbox_exporter.
 func parseBlackbox(text []byte) (modules, error) {
-	doc, err := readDocument(text)
+	doc, err := yamldoc.Read(text)
 	if err != nil || doc == nil {
 		return nil, err
 	}
 	var file struct {
 		Modules modules `yaml:"modules"`
 	}
-	err = decode(doc, &file)
+	err = yamldoc.Decode(doc, &file)
 	return file.Modules, err
 }
 
@@ -110,7 +111,7 @@ func noModule(name string, all map[string]*probe.Module) error {
 	if _, leftOut := all[name]; leftOut {
 		return fmt.Errorf("the module %q is left out, for there is no prober of the name that it has\nhint: the probers are %s", name, strings.Join(probers(), ", "))
 	}
-	return fmt.Errorf("there is no module %q\nhint: %s", name, suggest(name, "modules", moduleNames(all)))
+	return fmt.Errorf("there is no module %q\nhint: %s", name, yamldoc.Suggest(name, "modules", moduleNames(all)))
 }
 
 // moduleNames are those that can be used, sorted.

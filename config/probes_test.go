@@ -22,6 +22,7 @@ import (
 	"github.com/port-exporter/port_exporter/internal/probe/dial"
 	"github.com/port-exporter/port_exporter/internal/probe/prober"
 	"github.com/port-exporter/port_exporter/internal/socket"
+	"github.com/port-exporter/port_exporter/internal/yamldoc"
 )
 
 func TestProbeErrorsNameTheirPlace(t *testing.T) {
@@ -598,7 +599,7 @@ func TestLibrarySecretsAreHidden(t *testing.T) {
 		case at.Kind() == reflect.Pointer, at.Kind() == reflect.Slice, at.Kind() == reflect.Map:
 			walk(at.Elem(), place)
 		case at.Kind() == reflect.Struct:
-			known, rest := fieldTypes(at)
+			known, rest := yamldoc.FieldTypes(at)
 			for key, field := range known {
 				walk(field, append(slices.Clone(place), key))
 			}

@@ -9,6 +9,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/port-exporter/port_exporter/internal/blackbox"
+	"github.com/port-exporter/port_exporter/internal/yamldoc"
 )
 
 // hidden stands for what is not shown, as in the configurations of Prometheus.
@@ -29,7 +30,7 @@ func isSecretKey(key string) bool {
 // hide replaces what is secret in a module, which must be a copy.
 func hide(node *yaml.Node) {
 	if node.Kind == yaml.MappingNode {
-		for key, value := range pairs(node) {
+		for key, value := range yamldoc.Pairs(node) {
 			hideValue(key.Value, value)
 		}
 		return
@@ -44,7 +45,7 @@ func hideValue(key string, value *yaml.Node) {
 	case isSecretKey(key):
 		hideAll(value)
 	case key == "headers" || key == "http_headers":
-		for name, header := range pairs(value) {
+		for name, header := range yamldoc.Pairs(value) {
 			hideHeader(name.Value, header)
 		}
 	case value.Kind == yaml.ScalarNode && strings.HasSuffix(key, "_url"):
@@ -65,7 +66,7 @@ func hideHeader(name string, header *yaml.Node) {
 	if blackbox.IsPlainHeader(name) {
 		return
 	}
-	if _, values := child(header, "values"); values != nil {
+	if _, values := yamldoc.Child(header, "values"); values != nil {
 		hideAll(values)
 	}
 	if header.Kind == yaml.ScalarNode {

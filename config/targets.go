@@ -33,9 +33,9 @@ type rawTarget struct {
 	lines keyLines
 }
 
-func (t *rawTarget) setLine(line int) { t.line = line }
+func (t *rawTarget) SetLine(line int) { t.line = line }
 
-func (t *rawTarget) setKeyLine(key string, line int) { t.lines.set(key, line) }
+func (t *rawTarget) SetKeyLine(key string, line int) { t.lines.set(key, line) }
 
 // at returns where a key of the target stands.
 func (t *rawTarget) at(i int, key string) string {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+
 	"github.com/port-exporter/port_exporter/internal/porttest"
 	"github.com/port-exporter/port_exporter/internal/probe"
 	"github.com/port-exporter/port_exporter/internal/probe/dial"

@@ -1,4 +1,4 @@
-package config
+package yamldoc
 
 import (
 	"errors"
@@ -15,9 +15,9 @@ const maxNodes = 10_000
 
 var errTooManyNodes = fmt.Errorf("the aliases in it grow to more than %d values", maxNodes)
 
-// plain returns a copy of a node that needs nothing around it: aliases and merge
+// Plain returns a copy of a node that needs nothing around it: aliases and merge
 // keys (<<) are written out, anchors and comments are gone.
-func plain(node *yaml.Node) (*yaml.Node, error) {
+func Plain(node *yaml.Node) (*yaml.Node, error) {
 	budget := maxNodes
 	return plainNode(node, &budget)
 }
@@ -52,7 +52,7 @@ func plainNode(node *yaml.Node, budget *int) (*yaml.Node, error) {
 func plainMapping(node *yaml.Node, budget *int) (*yaml.Node, error) {
 	out := &yaml.Node{Kind: yaml.MappingNode, Style: node.Style, Tag: node.Tag, Line: node.Line, Column: node.Column}
 	var merged []*yaml.Node
-	for key, value := range pairs(node) {
+	for key, value := range Pairs(node) {
 		v, err := plainNode(value, budget)
 		if err != nil {
 			return nil, err
@@ -84,19 +84,19 @@ func mergeInto(out, merged *yaml.Node) error {
 			}
 		}
 	case yaml.MappingNode:
-		for key, value := range pairs(merged) {
-			if k, _ := child(out, key.Value); k == nil {
+		for key, value := range Pairs(merged) {
+			if k, _ := Child(out, key.Value); k == nil {
 				out.Content = append(out.Content, key, value)
 			}
 		}
 	default:
-		return fault(merged, "<<", "%s where keys are expected", describe(merged))
+		return Fault(merged, "<<", "%s where keys are expected", Describe(merged))
 	}
 	return nil
 }
 
-// pairs yields the keys of a mapping with their values.
-func pairs(mapping *yaml.Node) func(yield func(key, value *yaml.Node) bool) {
+// Pairs yields the keys of a mapping with their values.
+func Pairs(mapping *yaml.Node) func(yield func(key, value *yaml.Node) bool) {
 	return func(yield func(key, value *yaml.Node) bool) {
 		for i := 0; i+1 < len(mapping.Content); i += 2 {
 			if !yield(mapping.Content[i], mapping.Content[i+1]) {
@@ -106,8 +106,8 @@ func pairs(mapping *yaml.Node) func(yield func(key, value *yaml.Node) bool) {
 	}
 }
 
-// cut takes a key out of a mapping and returns its value, or nil.
-func cut(mapping *yaml.Node, name string) (key, value *yaml.Node) {
+// Cut takes a key out of a mapping and returns its value, or nil.
+func Cut(mapping *yaml.Node, name string) (key, value *yaml.Node) {
 	for i := 0; i+1 < len(mapping.Content); i += 2 {
 		if mapping.Content[i].Value == name {
 			key, value = mapping.Content[i], mapping.Content[i+1]
@@ -118,38 +118,38 @@ func cut(mapping *yaml.Node, name string) (key, value *yaml.Node) {
 	return nil, nil
 }
 
-// withoutPlaces forgets where a node stood.
-func withoutPlaces(node *yaml.Node) {
+// WithoutPlaces forgets where a node stood.
+func WithoutPlaces(node *yaml.Node) {
 	node.Line, node.Column = 0, 0
 	for _, c := range node.Content {
-		withoutPlaces(c)
+		WithoutPlaces(c)
 	}
 }
 
-// twice finds keys that stand twice, at any depth.
-func twice(node *yaml.Node, place string) error {
+// Twice finds keys that stand twice, at any depth.
+func Twice(node *yaml.Node, place string) error {
 	var faults []error
 	seen := map[string]int{}
 	for i, c := range node.Content {
 		if node.Kind != yaml.MappingNode {
-			faults = append(faults, twice(c, fmt.Sprintf("%s[%d]", place, i)))
+			faults = append(faults, Twice(c, fmt.Sprintf("%s[%d]", place, i)))
 			continue
 		}
 		if i%2 == 1 {
-			faults = append(faults, twice(c, join(place, node.Content[i-1].Value)))
+			faults = append(faults, Twice(c, Join(place, node.Content[i-1].Value)))
 			continue
 		}
 		if line, known := seen[c.Value]; known {
-			faults = append(faults, fault(c, join(place, c.Value), "stands twice\nhint: it is in line %d already", line))
+			faults = append(faults, Fault(c, Join(place, c.Value), "stands twice\nhint: it is in line %d already", line))
 		}
 		seen[c.Value] = c.Line
 	}
 	return errors.Join(faults...)
 }
 
-// fieldTypes returns the types of a struct's keys, inlined ones included, and
+// FieldTypes returns the types of a struct's keys, inlined ones included, and
 // that of all other keys where an inlined map takes them.
-func fieldTypes(t reflect.Type) (known map[string]reflect.Type, rest reflect.Type) {
+func FieldTypes(t reflect.Type) (known map[string]reflect.Type, rest reflect.Type) {
 	known = map[string]reflect.Type{}
 	for field := range t.Fields() {
 		key, options, _ := strings.Cut(field.Tag.Get("yaml"), ",")
@@ -157,11 +157,24 @@ func fieldTypes(t reflect.Type) (known map[string]reflect.Type, rest reflect.Typ
 		case strings.Contains(options, "inline") && field.Type.Kind() == reflect.Map:
 			rest = field.Type.Elem()
 		case strings.Contains(options, "inline"):
-			inner, _ := fieldTypes(field.Type)
+			inner, _ := FieldTypes(field.Type)
 			maps.Copy(known, inner)
 		case key != "" && key != "-":
 			known[key] = field.Type
 		}
 	}
 	return known, rest
+}
+
+// Child returns a key of a mapping and its value, or nil.
+func Child(mapping *yaml.Node, name string) (key, value *yaml.Node) {
+	if mapping == nil || mapping.Kind != yaml.MappingNode {
+		return nil, nil
+	}
+	for i := 0; i < len(mapping.Content); i += 2 {
+		if mapping.Content[i].Value == name {
+			return mapping.Content[i], mapping.Content[i+1]
+		}
+	}
+	return nil, nil
 }

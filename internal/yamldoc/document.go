@@ -1,4 +1,6 @@
-package config
+// Package yamldoc reads YAML strictly, with the line and the key of each fault, and
+// inserts into a text. It knows no key of ours.
+package yamldoc
 
 import (
 	"bytes"
@@ -16,20 +18,8 @@ import (
 // 50,000 targets of twenty keys each.
 const maxValues = 1_000_000
 
-// What a file may have at most. A check of all of it takes a few seconds.
-const (
-	maxTargets    = 50_000
-	maxRules      = 10_000
-	maxAllowRules = 1000
-	maxList       = 4096 // elements of a list of a rule
-)
-
-func tooMany(line int, key string, most int, hint string) error {
-	return fmt.Errorf("line %d: %s[%d]: it is one more than %d\nhint: %s", line, key, most, most, hint)
-}
-
-// readDocument returns the one document of a text, nil for a text without any.
-func readDocument(text []byte) (*yaml.Node, error) {
+// Read returns the one document of a text, nil for a text without any.
+func Read(text []byte) (*yaml.Node, error) {
 	if err := checkText(text); err != nil {
 		return nil, err
 	}

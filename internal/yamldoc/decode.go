@@ -1,4 +1,4 @@
-package config
+package yamldoc
 
 import (
 	"cmp"
@@ -11,44 +11,45 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// decode fills *into from a node, as yaml.Node.Decode does, but knows the place
+// Decode fills *into from a node, as yaml.Node.Decode does, but knows the place
 // of everything: a fault reads "line 3: limits.listeners: …". Keys that are
 // unknown or stand twice are faults; keys that are missing leave *into as it is.
 //
 // A type that is an encoding.TextUnmarshaler reads its text and says itself what
 // is wrong with it. A slice of what is no mapping may be a single value too.
-func decode(node *yaml.Node, into any) error {
-	return decodeValue(node, reflect.ValueOf(into).Elem(), "")
+func Decode(node *yaml.Node, into any) error {
+	return DecodeValue(node, reflect.ValueOf(into).Elem(), "")
 }
 
 // located is a raw struct that keeps the line where it begins, for faults that
 // only show when all is read.
-type located interface{ setLine(line int) }
+type located interface{ SetLine(line int) }
 
 // keyed is a raw struct that keeps the lines of its keys, for the same.
-type keyed interface{ setKeyLine(key string, line int) }
+type keyed interface{ SetKeyLine(key string, line int) }
 
 // decoded is what reads a node in its own way.
 type decoded interface {
-	decode(node *yaml.Node, place string) error
+	DecodeNode(node *yaml.Node, place string) error
 }
 
 // checked is a raw list that does not take every number of elements.
-type checked interface{ check() error }
+type checked interface{ Check() error }
 
-func decodeValue(node *yaml.Node, into reflect.Value, place string) error {
+// DecodeValue is [Decode] into a value that is addressable, at a place that faults name.
+func DecodeValue(node *yaml.Node, into reflect.Value, place string) error {
 	if node.Kind == yaml.AliasNode {
-		return decodeValue(node.Alias, into, place)
+		return DecodeValue(node.Alias, into, place)
 	}
 	if own, ok := reflect.TypeAssert[decoded](into.Addr()); ok {
-		return own.decode(node, place)
+		return own.DecodeNode(node, place)
 	}
 	if node.ShortTag() == "!!null" {
 		if isSection(into.Type()) {
 			return nil // "limits:" with everything below it commented out
 		}
 		// Of a rule this would match everything, which nobody means.
-		return fault(node, place, "nothing stands behind it\nhint: give it a value, or leave the key out")
+		return Fault(node, place, "nothing stands behind it\nhint: give it a value, or leave the key out")
 	}
 	if text, ok := reflect.TypeAssert[encoding.TextUnmarshaler](into.Addr()); ok {
 		return decodeText(node, text, place)
@@ -56,19 +57,19 @@ func decodeValue(node *yaml.Node, into reflect.Value, place string) error {
 	switch into.Kind() {
 	case reflect.Pointer:
 		into.Set(reflect.New(into.Type().Elem()))
-		return decodeValue(node, into.Elem(), place)
+		return DecodeValue(node, into.Elem(), place)
 	case reflect.Struct:
 		return decodeStruct(node, into, place)
 	case reflect.Slice:
 		return decodeList(node, into, place)
 	default:
-		if into.Kind() == reflect.Int && isOctal(node) {
-			return faultOctal(node, place)
+		if into.Kind() == reflect.Int && IsOctal(node) {
+			return FaultOctal(node, place)
 		}
 		// The library would cut 1.5 down to a whole number.
 		fraction := into.Kind() == reflect.Int && node.ShortTag() != "!!int"
 		if err := node.Decode(into.Addr().Interface()); err != nil || fraction {
-			return fault(node, place, "%s is not %s", describe(node), kindName(into.Kind()))
+			return Fault(node, place, "%s is not %s", Describe(node), kindName(into.Kind()))
 		}
 		return nil
 	}
@@ -77,10 +78,10 @@ func decodeValue(node *yaml.Node, into reflect.Value, place string) error {
 func decodeText(node *yaml.Node, into encoding.TextUnmarshaler, place string) error {
 	var text string
 	if err := node.Decode(&text); err != nil {
-		return fault(node, place, "%s where a single value is expected", describe(node))
+		return Fault(node, place, "%s where a single value is expected", Describe(node))
 	}
 	if err := into.UnmarshalText([]byte(text)); err != nil {
-		return fault(node, place, "%v", err)
+		return Fault(node, place, "%v", err)
 	}
 	return nil
 }
@@ -89,24 +90,24 @@ func decodeList(node *yaml.Node, into reflect.Value, place string) error {
 	element := into.Type().Elem()
 	if node.Kind == yaml.ScalarNode && !isMapping(element) {
 		into.Set(reflect.MakeSlice(into.Type(), 1, 1))
-		return decodeValue(node, into.Index(0), place)
+		return DecodeValue(node, into.Index(0), place)
 	}
 	if node.Kind != yaml.SequenceNode {
-		return fault(node, place, "%s where a list is expected\nhint: each element of a list begins with a dash", describe(node))
+		return Fault(node, place, "%s where a list is expected\nhint: each element of a list begins with a dash", Describe(node))
 	}
 	var faults []error
 	into.Set(reflect.MakeSlice(into.Type(), len(node.Content), len(node.Content)))
 	for i, item := range node.Content {
 		at := fmt.Sprintf("%s[%d]", place, i)
 		if item.ShortTag() == "!!null" {
-			faults = append(faults, fault(item, at, "the element is empty\nhint: remove it"))
+			faults = append(faults, Fault(item, at, "the element is empty\nhint: remove it"))
 			continue
 		}
-		faults = append(faults, decodeValue(item, into.Index(i), at))
+		faults = append(faults, DecodeValue(item, into.Index(i), at))
 	}
 	if list, ok := reflect.TypeAssert[checked](into.Addr()); ok {
-		if err := list.check(); err != nil {
-			faults = append(faults, fault(node, place, "%v", err))
+		if err := list.Check(); err != nil {
+			faults = append(faults, Fault(node, place, "%v", err))
 		}
 	}
 	return errors.Join(faults...)
@@ -127,49 +128,51 @@ func isMapping(t reflect.Type) bool {
 
 func decodeStruct(node *yaml.Node, into reflect.Value, place string) error {
 	if node.Kind != yaml.MappingNode {
-		return fault(node, place, "%s where keys are expected\nhint: the keys are %s", describe(node), strings.Join(keysOf(into.Type()), ", "))
+		return Fault(node, place, "%s where keys are expected\nhint: the keys are %s", Describe(node), strings.Join(KeysOf(into.Type()), ", "))
 	}
 	if l, ok := reflect.TypeAssert[located](into.Addr()); ok {
-		l.setLine(node.Line)
+		l.SetLine(node.Line)
 	}
 	var faults []error
 	seen := map[string]int{}
 	for i := 0; i < len(node.Content); i += 2 {
 		key, value := node.Content[i], node.Content[i+1]
-		at := join(place, key.Value)
+		at := Join(place, key.Value)
 		field, known := fieldByKey(into, key.Value)
 		switch line, twice := seen[key.Value]; {
 		case twice:
-			faults = append(faults, fault(key, at, "stands twice\nhint: it is in line %d already", line))
+			faults = append(faults, Fault(key, at, "stands twice\nhint: it is in line %d already", line))
 		case !known:
-			faults = append(faults, fault(key, at, "unknown key\nhint: %s", suggest(key.Value, "keys here", keysOf(into.Type()))))
+			faults = append(faults, Fault(key, at, "unknown key\nhint: %s", Suggest(key.Value, "keys here", KeysOf(into.Type()))))
 		default:
-			faults = append(faults, decodeValue(value, field, at))
+			faults = append(faults, DecodeValue(value, field, at))
 		}
 		seen[key.Value] = key.Line
 		if k, ok := reflect.TypeAssert[keyed](into.Addr()); ok {
-			k.setKeyLine(key.Value, key.Line)
+			k.SetKeyLine(key.Value, key.Line)
 		}
 	}
 	return errors.Join(faults...)
 }
 
-func fault(node *yaml.Node, place, format string, args ...any) error {
+// Fault is an error that names the line of a node and its place.
+func Fault(node *yaml.Node, place, format string, args ...any) error {
 	if place == "" {
 		place = "top level"
 	}
 	return fmt.Errorf("line %d: %s: %s", node.Line, short(place), fmt.Sprintf(format, args...))
 }
 
-// isOctal reports whether a whole number is one to YAML 1.1 that people read as
+// IsOctal reports whether a whole number is one to YAML 1.1 that people read as
 // another: 0777 is 511.
-func isOctal(node *yaml.Node) bool {
+func IsOctal(node *yaml.Node) bool {
 	digits := strings.TrimLeft(node.Value, "+-")
 	return node.Kind == yaml.ScalarNode && len(digits) > 1 && digits[0] == '0' && strings.Trim(digits, "0123456789_") == ""
 }
 
-func faultOctal(node *yaml.Node, place string) error {
-	return fault(node, place, "%q begins with 0, which YAML takes for octal\nhint: write %s", node.Value, cmp.Or(strings.TrimLeft(node.Value, "0_"), "0"))
+// FaultOctal is the fault of a number that YAML 1.1 and 1.2 read differently.
+func FaultOctal(node *yaml.Node, place string) error {
+	return Fault(node, place, "%q begins with 0, which YAML takes for octal\nhint: write %s", node.Value, cmp.Or(strings.TrimLeft(node.Value, "0_"), "0"))
 }
 
 // maxShown is how much of a place or a value a message has, in bytes.
@@ -183,39 +186,8 @@ func short(text string) string {
 	return strings.ToValidUTF8(text[:maxShown], "") + "…"
 }
 
-// maxFaults is how many faults, and how many warnings, of a file are named.
-const maxFaults = 50
-
-// fewer returns the first faults of many.
-func fewer(err error) error {
-	all := flatten(err, nil)
-	if len(all) <= maxFaults {
-		return err
-	}
-	return errors.Join(append(all[:maxFaults:maxFaults], fmt.Errorf("and %d faults more", len(all)-maxFaults))...)
-}
-
-// flatten appends the faults that were joined in an error.
-func flatten(err error, to []error) []error {
-	joined, ok := err.(interface{ Unwrap() []error }) // only this layer is taken apart
-	if !ok {
-		return append(to, err)
-	}
-	for _, one := range joined.Unwrap() {
-		to = flatten(one, to)
-	}
-	return to
-}
-
-// fewWarnings returns the first of many.
-func fewWarnings(all []string) []string {
-	if len(all) <= maxFaults {
-		return all
-	}
-	return append(all[:maxFaults:maxFaults], fmt.Sprintf("and %d warnings more", len(all)-maxFaults))
-}
-
-func join(place, key string) string {
+// Join returns the place of a key.
+func Join(place, key string) string {
 	if place == "" {
 		return key
 	}
@@ -224,34 +196,35 @@ func join(place, key string) string {
 
 func fieldByKey(v reflect.Value, key string) (reflect.Value, bool) {
 	for i := range v.NumField() {
-		if known := keyOf(v.Type().Field(i)); known != "" && known == key {
+		if known := KeyOf(v.Type().Field(i)); known != "" && known == key {
 			return v.Field(i), true
 		}
 	}
 	return reflect.Value{}, false
 }
 
-func keysOf(t reflect.Type) []string {
+// KeysOf returns the keys that a struct has, in their order.
+func KeysOf(t reflect.Type) []string {
 	var keys []string
 	for field := range t.Fields() {
-		if key := keyOf(field); key != "" {
+		if key := KeyOf(field); key != "" {
 			keys = append(keys, key)
 		}
 	}
 	return keys
 }
 
-// keyOf returns the key of a field, or nothing for one that is not in the file.
-func keyOf(field reflect.StructField) string {
+// KeyOf returns the key of a field, or nothing for one that is not in the file.
+func KeyOf(field reflect.StructField) string {
 	key, _, _ := strings.Cut(field.Tag.Get("yaml"), ",")
 	return key
 }
 
-// suggest names the word that was probably meant, or all that are known.
-func suggest(word, what string, known []string) string {
+// Suggest names the word that was probably meant, or all that are known.
+func Suggest(word, what string, known []string) string {
 	best, bestDistance := "", 3
 	for _, candidate := range known {
-		if d := distance(strings.ToLower(word), candidate); d < bestDistance {
+		if d := Distance(strings.ToLower(word), candidate); d < bestDistance {
 			best, bestDistance = candidate, d
 		}
 	}
@@ -261,9 +234,9 @@ func suggest(word, what string, known []string) string {
 	return fmt.Sprintf("the %s are %s", what, strings.Join(known, ", "))
 }
 
-// distance is the number of letters to insert, delete or change to get from a
+// Distance is the number of letters to insert, delete or change to get from a
 // to b (Levenshtein).
-func distance(a, b string) int {
+func Distance(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {
 		row[j] = j
@@ -283,7 +256,8 @@ func distance(a, b string) int {
 	return row[len(b)]
 }
 
-func describe(node *yaml.Node) string {
+// Describe says what a node is, for faults.
+func Describe(node *yaml.Node) string {
 	switch node.Kind {
 	case yaml.MappingNode:
 		return "a mapping"
