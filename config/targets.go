@@ -103,7 +103,7 @@ func (t *rawTarget) target(i int, all map[string]*probe.Module) (probe.Target, e
 		err = CheckAddress(m.Kind, to)
 	}
 	check("address", err)
-	check("hostname", checkHostname(m, string(t.Hostname)))
+	check("hostname", CheckHostname(m, string(t.Hostname)))
 	check("labels", checkLabels(t.Labels, m))
 	if t.Interval != 0 && time.Duration(t.Interval) < time.Second {
 		check("interval", fmt.Errorf("%v is too short\nhint: it must be 1s at least", time.Duration(t.Interval)))
@@ -196,7 +196,9 @@ func checkName(host string) error {
 	return nil
 }
 
-func checkHostname(m *probe.Module, hostname string) error {
+// CheckHostname reports what is wrong with the hostname of a target; an empty one is
+// none.
+func CheckHostname(m *probe.Module, hostname string) error {
 	if hostname == "" {
 		return nil
 	}

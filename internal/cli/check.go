@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -17,27 +18,36 @@ import (
 	"github.com/port-exporter/port_exporter/internal/socket"
 )
 
-// Check reaches a target once and says what came of it. Without the name of a
-// module the form of the address decides, as for configured targets. A timeout of
-// zero is the module's own. The error has status 1 when the outcome is not the one that the
+// CheckOptions say what [Check] reaches.
+type CheckOptions struct {
+	Target string
+	// Module names how; empty is that of the configured target, or by the form of the
+	// address.
+	Module string
+	// Hostname is what the target is called towards it; empty is that of the
+	// configured target.
+	Hostname string
+	Timeout  time.Duration // zero is the module's own
+	Debug    bool          // shows the log of the probe
+}
+
+// Check reaches a target once and says what came of it, as a probe of a configured
+// target does. The error has status 1 when the outcome is not the one that the
 // module expects, and 2 when the target could not be tried.
-func Check(ctx context.Context, h *Host, address, module string, timeout time.Duration) error {
-	m, err := h.module(module, address)
+func Check(ctx context.Context, h *Host, o CheckOptions) error {
+	target, err := h.target(ctx, o)
 	if err != nil {
 		return Failure(err)
 	}
-	if err := checkAddress(ctx, m.Kind, address); err != nil {
-		return Failure(err)
+	var log schedule.Logbook
+	r := probe.Request{Address: target.Address, Hostname: target.Hostname, Allow: h.Config.Access.Configured(target.Module, target.Address)}
+	if o.Debug {
+		r.Log = log.Logger()
 	}
-	if timeout > 0 {
-		changed := *m
-		changed.Timeout = timeout
-		m = &changed
-	}
-	target := &probe.Target{Address: address, Module: m}
-	result := m.Probe(ctx, probe.Request{Address: address})
+	result := target.Module.Probe(ctx, r)
 	h.sayResult(ctx, &schedule.Report{Target: target, Result: result})
-	success, known := m.Success(result)
+	fmt.Fprint(h.Stdout, plain.Text(log.Text(target.Address)))
+	success, known := target.Module.Success(result)
 	switch {
 	case !known:
 		return &ExitError{Code: statusFailure}
@@ -46,6 +56,60 @@ func Check(ctx context.Context, h *Host, address, module string, timeout time.Du
 	default:
 		return nil
 	}
+}
+
+// target returns what to reach: the configured target that is meant, if there is
+// one.
+func (h *Host) target(ctx context.Context, o CheckOptions) (*probe.Target, error) {
+	t, err := h.configured(o)
+	if err != nil {
+		return nil, err
+	}
+	if t == nil {
+		m, err := h.module(o.Module, o.Target)
+		if err != nil {
+			return nil, err
+		}
+		t = &probe.Target{Address: o.Target, Module: m, Hostname: o.Hostname}
+	}
+	if err := cmp.Or(checkAddress(ctx, t.Module.Kind, t.Address), config.CheckHostname(t.Module, t.Hostname)); err != nil {
+		return nil, err
+	}
+	if o.Timeout > 0 {
+		changed := *t.Module
+		changed.Timeout = o.Timeout
+		t.Module = &changed
+	}
+	return t, nil
+}
+
+// configured returns a copy of the configured target with an address, if there is
+// one; of several, the one without a hostname or with the default module.
+func (h *Host) configured(o CheckOptions) (*probe.Target, error) {
+	var found []probe.Target
+	for _, t := range h.Config.Targets {
+		if t.Address == o.Target && (o.Module == "" || t.Module.Name == o.Module) && (o.Hostname == "" || t.Hostname == o.Hostname) {
+			found = append(found, t)
+		}
+	}
+	usual := func(t probe.Target) bool { return o.Module != "" || t.Module.Name == config.DefaultModule(o.Target) }
+	if slices.ContainsFunc(found, usual) {
+		found = slices.DeleteFunc(found, func(t probe.Target) bool { return !usual(t) })
+	}
+	if bare := slices.IndexFunc(found, func(t probe.Target) bool { return t.Hostname == "" }); bare >= 0 {
+		found = found[bare : bare+1]
+	}
+	switch len(found) {
+	case 0:
+		return nil, nil
+	case 1:
+		return &found[0], nil
+	}
+	var choices []string
+	for _, t := range found {
+		choices = append(choices, fmt.Sprintf("--module=%s --hostname=%s", t.Module.Name, t.Hostname))
+	}
+	return nil, fmt.Errorf("%s is the address of %d configured targets\nhint: choose one: %s", o.Target, len(found), strings.Join(choices, ", or "))
 }
 
 // module returns the module of a name, else the one that the form of the address

@@ -60,9 +60,7 @@ type flags struct {
 	listeners   ListenersOptions
 	baseline    BaselineOptions
 	wait        time.Duration // of listeners and baseline
-	target      string        // of check
-	module      string        // of check
-	timeout     time.Duration // of check
+	target      CheckOptions
 	configCheck bool
 	daemon      daemon.Options
 	externalURL *url.URL
@@ -166,9 +164,11 @@ func (f *flags) addCommands(app *kingpin.Application) {
 	baseline.Flag("ephemeral", "Expect any port that the kernel gives to clients of a program that has one, on addresses that other hosts reach, too.").BoolVar(&f.baseline.Ephemeral)
 	baseline.Flag("wait", waitHelp).DurationVar(&f.wait)
 	check := app.Command(commandCheck, "Reach a target once and say what came of it, and who said so. Exit with 0 when it is as the module expects, 1 when not, 2 when it could not be tried.")
-	check.Arg("target", "What to reach: host:port, or what else the module takes.").Required().StringVar(&f.target)
-	check.Flag("module", "Module of the configuration, or a built-in one. The default is tcp_connect for host:port, http_2xx for URLs, unix_connect for paths.").StringVar(&f.module)
-	check.Flag("timeout", "How long it may take; 0 for the module's own.").Default("0s").DurationVar(&f.timeout)
+	check.Arg("target", "What to reach: host:port, or what else the module takes.").Required().StringVar(&f.target.Target)
+	check.Flag("module", "Module of the configuration, or a built-in one. The default is that of the configured target, else tcp_connect for host:port, http_2xx for URLs, unix_connect for paths.").StringVar(&f.target.Module)
+	check.Flag("hostname", "Name of the target in the header Host and in TLS. The default is that of the configured target.").StringVar(&f.target.Hostname)
+	check.Flag("debug", "Show the log of the probe.").BoolVar(&f.target.Debug)
+	check.Flag("timeout", "How long it may take; 0 for the module's own.").Default("0s").DurationVar(&f.target.Timeout)
 }
 
 // parseWith parses the command line. kingpin panics where it cannot write the help.
@@ -229,8 +229,8 @@ func (f *flags) checkNumbers() error {
 	if f.gomaxprocs < 0 || f.gomaxprocs > maxProcs {
 		return fmt.Errorf("--runtime.gomaxprocs=%d: it must be 0, for the default of Go, to %d\nhint: the number of CPUs; GOMAXPROCS in the environment counts too", f.gomaxprocs, maxProcs)
 	}
-	if f.timeout < 0 {
-		return fmt.Errorf("--timeout=%v: it must not be negative", f.timeout)
+	if f.target.Timeout < 0 {
+		return fmt.Errorf("--timeout=%v: it must not be negative", f.target.Timeout)
 	}
 	if f.daemon.TimeoutOffset < 0 {
 		return fmt.Errorf("--timeout-offset=%v: it must not be negative", f.daemon.TimeoutOffset)

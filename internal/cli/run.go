@@ -130,7 +130,7 @@ func (f *flags) look(ctx context.Context, stdout, stderr io.Writer) error {
 	case commandBaseline:
 		return Baseline(ctx, host, f.baseline)
 	case commandCheck:
-		return Check(ctx, host, f.target, f.module, f.timeout)
+		return Check(ctx, host, f.target)
 	default:
 		return Listeners(ctx, host, f.listeners)
 	}

@@ -92,12 +92,12 @@ func TestDue(t *testing.T) {
 }
 
 func TestLogbookIsBounded(t *testing.T) {
-	var log logbook
-	logger := log.logger()
+	var log Logbook
+	logger := log.Logger()
 	for range 10_000 {
 		logger.Debug("again and again")
 	}
-	if text := log.text("a:1"); len(text) > logbookSize+100 || !strings.Contains(text, "left out") {
+	if text := log.Text("a:1"); len(text) > logbookSize+100 || !strings.Contains(text, "left out") {
 		t.Errorf("%d bytes", len(text))
 	}
 }

@@ -11,16 +11,16 @@ import (
 // logbookSize bounds what is kept of the log of one probe, in bytes.
 const logbookSize = 32 << 10
 
-// logbook takes the log of one probe on request. It is bounded and safe for
-// concurrent use.
-type logbook struct {
+// Logbook takes the log of one probe on request. It is bounded and safe for
+// concurrent use, and its zero value is empty.
+type Logbook struct {
 	mu  sync.Mutex
 	b   strings.Builder
 	cut bool
 }
 
 // Write implements io.Writer.
-func (l *logbook) Write(p []byte) (int, error) {
+func (l *Logbook) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.b.Len()+len(p) > logbookSize {
@@ -31,12 +31,13 @@ func (l *logbook) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func (l *logbook) logger() *slog.Logger {
+// Logger returns what writes into it.
+func (l *Logbook) Logger() *slog.Logger {
 	return slog.New(slog.NewTextHandler(l, &slog.HandlerOptions{Level: slog.LevelDebug}))
 }
 
-// text returns the log of a probe of the address, without its password.
-func (l *logbook) text(address string) string {
+// Text returns the log of a probe of the address, without its password.
+func (l *Logbook) Text(address string) string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	text := l.b.String()

@@ -111,9 +111,9 @@ func (r *Runner) call(ctx context.Context, of ask, alone bool, run func(*call)) 
 
 // once probes and remembers it.
 func (r *Runner) once(c *call, t *probe.Target, g grant) Entry {
-	var log logbook
-	result := r.probe(c.ctx, c.began, t, g, requested, log.logger())
-	entry := Entry{Report: Report{Target: t, Result: result, At: time.Now()}, Log: log.text(t.Address)}
+	var log Logbook
+	result := r.probe(c.ctx, c.began, t, g, requested, log.Logger())
+	entry := Entry{Report: Report{Target: t, Result: result, At: time.Now()}, Log: log.Text(t.Address)}
 	if c.ctx.Err() == nil || result.Outcome != probe.NotRun { // not when the clients have gone before its turn
 		entry.ID = r.note(entry, nil)
 	}
