@@ -8,6 +8,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/port-exporter/port_exporter/internal/netaddr"
 	"github.com/port-exporter/port_exporter/internal/probe"
 	"github.com/port-exporter/port_exporter/internal/probe/access"
 	"github.com/port-exporter/port_exporter/internal/yamldoc"
@@ -150,7 +151,7 @@ func (p *rawProbes) access(all, configured map[string]*probe.Module) (allowed ac
 		allowed.Rules = append(allowed.Rules, access.Rule{
 			Hosts:    stringsOf(r.Hosts),
 			Networks: convert(r.Networks, func(a address) netip.Prefix { return a.Prefix }),
-			Ports:    convert(r.Ports, func(p portRange) access.PortRange { return access.PortRange{First: p.First, Last: p.Last} }),
+			Ports:    convert(r.Ports, func(p portRange) netaddr.PortRange { return p.PortRange }),
 			Modules:  stringsOf(r.Modules),
 		})
 	}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/port-exporter/port_exporter/internal/blackbox"
 	"github.com/port-exporter/port_exporter/internal/files"
+	"github.com/port-exporter/port_exporter/internal/netaddr"
 	"github.com/port-exporter/port_exporter/internal/policy"
 	"github.com/port-exporter/port_exporter/internal/probe"
 	"github.com/port-exporter/port_exporter/internal/probe/access"
@@ -228,7 +229,7 @@ probes:
 	access := access.Control{DebugAnywhere: true, Rules: []access.Rule{{
 		Hosts:    []string{"*.example.org", "xn--mnchen-3ya.example"},
 		Networks: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("192.0.2.0/24")},
-		Ports:    []access.PortRange{{First: 22, Last: 22}, {First: 8000, Last: 8100}}, Modules: []string{"tcp_connect"},
+		Ports:    []netaddr.PortRange{{First: 22, Last: 22}, {First: 8000, Last: 8100}}, Modules: []string{"tcp_connect"},
 	}}}
 	if !reflect.DeepEqual(access, c.Access) || c.MaxProbes != 3 || c.Warnings != nil {
 		t.Errorf("%+v, %d, %q", c.Access, c.MaxProbes, c.Warnings)

@@ -82,7 +82,7 @@ func TestAnswer(t *testing.T) {
 			"0.0.0.0:53 listens on udp 192.0.2.1:53 (scope any)"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			table, err := ReadListening(rows(tt.sockets), Host{Ephemeral: EphemeralPorts{PortRange: PortRange{32768, 60999}}})
+			table, err := ReadListening(rows(tt.sockets), Host{Ephemeral: EphemeralPorts{PortRange: PortRange{First: 32768, Last: 60999}}})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -14,7 +14,7 @@ import (
 )
 
 // small is a host with ten ephemeral ports, of which two are reserved.
-var small = Host{Ephemeral: EphemeralPorts{PortRange{40000, 40009}, []PortRange{{40008, 40009}}}}
+var small = Host{Ephemeral: EphemeralPorts{PortRange{First: 40000, Last: 40009}, []PortRange{{First: 40008, Last: 40009}}}}
 
 func destinationsOf(t *testing.T, h Host, sockets ...Socket) *Traffic {
 	t.Helper()
@@ -93,12 +93,12 @@ func TestUnanswered(t *testing.T) {
 }
 
 func TestWatched(t *testing.T) {
-	one := Watched{netip.MustParsePrefix("192.0.2.1/32"), []PortRange{{443, 443}}}
+	one := Watched{netip.MustParsePrefix("192.0.2.1/32"), []PortRange{{First: 443, Last: 443}}}
 	network := Watched{netip.MustParsePrefix("10.0.0.0/8"), nil}
 	set := newWatchedSet([]Watched{
 		one, network,
-		{netip.MustParsePrefix("198.51.100.0/24"), []PortRange{{1, 2}, {9, 9}}},
-		{netip.MustParsePrefix("198.51.100.0/24"), []PortRange{{80, 80}}},
+		{netip.MustParsePrefix("198.51.100.0/24"), []PortRange{{First: 1, Last: 2}, {First: 9, Last: 9}}},
+		{netip.MustParsePrefix("198.51.100.0/24"), []PortRange{{First: 80, Last: 80}}},
 		{netip.MustParsePrefix("2001:db8::1/128"), nil},
 		{netip.MustParsePrefix("2001:db8:1::/48"), nil},
 	})
@@ -115,7 +115,7 @@ func TestWatched(t *testing.T) {
 	if to, ok := one.Single(); !ok || to != netip.MustParseAddrPort("192.0.2.1:443") {
 		t.Errorf("single: %v, %v", to, ok)
 	}
-	for _, w := range []Watched{network, {one.Network, nil}, {one.Network, []PortRange{{1, 2}}}, {network.Network, one.Ports}} {
+	for _, w := range []Watched{network, {one.Network, nil}, {one.Network, []PortRange{{First: 1, Last: 2}}}, {network.Network, one.Ports}} {
 		if _, ok := w.Single(); ok {
 			t.Errorf("%v is a single destination", w)
 		}
@@ -163,7 +163,7 @@ func TestManyDestinations(t *testing.T) {
 	read := func(n int) (*Traffic, uint64) {
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
-		traffic, err := ReadConnections(many(n, heavy), table, []Watched{{netip.PrefixFrom(watched.Addr(), 32), []PortRange{{443, 443}}}})
+		traffic, err := ReadConnections(many(n, heavy), table, []Watched{{netip.PrefixFrom(watched.Addr(), 32), []PortRange{{First: 443, Last: 443}}}})
 		runtime.ReadMemStats(&after)
 		if err != nil {
 			t.Fatal(err)
@@ -201,7 +201,7 @@ func TestManyDestinations(t *testing.T) {
 func TestWatchedAreBounded(t *testing.T) {
 	all := []Watched{
 		{netip.MustParsePrefix("11.0.0.0/8"), nil},
-		{netip.MustParsePrefix("203.0.113.0/32"), []PortRange{{443, 443}}},
+		{netip.MustParsePrefix("203.0.113.0/32"), []PortRange{{First: 443, Last: 443}}},
 	}
 	traffic, err := ReadConnections(many(200_000, []int{300}), mustRead(t, host), all)
 	if err != nil {

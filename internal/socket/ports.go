@@ -1,12 +1,13 @@
 package socket
 
-import "math/bits"
+import (
+	"math/bits"
+
+	"github.com/port-exporter/port_exporter/internal/netaddr"
+)
 
 // PortRange is a range of ports, both ends included.
-type PortRange struct{ First, Last uint16 }
-
-// Contains reports whether the port is in the range.
-func (r PortRange) Contains(port uint16) bool { return r.First <= port && port <= r.Last }
+type PortRange = netaddr.PortRange
 
 // EphemeralPorts are the ports that the kernel gives to sockets that ask for
 // none: on Linux net.ipv4.ip_local_port_range, for IPv6 too (ip(7)).

@@ -50,7 +50,7 @@ func TestNames(t *testing.T) {
 }
 
 // host has the ephemeral range of a Linux default.
-var host = Host{Ephemeral: EphemeralPorts{PortRange: PortRange{32768, 60999}}}
+var host = Host{Ephemeral: EphemeralPorts{PortRange: PortRange{First: 32768, Last: 60999}}}
 
 const allKnown = KnowsQueues | KnowsAcceptQueueLimit | KnowsDrops | KnowsV6Only | KnowsUID
 

@@ -37,12 +37,9 @@ type Rule struct {
 	// [CanonicalHost] returns them.
 	Hosts    []string
 	Networks []netip.Prefix
-	Ports    []PortRange
+	Ports    []netaddr.PortRange
 	Modules  []string
 }
-
-// PortRange is a range of ports, both ends included.
-type PortRange struct{ First, Last uint16 }
 
 // AnyHost is the entry of [Rule].Hosts that matches every host.
 const AnyHost = "*"
@@ -114,7 +111,7 @@ func (r *Rule) allowsModule(m *probe.Module) bool {
 // allowsPort reports whether the rule allows a port. A probe that has none (icmp:
 // port 0) needs a rule that names no ports.
 func (r *Rule) allowsPort(port int) bool {
-	within := func(p PortRange) bool { return port > 0 && int(p.First) <= port && port <= int(p.Last) }
+	within := func(p netaddr.PortRange) bool { return port > 0 && p.Contains(uint16(port)) }
 	return len(r.Ports) == 0 || port == probe.AnyPort || slices.ContainsFunc(r.Ports, within)
 }
 

@@ -9,7 +9,7 @@ import (
 	"github.com/port-exporter/port_exporter/internal/probe"
 )
 
-func ruleFor(networks string, ports []PortRange, modules ...string) Rule {
+func ruleFor(networks string, ports []netaddr.PortRange, modules ...string) Rule {
 	r := Rule{Ports: ports, Modules: modules}
 	for n := range strings.FieldsSeq(networks) {
 		r.Networks = append(r.Networks, netip.MustParsePrefix(n))
@@ -29,7 +29,7 @@ func TestAccessToAddresses(t *testing.T) {
 	any := Control{Any: true}
 	net10 := Control{Rules: []Rule{ruleFor("10.0.0.0/8 2001:db8::/32", nil)}}
 	everything := Control{Rules: []Rule{ruleFor("0.0.0.0/0 ::/0", nil)}}
-	anyPort80 := Control{Rules: []Rule{ruleFor("", []PortRange{{80, 88}})}}
+	anyPort80 := Control{Rules: []Rule{ruleFor("", []netaddr.PortRange{{First: 80, Last: 88}})}}
 	metadata := Control{Any: true, Rules: []Rule{ruleFor("169.254.169.254/32 fe80::/10", nil)}}
 	uniqueLocal := Control{Rules: []Rule{ruleFor("fd00::/16 fd12::/16", nil)}}
 	module := Control{Rules: []Rule{ruleFor("10.0.0.0/8", nil, "other"), ruleFor("10.0.1.0/24", nil, "other", "tcp")}}
@@ -121,7 +121,7 @@ func TestAccessToAddresses(t *testing.T) {
 }
 
 func TestKnownBeforehand(t *testing.T) {
-	rules := Control{Rules: []Rule{ruleFor("10.0.0.0/8", []PortRange{{80, 80}, {443, 443}}, "web"), ruleFor("10.0.0.0/8", nil, "icmp", "dns")}}
+	rules := Control{Rules: []Rule{ruleFor("10.0.0.0/8", []netaddr.PortRange{{First: 80, Last: 80}, {First: 443, Last: 443}}, "web"), ruleFor("10.0.0.0/8", nil, "icmp", "dns")}}
 	for _, tt := range []struct {
 		name, kind, module, address string
 		access                      Control
