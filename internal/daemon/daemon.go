@@ -1,3 +1,5 @@
+// Package daemon is what lives as long as the process: it reads the configuration,
+// builds the exporter from it, serves, and reads it again.
 package daemon
 
 import (
