@@ -93,6 +93,9 @@ func ephemeralPorts(procfs string) (socket.EphemeralPorts, error) {
 	if _, err := fmt.Sscan(string(b), &r.First, &r.Last); err != nil {
 		return ports, fileError(rangeFile, err)
 	}
+	if r.First == 0 || r.First > r.Last { // the kernel has none such: ipv4_local_port_range, net/ipv4/sysctl_net_ipv4.c
+		return ports, fileError(rangeFile, fmt.Errorf("%d to %d is no range", r.First, r.Last))
+	}
 	ports.PortRange = r
 	ports.Reserved, err = reservedPorts(filepath.Join(procfs, reservedFile))
 	return ports, fileError(reservedFile, err)
@@ -147,6 +150,9 @@ func parsePorts(list string) ([]socket.PortRange, error) {
 		to, err := strconv.ParseUint(last, 10, 16)
 		if err != nil {
 			return nil, err
+		}
+		if from > to {
+			return nil, fmt.Errorf("%s is no range", part)
 		}
 		ranges = append(ranges, socket.PortRange{First: uint16(from), Last: uint16(to)})
 	}

@@ -76,6 +76,7 @@ func TestEphemeralPorts(t *testing.T) {
 	}
 	for text, want := range map[string]socket.PortRange{
 		"": defaultEphemeralPorts, "10000": defaultEphemeralPorts, "99999 100000": defaultEphemeralPorts,
+		"0 0": defaultEphemeralPorts, "0 60999": defaultEphemeralPorts, "60999 32768": defaultEphemeralPorts,
 		"10000\t10010\n": {First: 10000, Last: 10010},
 	} {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
@@ -90,7 +91,7 @@ func TestEphemeralPorts(t *testing.T) {
 	}
 	reserved := filepath.Join(filepath.Dir(path), "ip_local_reserved_ports")
 	for text, want := range map[string][]socket.PortRange{
-		"x\n": nil, "1,x\n": nil, "1-\n": nil, "70000\n": nil,
+		"x\n": nil, "1,x\n": nil, "1-\n": nil, "70000\n": nil, "9-8\n": nil,
 		"\n": {}, "8080\n": {{First: 8080, Last: 8080}},
 		"8080,20000-20010\n": {{First: 8080, Last: 8080}, {First: 20000, Last: 20010}},
 	} {
