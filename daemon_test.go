@@ -91,6 +91,34 @@ func TestDefaultsServeEverything(t *testing.T) {
 	}
 }
 
+// TestHelpOfTheProcess compares the HELP texts that a daemon serves with
+// docs/metrics.md.
+func TestHelpOfTheProcess(t *testing.T) {
+	web := filepath.Join(t.TempDir(), "web.yml")
+	if err := os.WriteFile(web, []byte("basic_auth_users: {}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	base, _ := startDaemon(t, "--web.config.file="+web)
+	document, err := os.ReadFile("docs/metrics.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, body := get(t, base+"/metrics")
+	helps := regexp.MustCompile(`(?m)^# HELP (port_[a-z_]+) (.*)$`).FindAllStringSubmatch(body, -1)
+	if len(helps) == 0 {
+		t.Fatal("no HELP text")
+	}
+	for _, m := range helps {
+		if m[1] == "port_exporter_build_info" { // the library's
+			continue
+		}
+		row := regexp.MustCompile("(?m)^\\| `" + m[1] + "` \\|.*\\| " + regexp.QuoteMeta(m[2]))
+		if faults := porttest.HelpFaults(m[2]); len(faults) > 0 || !row.Match(document) {
+			t.Errorf("%s: %q: faults %v, in docs/metrics.md: %v", m[1], m[2], faults, row.Match(document))
+		}
+	}
+}
+
 func TestFlagsNarrow(t *testing.T) {
 	base, _ := startDaemon(t, "--web.disable-exporter-metrics", "--no-collector.connections", "--web.telemetry-path=/m", "--web.route-prefix=/ports")
 	_, body := get(t, base+"/ports/m")

@@ -10,35 +10,29 @@ import (
 
 var (
 	inboundConnections = gauge("port_inbound_connections",
-		"TCP sockets whose local end belongs to a listener, by the bind address of that listener and state. "+
-			"established, time_wait, close_wait and syn_recv are always there, other states when not 0.",
+		"TCP connections to a listener by state.",
 		bind(listenerLabels, "state")...)
 	outboundConnections = gauge("port_outbound_connections",
-		"TCP connections made from here, by remote port and state: the busiest remote ports, the rest as \"other\". "+
-			"established, time_wait, close_wait and syn_sent are always there, other states when not 0.",
+		"TCP connections from this host by remote port and state.",
 		"netns", "protocol", "remote_port", "state")
 	orphanedConnections = gauge("port_orphaned_connections",
-		"TCP sockets that no process holds, on a local port that is not ephemeral and has no listener (any more), by that port "+
-			"and state: the busiest ports, the rest as \"other\".",
+		"TCP sockets without a process, on a non-ephemeral local port without a listener.",
 		"netns", "protocol", "port", "state")
 	heldConnections = gauge("port_held_connections",
-		"TCP sockets that a process holds, on a local port that is not ephemeral and has no listener, by that port and state: "+
-			"the busiest ports, the rest as \"other\".",
+		"TCP sockets of a process, on a non-ephemeral local port without a listener.",
 		"netns", "protocol", "port", "state")
 	synRetransmitting = gauge("port_syn_sent_retransmitting",
-		"Outbound sockets in SYN_SENT that have sent their SYN more than once, by remote port: nobody answers there. "+
-			"Only ports with such sockets: those with the most of them, the rest as \"other\".", "netns", "remote_port")
+		"Outbound sockets that have retransmitted their SYN, by remote port.", "netns", "remote_port")
 	destinationRetransmitting = gauge("port_destination_syn_sent_retransmitting",
-		"Outbound sockets in SYN_SENT that have sent their SYN more than once, by destination: nobody answers there. "+
-			"Only destinations with such sockets: those with the most of them.", "netns", "remote_address", "remote_port")
+		"Outbound sockets that have retransmitted their SYN, by destination.", "netns", "remote_address", "remote_port")
 	inboundReceiveQueue = gauge("port_inbound_receive_queue_bytes",
-		"Bytes that were received and not yet read, over the connections of a listener.", listenerLabels...)
+		"Bytes received but not yet read, over all connections of a listener.", listenerLabels...)
 	inboundSendQueue = gauge("port_inbound_send_queue_bytes",
-		"Bytes that were written and not yet acknowledged by the peer, over the connections of a listener.", listenerLabels...)
+		"Bytes written but not yet acknowledged, over all connections of a listener.", listenerLabels...)
 	outboundReceiveQueue = gauge("port_outbound_receive_queue_bytes",
-		"Bytes that were received and not yet read, over outbound connections by remote port.", "netns", "protocol", "remote_port")
+		"Bytes received but not yet read, over outbound connections by remote port.", "netns", "protocol", "remote_port")
 	outboundSendQueue = gauge("port_outbound_send_queue_bytes",
-		"Bytes that were written and not yet acknowledged by the peer, over outbound connections by remote port.", "netns", "protocol", "remote_port")
+		"Bytes written but not yet acknowledged, over outbound connections by remote port.", "netns", "protocol", "remote_port")
 )
 
 // connections tells of the TCP sockets that do not listen, by service.

@@ -10,7 +10,7 @@ import (
 	"github.com/port-exporter/port_exporter/internal/porttest"
 )
 
-// TestMetricsDocument holds docs/metrics.md to the families in the code.
+// TestMetricsDocument compares docs/metrics.md with the families in the code.
 func TestMetricsDocument(t *testing.T) {
 	porttest.Golden(t, "../docs/metrics.md", metricsDocument())
 }
@@ -25,56 +25,72 @@ func metricsDocument() string {
 	}
 	b.WriteString("## About the exporter\n\n")
 	writeFamilies(&b, selfFamilies())
-	b.WriteString(otherFamilies)
+	b.WriteString("## About the process\n\n")
+	writeFamilies(&b, processFamilies)
+	b.WriteString(libraryFamilies)
 	return b.String()
 }
 
-// introductions say what holds for all families of a collector.
+// introductions have the facts that hold for all families of a collector.
 var introductions = map[string]string{
-	"probes": "On `/metrics` each series has the labels `module`, `target` and `target_name` and the target's own beside those below; " +
-		"on `/probe` it has those below only, and neither `probe_age_seconds` nor `probe_results_total` is there. " +
-		"The probers `dns` and `icmp` are those of blackbox_exporter and export its metrics besides: " +
-		"`probe_dns_answer_rrs`, `probe_icmp_duration_seconds` and so on.\n\n" +
-		"`probe_success` is 1 when the outcome is the one that the module expects, and absent when the target was not tried " +
-		"(`local_error`, `denied`, `not_run`), which says nothing of it. `probe_duration_seconds` is absent when there was no probe.\n\n",
+	"probes": "On `/metrics` each series also has the labels `module`, `target` and `target_name` and the target's own labels. " +
+		"On `/probe` it has only the labels below, and `probe_age_seconds` and `probe_results_total` are absent. " +
+		"Metrics that blackbox_exporter has too keep its HELP text.\n\n" +
+		"`probe_success` is 1 when the outcome is the one that the module expects. It is absent when the target was not tried " +
+		"(`local_error`, `denied`, `not_run`). `probe_duration_seconds` is absent when no probe ran.\n\n",
+}
+
+// meaning returns the HELP text and the legend.
+func meaning(f *Family) string {
+	if legend := legends[f.Name]; legend != "" {
+		return f.Help + " " + legend
+	}
+	return f.Help
 }
 
 func writeFamilies(b *strings.Builder, families []*Family) {
 	b.WriteString("| metric | type | labels | meaning |\n| --- | --- | --- | --- |\n")
 	for _, f := range families {
-		fmt.Fprintf(b, "| `%s` | %s | %s | %s |\n", f.Name, f.TypeName(), strings.Join(f.Labels, ", "), f.Help)
+		fmt.Fprintf(b, "| `%s` | %s | %s | %s |\n", f.Name, f.TypeName(), strings.Join(f.Labels, ", "), meaning(f))
 	}
 	b.WriteString("\n")
 }
 
-// otherFamilies are those that main and the libraries add.
-const otherFamilies = "## About the process\n\n" +
-	"| metric | type | labels | meaning |\n| --- | --- | --- | --- |\n" +
-	"| `port_exporter_build_info` | gauge | version, revision, branch, goversion, goos, goarch, tags | 1 for the build that runs. |\n" +
-	"| `port_config_last_reload_successful` | gauge |  | Whether the last load of the configuration succeeded (1) or the one before is still in force (0). |\n" +
-	"| `port_config_last_reload_success_timestamp_seconds` | gauge |  | When the configuration in force was loaded, in seconds since the epoch. |\n" +
-	"| `port_web_config_last_reload_successful` | gauge |  | Whether the web configuration in force is that of its files (1), or an earlier one because they are broken (0). Absent without `--web.config.file`. |\n" +
-	"| `port_web_config_last_reload_success_timestamp_seconds` | gauge |  | When the web configuration in force was read, in seconds since the epoch. |\n" +
-	"| `port_config_targets` | gauge |  | Targets of the configuration in force. |\n" +
-	"| `port_config_policy_rules` | gauge |  | Rules of the policy in force; 0 without a policy. |\n" +
-	"| `port_exporter_log_lines_dropped_total` | counter |  | Log lines dropped because whatever reads the log is too slow or gone. |\n" +
-	"| `port_exporter_probes_total` | counter | prober, outcome | Probes by prober and outcome, on request and scheduled; absent for outcomes that never came. |\n" +
-	"| `port_exporter_probes_in_flight` | gauge |  | Probes that are in flight. |\n" +
-	"\nThe metrics of client_golang about the Go runtime (`go_*`), the process (`process_*`) and the handler of `/metrics` are " +
-	"there unless `--web.disable-exporter-metrics` is given. Those of the handler: `promhttp_metric_handler_requests_total` " +
+// processFamilies are those that internal/daemon adds. TestHelpOfTheProcess of
+// the main package compares their texts with those that are served.
+var processFamilies = []*Family{
+	gauge("port_exporter_build_info", "Version, revision and Go version of the running build; always 1.",
+		"version", "revision", "branch", "goversion", "goos", "goarch", "tags"),
+	gauge("port_config_last_reload_successful", "Whether the last configuration load succeeded (1 or 0)."),
+	gauge("port_config_last_reload_success_timestamp_seconds", "When the configuration in force was loaded, in seconds since the epoch."),
+	gauge("port_web_config_last_reload_successful", "Whether the web configuration in force matches its files (1 or 0)."),
+	gauge("port_web_config_last_reload_success_timestamp_seconds", "When the web configuration in force was read, in seconds since the epoch."),
+	gauge("port_config_targets", "Probe targets in the configuration in force."),
+	gauge("port_config_policy_rules", "Policy rules in the configuration in force; 0 without a policy."),
+	counter("port_exporter_log_lines_dropped_total", "Log lines dropped because the log's reader is too slow or gone."),
+	counter("port_exporter_probes_total", "Probes by prober and outcome, on request and scheduled.", "prober", "outcome"),
+	gauge("port_exporter_probes_in_flight", "Probes in flight."),
+}
+
+// libraryFamilies describes what client_golang adds.
+const libraryFamilies = "The metrics of client_golang about the Go runtime (`go_*`), the process (`process_*`) and the handler of `/metrics` are " +
+	"exported unless `--web.disable-exporter-metrics` is given. Those of the handler: `promhttp_metric_handler_requests_total` " +
 	"by status code, 503 where `--web.max-requests` was reached; `promhttp_metric_handler_requests_in_flight`; " +
 	"`promhttp_metric_handler_errors_total` by cause, gathering or encoding.\n"
 
 func TestFamilies(t *testing.T) {
-	families := Families()
+	families := slices.Concat(Families(), processFamilies)
 	names := map[string]bool{}
 	for _, f := range families {
 		if names[f.Name] {
 			t.Errorf("%s is declared twice", f.Name)
 		}
 		names[f.Name] = true
-		if strings.ContainsAny(f.Help, "|\n") {
-			t.Errorf("the help of %s breaks the table", f.Name)
+		if faults := porttest.HelpFaults(f.Help); len(faults) > 0 && !isBlackboxHelp(f.Help) {
+			t.Errorf("HELP of %s: %s: %s", f.Name, strings.Join(faults, ", "), f.Help)
+		}
+		if strings.ContainsAny(meaning(f), "|\n") {
+			t.Errorf("the legend of %s breaks the table", f.Name)
 		}
 		for _, label := range f.Labels {
 			clashes := slices.Contains([]string{"service", "owner", "env", "type", "job", "instance", "pid", "inode", "fd"}, label)
@@ -85,9 +101,25 @@ func TestFamilies(t *testing.T) {
 	}
 }
 
-// TestEveryFamilyIsToldSomewhere makes sure that no family is declared and
+// isBlackboxHelp reports whether a HELP text is one of blackbox_exporter's, which
+// end without a full stop; ours have one.
+func isBlackboxHelp(help string) bool {
+	return !strings.HasSuffix(help, ".") || strings.HasPrefix(help, "Specifies the hash of IP address.")
+}
+
+// TestLegends finds legends of families that do not exist.
+func TestLegends(t *testing.T) {
+	families := slices.Concat(Families(), processFamilies)
+	for name := range legends {
+		if !slices.ContainsFunc(families, func(f *Family) bool { return f.Name == name }) {
+			t.Errorf("a legend for %s, which no collector exports", name)
+		}
+	}
+}
+
+// TestEveryFamilyIsExported makes sure that no family is declared and
 // never emitted.
-func TestEveryFamilyIsToldSomewhere(t *testing.T) {
+func TestEveryFamilyIsExported(t *testing.T) {
 	var all strings.Builder
 	for name := range stories {
 		text, err := os.ReadFile("testdata/" + name + ".prom")

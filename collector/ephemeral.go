@@ -14,28 +14,21 @@ import (
 
 var (
 	ephemeralPorts = gauge("port_ephemeral_ports",
-		"Local ports that a client can get: net.ipv4.ip_local_port_range less ip_local_reserved_ports. Each destination has all of them, "+
-			"but for those that a listener, or a client that called bind() without IP_BIND_ADDRESS_NO_PORT, holds for itself.",
+		"Ephemeral ports available to clients.",
 		"netns")
 	ephemeralPortsUsed = gauge("port_ephemeral_ports_used",
-		"Distinct ports of port_ephemeral_ports that sockets of a protocol have, towards whatever destination. "+
-			"TCP can use a port again for another destination, so what runs out is port_ephemeral_destination_ports_used; "+
-			"but clients that call bind() before connect() run out here.",
+		"Ephemeral ports in use towards any destination.",
 		"netns", "protocol")
 	destinationPortsUsed = gauge("port_ephemeral_destination_ports_used",
-		"Distinct ports of port_ephemeral_ports that TCP sockets, those in TIME_WAIT included, have towards one destination: near "+
-			"port_ephemeral_ports connect() fails with EADDRNOTAVAIL, unless port_tcp_time_wait_reuse lets it take those in TIME_WAIT. "+
-			"Where there are connections from several local addresses, of the one that has the most. Those destinations that use the "+
-			"most, and those that the configuration watches.",
+		"Ephemeral ports in use towards a destination; connect() fails when it reaches port_ephemeral_ports.",
 		"netns", "remote_address", "remote_port")
 	destinationTimeWait = gauge("port_ephemeral_destination_ports_in_time_wait",
-		"Those of port_ephemeral_destination_ports_used that are in TIME_WAIT; see port_tcp_time_wait_reuse.",
+		"Ephemeral ports towards a destination that are in TIME_WAIT.",
 		"netns", "remote_address", "remote_port")
 	destinationUndercount = gauge("port_ephemeral_destination_undercount_ports",
-		"By how much port_ephemeral_destination_ports_used may be too low: 0 unless there are more than 16384 destinations, "+
-			"of which those that are watched have exact counters (4096 one by one, and 4096 in networks).", "netns")
+		"Ports by which port_ephemeral_destination_ports_used may be too low.", "netns")
 	destinationLookup = gauge("port_ephemeral_destination_lookup_success",
-		"Whether the last lookup of a watched host name succeeded (1) or not (0); then its last known addresses are watched.", "hostname")
+		"Whether the last DNS lookup of a watched host succeeded (1 or 0).", "hostname")
 )
 
 // ephemeral tells how much of the ephemeral ports is used, and towards whom.

@@ -22,46 +22,42 @@ var listenerLabels = []string{"netns", "protocol", "address", "port", "interface
 
 var (
 	unreadListeners = gauge("port_listener_sockets_unread",
-		"Sockets that were not read because there are too many, by protocol; a required rule may have no verdict.", "netns", "protocol")
+		"Sockets not read because there are too many.", "netns", "protocol")
 	listenerInfo = gauge("port_listener_info",
-		"1 for each address and port that is listened on. scope: any, public, private, link_local, loopback, multicast. "+
-			"dual_stack: an IPv6 wildcard that takes IPv4 too. ephemeral: the port is in the range of client ports. "+
-			"process, user, unit, container: its owner; empty is not known. A group of several programs has a series for each.",
+		"Listening address and port, with its scope and owner; always 1.",
 		bind(listenerLabels, "scope", "dual_stack", "process", "user", "unit", "container", "ephemeral")...)
 	listenerSockets = gauge("port_listener_sockets",
-		"Listening sockets behind a listener: the size of its SO_REUSEPORT group.", listenerLabels...)
+		"Listening sockets of a listener (size of its SO_REUSEPORT group).", listenerLabels...)
 	acceptQueueLength = gauge("port_listener_accept_queue_length",
-		"Connections that wait for accept(), over all sockets of the listener.", listenerLabels...)
+		"Connections waiting to be accepted.", listenerLabels...)
 	acceptQueueLimit = gauge("port_listener_accept_queue_limit",
-		"Accept queue limit in force (the backlog after net.core.somaxconn), over all sockets of the listener. "+
-			"The kernel lets each queue hold one more.", listenerLabels...)
+		"Accept queue limit (backlog capped by net.core.somaxconn).", listenerLabels...)
 	acceptQueueFull = gauge("port_listener_accept_queue_full_sockets",
-		"Sockets of the listener whose own accept queue is full now.", listenerLabels...)
+		"Sockets of a listener whose accept queue is full.", listenerLabels...)
 	acceptQueueDrops = counter("port_listener_accept_queue_drops_total",
-		"Connections that the listener dropped, as when its accept queue was full (sk_drops of the LISTEN sockets, "+
-			"closed ones of its group included).", listenerLabels...)
+		"Connections dropped by a listener, for example because of a full accept queue.", listenerLabels...)
 	udpReceiveQueue = gauge("port_udp_receive_queue_bytes",
-		"Memory of datagrams that wait in the receive buffers of a UDP listener and its sockets with a peer, in bytes.", listenerLabels...)
+		"Memory used by datagrams in a UDP listener's receive buffers, in bytes.", listenerLabels...)
 	udpReceiveDrops = counter("port_udp_receive_drops_total",
-		"Datagrams dropped by a UDP listener and its sockets with a peer, as when a receive buffer was full.", listenerLabels...)
+		"Datagrams dropped by a UDP listener, for example because of a full buffer.", listenerLabels...)
 	firstSeen = gauge("port_listener_first_seen_timestamp_seconds",
-		"When this process of the exporter first saw the listener, in seconds since the epoch.", listenerLabels...)
+		"When this exporter process first saw the listener, in seconds since the epoch.", listenerLabels...)
 	addressAbsent = gauge("port_listener_address_absent",
-		"1 where the address of the listener is not of this host: nothing arrives until it is.", listenerLabels...)
+		"Listener bound to an address that this host does not have; always 1.", listenerLabels...)
 	executableDeleted = gauge("port_listener_executable_deleted",
-		"1 where the owner runs a binary that was deleted or replaced on disk: an update without a restart, or worse.", listenerLabels...)
+		"Listener whose owner's executable was deleted or replaced on disk; always 1.", listenerLabels...)
 	listenerConflict = gauge("port_listener_conflict",
-		"1 where different owners cover the same port on overlapping addresses, so that one shadows the other.", "netns", "protocol", "port")
+		"Port with overlapping listeners of different owners; always 1.", "netns", "protocol", "port")
 	unattributed = gauge("port_listeners_unattributed",
-		"Listeners with a socket whose process is unknown, those beyond the limit of a group included.", "netns")
+		"Listeners with a socket whose process is unknown.", "netns")
 	privilegeMissing = gauge("port_privilege_missing",
-		"1 for each cause that keeps owners of listeners, or filters of packet sockets, unknown: a capability, a namespace, a security module.", "privilege")
+		"Whether a missing privilege hides owners or socket filters (1 or 0).", "privilege")
 	ownerSearches = counter("port_owner_searches_total",
-		"Searches through the processes of the host for the owners of listeners that were not known.")
+		"Searches of all processes for unknown owners of listeners.")
 	unixListeners = gauge("port_unix_listeners",
-		"Listening unix-domain sockets by the kind of their name: path or abstract.", "netns", "kind")
+		"Listening unix domain sockets by kind of name (path or abstract).", "netns", "kind")
 	listenerChanges = counter("port_listener_changes_total",
-		"Listeners that came (opened) and went (closed) between scrapes. Those of the first scrape are not counted.",
+		"Listeners opened and closed between scrapes.",
 		"netns", "protocol", "change")
 )
 

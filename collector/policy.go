@@ -11,31 +11,29 @@ import (
 
 var (
 	unexpectedListeners = gauge("port_policy_unexpected_listeners",
-		"Listeners no rule of the policy expects, by scope. Absent when no policy is configured.", "netns", "scope")
+		"Listeners that no policy rule expects, by scope; absent without a policy.", "netns", "scope")
 	unexpectedListener = gauge("port_policy_unexpected_listener",
-		"1 for each listener and owner that no rule of the policy expects.",
+		"Listener that no policy rule expects; always 1.",
 		bind(listenerLabels, "scope", "process", "user", "unit", "container")...)
 	undecidedListeners = gauge("port_policy_undecided_listeners",
-		"UDP sockets on ephemeral ports no rule expects, by scope: a client's or a service's. Absent without a policy.", "netns", "scope")
+		"UDP sockets on ephemeral ports that no policy rule expects, by scope.", "netns", "scope")
 	undecidedListener = gauge("port_policy_undecided_listener",
-		"1 for each listener and owner of port_policy_undecided_listeners; port=\"ephemeral\" for a program with many.",
+		"Listener counted in port_policy_undecided_listeners; always 1.",
 		bind(listenerLabels, "scope", "process", "user", "unit", "container")...)
 	missingListener = gauge("port_policy_missing_listener",
-		"Whether no listener matches or may match a required rule of the policy (1), or one does (0). "+
-			"Absent for 1 where some listeners were not read.", "rule")
+		"Whether a required policy rule has no listener (1 or 0).", "rule")
 	unverifiedListeners = gauge("port_policy_unverified_listeners",
-		"Listeners that a rule may match if their owner could be read, by scope. They are not unexpected.", "netns", "scope")
+		"Listeners with an unknown owner that a policy rule may match, by scope.", "netns", "scope")
 	forbiddenListener = gauge("port_policy_forbidden_listener",
-		"1 for each listener that a rule of the policy forbids. It is unexpected, too.", bind(listenerLabels, "rule", "severity")...)
+		"Listener that a policy rule forbids; always 1.", bind(listenerLabels, "rule", "severity")...)
 	ruleListeners = gauge("port_policy_rule_listeners",
-		"Listeners a rule of the policy is the first to expect; 0 is a stale rule. Absent for rules that forbid, "+
-			"and for 0 where some sockets were not read.", "rule")
+		"Listeners that a policy rule is the first to expect.", "rule")
 	ruleUnverified = gauge("port_policy_rule_unverified_listeners",
-		"Listeners that a rule of the policy may match as well: their owner could not be read.", "rule")
+		"Listeners with an unknown owner that this policy rule may match.", "rule")
 	ruleInfo = gauge("port_policy_rule_info",
-		"1 for each rule of the policy. kind: expect, require, forbid.", "rule", "kind", "severity")
+		"Kind and severity of a policy rule; always 1.", "rule", "kind", "severity")
 	ruleEnd = gauge("port_policy_rule_end_timestamp_seconds",
-		"When a rule of the policy ends (until), in seconds since the epoch.", "rule")
+		"When a policy rule ends (until), in seconds since the epoch.", "rule")
 )
 
 // findings tells what a policy says of the listeners.

@@ -14,14 +14,14 @@ var (
 	rawSockets = gauge("port_raw_sockets",
 		"Raw sockets (raw(7)) by address family and IP protocol.", "netns", "family", "protocol")
 	packetSockets = gauge("port_packet_sockets",
-		"Packet sockets (packet(7)) by type and whether they have a classic BPF filter; unknown requires CAP_NET_ADMIN.",
+		"Packet sockets (packet(7)) by type and presence of a BPF filter.",
 		"netns", "type", "filter")
 	vsockListeners = gauge("port_vsock_listeners",
-		"Vsock listeners (vsock(7)) by context identifier and port; ports above 65535 are \"other\".", "netns", "cid", "port")
+		"Vsock listeners (vsock(7)) by context identifier and port.", "netns", "cid", "port")
 	portlessRead = gauge("port_portless_read",
-		"Whether the raw, packet and vsock sockets could be read (1) or not (0).", "netns", "protocol")
+		"Whether the raw, packet and vsock sockets could be read (1 or 0).", "netns", "protocol")
 	unexpectedPortless = gauge("port_policy_unexpected_portless_socket",
-		"1 for each raw, packet or vsock socket and owner no rule of the policy expects.",
+		"Raw, packet or vsock socket that no policy rule expects; always 1.",
 		"netns", "kind", "protocol", "address", "interface", "packet_type", "filter", "process", "user", "unit", "container")
 )
 

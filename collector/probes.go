@@ -25,22 +25,17 @@ var (
 	probeDuration = gauge("probe_duration_seconds",
 		"Returns how long the probe took to complete in seconds")
 	probeOutcomeCode = gauge("probe_outcome_code",
-		"What became of the probe: 0 open, 1 refused, 2 timeout, 3 unreachable, 4 prohibited, 5 reset, 6 closed, 7 dns_not_found, "+
-			"8 dns_error, 9 dns_timeout, 10 tls_certificate, 11 tls_handshake, 12 mismatch, 13 status, 14 no_reply, 15 protocol, "+
-			"16 local_error, 17 denied, 18 not_run, 19 unknown.")
+		"Outcome of the probe as a number; 0 is open.")
 	probeFailureInfo = gauge("probe_failure_info",
-		"1 when the outcome is not the expected one. reason: its name. phase: resolve, connect, tls, exchange. "+
-			"origin: who said so: target, target_firewall, network, local, proxy; none is silence.", "reason", "phase", "origin")
+		"Reason, phase and origin of an outcome that is not expected; always 1.", "reason", "phase", "origin")
 	probeLocalListener = gauge("probe_local_listener",
-		"Only for a target that is an address of this host: whether a listener takes that address and port (1) or not (0). scope: that of "+
-			"the listener, as in port_listener_info; else of the most exposed one on the port, empty when there is none.", "scope")
+		"Whether a local listener accepts the target's address and port (1 or 0).", "scope")
 	probeLocalInfo = gauge("probe_local_listener_info",
-		"1, beside probe_local_listener: what this host's listeners make of the target. state: not_listening, loopback_only, "+
-			"other_address, queue_full, listening.", "state")
+		"State of the local listeners for a target on this host; always 1.", "state")
 	probeAge = gauge("probe_age_seconds",
-		"Age of the result of a target that is probed in the background (interval), in seconds. Absent before the first.")
+		"Age of the last result of a scheduled probe, in seconds.")
 	probeResults = counter("probe_results_total",
-		"Scheduled probes of the target by outcome; absent for outcomes that never came.", "outcome")
+		"Scheduled probes of the target by outcome.", "outcome")
 )
 
 // targetLabels are the labels of every series of a configured target, sorted.

@@ -12,22 +12,19 @@ import (
 // The families about the exporter itself.
 var (
 	collectorSuccess = gauge("port_scrape_collector_success",
-		"Whether a collector succeeded (1) or failed (0). A failed collector emits nothing else.", "collector")
+		"Whether a collector succeeded (1 or 0).", "collector")
 	collectorDuration = gauge("port_scrape_collector_duration_seconds",
-		"How long a collector took, in seconds.", "collector")
+		"Duration of a collector, in seconds.", "collector")
 	sourceInfo = gauge("port_source_info",
-		"1 for the source that sockets are read from: sock_diag, procfs or gopsutil.", "source")
+		"Source of the socket table (sock_diag, procfs or gopsutil); always 1.", "source")
 	foldedSeries = gauge("port_folded_items",
-		"What a metric does not tell apart because of its limit: ports that are folded into \"other\"; for port_listener_info "+
-			"listening sockets without series of their own (their connections are in port_inbound_connections as \"other\"); for "+
-			"port_ephemeral_destination_ports_used and port_destination_syn_sent_retransmitting destinations that would have been told, "+
-			"but for the limits.", "metric")
+		"Items that a metric aggregates or omits because of its limit.", "metric")
 	interruptedReads = counter("port_source_interrupted_reads_total",
-		"Reads of the socket table that were interrupted twice in a row, so that their figures may miss or repeat sockets.")
+		"Socket table reads that were interrupted twice in a row.")
 	unreadableFiles = gauge("port_unreadable_files",
-		"1 for each file below /proc that could not be read or understood; its figures are absent.", "file")
+		"File below /proc that could not be read or parsed; always 1.", "file")
 	malformedRows = counter("port_source_malformed_rows_total",
-		"Rows of the socket table that could not be understood and were passed over.")
+		"Malformed rows of the socket table that were discarded.")
 )
 
 func selfFamilies() []*Family {

@@ -7,7 +7,7 @@ import (
 )
 
 var socketCount = gauge("port_sockets",
-	"Sockets by address family of the socket (an IPv4 connection to a dual-stack listener is an IPv6 socket), protocol and state.",
+	"Sockets by address family, protocol and state.",
 	"netns", "family", "protocol", "state")
 
 // sockets counts every socket of the host.

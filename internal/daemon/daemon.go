@@ -88,7 +88,7 @@ func newDaemon(ctx context.Context, o Options, door *gate.Gate, log *logs.Queue)
 		files:   beside.New(beside.Limits{All: maxReadings}, nil), reloading: make(chan struct{}, 1),
 		success: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "port_config_last_reload_successful",
-			Help: "Whether the last load of the configuration succeeded (1) or the one before is still in force (0).",
+			Help: "Whether the last configuration load succeeded (1 or 0).",
 		}),
 		loadedAt: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "port_config_last_reload_success_timestamp_seconds",
@@ -305,7 +305,7 @@ func (d *daemon) selfMetrics() *prometheus.Registry {
 	r.MustRegister(d.webInForce()...)
 	r.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
 		Name: "port_exporter_log_lines_dropped_total",
-		Help: "Log lines dropped because whatever reads the log is too slow or gone.",
+		Help: "Log lines dropped because the log's reader is too slow or gone.",
 	}, func() float64 { return float64(d.log.Dropped()) }))
 	if !d.options.NoSelfMetrics {
 		r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
@@ -321,8 +321,8 @@ func (d *daemon) inForce() []prometheus.Collector {
 			func() float64 { return float64(of(d.current.Load().config)) })
 	}
 	return []prometheus.Collector{
-		gauge("port_config_targets", "Targets of the configuration in force.", func(c *config.Config) int { return len(c.Targets) }),
-		gauge("port_config_policy_rules", "Rules of the policy in force; 0 without a policy.", func(c *config.Config) int { return len(c.Policy) }),
+		gauge("port_config_targets", "Probe targets in the configuration in force.", func(c *config.Config) int { return len(c.Targets) }),
+		gauge("port_config_policy_rules", "Policy rules in the configuration in force; 0 without a policy.", func(c *config.Config) int { return len(c.Policy) }),
 	}
 }
 
@@ -339,7 +339,7 @@ func (d *daemon) webInForce() []prometheus.Collector {
 	}
 	return []prometheus.Collector{
 		gauge("port_web_config_last_reload_successful",
-			"Whether the web configuration in force is that of its files (1), or an earlier one because they are broken (0).",
+			"Whether the web configuration in force matches its files (1 or 0).",
 			func(s gate.State) float64 {
 				if s.Current {
 					return 1

@@ -97,8 +97,8 @@ func newActivity(r *schedule.Runner) activity {
 	return activity{
 		runner: r,
 		total: prometheus.NewDesc("port_exporter_probes_total",
-			"Probes by prober and outcome, on request and scheduled; absent for outcomes that never came.", []string{"prober", "outcome"}, nil),
-		inFlight: prometheus.NewDesc("port_exporter_probes_in_flight", "Probes that are in flight.", nil, nil),
+			"Probes by prober and outcome, on request and scheduled.", []string{"prober", "outcome"}, nil),
+		inFlight: prometheus.NewDesc("port_exporter_probes_in_flight", "Probes in flight.", nil, nil),
 	}
 }
 

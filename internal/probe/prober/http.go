@@ -98,7 +98,7 @@ var (
 	httpVersion       = &probe.Metric{Name: "probe_http_version", Help: "Returns the version of HTTP of the probe response"}
 	httpLastModified  = &probe.Metric{Name: "probe_http_last_modified_timestamp_seconds", Help: "Returns the Last-Modified HTTP response header in unixtime"}
 
-	httpFailedExpectation = &probe.Metric{Name: "probe_http_failed_expectation_info", Help: "Key of the module that the answer failed; absent if none", Labels: []string{"expectation"}}
+	httpFailedExpectation = &probe.Metric{Name: "probe_http_failed_expectation_info", Help: "Module key whose expectation failed; always 1.", Labels: []string{"expectation"}}
 
 	failedDueToCEL = &probe.Metric{Name: "probe_failed_due_to_cel", Help: "Indicates if probe failed due to CEL expression not matching"}
 	tlsCipher      = &probe.Metric{Name: "probe_tls_cipher_info", Help: "Returns the TLS cipher negotiated during handshake", Labels: []string{"cipher"}}

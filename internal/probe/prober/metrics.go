@@ -16,17 +16,17 @@ func Metrics() []*probe.Metric {
 // The metrics of probes over a stream. Those of blackbox_exporter have its
 // names, help, labels and values.
 var (
-	tcpDuration  = &probe.Metric{Name: "probe_tcp_duration_seconds", Help: "How long each phase of the probe took: resolve, connect, tls, exchange", Labels: []string{"phase"}}
-	unixDuration = &probe.Metric{Name: "probe_unix_duration_seconds", Help: "How long each phase of the probe took: connect, tls, exchange", Labels: []string{"phase"}}
+	tcpDuration  = &probe.Metric{Name: "probe_tcp_duration_seconds", Help: "Duration of a TCP probe by phase, in seconds.", Labels: []string{"phase"}}
+	unixDuration = &probe.Metric{Name: "probe_unix_duration_seconds", Help: "Duration of a unix socket probe by phase, in seconds.", Labels: []string{"phase"}}
 
-	tcpRetransmits   = &probe.Metric{Name: "probe_tcp_syn_retransmits", Help: "How often the SYN was sent again; each time costs a second or more"}
-	tcpRoundTrip     = &probe.Metric{Name: "probe_tcp_rtt_seconds", Help: "Round-trip time of the handshake as the kernel measured it; absent if there was none"}
-	tcpAddresses     = &probe.Metric{Name: "probe_tcp_addresses", Help: "How many addresses of the name were probed, with all_ips"}
-	tcpAddressesOpen = &probe.Metric{Name: "probe_tcp_addresses_open", Help: "How many of the addresses of the name were open, with all_ips"}
+	tcpRetransmits   = &probe.Metric{Name: "probe_tcp_syn_retransmits", Help: "SYN retransmissions; each costs a second or more."}
+	tcpRoundTrip     = &probe.Metric{Name: "probe_tcp_rtt_seconds", Help: "Round-trip time of the TCP handshake, in seconds."}
+	tcpAddresses     = &probe.Metric{Name: "probe_tcp_addresses", Help: "Addresses of the name that were probed; only with all_ips."}
+	tcpAddressesOpen = &probe.Metric{Name: "probe_tcp_addresses_open", Help: "Addresses of the name that are open; only with all_ips."}
 
 	failedDueToRegex = &probe.Metric{Name: "probe_failed_due_to_regex", Help: "Indicates if probe failed due to regex"}
 	failedDueToBytes = &probe.Metric{Name: "probe_failed_due_to_bytes", Help: "Indicates if probe failed due to bytes"}
-	failedStep       = &probe.Metric{Name: "probe_failed_step", Help: "Step of query_response that failed, from 1 on; 0 if none did"}
+	failedStep       = &probe.Metric{Name: "probe_failed_step", Help: "Step of query_response that failed, from 1; 0 if none failed."}
 	// Its labels are those of the step that matched.
 	expectInfo = &probe.Metric{Name: "probe_expect_info", Help: "Explicit content matched"}
 

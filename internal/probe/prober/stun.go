@@ -38,13 +38,13 @@ func stunSchedule() []time.Duration {
 // The metrics of the stun prober. Those of the mapping are absent when no server
 // told it.
 var (
-	stunDuration      = &probe.Metric{Name: "probe_stun_duration_seconds", Help: "Duration of a STUN probe by phase, without the tests of NAT behaviour", Labels: []string{"phase"}}
-	stunNAT           = &probe.Metric{Name: "probe_stun_nat", Help: "Whether the server sees another address or port than ours"}
-	stunPortPreserved = &probe.Metric{Name: "probe_stun_port_preserved", Help: "Whether the server sees our own port"}
-	stunMappedPort    = &probe.Metric{Name: "probe_stun_mapped_port", Help: "The port that the server sees"}
+	stunDuration      = &probe.Metric{Name: "probe_stun_duration_seconds", Help: "Duration of a STUN probe by phase, in seconds.", Labels: []string{"phase"}}
+	stunNAT           = &probe.Metric{Name: "probe_stun_nat", Help: "Whether the server sees another address or port than ours (1 or 0)."}
+	stunPortPreserved = &probe.Metric{Name: "probe_stun_port_preserved", Help: "Whether the server sees our own source port (1 or 0)."}
+	stunMappedPort    = &probe.Metric{Name: "probe_stun_mapped_port", Help: "Source port that the server sees."}
 	stunMappingInfo   = &probe.Metric{
 		Name:   "probe_stun_mapping_info",
-		Help:   "How the NAT maps and filters: endpoint-independent, address-dependent, address-and-port-dependent, or unknown, as without a server that has a second address",
+		Help:   "Mapping and filtering behaviour of the NAT; always 1.",
 		Labels: []string{"mapping", "filtering"},
 	}
 )

@@ -36,12 +36,12 @@ func udpSchedule() []time.Duration { return []time.Duration{0, time.Second, 3 * 
 
 // The metrics of the udp prober.
 var (
-	udpDuration = &probe.Metric{Name: "probe_udp_duration_seconds", Help: "Duration of a UDP probe by phase", Labels: []string{"phase"}}
-	udpRequests = &probe.Metric{Name: "probe_udp_requests", Help: "Datagrams sent: more than one when the first was not answered within a second"}
-	udpReplies  = &probe.Metric{Name: "probe_udp_replies", Help: "Datagrams received in reply"}
+	udpDuration = &probe.Metric{Name: "probe_udp_duration_seconds", Help: "Duration of a UDP probe by phase, in seconds.", Labels: []string{"phase"}}
+	udpRequests = &probe.Metric{Name: "probe_udp_requests", Help: "Datagrams sent, retries included."}
+	udpReplies  = &probe.Metric{Name: "probe_udp_replies", Help: "Datagrams received in reply."}
 
-	udpAddresses     = &probe.Metric{Name: "probe_udp_addresses", Help: "How many addresses of the name were probed, with all_ips"}
-	udpAddressesOpen = &probe.Metric{Name: "probe_udp_addresses_open", Help: "How many of the addresses of the name were open, with all_ips"}
+	udpAddresses     = &probe.Metric{Name: "probe_udp_addresses", Help: "Addresses of the name that were probed; only with all_ips."}
+	udpAddressesOpen = &probe.Metric{Name: "probe_udp_addresses_open", Help: "Addresses of the name that are open; only with all_ips."}
 )
 
 func udpMetrics() []*probe.Metric {
