@@ -72,7 +72,7 @@ func (r Resolution) LookUp(ctx context.Context, host string) ([]netip.Addr, erro
 
 func (r Resolution) resolver() *net.Resolver {
 	if r.Resolver == nil {
-		return &net.Resolver{}
+		return net.DefaultResolver
 	}
 	return r.Resolver
 }

@@ -81,6 +81,7 @@ type session struct {
 	heard     bool          // something came since then
 	last      []byte        // the last line or the bytes that came, or their beginning
 	phase     probe.Phase   // the current one
+	wantsOurs bool          // the server asked for a certificate, and there is none
 	spent     [probe.NumPhases]time.Duration
 }
 
@@ -98,7 +99,7 @@ func (s *session) run(ctx context.Context, result *probe.Result) {
 	if err != nil {
 		err = s.explain(ctx, err)
 		result.Outcome, result.Origin = s.classify(err)
-		result.Phase, result.Err = s.phase, err
+		result.Phase, result.Err = s.phase, s.explainTLS(result.Outcome, err)
 	} else if s.isTLS {
 		_ = s.conn.Close() // says goodbye first
 	}
@@ -357,6 +358,14 @@ func (s *session) classify(err error) (probe.Outcome, probe.Origin) {
 		return probe.TLSHandshake, probe.OriginTarget
 	}
 	return outcome, origin
+}
+
+// explainTLS adds to the error of a handshake what the server asked for.
+func (s *session) explainTLS(outcome probe.Outcome, err error) error {
+	if outcome == probe.TLSHandshake && s.wantsOurs {
+		return errNoCertificate(err)
+	}
+	return err
 }
 
 // Heavy reports whether the conversation has a TLS handshake in it.

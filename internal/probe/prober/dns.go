@@ -248,6 +248,7 @@ func (s *session) resultOfDNS(ctx context.Context, err error) probe.Result {
 	}
 	result := probe.Result{Phase: s.phase, Err: err}
 	result.Outcome, result.Origin = s.classify(err)
+	result.Err = s.explainTLS(result.Outcome, err)
 	return result
 }
 

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"sync"
@@ -119,7 +120,7 @@ func (p *GRPC) talk(ctx context.Context, r *probe.Request, to probe.Address, con
 			err = ctx.Err() // it may have been given up rather than have timed out
 		}
 		result.Outcome, result.Origin = s.classify(err)
-		result.Phase, result.Err = s.phase, err
+		result.Phase, result.Err = s.phase, s.explainTLS(result.Outcome, err)
 	}
 	return result
 }
@@ -276,10 +277,29 @@ func (b *bounded) Read(p []byte) (int, error) {
 
 func (b *bounded) Write(p []byte) (int, error) {
 	n, err := b.Conn.Write(p)
+	last := err
+	if err != nil {
+		last = b.lastWord(err)
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.remember(err)
+	b.remember(last)
 	return n, err
+}
+
+// lastWordWait is how long a read may wait for what the server said before it ended
+// the connection. It is there already.
+const lastWordWait = time.Second
+
+// lastWord returns why a connection ended on which a write failed: an alert of TLS
+// may be waiting, which says more than the failure of the write.
+func (b *bounded) lastWord(failed error) error {
+	_ = b.Conn.SetReadDeadline(time.Now().Add(lastWordWait))
+	_, err := b.Conn.Read(make([]byte, 1))
+	if err == nil || dial.IsTimeout(err) || errors.Is(err, net.ErrClosed) || errors.Is(err, io.EOF) {
+		return failed
+	}
+	return err
 }
 
 // remember keeps the first error that is not our own closing.

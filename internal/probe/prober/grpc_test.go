@@ -308,3 +308,20 @@ func TestGRPCSamples(t *testing.T) {
 		t.Errorf("serving is %v, want 1", serving)
 	}
 }
+
+// TestGRPCClientCertificate has a server reject a client without a certificate, which
+// it says after the handshake of the client: whether the client is still writing then
+// is chance, and the outcome is not.
+func TestGRPCClientCertificate(t *testing.T) {
+	ca := newAuthority(t)
+	config := serverConfig(ca.issue(t, "name.example", time.Now().Add(time.Hour)))
+	config.ClientAuth, config.NextProtos = tls.RequireAnyClientCert, []string{protocolHTTP2}
+	address := startServer(t, "tcp", "127.0.0.1:0", underTLS(config, hold))
+	m := &probe.Module{Kind: probe.KindGRPC, Prober: &GRPC{TLS: true, TLSConfig: ca.trusting()}, Timeout: 20 * time.Second}
+	for i := range 60 {
+		got := m.Probe(t.Context(), probe.Request{Address: address})
+		if got.Outcome != probe.TLSHandshake || !strings.Contains(got.Err.Error(), "asks for a client certificate") {
+			t.Fatalf("probe %d: %s: %v", i, got.Outcome, got.Err)
+		}
+	}
+}

@@ -482,7 +482,7 @@ func (x *exchange) durations() {
 // explainTLS adds what the server asked for.
 func (h *hop) explainTLS(err error) error {
 	if h.wantsOurs && h.x.tls.GetClientCertificate == nil {
-		return fmt.Errorf("%w\nhint: the server asks for a client certificate, and the module has none: cert_file and key_file of tls_config", err)
+		return errNoCertificate(err)
 	}
 	return err
 }

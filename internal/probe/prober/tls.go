@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"net"
 	"strings"
 	"time"
@@ -21,7 +22,7 @@ func (s *session) startTLS() error {
 	if err != nil {
 		return &probe.ConfigError{Err: err}
 	}
-	conn := tls.Client(ownDeadline{s.conn}, config)
+	conn := tls.Client(ownDeadline{s.conn}, s.watched(config))
 	if err := conn.Handshake(); err != nil {
 		if bad, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
 			noteCertificates(&s.samples, bad.UnverifiedCertificates)
@@ -33,10 +34,30 @@ func (s *session) startTLS() error {
 		s.log.Debug("tls handshake done")
 	}
 	state := conn.ConnectionState()
-	noteCertificates(&s.samples, state.PeerCertificates)
 	noteChains(&s.samples, state.VerifiedChains)
 	s.samples.Set(tlsVersion, 1, versionName(state.Version))
 	return nil
+}
+
+// watched notes what a server sends and asks for in a handshake, however it ends.
+func (s *session) watched(config *tls.Config) *tls.Config {
+	config = config.Clone()
+	if config.GetClientCertificate == nil && len(config.Certificates) == 0 {
+		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			s.wantsOurs = true
+			return &tls.Certificate{}, nil
+		}
+	}
+	config.VerifyConnection = func(state tls.ConnectionState) error {
+		noteCertificates(&s.samples, state.PeerCertificates)
+		return nil
+	}
+	return config
+}
+
+// errNoCertificate adds what the server asked for.
+func errNoCertificate(err error) error {
+	return fmt.Errorf("%w\nhint: the server asks for a client certificate, and the module has none: cert_file and key_file of tls_config", err)
 }
 
 func (s *session) tlsConfig() (*tls.Config, error) {

@@ -74,7 +74,7 @@ func TestTLS(t *testing.T) {
 		{"of an unknown authority", underTLS(serverConfig(valid), hold), nil, soon, probe.TLSCertificate, probe.PhaseTLS, ""},
 		{"plain text", says("HTTP/1.1 400 Bad Request\r\n\r\n"), ca.trusting(), time.Time{}, probe.TLSHandshake, probe.PhaseTLS, ""},
 		{"alert: no common version", underTLS(&tls.Config{MaxVersion: tls.VersionTLS10, Certificates: []tls.Certificate{valid}}, hold), ca.trusting(), time.Time{}, probe.TLSHandshake, probe.PhaseTLS, ""},
-		{"wants a client certificate, TLS 1.2", underTLS(withClient(tls.VersionTLS12), hold), ca.trusting(), time.Time{}, probe.TLSHandshake, probe.PhaseTLS, ""},
+		{"wants a client certificate, TLS 1.2", underTLS(withClient(tls.VersionTLS12), hold), ca.trusting(), soon, probe.TLSHandshake, probe.PhaseTLS, ""},
 		{"wants a client certificate, TLS 1.3", underTLS(withClient(tls.VersionTLS13), hold), ca.trusting(), soon, probe.TLSHandshake, probe.PhaseExchange, "TLS 1.3"},
 		{"FIN", func(c net.Conn) { closeWrite(c); hold(c) }, ca.trusting(), time.Time{}, probe.Closed, probe.PhaseTLS, ""},
 		{"FIN in the middle", func(c net.Conn) {
@@ -103,6 +103,9 @@ func TestTLS(t *testing.T) {
 			got := m.Probe(t.Context(), probe.Request{Address: address, Hostname: "name.example"})
 			if got.Outcome != tc.outcome || got.Phase != tc.phase {
 				t.Errorf("got %s in %q, want %s in %q: %v", got.Outcome, got.Phase, tc.outcome, tc.phase, got.Err)
+			}
+			if hinted := got.Err != nil && strings.Contains(got.Err.Error(), "hint: the server asks for a client certificate"); hinted != strings.HasPrefix(tc.name, "wants") {
+				t.Errorf("hint there: %v: %v", hinted, got.Err)
 			}
 			expiry, ok := sample(got, "probe_ssl_earliest_cert_expiry")
 			if ok == tc.expiry.IsZero() || ok && expiry != float64(tc.expiry.Unix()) {
