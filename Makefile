@@ -28,9 +28,8 @@ fmt: ## Format the code and tidy the modules.
 	gofmt -w .
 	$(GO) mod tidy
 
-generate: ## Write golden files, docs/metrics.md and the dashboards anew.
+generate: ## Write golden files and docs/metrics.md anew.
 	$(GO) test ./collector ./internal/cli -update
-	$(GO) generate ./examples/...
 
 check: ## Check what CI checks; it installs what it needs on Debian.
 	.ci/run

@@ -39,7 +39,7 @@ func TestPicturesInNamespace(t *testing.T) {
 		page := fmt.Sprintf("http://%s/%s?range=%s&instance=%s", previewAddress, d.name, *hold, instance)
 		output(t, chromium, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
 			"--disable-background-networking", "--disable-component-update", "--disable-sync", "--hide-scrollbars",
-			"--user-data-dir="+t.TempDir(), "--window-size=1456,"+strconv.Itoa(60+38*d.rows()),
+			"--user-data-dir="+t.TempDir(), "--window-size=1456,"+strconv.Itoa(60+38*d.height()),
 			"--screenshot="+picture, page)
 		if _, err := os.Stat(picture); err != nil { // of which chromium says nothing
 			t.Errorf("no picture: %v", err)
@@ -47,8 +47,8 @@ func TestPicturesInNamespace(t *testing.T) {
 	}
 }
 
-// rows is how high a dashboard is, with its collapsed rows open.
-func (d dashboard) rows() int {
+// height is how high a dashboard is, with its collapsed rows open.
+func (d dashboard) height() int {
 	end := 0
 	for _, p := range append(d.panels(), d.Panels...) {
 		end = max(end, p.GridPos.Y+p.GridPos.H)
