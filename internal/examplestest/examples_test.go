@@ -210,7 +210,7 @@ func checkTargets(t *testing.T, name string, p panel) {
 func TestDashboardGrid(t *testing.T) {
 	for _, d := range readDashboards(t) {
 		taken := map[[2]int]string{}
-		for _, p := range d.Panels {
+		for _, p := range append(slices.Clone(d.Panels), d.folded()...) {
 			for x := range p.GridPos.W {
 				for y := range p.GridPos.H {
 					at := [2]int{p.GridPos.X + x, p.GridPos.Y + y}
@@ -407,6 +407,15 @@ func (d dashboard) panels() []panel {
 		if p.Type != "row" {
 			out = append(out, p)
 		}
+		out = append(out, p.Panels...)
+	}
+	return out
+}
+
+// folded returns the panels inside of rows.
+func (d dashboard) folded() []panel {
+	var out []panel
+	for _, p := range d.Panels {
 		out = append(out, p.Panels...)
 	}
 	return out

@@ -268,7 +268,7 @@ func TestDashboardVocabulary(t *testing.T) {
 				}
 				q, _ := parseQuery(expr)
 				for _, m := range legendLabels(target.LegendFormat) {
-					if !slices.Contains(all.labels(q), m) || len(q.labels) > 0 && !slices.Contains(q.labels, m) {
+					if !slices.Contains(all.labels(q), m) || strings.Contains(expr, " by (") && !slices.Contains(q.labels, m) {
 						t.Errorf("%s: %s: the legend has %s, which the query does not keep", d.Title, p.Title, m)
 					}
 				}
