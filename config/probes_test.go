@@ -78,7 +78,7 @@ func TestProbeErrorsNameTheirPlace(t *testing.T) {
 		{"both sources", tcp + "tcp: {source_ip_address: 127.0.0.1, source_address: 127.0.0.1}\n", []string{"modules.m: tcp.source_address: there is a source_ip_address too"}},
 		{"source of icmp", "modules:\n  m: {prober: icmp, icmp: {source_ip_address: x}}\n", []string{"line 2: modules.m: icmp.source_ip_address"}},
 		{"source of dns", "modules:\n  m: {prober: dns, dns: {query_name: a, source_ip_address: x}}\n", []string{"line 2: modules.m: dns.source_ip_address"}},
-		{"payload", udp + "udp: {payload: dsn}\n", []string{"line 4: modules.m.udp.payload: this is no payload", "hint: it is one of cldap, coap, dns"}},
+		{"payload", udp + "udp: {payload: dsn}\n", []string{"line 4: modules.m.udp.payload: this is no payload", "hint: it is one of dns, ntp, quic"}},
 		{"payload in hex", udp + "udp: {payload: 'hex:0'}\n", []string{"line 4: modules.m.udp.payload: this is no payload"}},
 		{"expect of udp", udp + "udp: {expect: '('}\n", []string{"line 4: modules.m.udp.expect: error parsing regexp", "hint: the syntax"}},
 		{"expect_bytes", udp + "udp: {expect_bytes: ff}\n", []string{"line 4: modules.m.udp.expect_bytes: these are no bytes", "hint: write them as hex:c0ffee"}},

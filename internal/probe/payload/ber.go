@@ -7,19 +7,12 @@ import (
 
 // Tags of the Basic Encoding Rules, X.690, and of the protocols that use them.
 const (
-	berBoolean    = 0x01
-	berInteger    = 0x02
-	berOctets     = 0x04
-	berEnumerated = 0x0a
-	berSequence   = 0x30
+	berInteger  = 0x02
+	berOctets   = 0x04
+	berSequence = 0x30
 
 	snmpGet    = 0xa0 // [0] of RFC 3416
 	snmpReport = 0xa8 // [8]
-
-	ldapSearch      = 0x63 // [APPLICATION 3] of RFC 4511
-	ldapSearchEntry = 0x64
-	ldapSearchDone  = 0x65
-	ldapPresent     = 0x87 // [7] of Filter
 )
 
 // snmpMessage is the discovery of RFC 3414 section 4: a request without user
@@ -69,39 +62,6 @@ func checkSNMP(id int32, reply []byte) error {
 	return nil
 }
 
-// cldapMessage asks for one attribute of the root DSE in a single datagram, as
-// Active Directory (MS-ADTS 3.1.1.3.1.5) and OpenLDAP take it: an LDAP version
-// 3 message (RFC 4511), without the user of RFC 1798.
-func cldapMessage(f flow) Message {
-	const wholeBase, derefNever, noLimit = 0, 0, 0
-	id := messageID(f)
-	request := ber(berSequence,
-		berInt(id),
-		ber(ldapSearch,
-			ber(berOctets), // the root
-			ber(berEnumerated, []byte{wholeBase}), ber(berEnumerated, []byte{derefNever}),
-			berInt(noLimit), berInt(noLimit), ber(berBoolean, []byte{0}),
-			ber(ldapPresent, []byte("objectClass")),
-			ber(berSequence, ber(berOctets, []byte("supportedLDAPVersion")))))
-	return Message{request, func(reply []byte) error { return checkCLDAP(id, reply) }}
-}
-
-// checkCLDAP wants the entry or, from a server that shows none, the result.
-func checkCLDAP(id int32, reply []byte) error {
-	outer := berReader{bytes: reply}
-	all := outer.enter(berSequence)
-	gotID := all.enter(berInteger)
-	switch tag := all.tag(); {
-	case gotID.failed:
-		return notOurs("not an LDAP message")
-	case gotID.integer() != int64(id):
-		return notOurs("another LDAP message id")
-	case tag != ldapSearchEntry && tag != ldapSearchDone:
-		return notOurs("not an answer to an LDAP search")
-	}
-	return nil
-}
-
 // messageID is random, positive and never short of its full length, so that a
 // message has the same length whatever it is.
 func messageID(f flow) int32 {
@@ -133,17 +93,9 @@ type berReader struct {
 	failed bool
 }
 
-// tag returns the tag of the next element, 0 at the end.
-func (r *berReader) tag() byte {
-	if r.failed || len(r.bytes) == 0 {
-		return 0
-	}
-	return r.bytes[0]
-}
-
 // enter takes the next element, which must have a tag, and returns its
 // contents. It takes every length that BER allows, in up to four bytes: agents
-// and directories write them longer than they need to be.
+// write them longer than they need to be.
 func (r *berReader) enter(tag byte) berReader {
 	if r.failed || len(r.bytes) < 2 || r.bytes[0] != tag {
 		r.failed = true

@@ -77,10 +77,6 @@ func TestPayloadRequests(t *testing.T) {
 		"dns": "0001 0100 0001 0000 0000 0000  00 0002 0001",
 		// RFC 5905 7.3: LI 0, VN 4, mode 3; only the transmit timestamp is set.
 		"ntp": "23000000" + strings.Repeat("00", 36) + "0001020304050607",
-		// RFC 7252 3 and 4.3: Ver 1, CON, no token, 0.00, id.
-		"coap": "40 00 0001",
-		// doc/protocol.txt: request id, sequence 0 of 1, reserved.
-		"memcached": "0001 0000 0001 0000" + hex.EncodeToString([]byte("version\r\n")),
 		// RFC 8489 5: binding request, no attributes, cookie, transaction.
 		"stun": "0001 0000 2112a442 000102030405060708090a0b",
 		// RFC 9000 17.2: long header, version, both connection ids; 1200 bytes.
@@ -89,18 +85,6 @@ func TestPayloadRequests(t *testing.T) {
 		"snmp": "303e 020103 3011 020440010203 020300ffe3 040104 020103" +
 			"0410 300e 0400 020100 020100 0400 0400 0400" +
 			"3014 0400 0400 a00e 020440010203 020100 020100 3000",
-		// RFC 4511 4.5.1: base of the root, (objectClass=*), one attribute.
-		"cldap": "303e 020440010203 6336 0400 0a0100 0a0100 020100 020100 010100" +
-			"870b" + hex.EncodeToString([]byte("objectClass")) +
-			"3016 0414" + hex.EncodeToString([]byte("supportedLDAPVersion")),
-		// RFC 7296 3.1 to 3.4, 3.9: SA with one proposal of nine transforms, KE, Ni.
-		"ike": "0001020304050607 0000000000000000 21 20 22 08 00000000 000000c4" +
-			"22 00 005c 00 00 0058 01 01 00 09" +
-			"03 00 000c 01 00 000c 800e 0100  03 00 000c 01 00 000c 800e 0080" +
-			"03 00 0008 02 00 0005  03 00 0008 02 00 0002  03 00 0008 03 00 000c  03 00 0008 03 00 0002" +
-			"03 00 0008 04 00 001f  03 00 0008 04 00 0013  00 00 0008 04 00 000e" +
-			"28 00 0028 001f 0000" + countingHex(8, 40) +
-			"00 00 0024" + countingHex(40, 72),
 		// RFC 3261 8.1.1 and 11.1, RFC 3581.
 		"sip": hex.EncodeToString([]byte(strings.ReplaceAll(`OPTIONS sip:192.0.2.2:5060 SIP/2.0
 Via: SIP/2.0/UDP 192.0.2.1:40000;branch=z9hG4bK0001020304050607;rport
@@ -122,22 +106,6 @@ Content-Length: 0
 			}
 		})
 	}
-	t.Run("ike behind the marker", func(t *testing.T) {
-		f := testFlow()
-		plain := buildNamed(t, "ike", f).Request
-		f.remote = netip.MustParseAddrPort("192.0.2.2:4500")
-		if diff := cmp.Diff(append(make([]byte, 4), plain...), buildNamed(t, "ike", f).Request); diff != "" {
-			t.Errorf("request to port 4500 (-want +got):\n%s", diff)
-		}
-	})
-}
-
-func countingHex(from, to int) string {
-	var b []byte
-	for i := range to - from {
-		b = append(b, byte(from+i))
-	}
-	return hex.EncodeToString(b)
 }
 
 // replies are good replies to the requests of testFlow, and what makes them
@@ -185,20 +153,6 @@ func replies() map[string]struct {
 			},
 			short: 48,
 		},
-		"coap": {
-			good:  []string{"70 00 0001"},
-			bad:   []string{"60 00 0001", "70 00 0002", "70 00 0001 ff", "40 00 0001", "70 45 0001"},
-			short: 4,
-		},
-		"memcached": {
-			good: []string{"0001 0000 0001 0000" + hex.EncodeToString([]byte("VERSION 1.6.18\r\n"))},
-			bad: []string{
-				"0002 0000 0001 0000" + hex.EncodeToString([]byte("VERSION 1.6.18\r\n")),
-				"0001 0001 0002 0000" + hex.EncodeToString([]byte("VERSION 1.6.18\r\n")),
-				"0001 0000 0001 0000" + hex.EncodeToString([]byte("ERROR\r\n")),
-			},
-			short: 16,
-		},
 		"stun": {
 			good: []string{
 				"0101 000c 2112a442 000102030405060708090a0b 0020 0008 0001 1234 21120000",
@@ -243,31 +197,6 @@ func replies() map[string]struct {
 					"0412 3010 0402 8000 020100 020100 0400 0400 0400" +
 					"3013 0402 8000 0400 a00b 020100 020100 020100 3000",
 				"3080 020103", "3085 0000000000", "30 84 ffffffff",
-			},
-		},
-		"cldap": {
-			good: []string{
-				"300c 020440010203 64 04 0400 3000",
-				"308400000010 020440010203 65 8400000004 0a0100 04",
-			},
-			bad: []string{
-				"300c 020440010204 64 04 0400 3000",
-				"300c 020440010203 63 04 0400 3000",
-				"3006 020440010203",
-				"300b 02094000000000000000ff",
-			},
-		},
-		"ike": {
-			good: []string{
-				"0001020304050607 1111111111111111 29 20 22 20 00000000 00000024 0000 0008 0000000e", // NO_PROPOSAL_CHOSEN
-				"0001020304050607 0000000000000000 0b 10 05 00 00000000 0000001c",                    // version 1 complains
-			},
-			bad: []string{
-				"0001020304050608 1111111111111111 29 20 22 20 00000000 00000024 0000 0008 0000000e",
-				"0001020304050607 1111111111111111 29 20 22 08 00000000 00000024 0000 0008 0000000e", // a request
-				"0001020304050607 1111111111111111 29 20 25 20 00000000 00000024 0000 0008 0000000e", // another exchange
-				"0001020304050607 1111111111111111 29 30 22 20 00000000 00000024 0000 0008 0000000e", // version 3
-				"0001020304050607 1111111111111111 29 10 22 20 00000000 00000024 0000 0008 0000000e",
 			},
 		},
 		"sip": {
