@@ -85,7 +85,7 @@ func (f *flags) disabled() []string {
 
 // newApplication returns the command line, and the flags that parsing it sets.
 func newApplication() (*kingpin.Application, *flags) {
-	app := kingpin.New("port_exporter", "Tells Prometheus what the ports and sockets of this host are doing.")
+	app := kingpin.New("port_exporter", "Prometheus exporter for the ports and sockets of a host.")
 	app.Version(version.Print("port_exporter")).HelpFlag.Short('h')
 	f := &flags{daemon: daemon.Options{Log: &promslog.Config{}}, collectors: map[string]*collectorFlag{}}
 	f.addServing(app)
@@ -127,48 +127,48 @@ func parse(args []string, stdout, stderr io.Writer) (*flags, error) {
 
 // addServing adds the flags of the daemon, some of which the commands heed too.
 func (f *flags) addServing(app *kingpin.Application) {
-	app.Flag("config.file", "Configuration file. Without one the embedded defaults hold.").StringVar(&f.daemon.ConfigFile)
+	app.Flag("config.file", "Configuration file. Default: the embedded defaults.").StringVar(&f.daemon.ConfigFile)
 	app.Flag("config.check", "Check the configuration files and exit.").BoolVar(&f.configCheck)
 	f.daemon.Web = kingpinflag.AddFlags(app, defaultAddress)
 	app.Flag("web.telemetry-path", "Path of the metrics.").Default("/metrics").StringVar(&f.daemon.TelemetryPath)
-	app.Flag("web.max-requests", "Concurrent scrapes; others wait up to 5 s for one to end. 0 for no limit but a high one.").Default("10").IntVar(&f.daemon.MaxRequests)
-	app.Flag("web.disable-exporter-metrics", "Leave out the metrics of the exporter's own process and of its handler (go_*, process_*, promhttp_*).").BoolVar(&f.daemon.NoSelfMetrics)
-	app.Flag("web.enable-lifecycle", "Let POST /-/reload reload the configuration.").BoolVar(&f.daemon.Lifecycle)
-	app.Flag("web.external-url", "URL under which the exporter is reached from outside, as behind a reverse proxy.").URLVar(&f.externalURL)
-	app.Flag("web.route-prefix", "Prefix of every path served. The default is the path of --web.external-url.").StringVar(&f.daemon.RoutePrefix)
+	app.Flag("web.max-requests", "Maximum number of concurrent scrapes. Further ones wait up to 5 s. 0: a high built-in limit.").Default("10").IntVar(&f.daemon.MaxRequests)
+	app.Flag("web.disable-exporter-metrics", "Exclude metrics about the exporter itself (go_*, process_*, promhttp_*).").BoolVar(&f.daemon.NoSelfMetrics)
+	app.Flag("web.enable-lifecycle", "Enable configuration reload by POST to /-/reload.").BoolVar(&f.daemon.Lifecycle)
+	app.Flag("web.external-url", "External URL of the exporter, for example behind a reverse proxy.").URLVar(&f.externalURL)
+	app.Flag("web.route-prefix", "Prefix of all paths served. Default: the path of --web.external-url.").StringVar(&f.daemon.RoutePrefix)
 	for _, name := range collector.Names() {
 		c := &collectorFlag{}
 		app.Flag("collector."+name, "Run the collector "+name+".").Default("true").IsSetByUser(&c.given).BoolVar(&c.on)
 		f.collectors[name] = c
 	}
 	app.Flag("collector.disable-defaults", "Run only the collectors whose flag is given.").BoolVar(&f.noDefaults)
-	app.Flag("path.procfs", "Where procfs is mounted (Linux).").Default("/proc").StringVar(&f.daemon.Procfs)
-	app.Flag("path.rootfs", "Where the root of the host is mounted, for the names of its users (Linux). The default is found out.").ExistingDirVar(&f.daemon.Rootfs)
-	app.Flag("source", "What sockets are read from: auto, sock_diag, procfs (Linux) or gopsutil.").Default(system.Auto).StringVar(&f.daemon.Source)
-	app.Flag("timeout-offset", "How much earlier than Prometheus gives up a scrape ends.").Default("500ms").DurationVar(&f.daemon.TimeoutOffset)
-	app.Flag("runtime.gomaxprocs", "Number of CPUs that may run Go code at once; 0 for the default of Go.").Envar("GOMAXPROCS").Default("0").IntVar(&f.gomaxprocs)
+	app.Flag("path.procfs", "Mount point of procfs (Linux).").Default("/proc").StringVar(&f.daemon.Procfs)
+	app.Flag("path.rootfs", "Mount point of the host's root, for user names (Linux). Default: detected.").ExistingDirVar(&f.daemon.Rootfs)
+	app.Flag("source", "Source of the socket table: auto, sock_diag, procfs (Linux) or gopsutil.").Default(system.Auto).StringVar(&f.daemon.Source)
+	app.Flag("timeout-offset", "Time subtracted from the scrape timeout of Prometheus.").Default("500ms").DurationVar(&f.daemon.TimeoutOffset)
+	app.Flag("runtime.gomaxprocs", "Number of CPUs that run Go code concurrently (GOMAXPROCS). 0: Go's default.").Envar("GOMAXPROCS").Default("0").IntVar(&f.gomaxprocs)
 	promslogflag.AddFlags(app, f.daemon.Log)
 }
 
 // addCommands adds the commands with their flags.
 func (f *flags) addCommands(app *kingpin.Application) {
-	app.Command(commandServe, "Serve metrics; what is done without a command.").Default()
-	listeners := app.Command(commandListeners, "List what listens here, on which address and for whom. With a policy in --config.file, exit with 1 if something is unexpected or missing.")
-	listeners.Flag("output", "Form of the list: table, json, csv; with a policy sarif or junit for CI, and report (Markdown, for auditors).").Short('o').Default(Table).StringVar(&f.listeners.Output)
-	listeners.Flag("unexpected", "List only what the policy does not expect. When that is nothing, the table is empty.").BoolVar(&f.listeners.Unexpected)
-	listeners.Flag("input", "Judge a table that --output=json wrote, perhaps on another host, and not this host; - for standard input.").StringVar(&f.listeners.Input)
-	const waitHelp = "Watch UDP sockets on ports above 1023 for this long; those that stay are listeners. The daemon takes 5m."
+	app.Command(commandServe, "Serve metrics (default).").Default()
+	listeners := app.Command(commandListeners, "List listeners with address and owner. With a policy in --config.file, exit status 1 means an unexpected or missing listener.")
+	listeners.Flag("output", "Output format: table, json or csv; with a policy also sarif, junit (CI) or report (Markdown).").Short('o').Default(Table).StringVar(&f.listeners.Output)
+	listeners.Flag("unexpected", "List only listeners that the policy does not expect.").BoolVar(&f.listeners.Unexpected)
+	listeners.Flag("input", "Read listeners from a file of --output=json instead of this host; - is standard input.").StringVar(&f.listeners.Input)
+	const waitHelp = "How long a UDP socket on a port above 1023 must exist to be a listener. The daemon uses 5m."
 	listeners.Flag("wait", waitHelp).DurationVar(&f.wait)
-	baseline := app.Command(commandBaseline, "Write a policy that expects what listens here now, for review.")
-	baseline.Flag("merge", "Write this configuration file, with rules added for what its policy does not expect.").StringVar(&f.baseline.Merge)
-	baseline.Flag("ephemeral", "Expect any port that the kernel gives to clients of a program that has one, on addresses that other hosts reach, too.").BoolVar(&f.baseline.Ephemeral)
+	baseline := app.Command(commandBaseline, "Write a policy that expects the current listeners, for review.")
+	baseline.Flag("merge", "Write this configuration file with rules added for unexpected listeners.").StringVar(&f.baseline.Merge)
+	baseline.Flag("ephemeral", "Expect all ephemeral ports of a program that listens on one, also on addresses that other hosts can reach.").BoolVar(&f.baseline.Ephemeral)
 	baseline.Flag("wait", waitHelp).DurationVar(&f.wait)
-	check := app.Command(commandCheck, "Reach a target once and say what came of it, and who said so. Exit with 0 when it is as the module expects, 1 when not, 2 when it could not be tried.")
-	check.Arg("target", "What to reach: host:port, or what else the module takes.").Required().StringVar(&f.target.Target)
-	check.Flag("module", "Module of the configuration, or a built-in one. The default is that of the configured target, else tcp_connect for host:port, http_2xx for URLs, unix_connect for paths.").StringVar(&f.target.Module)
-	check.Flag("hostname", "Name of the target in the header Host and in TLS. The default is that of the configured target.").StringVar(&f.target.Hostname)
+	check := app.Command(commandCheck, "Probe a target once and report the outcome and its origin. Exit status: 0 as the module expects, 1 not, 2 not tried.")
+	check.Arg("target", "Target: host:port, or another form that the module accepts.").Required().StringVar(&f.target.Target)
+	check.Flag("module", "Configured or built-in module. Default: that of the configured target, otherwise tcp_connect for host:port, http_2xx for URLs, unix_connect for paths.").StringVar(&f.target.Module)
+	check.Flag("hostname", "Host name for the Host header and TLS. Default: that of the configured target.").StringVar(&f.target.Hostname)
 	check.Flag("debug", "Show the log of the probe.").BoolVar(&f.target.Debug)
-	check.Flag("timeout", "How long it may take; 0 for the module's own.").Default("0s").DurationVar(&f.target.Timeout)
+	check.Flag("timeout", "Timeout of the probe. 0: the module's timeout.").Default("0s").DurationVar(&f.target.Timeout)
 }
 
 // parseWith parses the command line. kingpin panics where it cannot write the help.
@@ -192,16 +192,16 @@ const (
 	maxMaxRequests = 1_000_000
 )
 
-// check refuses values that kingpin accepts and that could not work.
+// check rejects invalid values that kingpin accepts.
 func (f *flags) check() error {
 	if !isPath(f.daemon.TelemetryPath) { // the handler knows which are taken
-		return fmt.Errorf("--web.telemetry-path=%q: it must be a path that no other page has\nhint: /metrics", f.daemon.TelemetryPath)
+		return fmt.Errorf("--web.telemetry-path=%q: path is invalid or used by another page\nhint: /metrics", f.daemon.TelemetryPath)
 	}
 	if !slices.Contains(system.SourceNames(), f.daemon.Source) {
-		return fmt.Errorf("--source=%s: there is no such source\nhint: it must be one of %s", f.daemon.Source, strings.Join(system.SourceNames(), ", "))
+		return fmt.Errorf("--source=%s: unknown source\nhint: must be one of %s", f.daemon.Source, strings.Join(system.SourceNames(), ", "))
 	}
 	if f.command == commandListeners && !slices.Contains(Outputs(), f.listeners.Output) {
-		return fmt.Errorf("--output=%s: there is no such form\nhint: it must be one of %s", f.listeners.Output, strings.Join(Outputs(), ", "))
+		return fmt.Errorf("--output=%s: unknown output format\nhint: must be one of %s", f.listeners.Output, strings.Join(Outputs(), ", "))
 	}
 	if err := f.checkNumbers(); err != nil {
 		return err
@@ -217,23 +217,23 @@ func (f *flags) check() error {
 		f.daemon.RoutePrefix = f.externalURL.Path
 	}
 	if prefix := strings.Trim(f.daemon.RoutePrefix, "/"); prefix != "" && !isPath("/"+prefix) {
-		return fmt.Errorf("--web.route-prefix=%q: it must be a plain path\nhint: /ports", f.daemon.RoutePrefix)
+		return fmt.Errorf("--web.route-prefix=%q: must be a plain path\nhint: /ports", f.daemon.RoutePrefix)
 	}
 	return nil
 }
 
 func (f *flags) checkNumbers() error {
 	if f.daemon.MaxRequests < 0 || f.daemon.MaxRequests > maxMaxRequests {
-		return fmt.Errorf("--web.max-requests=%d: it must be 0, for no limit, to %d", f.daemon.MaxRequests, maxMaxRequests)
+		return fmt.Errorf("--web.max-requests=%d: must be from 0 (no limit) to %d", f.daemon.MaxRequests, maxMaxRequests)
 	}
 	if f.gomaxprocs < 0 || f.gomaxprocs > maxProcs {
-		return fmt.Errorf("--runtime.gomaxprocs=%d: it must be 0, for the default of Go, to %d\nhint: the number of CPUs; GOMAXPROCS in the environment counts too", f.gomaxprocs, maxProcs)
+		return fmt.Errorf("--runtime.gomaxprocs=%d: must be from 0 (Go's default) to %d\nhint: use the number of CPUs; the environment variable GOMAXPROCS sets it too", f.gomaxprocs, maxProcs)
 	}
 	if f.target.Timeout < 0 {
-		return fmt.Errorf("--timeout=%v: it must not be negative", f.target.Timeout)
+		return fmt.Errorf("--timeout=%v: must not be negative", f.target.Timeout)
 	}
 	if f.daemon.TimeoutOffset < 0 {
-		return fmt.Errorf("--timeout-offset=%v: it must not be negative", f.daemon.TimeoutOffset)
+		return fmt.Errorf("--timeout-offset=%v: must not be negative", f.daemon.TimeoutOffset)
 	}
 	return nil
 }
@@ -249,7 +249,7 @@ func (f *flags) checkAddresses() error {
 			continue
 		}
 		if _, port, err := net.SplitHostPort(address); err != nil || port == "" {
-			return fmt.Errorf("--web.listen-address=%q: it must be host:port, or :port for every address\nhint: %s", address, defaultAddress)
+			return fmt.Errorf("--web.listen-address=%q: must be host:port, or :port for all addresses\nhint: %s", address, defaultAddress)
 		}
 	}
 	return nil

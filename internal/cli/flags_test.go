@@ -18,22 +18,22 @@ func TestFlagsThatCannotWork(t *testing.T) {
 	for _, tt := range []struct {
 		flag, want string
 	}{
-		{"--web.route-prefix=/a/../b", "it must be a plain path"},
-		{"--web.route-prefix=/.", "it must be a plain path"},
+		{"--web.route-prefix=/a/../b", "must be a plain path"},
+		{"--web.route-prefix=/.", "must be a plain path"},
 		{"--web.route-prefix=//a", ""},
-		{"--web.route-prefix=/a//b", "it must be a plain path"},
-		{"--web.external-url=http://a/x/../y", "it must be a plain path"},
-		{"--web.telemetry-path=/../x", "it must be a path that no other page has"},
-		{"--web.telemetry-path=/./x", "it must be a path that no other page has"},
-		{"--web.telemetry-path=/..", "it must be a path that no other page has"},
-		{"--web.telemetry-path=/x/", "it must be a path that no other page has"},
-		{"--runtime.gomaxprocs=100000", "hint: the number of CPUs"},
+		{"--web.route-prefix=/a//b", "must be a plain path"},
+		{"--web.external-url=http://a/x/../y", "must be a plain path"},
+		{"--web.telemetry-path=/../x", "path is invalid or used by another page"},
+		{"--web.telemetry-path=/./x", "path is invalid or used by another page"},
+		{"--web.telemetry-path=/..", "path is invalid or used by another page"},
+		{"--web.telemetry-path=/x/", "path is invalid or used by another page"},
+		{"--runtime.gomaxprocs=100000", "hint: use the number of CPUs"},
 		{"--web.max-requests=9223372036854775807", "to 1000000"},
-		{"--web.listen-address=", "it must be host:port"},
-		{"--web.listen-address=:", "it must be host:port"},
-		{"--web.listen-address=127.0.0.1:", "it must be host:port"},
-		{"--web.listen-address=127.0.0.1", "it must be host:port"},
-		{"--web.listen-address=10065", "it must be host:port"},
+		{"--web.listen-address=", "must be host:port"},
+		{"--web.listen-address=:", "must be host:port"},
+		{"--web.listen-address=127.0.0.1:", "must be host:port"},
+		{"--web.listen-address=127.0.0.1", "must be host:port"},
+		{"--web.listen-address=10065", "must be host:port"},
 		{"--web.listen-address=:0", ""},
 		{"--web.listen-address=[::1]:http", ""},
 		{"--web.listen-address=vsock://:10065", ""},
@@ -45,7 +45,7 @@ func TestFlagsThatCannotWork(t *testing.T) {
 		}
 	}
 	t.Setenv("GOMAXPROCS", "100000")
-	if _, err := parse(nil, io.Discard, io.Discard); err == nil || !strings.Contains(err.Error(), "GOMAXPROCS in the environment") {
+	if _, err := parse(nil, io.Discard, io.Discard); err == nil || !strings.Contains(err.Error(), "environment variable GOMAXPROCS") {
 		t.Errorf("of the environment: %v", err)
 	}
 }

@@ -106,18 +106,6 @@ func metricNames(text string) []string {
 	return slices.Compact(names)
 }
 
-// TestReadmeNamesEveryFamilyOfSockets keeps the table whole.
-func TestReadmeNamesEveryFamilyOfSockets(t *testing.T) {
-	names := metricNames(read(t, readme))
-	for _, f := range collector.Families() {
-		about := strings.HasPrefix(f.Name, "port_scrape_") || strings.HasPrefix(f.Name, "port_source_")
-		ofProbes := strings.HasPrefix(f.Name, "probe_")
-		if !about && !ofProbes && !slices.Contains(names, f.Name) {
-			t.Errorf("README.md lacks %s", f.Name)
-		}
-	}
-}
-
 func TestLinksResolve(t *testing.T) {
 	for _, file := range documents(t) {
 		text := regexp.MustCompile("(?ms)^```.*?^```$").ReplaceAllString(read(t, file), "")

@@ -100,7 +100,7 @@ func NewHandler(o Options) (http.Handler, error) {
 	}
 	metrics := prefix + o.MetricsPath
 	if _, taken := mux.Handler(&http.Request{Method: http.MethodGet, URL: &url.URL{Path: metrics}}); taken != "" {
-		return nil, fmt.Errorf("--web.telemetry-path=%q: it must be a path that no other page has\nhint: /metrics", o.MetricsPath)
+		return nil, fmt.Errorf("--web.telemetry-path=%q: path is invalid or used by another page\nhint: /metrics", o.MetricsPath)
 	}
 	mux.Handle("GET "+metrics, o.counted(scrape(http.HandlerFunc(o.serveMetrics))))
 	return mux, nil
