@@ -31,6 +31,11 @@ func oddities(list []*module) []string {
 	}
 	odd = append(odd, misconfigured(list)...)
 	for _, m := range list {
+		if m.leftOut != "" {
+			odd = append(odd, fmt.Sprintf("%s: %s: the section is left out, for there is no prober of its name here", m.at(), m.leftOut))
+		}
+	}
+	for _, m := range list {
 		odd = append(odd, m.slips()...)
 	}
 	hasty := slices.DeleteFunc(slices.Clone(list), func(m *module) bool { return !m.isHasty() })

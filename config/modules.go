@@ -42,6 +42,8 @@ type module struct {
 	own      ownKeys
 	files    []namedFile
 	reader   *files.Reader // of those files, at each probe
+	// leftOut is the section of a prober that is not there, beside one that is.
+	leftOut string
 }
 
 // at says where the module stands.
@@ -184,11 +186,17 @@ func (m *module) parse(place string) error {
 	return m.parseTheirs(theirs, place)
 }
 
-// leaveOutUnknown takes the section of a prober that is not there out of a module:
-// a later blackbox_exporter may have it. The module is left out with a warning.
+// proberWebSocket is one that blackbox_exporter has after v0.28.0.
+const proberWebSocket = "websocket"
+
+// leaveOutUnknown takes the section of a prober that is not there out of a module.
+// There is a warning of it, or of the module.
 func (m *module) leaveOutUnknown(theirs *yaml.Node) {
-	if _, prober := yamldoc.Child(theirs, "prober"); prober != nil && !slices.Contains(probers(), prober.Value) {
+	_, prober := yamldoc.Child(theirs, "prober")
+	if prober != nil && !slices.Contains(probers(), prober.Value) {
 		yamldoc.Cut(theirs, prober.Value)
+	} else if key, _ := yamldoc.Cut(theirs, proberWebSocket); key != nil {
+		m.leftOut = proberWebSocket
 	}
 }
 

@@ -291,6 +291,7 @@ func TestProbeWarnings(t *testing.T) {
 		{"dns with a code that is none", "modules: {m: {prober: dns, dns: {query_name: a.test, valid_rcodes: [NOERROR, 3]}}}", []string{`valid_rcodes[1]: "3"`}},
 		{"ping with too much data", "modules: {m: {prober: icmp, icmp: {payload_size: 70000}}}", []string{"icmp: every probe fails: payload_size", "hint: it may have 65507"}},
 		{"a prober of a later blackbox_exporter", "modules:\n  m: {prober: websocket, websocket: {query_response: [{send: a}]}}\n  n: {prober: tcp}\n", []string{`line 2: modules.m: prober: there is no prober "websocket", so the module is left out`}},
+		{"a section of a later blackbox_exporter", "modules:\n  m: {prober: tcp, websocket: {query_response: [{send: a}]}}\n", []string{"line 2: modules.m: websocket: the section is left out"}},
 		{"ip version", "modules:\n  m: {prober: tcp, tcp: {preferred_ip_protocol: ipv6}}\n", []string{`line 2: modules.m: tcp.preferred_ip_protocol: "ipv6" means ip4`, `did you mean "ip6"?`}},
 		{"ip version, in capitals", "modules: {m: {prober: http, http: {preferred_ip_protocol: IP6}}}", []string{`http.preferred_ip_protocol: "IP6" means ip4`}},
 		{"version that no answer has", "modules: {m: {prober: http, http: {valid_http_versions: [HTTP/1.1, HTTP/2]}}}", []string{`http.valid_http_versions: no answer has the version "HTTP/2"`, "HTTP/2.0"}},

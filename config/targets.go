@@ -72,7 +72,7 @@ func DefaultModule(address string) string {
 		return defaultHTTP
 	case probe.IsPath(address):
 		return defaultUnix
-	case strings.Contains(address, ":"):
+	case strings.Contains(address, ":"), probe.IsEncodedTwice(address):
 		return defaultTCP
 	default:
 		return ""

@@ -142,12 +142,17 @@ func parseHostPort(kind, address string) (Address, error) {
 		return a, fmt.Errorf("%q has no port\nhint: write it behind the colon", address)
 	case err == nil || kind == KindGRPC || kind == KindDNS:
 		return a, nil
-	case strings.Contains(strings.ToUpper(address), "%3A"):
+	case strings.HasPrefix(address, "http:/"), strings.HasPrefix(address, "https:/"):
+		return a, fmt.Errorf("%q is not a URL\nhint: write two slashes behind the colon", address)
+	case IsEncodedTwice(address):
 		return a, fmt.Errorf("%q has no port\nhint: %%3A is a colon that was encoded twice", address)
 	default:
 		return a, fmt.Errorf("%q has no port\nhint: write it as host:port, [2001:db8::1]:443 for IPv6", address)
 	}
 }
+
+// IsEncodedTwice reports whether an address has a colon that is still encoded.
+func IsEncodedTwice(address string) bool { return strings.Contains(strings.ToUpper(address), "%3A") }
 
 // TrimBrackets returns a host without the brackets that an IPv6 address may have.
 func TrimBrackets(host string) string {

@@ -47,6 +47,7 @@ func TestAddressErrors(t *testing.T) {
 		{probe.KindTCP, "http://127.0.0.1:8080/", "hint: module: http_2xx"},
 		{probe.KindTCP, "host", "hint: write it as host:port"},
 		{probe.KindTCP, "host%3A22", "hint: %3A is a colon that was encoded twice"},
+		{probe.KindTCP, "http:/127.0.0.1:8080/", "hint: write two slashes behind the colon"},
 		{probe.KindTCP, "host:", "hint: write it behind the colon"},
 		{probe.KindHTTP, "ftp://host/", "the scheme is \"ftp\"\nhint: it must be http or https"},
 		{probe.KindHTTP, "http:/127.0.0.1:8080/", "hint: write it as http://example.org/path"},
