@@ -155,9 +155,9 @@ func TestPanicIsNoAnswer(t *testing.T) {
 			bad[i] = fmt.Sprint("bad", i)
 		}
 		ask := func() map[string]Answer {
-			book.Answers(append(bad, "db"))
+			book.Answers(slices.Concat(bad, []string{"db"}))
 			synctest.Wait()
-			return book.Answers(append(bad, "db"))
+			return book.Answers(slices.Concat(bad, []string{"db"}))
 		}
 		got := ask()
 		if a := got["db"]; a.Err != nil || len(a.Addresses) != 1 {

@@ -254,7 +254,7 @@ func (f *Finder) note(id uint64, a *answer, lost bool) {
 		a.pause = retryAfter
 	case a.Process.Unsure:
 		a.pause = retryAfter
-	case old == nil, old.Fate != a.Fate, a.Fate == Held && !(a.Process.Waiting && old.Process.Waiting):
+	case old == nil, old.Fate != a.Fate, a.Fate == Held && (!a.Process.Waiting || !old.Process.Waiting):
 		a.pause = recheckAfter
 	default:
 		a.pause = min(2*old.pause, longestPause)

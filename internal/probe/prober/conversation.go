@@ -260,7 +260,7 @@ func (s *session) unexpected(then string) error {
 func (s *session) withoutSent(received []byte) string {
 	shown := string(received)
 	for i := range s.Exchange[:s.step] {
-		for _, word := range strings.Fields(s.Exchange[i].Send) {
+		for word := range strings.FieldsSeq(s.Exchange[i].Send) {
 			if len(word) > 3 {
 				shown = strings.ReplaceAll(shown, word, "***")
 			}
