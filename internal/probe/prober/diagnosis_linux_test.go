@@ -355,6 +355,7 @@ func connectedRows() []row {
 }
 
 func TestDiagnosisInNamespace(t *testing.T) {
+	t.Parallel()
 	for _, r := range rows() {
 		for _, v6 := range []bool{false, true} {
 			if v6 && r.only4 || !v6 && r.only6 {

@@ -96,6 +96,7 @@ func serveTCP(t testing.TB, f func(net.Conn)) string {
 func untilGone(conn net.Conn) { _, _ = io.Copy(io.Discard, conn) }
 
 func TestGRPCOutcomes(t *testing.T) {
+	t.Parallel()
 	certificate := porttest.SelfSigned(t)
 	trusting := trusting(certificate.Leaf)
 	plain := serveGRPC(t, withHealth)

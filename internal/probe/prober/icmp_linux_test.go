@@ -25,8 +25,10 @@ const (
 // TestPingsInNamespace pings hosts behind a router, by an unprivileged socket and
 // by a raw one: what is said of a failure must be the same.
 func TestPingsInNamespace(t *testing.T) {
+	t.Parallel()
 	for name, groups := range map[string]string{"unprivileged": everybodyPings, "raw": nobodyPings} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			n := porttest.NewNetwork(t)
 			porttest.Sysctl(t, pingRange, groups)
 			n.Router.Do(t, func() { setMTU(t, "eth1", 1300) })

@@ -29,6 +29,7 @@ func mixed(forA, forAAAA func([]byte) []byte) func([]byte) []byte {
 // TestNotFoundNeedsBothAnswers has a name server that answers one of the
 // questions for A and AAAA, again and again: which answer comes last is chance.
 func TestNotFoundNeedsBothAnswers(t *testing.T) {
+	t.Parallel()
 	silent := func([]byte) []byte { return nil }
 	for _, tt := range []struct {
 		name          string

@@ -131,6 +131,7 @@ func TestDNSPayloadAgainstLibrary(t *testing.T) {
 
 // TestQUICPayloadAgainstLibrary asks a server of quic-go.
 func TestQUICPayloadAgainstLibrary(t *testing.T) {
+	t.Parallel()
 	listener, err := quic.ListenAddr("127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{porttest.SelfSigned(t)}, NextProtos: []string{"h3"}}, nil)
 	if err != nil {
 		t.Fatal(err)

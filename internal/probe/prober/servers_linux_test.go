@@ -14,6 +14,7 @@ import (
 
 // TestServersInNamespace probes real servers.
 func TestServersInNamespace(t *testing.T) {
+	t.Parallel()
 	porttest.Namespace(t)
 	ca := newAuthority(t)
 	dir := t.TempDir()

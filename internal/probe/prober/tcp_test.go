@@ -74,6 +74,7 @@ func answers(lines ...string) func(net.Conn) {
 func expect(re string) Step { return Step{Expect: regexp.MustCompile(re)} }
 
 func TestExchange(t *testing.T) {
+	t.Parallel()
 	captures := Step{
 		Expect: regexp.MustCompile(`^SSH-2.0-(?P<software>[^ -]+)(?: (.*))?$`), Send: "hello ${software}",
 		Labels: []probe.Label{{Name: "software", Value: "${software}"}, {Name: "comment", Value: "is $2"}},
@@ -158,6 +159,7 @@ func TestExchange(t *testing.T) {
 // TestUnexpectedAnswer reads the error of a service that answers something else and
 // keeps the connection: redis that requires a password, a mail server that rejects.
 func TestUnexpectedAnswer(t *testing.T) {
+	t.Parallel()
 	for _, tc := range []struct {
 		name  string
 		serve func(net.Conn)

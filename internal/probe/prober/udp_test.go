@@ -59,6 +59,7 @@ func probeFor(t testing.TB, p probe.Prober, timeout time.Duration, r probe.Reque
 }
 
 func TestUDPReplies(t *testing.T) {
+	t.Parallel()
 	dns := payloadNamed(t, "dns")
 	echo := func(_ int, request []byte) [][]byte { return [][]byte{request} }
 	good := func(_ int, query []byte) [][]byte {

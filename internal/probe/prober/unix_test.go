@@ -18,6 +18,7 @@ import (
 )
 
 func TestUnix(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	at := func(name string) string { return filepath.Join(dir, name) }
 	ca := newAuthority(t)
