@@ -52,7 +52,7 @@ func TestSourceThatGoesBlindInNamespace(t *testing.T) {
 	check("at first", 1)
 	show(fmt.Sprintf("/proc/self/task/%d/net", unix.Gettid()))
 	check("of another namespace", 0)
-	if !strings.Contains(log.String(), "a socket that port_exporter itself listens on is not among those that were read") {
+	if !strings.Contains(log.String(), "port_exporter's own listening socket is missing from the socket table") {
 		t.Errorf("the reason is not logged:\n%s", log)
 	}
 	show("/proc/self/net")

@@ -199,7 +199,7 @@ func TestReloadThatShrinks(t *testing.T) {
 	}
 	write(5)
 	base, log := startDaemon(t, "--config.file="+file, "--web.enable-lifecycle")
-	const shrunk = `msg="the new configuration has fewer than the one before"`
+	const shrunk = `msg="new configuration has fewer items than the previous one"`
 	for i, step := range []struct {
 		targets, warnings int
 	}{{5, 0}, {6, 0}, {2, 1}, {2, 1}, {3, 1}} {
@@ -318,7 +318,7 @@ func TestPortInUse(t *testing.T) {
 	}
 	defer l.Close()
 	err = cli.Run(t.Context(), []string{"--web.listen-address=" + l.Addr().String()}, io.Discard, io.Discard)
-	if err == nil || !strings.Contains(err.Error(), l.Addr().String()) || !strings.Contains(err.Error(), "hint: another process has this port") {
+	if err == nil || !strings.Contains(err.Error(), l.Addr().String()) || !strings.Contains(err.Error(), "hint: another process uses this port") {
 		t.Errorf("error %v", err)
 	}
 }

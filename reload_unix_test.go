@@ -37,7 +37,7 @@ func TestReloadOnSignal(t *testing.T) {
 
 	write("limits: {outbound_port: 2}\n")
 	hangUp()
-	porttest.Await(t, "SIGHUP to be refused", func() bool { return strings.Contains(log.String(), "old one is still in force") })
+	porttest.Await(t, "SIGHUP to be refused", func() bool { return strings.Contains(log.String(), "previous one stays in force") })
 	inForce("outbound_ports: 1\n")
 
 	write("limits: {outbound_ports: 2}\n")

@@ -200,7 +200,7 @@ type Filter struct {
 
 // errBothWays is the answer of node_exporter too: of a collector that is in both
 // lists nobody could say what is meant.
-var errBothWays = errors.New("collect[] and exclude[] cannot be combined\nhint: ask for collectors with the one, or leave some out with the other")
+var errBothWays = errors.New("collect[] and exclude[] cannot be combined\nhint: use either collect[] or exclude[]")
 
 // Scrape returns one scrape, which ends with ctx and runs when it is gathered.
 // The error is about the filter; it may be an [UnknownCollectorError].
@@ -286,7 +286,7 @@ func (s *scrape) Gather() ([]*dto.MetricFamily, error) {
 type BusyError struct{ Running int }
 
 func (e *BusyError) Error() string {
-	return fmt.Sprintf("%d collectors are running already\nhint: scrape less often, or raise --web.max-requests", e.Running)
+	return fmt.Sprintf("%d collectors are already running\nhint: scrape less often, or raise --web.max-requests", e.Running)
 }
 
 // reserve makes room for so many collectors, for each of which run is called once. A
@@ -328,7 +328,7 @@ func (e *Exporter) run(ctx context.Context, c Collector, host *Snapshot) outcome
 func (e *Exporter) collect(ctx context.Context, c Collector, host *Snapshot, out *Output) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
-			e.options.Logger.Error("a collector panicked, please report this", "collector", c.Name(), "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
+			e.options.Logger.Error("collector panicked, please report this", "collector", c.Name(), "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
 			err = fmt.Errorf("panic: %v", v)
 		}
 	}()

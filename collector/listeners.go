@@ -133,7 +133,7 @@ func (e *Exporter) ListenerInfo(ctx context.Context) (*dto.MetricFamily, error) 
 // ownership is the part of listeners that tells of their owners.
 type ownership struct{ listeners }
 
-var errBusy = errors.New("another search for the owners of listeners takes too long")
+var errBusy = errors.New("previous search for owners of listeners is still running")
 
 func (ownership) Collect(_ context.Context, host *Snapshot, out *Output) error {
 	owners, err := host.Owners()

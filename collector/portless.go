@@ -176,7 +176,7 @@ func filterOf(l *socket.Listener) string {
 	return ""
 }
 
-var errNoPortless = errors.New("raw and packet sockets cannot be read here")
+var errNoPortless = errors.New("raw and packet sockets cannot be read on this system")
 
 func (r *reading) readPortless() (socket.PortlessTable, error) {
 	if r.Portless == nil {
@@ -184,7 +184,7 @@ func (r *reading) readPortless() (socket.PortlessTable, error) {
 	}
 	table, err := r.Portless(r.ctx)
 	if err != nil {
-		r.Logger.Debug("cannot read all sockets without a port", "err", err)
+		r.Logger.Debug("cannot read all raw, packet and vsock sockets", "err", err)
 	}
 	r.Memory.malformed.Add(uint64(table.Malformed))
 	for _, p := range table.Interrupted {

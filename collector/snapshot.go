@@ -145,7 +145,7 @@ func (r *reading) readTable() (*socket.Table, error) {
 		return nil, err
 	}
 	if table.DefaultPorts != nil {
-		r.Logger.Debug("ephemeral port range is not known, using the default", "err", table.DefaultPorts)
+		r.Logger.Debug("cannot read ephemeral port range, using the default", "err", table.DefaultPorts)
 	}
 	for _, p := range socket.Protocols() {
 		r.noteUnread(p, table.Unread[p])
@@ -165,7 +165,7 @@ func (r *reading) tolerate(err error) error {
 
 func (r *reading) noteInterruption(err error) {
 	r.Memory.interrupted.Add(1)
-	r.Logger.Warn("socket table kept changing while it was read, figures may be off", "err", err)
+	r.Logger.Warn("socket table changed during the read, values may be inaccurate", "err", err)
 }
 
 func (r *reading) noteUnread(p socket.Protocol, sockets int) {
@@ -195,7 +195,7 @@ func (r *reading) noteFiles(out *Output, err error) {
 	for _, f := range kernel.Files(err) {
 		out.add(unreadableFiles, 1, f.File)
 		if r.Memory.isNews(f.File) {
-			r.Logger.Warn("cannot read a file, its figures are missing", "file", f.File, "err", f.Err)
+			r.Logger.Warn("cannot read file, its metrics are absent", "file", f.File, "err", f.Err)
 		}
 	}
 }

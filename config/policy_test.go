@@ -66,7 +66,7 @@ func TestPolicyErrorsNameTheirPlace(t *testing.T) {
 		{"empty element", rule + "user: [root, ~]\n", []string{"policy.rules[0].user[1]: the element is empty"}},
 		{"empty list", rule + "unit: []\n", []string{"line 4: policy.rules[0].unit: the list is empty", "hint: leave the key out"}},
 		{"same name", rule + "ports: 1\n    - name: a\n      ports: 2\n", []string{`line 5: policy.rules[1] "a": rules[0] has the same name`, "hint: the name is a label value"}},
-		{"required, but covered", rule + "ports: 1-9\n    - ports: 5\n      required: true\n", []string{`line 5: policy.rules[1] "5": it is required and can never match: rules[0] "a" comes first and covers it`}},
+		{"required, but covered", rule + "ports: 1-9\n    - ports: 5\n      required: true\n", []string{`line 5: policy.rules[1] "5": required rule can never match: rules[0] "a" comes first and covers it`}},
 		{"all faults at once", rule + "ports: x\n      scope: y\n    - user: ''\nlimits: {listeners: z}\n", []string{"line 4", "line 5", "line 6", "line 7"}},
 		{"values and the policy at once", rule + "ports: 1\n    - name: a\nlimits: {listeners: 0}\n", []string{"limits.listeners: 0", "policy.rules[1]"}},
 	} {
@@ -144,7 +144,7 @@ policy:
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 	warnings := []string{
-		`line 25: policy.rules[2] "true,007 ephemeral": it is required, but any ephemeral port satisfies it; hint: make a rule of its own for each service that has to be there`,
+		`line 25: policy.rules[2] "true,007 ephemeral": required rule that any ephemeral port satisfies; hint: write a separate rule for each required service`,
 		`line 32: policy.rules[4] "24": it ended with 2020-02-29 and matches nothing any more; hint: remove the rule, or set a later day in until`,
 	}
 	if diff := cmp.Diff(warnings, got.Warnings); diff != "" {

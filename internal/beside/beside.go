@@ -51,10 +51,10 @@ type Key struct {
 }
 
 // ErrFull is the error of a call that was not made.
-var ErrFull = errors.New("earlier attempts still wait for their files\nhint: is a file system that does not answer among them, such as NFS?")
+var ErrFull = errors.New("earlier attempts are still waiting for their files\nhint: a file system such as NFS may not respond")
 
 // ErrLate is in the error of a call that was left behind, beside the cause.
-var ErrLate = errors.New("no answer in time")
+var ErrLate = errors.New("timeout")
 
 // PanicError is the error of a call that panicked: what a file brings about must
 // not end what serves.
@@ -186,6 +186,6 @@ func (c *call) wait(ctx context.Context) error {
 	case <-c.done:
 		return nil
 	default:
-		return fmt.Errorf("%w: %w\nhint: a file system or a process of this host may hang", ErrLate, context.Cause(ctx))
+		return fmt.Errorf("%w: %w\nhint: a file system or process of this host may hang", ErrLate, context.Cause(ctx))
 	}
 }

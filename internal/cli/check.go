@@ -121,7 +121,7 @@ func (h *Host) module(name, address string) (*probe.Module, error) {
 	if m := h.Config.Module(name); m != nil {
 		return m, nil
 	}
-	return nil, fmt.Errorf("--module=%s: there is no such module\nhint: there are: %s", name, strings.Join(h.Config.ModuleNames(), ", "))
+	return nil, fmt.Errorf("--module=%s: unknown module\nhint: must be one of %s", name, strings.Join(h.Config.ModuleNames(), ", "))
 }
 
 // checkAddress reports what is wrong with an address. A person may give the name of

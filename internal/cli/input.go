@@ -55,7 +55,7 @@ func parseTable(from io.Reader) (r reading, err error) {
 		return r, err
 	}
 	if saved.Listeners == nil {
-		return r, errors.New("it holds no list of listeners")
+		return r, errors.New("no list of listeners found")
 	}
 	for i := range saved.Listeners {
 		o, err := saved.Listeners[i].owned()
@@ -142,7 +142,7 @@ func (r *row) locate(o *socket.Owned) (err error) {
 		o.Scope = socket.ScopeOf(o.Address)
 	}
 	if r.Port == 0 && !o.IsPortless() {
-		return errors.New("port: it is missing")
+		return errors.New("missing port")
 	}
 	if r.Port > math.MaxUint16 {
 		return fmt.Errorf("port: %d is above %d", r.Port, math.MaxUint16)
@@ -171,5 +171,5 @@ func named[T fmt.Stringer](word, what string, all []T) (T, error) {
 		}
 	}
 	var none T
-	return none, fmt.Errorf("%s: %q is not known", what, word)
+	return none, fmt.Errorf("%s: unknown value %q", what, word)
 }

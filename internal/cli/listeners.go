@@ -114,7 +114,7 @@ func (o ListenersOptions) check(hasPolicy bool) error {
 	default:
 		return nil
 	}
-	return fmt.Errorf("%s: no policy is configured\nhint: write one with: port_exporter baseline > policy.yml, and give it with --config.file=policy.yml", flag)
+	return fmt.Errorf("%s: no policy is configured\nhint: write one with: port_exporter baseline > policy.yml, and use it with --config.file=policy.yml", flag)
 }
 
 // listeners returns the listeners of a saved table, else those of the host.

@@ -95,17 +95,17 @@ func TestBadInput(t *testing.T) {
 	const whole = `"protocol": "tcp", "address": "10.0.0.1", "port": 80`
 	for text, want := range map[string]string{
 		"":                                "unexpected end of JSON input",
-		"{}":                              "it holds no list of listeners",
+		"{}":                              "no list of listeners found",
 		"[]":                              "cannot unmarshal array",
-		`{` + whole + `}, {"port": 80}`:   `listeners[1]: protocol: "" is not known`,
+		`{` + whole + `}, {"port": 80}`:   `listeners[1]: protocol: unknown value ""`,
 		`{"protocol": "tcp"}`:             "listeners[0]: address: ",
 		`{"protocol": "tcp", "port": -1}`: "cannot unmarshal number -1",
-		`{"protocol": "tcp", "address": "10.0.0.1"}`:                "listeners[0]: port: it is missing",
+		`{"protocol": "tcp", "address": "10.0.0.1"}`:                "listeners[0]: missing port",
 		`{"protocol": "tcp", "address": "10.0.0.1", "port": 65536}`: "listeners[0]: port: 65536 is above 65535",
 		`{"protocol": "vsock", "port": 65536}`:                      "listeners[0]: cid: ",
-		`{"protocol": "packet", "type": "raw"}`:                     `listeners[0]: filter: "" is not known`,
-		`{` + whole + `, "scope": "world"}`:                         `listeners[0]: scope: "world" is not known`,
-		`{` + whole + `}], "partial": ["ip"], "x": [0`:              `partial: "ip" is not known`,
+		`{"protocol": "packet", "type": "raw"}`:                     `listeners[0]: filter: unknown value ""`,
+		`{` + whole + `, "scope": "world"}`:                         `listeners[0]: scope: unknown value "world"`,
+		`{` + whole + `}], "partial": ["ip"], "x": [0`:              `partial: unknown value "ip"`,
 	} {
 		if len(text) > len("{}") {
 			text = `{"listeners": [` + text + `]}`

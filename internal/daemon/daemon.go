@@ -97,18 +97,18 @@ func newDaemon(ctx context.Context, o Options, door *gate.Gate, log *logs.Queue)
 	}
 	var err error
 	if d.system, err = d.open(ctx); system.IsShortage(err) {
-		return nil, fmt.Errorf("%w\nhint: this host or this process is short of descriptors, buffers or memory", err)
+		return nil, fmt.Errorf("%w\nhint: this host or process lacks descriptors, buffers or memory", err)
 	} else if err != nil {
-		return nil, fmt.Errorf("%w\nhint: --source=auto takes the best that there is; in a container mount /proc, and let seccomp pass AF_NETLINK", err)
+		return nil, fmt.Errorf("%w\nhint: --source=auto uses the best source available; in a container mount /proc, and allow AF_NETLINK in seccomp", err)
 	}
 	// Scrapes that run when ctx ends are let finish.
 	d.runner = schedule.NewRunner(context.WithoutCancel(ctx), mostProbes(d.system.Descriptors()))
 	d.runner.Logger = d.logger
 	if why := d.system.Fallback; why != nil {
-		d.logger.Warn("sock_diag is not available, reading /proc/net: slower, and without accept queue limits and drops", "err", why)
+		d.logger.Warn("sock_diag is not available, using /proc/net without accept queue limits and drops", "err", why)
 	}
 	if r, err := d.system.EphemeralPorts(); err != nil {
-		d.logger.Warn("ephemeral ports cannot be read, going on with these", "first", r.First, "last", r.Last, "reserved", len(r.Reserved), "err", err)
+		d.logger.Warn("cannot read ephemeral port range, using default", "first", r.First, "last", r.Last, "reserved", len(r.Reserved), "err", err)
 	}
 	c, err := o.LoadConfig(ctx)
 	if err != nil {
@@ -130,7 +130,7 @@ func (d *daemon) open(ctx context.Context) (*system.System, error) {
 		if err == nil || !system.IsShortage(err) || time.Now().Add(wait).After(deadline) {
 			return s, err
 		}
-		d.logger.Warn("the host is short of something, trying again", "err", err, "wait", wait)
+		d.logger.Warn("resource shortage, retrying", "err", err, "wait", wait)
 		select {
 		case <-time.After(wait):
 		case <-ctx.Done():
@@ -205,7 +205,7 @@ func (d *daemon) load(ctx context.Context) (err error) {
 	select {
 	case d.reloading <- struct{}{}:
 	case <-ctx.Done():
-		return errors.New("another reload has not ended yet")
+		return errors.New("another reload is still running")
 	}
 	defer func() { <-d.reloading }()
 	defer func() { // what is wrong with a new configuration must not end what serves
@@ -227,7 +227,7 @@ func (d *daemon) load(ctx context.Context) (err error) {
 	}
 	d.putInForce(d.build(c))
 	for _, s := range c.Shrunk(before) {
-		d.logger.Warn("the new configuration has fewer than the one before", "key", s.Key, "before", s.Before, "now", s.Now)
+		d.logger.Warn("new configuration has fewer items than the previous one", "key", s.Key, "before", s.Before, "now", s.Now)
 	}
 	return nil
 }
@@ -236,7 +236,7 @@ func (d *daemon) load(ctx context.Context) (err error) {
 func (d *daemon) reload(ctx context.Context) error {
 	err := d.load(ctx)
 	if err != nil {
-		d.logger.Error("configuration was not reloaded, the old one is still in force", "err", err)
+		d.logger.Error("configuration reload failed, the previous one stays in force", "err", err)
 		return err
 	}
 	d.logger.Info("configuration reloaded", "file", d.options.ConfigFile)

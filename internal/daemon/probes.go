@@ -53,7 +53,7 @@ func (d *daemon) connections() int {
 func (d *daemon) use(p *schedule.Plan) {
 	d.runner.Use(p)
 	if wanted := max(p.MaxProbes, 1); d.runner.Slots() < wanted {
-		d.logger.Warn("fewer probes than configured can be in flight, for want of file descriptors",
+		d.logger.Warn("too few file descriptors for the configured number of probes",
 			"probes", d.runner.Slots(), "configured", wanted, "descriptors", d.system.Descriptors())
 	}
 }

@@ -46,7 +46,7 @@ func TestPanicOfAReload(t *testing.T) {
 	if d.current.Load() != before {
 		t.Error("another configuration is in force")
 	}
-	if got := strings.Count(log.String(), "the old one is still in force"); got != 2 || !strings.Contains(log.String(), "daemon.(*daemon).build") {
+	if got := strings.Count(log.String(), "the previous one stays in force"); got != 2 || !strings.Contains(log.String(), "daemon.(*daemon).build") {
 		t.Errorf("the log has %d lines and no stack:\n%s", got, &log)
 	}
 }

@@ -66,7 +66,7 @@ func (d *daemon) boundMemory() {
 	}
 	bound := int64(limit / 5 * 4)
 	debug.SetMemoryLimit(bound)
-	d.logger.Info("memory is limited by a cgroup", "limit_bytes", limit, "gomemlimit_bytes", bound)
+	d.logger.Info("cgroup limits memory", "limit_bytes", limit, "gomemlimit_bytes", bound)
 }
 
 // windowsAddressInUse is WSAEADDRINUSE, which Windows has for EADDRINUSE.
@@ -80,7 +80,7 @@ func (d *daemon) serve(ctx context.Context, server *http.Server) error {
 	select {
 	case err := <-failed:
 		if errors.Is(err, syscall.EADDRINUSE) || errors.Is(err, windowsAddressInUse) {
-			err = fmt.Errorf("%w\nhint: another process has this port; stop it, or choose another with --web.listen-address", err)
+			err = fmt.Errorf("%w\nhint: another process uses this port; stop it, or choose another port with --web.listen-address", err)
 		}
 		return err
 	case <-ctx.Done():
@@ -93,6 +93,6 @@ func (d *daemon) serve(ctx context.Context, server *http.Server) error {
 	if err := server.Shutdown(grace); !errors.Is(err, context.DeadlineExceeded) {
 		return err
 	}
-	d.logger.Warn("ending the requests that are still under way")
+	d.logger.Warn("shutdown timeout, closing requests in flight")
 	return server.Close()
 }

@@ -56,7 +56,7 @@ func (r Rules) Read(ctx context.Context, path string) ([]byte, error) {
 	}
 }
 
-var errChanging = errors.New("it keeps changing while it is read\nhint: write another file and rename it, so that it changes in one step")
+var errChanging = errors.New("file changed during the read\nhint: replace the file in one step: write another file and rename it")
 
 // attempt reads the file once. It returns how long to wait before the next
 // attempt, zero when this one counts.

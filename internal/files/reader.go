@@ -58,7 +58,7 @@ func NewReader() *Reader {
 	return &Reader{calls: beside.New(beside.Limits{All: maxReadings, Patience: readerPatience}, nil), files: map[string]*kept{}}
 }
 
-var errNoAnswer = errors.New("its file system does not answer in time\nhint: is it a network file system whose server is gone?")
+var errNoAnswer = errors.New("file system timeout\nhint: the server of a network file system may be down")
 
 // Read returns what is in a regular file. It waits two seconds at most. The error is
 // a [*fs.PathError].

@@ -105,7 +105,7 @@ func (g *Gate) refresh() {
 	}
 	if err != nil {
 		if g.refusal != err.Error() || !now.equal(g.refused) { // what it lacks may come: it is read again each time
-			g.logger.Error("web configuration was not read again, the old one is still in force", "file", g.path, "err", err)
+			g.logger.Error("web configuration reload failed, the previous one stays in force", "file", g.path, "err", err)
 		}
 		g.refused, g.refusal = now, err.Error()
 		g.outdated.Store(true)
@@ -113,7 +113,7 @@ func (g *Gate) refresh() {
 	}
 	g.inForce.Store(after)
 	g.accept()
-	g.logger.Info("web configuration was read again", "file", g.path)
+	g.logger.Info("web configuration reloaded", "file", g.path)
 }
 
 // accept notes that the files are those in force.

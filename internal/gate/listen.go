@@ -71,7 +71,7 @@ func listen(flags *toolkit.FlagConfig, logger *slog.Logger) ([]net.Listener, err
 		logger.Info("listening on the sockets of systemd")
 		listeners, err := activation.Listeners()
 		if err == nil && len(listeners) == 0 {
-			err = errors.New("--web.systemd-socket: systemd passed no socket\nhint: a .socket unit does")
+			err = errors.New("--web.systemd-socket: systemd passed no socket\nhint: start it with a .socket unit")
 		}
 		return listeners, err
 	}

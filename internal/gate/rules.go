@@ -83,11 +83,11 @@ func (r *rules) parse(text []byte) error {
 func (r *rules) saysSomething() error {
 	for key, hasValue := range r.keys {
 		if !hasValue {
-			return fmt.Errorf("%s has no value\nhint: if none is meant, write {}", key)
+			return fmt.Errorf("%s has no value\nhint: write {} for an empty one", key)
 		}
 	}
 	if len(r.keys) == 0 {
-		return errors.New("it says nothing\nhint: if no password and no TLS are meant, write basic_auth_users: {}, or leave --web.config.file out")
+		return errors.New("file is empty\nhint: for no password and no TLS write basic_auth_users: {}, or omit --web.config.file")
 	}
 	return nil
 }
@@ -123,7 +123,7 @@ func (r *rules) loadTLS(ctx context.Context) (err error) {
 		return err
 	}
 	if c.ClientCAsText != "" && !x509.NewCertPool().AppendCertsFromPEM([]byte(c.ClientCAsText)) {
-		return errors.New("tls_server_config.client_ca: there is no certificate in it")
+		return errors.New("tls_server_config.client_ca: no certificate found")
 	}
 	if r.tls, err = toolkit.ConfigToTLSConfig(c); err != nil {
 		return fmt.Errorf("tls_server_config: %w", err)
@@ -148,13 +148,13 @@ func (r *rules) check() error {
 	var faults []error
 	for _, name := range slices.Sorted(maps.Keys(r.Users)) {
 		if _, err := bcrypt.Cost([]byte(r.Users[name])); err != nil {
-			faults = append(faults, fmt.Errorf("basic_auth_users.%s: this is no bcrypt hash\nhint: htpasswd -nBC 10 \"\" makes one", name))
+			faults = append(faults, fmt.Errorf("basic_auth_users.%s: not a bcrypt hash\nhint: create one with htpasswd -nBC 10 \"\"", name))
 		}
 	}
 	for name, value := range r.HTTPConfig.Header {
 		values, known := headers()[name]
 		if !known || len(values) > 0 && !slices.Contains(values, value) {
-			faults = append(faults, fmt.Errorf("http_server_config.headers.%s: it cannot have this value, or cannot be set", name))
+			faults = append(faults, fmt.Errorf("http_server_config.headers.%s: unknown header or invalid value", name))
 		}
 	}
 	return errors.Join(faults...)
@@ -163,19 +163,19 @@ func (r *rules) check() error {
 // opens reports what the rules let through that those before did not, without
 // saying so: then the file is probably half written.
 func (r *rules) opens(before *rules) error {
-	const hint = "hint: is the file half written? If not, restart"
+	const hint = "hint: the file may be incomplete; if it is not, restart"
 	now, then := &r.TLSConfig, &before.TLSConfig
 	switch {
 	case len(before.Users) > 0 && len(r.Users) == 0 && !r.keys["basic_auth_users"]:
-		return fmt.Errorf("basic_auth_users: none is left of the %d before\n%s, or write basic_auth_users: {}", len(before.Users), hint)
+		return fmt.Errorf("basic_auth_users: all %d users were removed\n%s, or write basic_auth_users: {}", len(before.Users), hint)
 	case r.cut && !before.cut && len(r.Users) < len(before.Users):
-		return fmt.Errorf("basic_auth_users: %d are left of the %d before, and the file does not end with a line break\n%s", len(r.Users), len(before.Users), hint)
+		return fmt.Errorf("basic_auth_users: only %d of %d users remain, and the last line is incomplete\n%s", len(r.Users), len(before.Users), hint)
 	case (before.tls == nil) != (r.tls == nil):
-		return errors.New("tls_server_config: TLS begins and ends with the next start\n" + hint)
+		return errors.New("tls_server_config: TLS can only be switched on or off by a restart\n" + hint)
 	case then.ClientAuth != "" && now.ClientAuth == "":
-		return errors.New("tls_server_config.client_auth_type: it is gone\n" + hint + ", or write NoClientCert")
+		return errors.New("tls_server_config.client_auth_type: key was removed\n" + hint + ", or write NoClientCert")
 	case len(then.ClientAllowedSans) > 0 && now.ClientAllowedSans == nil:
-		return errors.New("tls_server_config.client_allowed_sans: it is gone\n" + hint + ", or write an empty list")
+		return errors.New("tls_server_config.client_allowed_sans: key was removed\n" + hint + ", or write an empty list")
 	}
 	return nil
 }

@@ -121,7 +121,7 @@ func (b *Book) recovered(host string, e *entry) {
 	if v == nil {
 		return
 	}
-	b.logger.Error("the look-up of a name panicked, please report this", "host", host, "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
+	b.logger.Error("DNS lookup panicked, please report this", "host", host, "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	e.note(b.now(), nil, fmt.Errorf("panic: %v", v))

@@ -17,5 +17,5 @@ func attempt[T any](ctx context.Context, c *beside.Calls, key beside.Key, f func
 
 // logPanic logs a panic with its stack: it is a fault of the exporter.
 func logPanic(logger *slog.Logger, err *beside.PanicError) {
-	logger.Error("the search for owners panicked, please report this", "panic", fmt.Sprint(err.Value), "stack", string(err.Stack))
+	logger.Error("search for owners panicked, please report this", "panic", fmt.Sprint(err.Value), "stack", string(err.Stack))
 }

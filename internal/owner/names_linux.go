@@ -96,7 +96,7 @@ func openBelow(root, name string) (*os.File, error) {
 	return file, nil
 }
 
-var errNoFile = errors.New("it is not a regular file")
+var errNoFile = errors.New("not a regular file")
 
 // livesElsewhere reports whether the user ids of a process are not those of the
 // host's users: it has another user namespace, or another mount namespace whose

@@ -26,7 +26,7 @@ type process struct {
 	cgroup     string
 }
 
-var errStat = errors.New("not in the form of /proc/<pid>/stat")
+var errStat = errors.New("malformed /proc/<pid>/stat")
 
 // parseStat reads the parent, the start time and comm. comm stands in
 // parentheses and may hold anything, parentheses and newlines included.

@@ -114,7 +114,7 @@ func nameInReply(text []byte, uid uint32) (string, error) {
 	case reply.Error != "":
 		return "", fmt.Errorf("userdb: %s", reply.Error)
 	case record.UserName == "", record.UID == nil, *record.UID != uid:
-		return "", errors.New("userdb: the answer is about another user")
+		return "", errors.New("userdb: response is for another user")
 	}
 	return record.UserName, nil
 }

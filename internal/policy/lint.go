@@ -182,9 +182,9 @@ func (r *Rule) length() int {
 // missing for ever.
 func (r *Rule) never(why, hint string) []Problem {
 	if r.Required {
-		return refuse("it is required and can never match: "+why, hint)
+		return refuse("required rule can never match: "+why, hint)
 	}
-	return warn("it can never match: "+why, hint)
+	return warn("rule can never match: "+why, hint)
 }
 
 // tooWide finds rules that open a door wider than their author may think.
@@ -232,7 +232,7 @@ func (r *Rule) onlyPortless() bool {
 // requiresSeveral finds a required rule that several services could satisfy:
 // when one of them ends, nothing tells.
 func (r *Rule) requiresSeveral() []Problem {
-	const hint = "make a rule of its own for each service that has to be there"
+	const hint = "write a separate rule for each required service"
 	if !r.Required {
 		return nil
 	}
@@ -242,13 +242,13 @@ func (r *Rule) requiresSeveral() []Problem {
 	}
 	switch {
 	case r.anyPort() && !r.onlyPortless():
-		return warn("it is required, but names no port: any listener satisfies it that the rest matches", hint)
+		return warn("required rule without a port: any listener that matches the rest satisfies it", hint)
 	case r.Ephemeral:
-		return warn("it is required, but any ephemeral port satisfies it", hint)
+		return warn("required rule that any ephemeral port satisfies", hint)
 	case ports > 1:
-		return warn(fmt.Sprintf("it is required, but one of its %d ports satisfies it", ports), hint)
+		return warn(fmt.Sprintf("required rule that one of its %d ports satisfies", ports), hint)
 	case len(r.Protocols) > 1:
-		return warn("it is required, but one of its protocols satisfies it", hint)
+		return warn("required rule that one of its protocols satisfies", hint)
 	default:
 		return nil
 	}

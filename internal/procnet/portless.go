@@ -46,7 +46,7 @@ func readPortless(procfs, name string, limit int, read *socket.PortlessRead, par
 		line, err := readLine(lines)
 		if errors.Is(err, io.EOF) {
 			if n == 0 { // as in a sandbox that has no such table
-				return fmt.Errorf("procnet: %s is empty, without even a header", name)
+				return fmt.Errorf("procnet: %s is empty, without a header", name)
 			}
 			return nil
 		}

@@ -127,7 +127,7 @@ func readLines(ctx context.Context, lines *bufio.Reader, f file, want socket.Sta
 
 // errNoHeader is about a file without the header that Linux always writes: it says
 // nothing of the sockets. An emulated /proc may have an empty file.
-var errNoHeader = errors.New("no header line, so this is no socket table\nhint: as on WSL 1, whose sockets no program can list")
+var errNoHeader = errors.New("missing header line\nhint: WSL 1 does not list its sockets")
 
 func isHeader(line []byte) bool { return bytes.Contains(line, []byte("local_address")) }
 

@@ -258,11 +258,11 @@ type Source interface {
 
 // ErrInterrupted says that the table changed under the read in a way that may
 // have hidden or repeated rows (NLM_F_DUMP_INTR, netlink(7)): read again.
-var ErrInterrupted = errors.New("the socket table changed while it was read")
+var ErrInterrupted = errors.New("socket table changed during the read")
 
 // ErrIncomplete says that a part of the table, maybe all of a protocol, was lost
 // on the way: read again.
-var ErrIncomplete = errors.New("a part of the socket table was lost")
+var ErrIncomplete = errors.New("part of the socket table was lost")
 
 // ErrMalformed says that one row could not be understood and was passed over.
 var ErrMalformed = errors.New("malformed row")

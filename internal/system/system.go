@@ -90,8 +90,8 @@ func Open(ctx context.Context, source, procfs, rootfs string, logger *slog.Logge
 
 // errBlind is about a source that answers without an error, but not with what is
 // there.
-var errBlind = errors.New("a socket that port_exporter itself listens on is not among those that were read\n" +
-	"hint: an emulated or another network namespace's /proc, or a sandbox; see --path.procfs and --source")
+var errBlind = errors.New("port_exporter's own listening socket is missing from the socket table\n" +
+	"hint: /proc may be emulated or of another network namespace, or a sandbox hides sockets; see --path.procfs and --source")
 
 // seesItself listens on a loopback address for a moment, and returns errBlind if
 // that socket is not in the source: then nothing that the source says, or does not

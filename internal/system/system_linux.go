@@ -94,7 +94,7 @@ func ephemeralPorts(procfs string) (socket.EphemeralPorts, error) {
 		return ports, fileError(rangeFile, err)
 	}
 	if r.First == 0 || r.First > r.Last { // the kernel has none such: ipv4_local_port_range, net/ipv4/sysctl_net_ipv4.c
-		return ports, fileError(rangeFile, fmt.Errorf("%d to %d is no range", r.First, r.Last))
+		return ports, fileError(rangeFile, fmt.Errorf("%d to %d is not a range", r.First, r.Last))
 	}
 	ports.PortRange = r
 	ports.Reserved, err = reservedPorts(filepath.Join(procfs, reservedFile))
@@ -152,7 +152,7 @@ func parsePorts(list string) ([]socket.PortRange, error) {
 			return nil, err
 		}
 		if from > to {
-			return nil, fmt.Errorf("%s is no range", part)
+			return nil, fmt.Errorf("%s is not a range", part)
 		}
 		ranges = append(ranges, socket.PortRange{First: uint16(from), Last: uint16(to)})
 	}

@@ -53,8 +53,8 @@ func TestSourceThatSeesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	for text, want := range map[string]string{
-		"": "no header line",
-		"  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n": "itself listens",
+		"": "missing header line",
+		"  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n": "own listening socket is missing",
 	} {
 		if err := os.WriteFile(filepath.Join(dir, "net/tcp"), []byte(text), 0o600); err != nil {
 			t.Fatal(err)

@@ -73,7 +73,7 @@ func (c *connections) opened(ctx context.Context, conn net.Conn) context.Context
 	c.mu.Unlock()
 	if dropped != nil {
 		c.close(dropped)
-		c.logger.Warn("too many connections, closing the one that waits longest", "limit", c.most, "client", dropped.client.Addr())
+		c.logger.Warn("too many connections, closing the oldest idle one", "limit", c.most, "client", dropped.client.Addr())
 	}
 	return context.WithValue(ctx, connectionKey{}, made)
 }

@@ -181,7 +181,7 @@ func (o Options) serveReload(w http.ResponseWriter, r *http.Request) {
 	default:
 		Allow(w, r, longestReload)
 		if err := o.Reload(); err != nil {
-			http.Error(w, plain.Text(fmt.Sprintf("the old configuration is still in force: %v", err)), http.StatusInternalServerError)
+			http.Error(w, plain.Text(fmt.Sprintf("reload failed, the previous configuration stays in force: %v", err)), http.StatusInternalServerError)
 			return
 		}
 		say("reloaded\n")(w, r)
@@ -237,7 +237,7 @@ type whileConnected struct {
 // Println implements promhttp.Logger.
 func (l whileConnected) Println(v ...any) {
 	if !errors.Is(l.ctx.Err(), context.Canceled) {
-		l.logger.Error("scrape was not served whole", "err", fmt.Sprint(v...))
+		l.logger.Error("scrape response is incomplete", "err", fmt.Sprint(v...))
 	}
 }
 

@@ -87,7 +87,7 @@ func TestEndpoints(t *testing.T) {
 		{"config broken", broken, "GET", "/config", 500, "no text"},
 		{"reload by GET", enabled, "GET", "/-/reload", 405, "POST"},
 		{"reload not enabled", nil, "POST", "/-/reload", 403, "--web.enable-lifecycle"},
-		{"reload broken", broken, "POST", "/-/reload", 500, "old configuration is still in force: line 3"},
+		{"reload broken", broken, "POST", "/-/reload", 500, "previous configuration stays in force: line 3"},
 		{"outside the prefix", prefixed, "GET", "/m", 404, ""},
 
 		{"status page", nil, "GET", "/", 200, "port_exporter"},

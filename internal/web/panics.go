@@ -22,7 +22,7 @@ func guarded(handler http.Handler, logger *slog.Logger) http.Handler {
 			if err, ok := v.(error); ok && errors.Is(err, http.ErrAbortHandler) { // it wants the connection closed
 				panic(v)
 			}
-			logger.Error("a request panicked, please report this", "path", r.URL.Path, "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
+			logger.Error("request handler panicked, please report this", "path", r.URL.Path, "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
 			a, inMemory := w.(*answer)
 			if sent.begun && !inMemory {
 				panic(http.ErrAbortHandler)

@@ -94,10 +94,10 @@ func timely(handler http.Handler, offset time.Duration) http.Handler {
 
 // scrapeSlots are for the requests that read the host.
 func scrapeSlots(n int) slots {
-	return newSlots(n, fmt.Sprintf("%d scrapes are running already\nhint: raise --web.max-requests", n))
+	return newSlots(n, fmt.Sprintf("%d scrapes are already running\nhint: raise --web.max-requests", n))
 }
 
 // pageSlots are for the requests that read only what the exporter has in memory.
 func pageSlots() slots {
-	return newSlots(maxPages, fmt.Sprintf("%d pages are being made already\nhint: try again", maxPages))
+	return newSlots(maxPages, fmt.Sprintf("too many requests, %d pages are in progress\nhint: retry", maxPages))
 }

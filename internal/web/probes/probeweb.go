@@ -138,7 +138,7 @@ func (s *Server) parse(plan *schedule.Plan, r *http.Request) (ask schedule.Ask, 
 	query := r.URL.Query()
 	for parameter, most := range map[string]int{"target": maxTarget, "hostname": maxHostname} {
 		if n := len(query.Get(parameter)); n > most {
-			return ask, 0, fmt.Errorf("the parameter %s has %d bytes\nhint: it may have %d", parameter, n, most)
+			return ask, 0, fmt.Errorf("parameter %s has %d bytes\nhint: the limit is %d", parameter, n, most)
 		}
 	}
 	name := cmp.Or(query.Get("module"), defaultModule)
@@ -147,7 +147,7 @@ func (s *Server) parse(plan *schedule.Plan, r *http.Request) (ask schedule.Ask, 
 		return ask, 0, err
 	}
 	if query.Get("target") == "" {
-		return ask, 0, fmt.Errorf("the parameter target is missing\nhint: /probe?target=host:port&module=%s", name)
+		return ask, 0, fmt.Errorf("missing parameter target\nhint: /probe?target=host:port&module=%s", name)
 	}
 	if p, ok := module.Prober.(interface{ CheckHostname(string) error }); ok {
 		if err := p.CheckHostname(query.Get("hostname")); err != nil {
@@ -170,7 +170,7 @@ func (s *Server) module(plan *schedule.Plan, name string) (*probe.Module, error)
 			Hint:   fmt.Sprintf("add a rule to probes.allow that does: modules: [%s]", name),
 		}
 	}
-	return nil, fmt.Errorf("unknown module %q\nhint: there are those that /config shows, and the built-in ones that a rule or a target names", name)
+	return nil, fmt.Errorf("unknown module %q\nhint: use a module of /config, or a built-in one that a rule or target names", name)
 }
 
 // answer returns what this host's listeners make of the target, if it is an
@@ -183,7 +183,7 @@ func (s *Server) answer(ctx context.Context, r *schedule.Report) *socket.Answer 
 }
 
 const debugDenied = "the details of a probe are for clients on this host\n" +
-	"hint: ask http://localhost, not through a proxy and without --web.external-url, or set probes.debug_from_anywhere"
+	"hint: use http://localhost without a proxy and without --web.external-url, or set probes.debug_from_anywhere"
 
 // mayDebug reports whether a client may see the details of probes: the log, the
 // addresses, the certificates. One behind a proxy on this host is not on this

@@ -121,8 +121,8 @@ func TestProbe(t *testing.T) {
 		status             int
 		want               string
 	}{
-		{"no target", "/probe", there, nil, 400, "target is missing"},
-		{"unknown module", "/probe?target=a:1&module=nope", there, nil, 400, "unknown module \"nope\"\nhint: there are those that /config shows, and the built-in ones that a rule or a target names"},
+		{"no target", "/probe", there, nil, 400, "missing parameter target"},
+		{"unknown module", "/probe?target=a:1&module=nope", there, nil, 400, "unknown module \"nope\"\nhint: use a module of /config, or a built-in one that a rule or target names"},
 		{"built-in module that nothing names", "/probe?target=a&module=icmp", there, nil, 403, "the built-in module \"icmp\" is not for requests, since there are modules in the configuration and none of its rules or targets names it\nhint: add a rule to probes.allow that does: modules: [icmp]"},
 		{"bad timeout", "/probe?target=a:1", there, []string{"X-Prometheus-Scrape-Timeout-Seconds", "soon"}, 400, "soon"},
 		{"not configured", "/probe?target=192.0.2.1:80&module=tcp_connect", there, nil, 403, "hint: add it to targets"},
