@@ -130,7 +130,7 @@ func (s *session) converse() error {
 			return err
 		}
 	}
-	return nil
+	return s.confirm()
 }
 
 // explain adds to an error which step it ended. A timeout after something was

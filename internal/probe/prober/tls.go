@@ -7,11 +7,13 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"strings"
 	"time"
 
 	"github.com/port-exporter/port_exporter/internal/probe"
+	"github.com/port-exporter/port_exporter/internal/probe/dial"
 )
 
 // startTLS makes a handshake and notes what the certificates say, those that
@@ -37,6 +39,27 @@ func (s *session) startTLS() error {
 	noteChains(&s.samples, state.VerifiedChains)
 	s.samples.Set(tlsVersion, 1, versionName(state.Version))
 	return nil
+}
+
+// rejectionTime is how long the rejection of a handshake is waited for: longer than
+// it takes to any server within reach.
+const rejectionTime = 500 * time.Millisecond
+
+// confirm waits a moment for the rejection of a server that asked for a certificate
+// and got none. In TLS 1.3 the handshake is over before the server sees that (RFC
+// 8446, section 4.4.2.4), so that a connection without a step would seem open.
+func (s *session) confirm() error {
+	if !s.isTLS || !s.wantsOurs || s.in != nil {
+		return nil
+	}
+	return s.timed(probe.PhaseTLS, func() error {
+		_ = s.conn.SetReadDeadline(time.Now().Add(rejectionTime))
+		_, err := s.conn.Read(make([]byte, 1))
+		if dial.IsTimeout(err) || errors.Is(err, io.EOF) {
+			return nil
+		}
+		return err
+	})
 }
 
 // watched notes what a server sends and asks for in a handshake, however it ends.

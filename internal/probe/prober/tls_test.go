@@ -118,6 +118,34 @@ func TestTLS(t *testing.T) {
 	}
 }
 
+// TestTLSWithoutSteps has servers that ask for a client certificate: one rejects who
+// has none, after the handshake of TLS 1.3, the other does not.
+func TestTLSWithoutSteps(t *testing.T) {
+	ca := newAuthority(t)
+	for name, want := range map[string]struct {
+		asks    tls.ClientAuthType
+		outcome probe.Outcome
+	}{
+		"requires one": {tls.RequireAnyClientCert, probe.TLSHandshake}, "asks for one": {tls.RequestClientCert, probe.Open}, "does not ask": {tls.NoClientCert, probe.Open},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			config := serverConfig(ca.issue(t, "name.example", time.Now().Add(time.Hour)))
+			config.ClientAuth = want.asks
+			address := startServer(t, "tcp", "127.0.0.1:0", underTLS(config, hold))
+			p := &TCP{Conversation: Conversation{TLS: true, TLSConfig: ca.trusting()}}
+			m := probe.Module{Prober: p, Timeout: 20 * time.Second}
+			got := m.Probe(t.Context(), probe.Request{Address: address, Hostname: "name.example"})
+			if got.Outcome != want.outcome {
+				t.Errorf("%s in %q: %v", got.Outcome, got.Phase, got.Err)
+			}
+			if rejected := got.Outcome == probe.TLSHandshake; rejected && (got.Phase != probe.PhaseTLS || !strings.Contains(got.Err.Error(), "hint: the server asks for a client certificate")) {
+				t.Errorf("in %q: %v", got.Phase, got.Err)
+			}
+		})
+	}
+}
+
 func closeWrite(c net.Conn) { _ = c.(*net.TCPConn).CloseWrite() }
 
 func TestCertificateSamples(t *testing.T) {
