@@ -6,7 +6,9 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -119,65 +121,85 @@ func hashOf(t *testing.T, password string) string {
 // cannot be read: without the password nobody comes in, and with it everybody, as
 // before.
 func TestBrokenFileKeepsTheDoorShut(t *testing.T) {
-	dir := t.TempDir()
+	t.Parallel()
 	whole := "basic_auth_users:\n  prometheus: " + hashOf(t, "s3cret") + "\n  other: " + hashOf(t, "other") + "\n"
-	if err := os.WriteFile(filepath.Join(dir, "web.yml"), []byte(whole), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	s := start(t, dir)
-	path := filepath.Join(dir, "web.yml")
-	shut := func(what string) {
-		t.Helper()
-		if status := s.status(""); status != 401 {
-			t.Errorf("%s: without a password: %d", what, status)
-		}
-		if status := s.status("wrong"); status != 401 {
-			t.Errorf("%s: with a wrong password: %d", what, status)
-		}
-		if status := s.status("s3cret"); status != 200 {
-			t.Errorf("%s: with the password: %d", what, status)
-		}
-	}
-	shut("at first")
 	for name, text := range map[string]string{
 		"empty": "", "a comment": "# x\n", "without users": "basic_auth_users:\n", "something else": "http_server_config: {http2: false}\n",
 		"cut in a line": whole[:len(whole)-71], "no YAML": "basic_auth_users: {", "a wrong key": "basic_auth_user: {}\n", "a plain password": "basic_auth_users: {prometheus: s3cret}\n",
 		"with TLS": "tls_server_config: {cert_file: a, key_file: b}\n",
 	} {
-		before := strings.Count(s.log.String(), "web configuration reload failed")
-		s.write(t, "web.yml", text)
-		porttest.Await(t, "the file to be refused: "+name, func() bool {
-			shut(name)
-			return t.Failed() || strings.Count(s.log.String(), "web configuration reload failed") > before
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			keepShut(t, whole, func(s *serving, _ string) { s.write(t, "web.yml", text) })
 		})
 	}
-	for name, put := range map[string]func() error{
-		"missing":     func() error { return nil },
-		"a directory": func() error { return os.Mkdir(path, 0o700) },
-		"a pipe":      func() error { return syscall.Mkfifo(path, 0o600) },
-		"endless":     func() error { return os.Symlink("/dev/zero", path) },
+	for name, put := range map[string]func(path string) error{
+		"missing":     func(string) error { return nil },
+		"a directory": func(path string) error { return os.Mkdir(path, 0o700) },
+		"a pipe":      func(path string) error { return syscall.Mkfifo(path, 0o600) },
+		"endless":     func(path string) error { return os.Symlink("/dev/zero", path) },
 	} {
-		before := strings.Count(s.log.String(), "web configuration reload failed")
-		_ = os.Remove(path)
-		if err := put(); err != nil {
-			t.Fatal(err)
-		}
-		if info, err := os.Lstat(path); err == nil && info.Mode()&os.ModeSymlink == 0 {
-			settled(t, path)
-		}
-		porttest.Await(t, "the file to be refused: "+name, func() bool {
-			shut(name)
-			return t.Failed() || strings.Count(s.log.String(), "web configuration reload failed") > before
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			keepShut(t, whole, func(_ *serving, path string) {
+				_ = os.Remove(path)
+				if err := put(path); err != nil {
+					t.Fatal(err)
+				}
+				if info, err := os.Lstat(path); err == nil && info.Mode()&os.ModeSymlink == 0 {
+					settled(t, path)
+				}
+			})
 		})
-		_ = os.Remove(path)
 	}
+}
+
+// keepShut breaks the file of a server: the passwords stay in force until there is
+// a good file with others.
+func keepShut(t *testing.T, whole string, breakFile func(s *serving, path string)) {
+	t.Helper()
+	dir := t.TempDir()
+	path := filepath.Join(dir, "web.yml")
+	if err := os.WriteFile(path, []byte(whole), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := start(t, dir)
+	shut := func() {
+		t.Helper()
+		for password, want := range map[string]int{"": 401, "wrong": 401, "s3cret": 200} {
+			if status := s.status(password); status != want {
+				t.Errorf("with the password %q: %d", password, status)
+			}
+		}
+	}
+	shut()
+	breakFile(s, path)
+	porttest.Await(t, "the file to be refused", func() bool {
+		shut()
+		return t.Failed() || strings.Contains(s.log.String(), "web configuration reload failed")
+	})
 	if strings.Contains(s.log.String(), "s3cret") || strings.Contains(s.log.String(), "$2a$") {
 		t.Errorf("the log has a secret:\n%s", s.log)
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		t.Fatal(err)
 	}
 	s.write(t, "web.yml", "basic_auth_users:\n  prometheus: "+hashOf(t, "n3w")+"\n")
 	porttest.Await(t, "the new password", func() bool { return s.status("n3w") == 200 })
 	if status := s.status("s3cret"); status != 401 {
 		t.Errorf("with the old password: %d", status)
+	}
+}
+
+func TestFileThatOpensTheDoor(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "web.yml"), []byte("basic_auth_users: {prometheus: "+hashOf(t, "s3cret")+"}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := start(t, dir)
+	if status := s.status(""); status != 401 {
+		t.Errorf("without a password: %d", status)
 	}
 	s.write(t, "web.yml", "basic_auth_users: {}\n")
 	porttest.Await(t, "nothing to be asked for, as the file says", func() bool { return s.status("") == 200 })
@@ -186,6 +208,7 @@ func TestBrokenFileKeepsTheDoorShut(t *testing.T) {
 // TestState breaks the file and puts the same one back: until it is there again the
 // state says that an earlier one is in force, and since when.
 func TestState(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	path, aside := filepath.Join(dir, "web.yml"), filepath.Join(dir, "aside")
 	if err := os.WriteFile(path, []byte("basic_auth_users:\n  prometheus: "+hashOf(t, "s3cret")+"\n"), 0o600); err != nil {
@@ -238,6 +261,7 @@ func TestState(t *testing.T) {
 // TestTruncatedInPlace has a tool that truncates the file and writes it, over and
 // over: without the password nobody comes in.
 func TestTruncatedInPlace(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	path := filepath.Join(dir, "web.yml")
 	whole := "basic_auth_users:\n  prometheus: " + hashOf(t, "s3cret") + "\n"
@@ -274,6 +298,7 @@ func TestTruncatedInPlace(t *testing.T) {
 // TestCertificatesAreRotated replaces certificate and key, one after the other, and
 // each by nothing: the last good pair is served until the new one is whole.
 func TestCertificatesAreRotated(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	first, second := porttest.SelfSigned(t), porttest.SelfSigned(t)
 	porttest.WritePEM(t, filepath.Join(dir, "1.pem"), first)
@@ -327,6 +352,7 @@ func TestCertificatesAreRotated(t *testing.T) {
 // TestClientCertificatesStayRequired has a file that is cut before the line that
 // asks clients for a certificate.
 func TestClientCertificatesStayRequired(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	certificate := porttest.SelfSigned(t)
 	porttest.WritePEM(t, filepath.Join(dir, "pem"), certificate)

@@ -119,8 +119,10 @@ func TestNameThatEndsInDeletedInNamespace(t *testing.T) {
 // first one that is new and then one that is known. Only its own listener is
 // concerned, and all is well when it answers again.
 func TestHungProcessInNamespace(t *testing.T) {
+	t.Parallel()
 	for _, what := range []string{"stat", "fd"} {
 		t.Run(what, func(t *testing.T) {
+			t.Parallel()
 			porttest.Namespace(t)
 			procfs, elsewhere := privateProc(t, porttest.MountNamespace(t))
 			hung, _ := startServer(t, self(t), "listen", 80)
@@ -170,6 +172,7 @@ func TestHungProcessInNamespace(t *testing.T) {
 // TestManyHungProcessesInNamespace has more processes of one user that do not answer
 // than are waited for. The rest of the user's listeners may be pending.
 func TestManyHungProcessesInNamespace(t *testing.T) {
+	t.Parallel()
 	porttest.Namespace(t)
 	procfs, elsewhere := privateProc(t, porttest.MountNamespace(t))
 	known, _ := startServer(t, self(t), "listen", 80)
@@ -223,6 +226,7 @@ func linked(t *testing.T) string {
 // arguments lie. What they are called rests on that: it stays what it was, and of a
 // new one it is not known until the memory answers.
 func TestHungArgumentsInNamespace(t *testing.T) {
+	t.Parallel()
 	porttest.Namespace(t)
 	procfs, elsewhere := privateProc(t, porttest.MountNamespace(t))
 	link := linked(t)
@@ -270,6 +274,7 @@ func TestHungArgumentsInNamespace(t *testing.T) {
 // TestHungUserInNamespace has a user with more processes that do not answer than are
 // waited for. The names of other users' processes do not suffer.
 func TestHungUserInNamespace(t *testing.T) {
+	t.Parallel()
 	porttest.Namespace(t)
 	procfs, elsewhere := privateProc(t, porttest.MountNamespace(t))
 	link := linked(t)

@@ -190,6 +190,7 @@ func TestUserManagerInNamespace(t *testing.T) {
 // not run for two hours: /proc is not searched each minute. The service is found as
 // soon as it runs.
 func TestWaitingForAServiceInNamespace(t *testing.T) {
+	t.Parallel()
 	porttest.Namespace(t)
 	const user = "user@1000.service/"
 	manager, service := cgroup(t, user+"init.scope"), cgroup(t, user+"web.service")

@@ -35,7 +35,7 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
-	os.Exit(m.Run())
+	os.Exit(porttest.RunWaiting(m))
 }
 
 // serve is a server as a test needs it. It listens on 127.0.0.1:<first
@@ -458,6 +458,7 @@ func TestHandOverInNamespace(t *testing.T) {
 
 // TestVanishingProcesses reads /proc while processes come and go.
 func TestVanishingProcesses(t *testing.T) {
+	t.Parallel()
 	stop := make(chan struct{})
 	done := make(chan struct{})
 	go func() {

@@ -50,6 +50,7 @@ const listenInPerl = `use IO::Socket::INET; my $s = IO::Socket::INET->new(LocalA
 // TestInterpretersInNamespace asks for the names of programs in interpreters: their
 // script, which stays, and not their state or their thread, which change.
 func TestInterpretersInNamespace(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct{ what, interpreter, script, text, process, comm string }{
 		{"a script", "perl", "mail-filter", listenInPerl + `print "ready\n"; <STDIN>;`, "mail-filter", "mail-filter"},
 		{"a state in the name", "perl", "mail-filter", listenInPerl + `$0 = "job 17 of 99"; print "ready\n"; <STDIN>;`, "perl", "job 17 of 99"},
@@ -58,6 +59,7 @@ func TestInterpretersInNamespace(t *testing.T) {
 require("net").createServer().listen(80, "127.0.0.1", () => console.log("ready"));`, "node", "node-MainThread"},
 	} {
 		t.Run(tt.what, func(t *testing.T) {
+			t.Parallel()
 			porttest.Namespace(t)
 			startScript(t, tt.interpreter, tt.script, tt.text)
 			byPort, _ := owners(t, New(NewHost("/proc", "", quiet), quiet))
