@@ -46,25 +46,7 @@ func startListenerAs(t *testing.T, as *syscall.SysProcAttr, address string) (pid
 	t.Helper()
 	cmd := exec.Command(serverRole, address)
 	cmd.SysProcAttr = as
-	cmd.Stderr = os.Stderr
-	stdin, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	stdout, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = stdin.Close()
-		_ = cmd.Wait()
-	})
-	if _, err := stdout.Read(make([]byte, 16)); err != nil {
-		t.Fatal(err)
-	}
+	porttest.StartReady(t, cmd)
 	return cmd.Process.Pid
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/port-exporter/port_exporter/internal/blackbox"
+	"github.com/port-exporter/port_exporter/internal/porttest"
 	"github.com/port-exporter/port_exporter/internal/probe"
 )
 
@@ -85,22 +86,8 @@ func otherProcess(t *testing.T) (url, server, hung string) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), serveOthers+"=1")
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		in.Close()
-		cmd.Wait()
-	})
-	if _, err := fmt.Fscanln(out, &url, &server, &hung); err != nil {
+	line, _ := porttest.StartReady(t, cmd)
+	if _, err := fmt.Sscan(line, &url, &server, &hung); err != nil {
 		t.Fatal(err)
 	}
 	return url, server, hung

@@ -208,26 +208,7 @@ func startElsewhere(t *testing.T, port int, attr *syscall.SysProcAttr, steps ...
 	cmd := exec.Command("/proc/self/exe", append([]string{strconv.Itoa(port)}, steps...)...)
 	cmd.Env = append(os.Environ(), roleVariable+"=elsewhere")
 	cmd.SysProcAttr = attr
-	cmd.Stderr = os.Stderr
-	stdin, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	stdout, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		skipUnlessPermitted(t, err, "")
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = stdin.Close()
-		_ = cmd.Wait()
-	})
-	if _, err := bufio.NewReader(stdout).ReadString('\n'); err != nil {
-		t.Fatalf("server on %d: %v", port, err)
-	}
+	porttest.StartReady(t, cmd)
 }
 
 // inUserNamespace makes a process root of a user namespace, which is the user of

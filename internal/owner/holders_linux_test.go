@@ -1,7 +1,6 @@
 package owner
 
 import (
-	"bufio"
 	"fmt"
 	"os"
 	"os/exec"
@@ -64,26 +63,8 @@ func pidNamespace(t *testing.T) *linuxHost {
 	t.Helper()
 	cmd := exec.Command(self(t))
 	cmd.Env = append(os.Environ(), roleVariable+"=init")
-	cmd.Stderr = os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWPID | unix.CLONE_NEWNS}
-	stdin, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	stdout, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Skipf("SKIP-NAMESPACE: clone(CLONE_NEWPID): %v", err)
-	}
-	t.Cleanup(func() { // it takes all others along
-		_ = stdin.Close()
-		_ = cmd.Wait()
-	})
-	if _, err := bufio.NewReader(stdout).ReadString('\n'); err != nil {
-		t.Fatal(err)
-	}
+	porttest.StartReady(t, cmd) // it takes all others along
 	dir := filepath.Join("/proc", strconv.Itoa(cmd.Process.Pid))
 	namespace, err := os.Open(filepath.Join(dir, "ns/pid"))
 	if err != nil {

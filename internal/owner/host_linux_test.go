@@ -12,7 +12,6 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -191,26 +190,7 @@ func startServer(t *testing.T, binary, role string, port int, args ...string) (p
 	t.Helper()
 	cmd := exec.Command(binary, append([]string{strconv.Itoa(port)}, args...)...)
 	cmd.Env = append(os.Environ(), roleVariable+"="+role)
-	cmd.Stderr = os.Stderr
-	stdin, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	stdout, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	stop = sync.OnceFunc(func() {
-		_ = stdin.Close()
-		_ = cmd.Wait()
-	})
-	t.Cleanup(stop)
-	if _, err := bufio.NewReader(stdout).ReadString('\n'); err != nil {
-		t.Fatalf("server %s: %v", role, err)
-	}
+	_, stop = porttest.StartReady(t, cmd)
 	return int32(cmd.Process.Pid), stop
 }
 

@@ -66,4 +66,4 @@ func (gopsutilHost) Unit(context.Context, socket.Member) (unit, container string
 func (gopsutilHost) Missing() []string { return nil }
 
 // Names implements [Host].
-func (gopsutilHost) Names() Names { return systemNames() }
+func (gopsutilHost) Names() Names { return Names{Look: systemName} }

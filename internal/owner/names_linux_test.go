@@ -1,7 +1,6 @@
 package owner
 
 import (
-	"bufio"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -22,26 +21,7 @@ func startScript(t *testing.T, interpreter, name, text string) {
 	if err := os.WriteFile(script, []byte("#!"+path+"\n"+text), 0o755); err != nil { // to be executed
 		t.Fatal(err)
 	}
-	cmd := exec.Command(script)
-	cmd.Stderr = os.Stderr
-	stdin, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	stdout, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = stdin.Close()
-		_ = cmd.Wait()
-	})
-	if _, err := bufio.NewReader(stdout).ReadString('\n'); err != nil {
-		t.Fatalf("%s: %v", name, err)
-	}
+	porttest.StartReady(t, exec.Command(script))
 }
 
 const listenInPerl = `use IO::Socket::INET; my $s = IO::Socket::INET->new(LocalAddr => "127.0.0.1:80", Listen => 5) or die $!; $| = 1;

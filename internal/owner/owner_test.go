@@ -53,7 +53,7 @@ func (h *fakeHost) Unit(_ context.Context, m socket.Member) (string, string) {
 
 func (h *fakeHost) Missing() []string { return h.missing }
 
-func (h *fakeHost) Names() Names { return systemNames() }
+func (h *fakeHost) Names() Names { return Names{Look: systemName} }
 
 func proc(pid int32, name string) Process {
 	return Process{Owner: socket.Owner{Process: name, Unit: name + ".service", PID: pid}, Start: uint64(pid), UID: 33}

@@ -32,10 +32,8 @@ type Names struct {
 	Sockets UIDs
 }
 
-// systemNames are those of the system's own look-up: the name service in a build
-// with cgo, else /etc/passwd (os/user).
-func systemNames() Names { return Names{Look: systemName} }
-
+// systemName is that of the system's own look-up: the name service in a build with
+// cgo, else /etc/passwd (os/user).
 func systemName(uid uint32) (string, error) {
 	u, err := user.LookupId(strconv.FormatUint(uint64(uid), 10))
 	if err != nil {

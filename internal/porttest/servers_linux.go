@@ -1,8 +1,10 @@
 package porttest
 
 import (
+	"bufio"
 	"bytes"
 	"crypto/tls"
+	"errors"
 	"net"
 	"os"
 	"os/exec"
@@ -52,6 +54,37 @@ func Start(t testing.TB, cmd *exec.Cmd) (stop func()) {
 	})
 	t.Cleanup(stop)
 	return stop
+}
+
+// StartReady starts a program that writes a line when it is ready, which is returned.
+// The program ends with its standard input: when stop is called, or with the test.
+func StartReady(t testing.TB, cmd *exec.Cmd) (line string, stop func()) {
+	t.Helper()
+	cmd.Stderr = os.Stderr
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = cmd.Start()
+	if errors.Is(err, os.ErrPermission) && cmd.SysProcAttr != nil && cmd.SysProcAttr.Cloneflags != 0 {
+		t.Skipf("SKIP-NAMESPACE: %v", err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop = sync.OnceFunc(func() {
+		_ = stdin.Close()
+		_ = cmd.Wait()
+	})
+	t.Cleanup(stop)
+	if line, err = bufio.NewReader(stdout).ReadString('\n'); err != nil {
+		t.Fatalf("%v: %v", cmd.Args, err)
+	}
+	return line, stop
 }
 
 // AwaitListening dials each address until something accepts, on the test's own
