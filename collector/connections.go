@@ -35,7 +35,7 @@ var (
 		"Bytes written but not yet acknowledged, over outbound connections by remote port.", "netns", "protocol", "remote_port")
 )
 
-// connections tells of the TCP sockets that do not listen, by service.
+// connections exports the TCP sockets that do not listen, by service.
 type connections struct {
 	limits Limits
 	memory *Memory
@@ -140,7 +140,7 @@ func eachPort(top []socket.PortFlow, rest socket.Flow, folded int, add func(port
 	}
 }
 
-// addStates adds a flow's count for each state that is always told, and for
+// addStates adds a flow's count for each state that is always exported, and for
 // each other one that is not zero.
 func addStates(out *Output, f *Family, flow socket.Flow, always []socket.State, id []string) {
 	for _, state := range socket.TCP.States() {

@@ -31,7 +31,7 @@ var (
 		"Whether the last DNS lookup of a watched host succeeded (1 or 0).", "hostname")
 )
 
-// ephemeral tells how much of the ephemeral ports is used, and towards whom.
+// ephemeral exports the use of ephemeral ports, in total and by destination.
 type ephemeral struct {
 	protocols []socket.Protocol
 	limits    Limits
@@ -50,7 +50,7 @@ func (c ephemeral) Collect(_ context.Context, host *Snapshot, out *Output) error
 		out.add(destinationLookup, truth(watched.Lookups[name]), name)
 	}
 	_, err := host.EphemeralPorts()
-	switch { // without the range its figures would be of one that does not hold
+	switch { // without the range the values would be wrong
 	case errors.Is(err, fs.ErrNotExist):
 		return nil // a system that has no such file
 	case len(kernel.Files(err)) > 0:
@@ -74,28 +74,28 @@ func (c ephemeral) Collect(_ context.Context, host *Snapshot, out *Output) error
 
 // addDestinations adds the destinations that are watched one by one, at 0 when
 // they are not used, the first in the list first; then those of the others that
-// use the most, and in what is left of the limit of watched ones those of them
-// that do. What is left of these is folded.
+// use the most, and up to the limit of watched ones those of them
+// that do. The rest is folded.
 func (c ephemeral) addDestinations(out *Output, traffic *socket.Traffic, watched []socket.Watched) {
-	told := map[netip.AddrPort]bool{}
+	shown := map[netip.AddrPort]bool{}
 	uses := map[netip.AddrPort]socket.DestinationUse{}
 	for _, use := range traffic.Destinations {
 		uses[use.Remote] = use
 	}
 	for _, w := range watched {
-		if remote, single := w.Single(); single && !told[remote] && len(told) < c.limits.WatchedDestinations {
-			told[remote] = true
+		if remote, single := w.Single(); single && !shown[remote] && len(shown) < c.limits.WatchedDestinations {
+			shown[remote] = true
 			use := uses[remote]
 			use.Remote = remote
 			addDestination(out, use)
 		}
 	}
-	others := slices.DeleteFunc(slices.Clone(traffic.Destinations), func(use socket.DestinationUse) bool { return told[use.Remote] })
+	others := slices.DeleteFunc(slices.Clone(traffic.Destinations), func(use socket.DestinationUse) bool { return shown[use.Remote] })
 
 	floor := max(1, int(c.limits.DestinationShare*float64(traffic.EphemeralPorts)))
 	top := choose(c.memory.destinations, others, c.limits.Destinations, floor)
 	watchedOthers := slices.DeleteFunc(slices.Clone(others), func(use socket.DestinationUse) bool { return !use.Watched })
-	most := choose(c.memory.watched, watchedOthers, c.limits.WatchedDestinations-len(told), 0)
+	most := choose(c.memory.watched, watchedOthers, c.limits.WatchedDestinations-len(shown), 0)
 	folded := 0
 	for _, use := range others {
 		switch {

@@ -36,7 +36,7 @@ type Collector interface {
 	Collect(ctx context.Context, host *Snapshot, out *Output) error
 }
 
-// Options say what an exporter reads and how much it may tell.
+// Options are the sources and limits of an exporter.
 type Options struct {
 	Source         socket.Source
 	SourceName     string            // for port_source_info
@@ -53,10 +53,10 @@ type Options struct {
 	PortlessOwners Owners
 	// KernelStats reads the kernel's limits and counters; nil where there are none.
 	KernelStats func() (*kernel.Stats, error)
-	// Watched returns the destinations that are told whatever they use; it must
+	// Watched returns the destinations that are exported regardless of their use; it must
 	// not wait. Nil is none.
 	Watched func() Watched
-	// Policy are the rules that listeners are held to; nil is no policy.
+	// Policy are the rules that listeners are compared with; nil is no policy.
 	Policy []policy.Rule
 	// Probes probes the configured targets; nil is no targets.
 	Probes ProbeResults
@@ -78,7 +78,7 @@ type Owners interface {
 	Owners(ctx context.Context, listeners []socket.Listener) owner.Result
 }
 
-// Watched are the destinations that are told whatever they use.
+// Watched are the destinations that are exported regardless of their use.
 type Watched struct {
 	Destinations []socket.Watched
 	// Lookups has the host names among them that were looked up, and whether
@@ -88,14 +88,14 @@ type Watched struct {
 
 // Limits bound the number of series.
 type Limits struct {
-	Listeners     int // listeners told apart
+	Listeners     int // listeners with their own series
 	OutboundPorts int // remote ports of outbound connections
 	OrphanedPorts int // local ports of orphaned connections, and of held ones
-	Destinations  int // destinations told by the ephemeral ports they use
-	// WatchedDestinations are destinations told because they are watched.
+	Destinations  int // destinations exported because of their use of ephemeral ports
+	// WatchedDestinations are destinations exported because they are watched.
 	WatchedDestinations int
 	// DestinationShare is the least share of the ephemeral ports with which a
-	// destination is told, from 0.002 to 1.
+	// destination is exported, from 0.002 to 1.
 	DestinationShare float64
 }
 
@@ -129,7 +129,7 @@ func New(o Options) *Exporter {
 	return e
 }
 
-// collectors returns the collectors that have something to tell.
+// collectors returns the collectors that have something to export.
 func collectors(o Options) []Collector {
 	all := []Collector{
 		sockets{protocols: o.Protocols},
@@ -198,8 +198,8 @@ type Filter struct {
 	Families   []string // name[]: only collectors that have one of them run
 }
 
-// errBothWays is the answer of node_exporter too: of a collector that is in both
-// lists nobody could say what is meant.
+// errBothWays is the answer of node_exporter too: a collector in both lists would be
+// ambiguous.
 var errBothWays = errors.New("collect[] and exclude[] cannot be combined\nhint: use either collect[] or exclude[]")
 
 // Scrape returns one scrape, which ends with ctx and runs when it is gathered.
@@ -208,7 +208,7 @@ func (e *Exporter) Scrape(ctx context.Context, f Filter) (prometheus.Gatherer, e
 	if len(f.Collectors) > 0 && len(f.Excluded) > 0 {
 		return nil, errBothWays
 	}
-	// Those that have nothing to tell here, such as probes without targets, may be
+	// Those that have nothing to export here, such as probes without targets, may be
 	// asked for: one configuration of Prometheus is for many hosts.
 	enabled := slices.DeleteFunc(Names(), func(name string) bool { return slices.Contains(e.options.Disabled, name) })
 	for _, name := range f.Collectors {
@@ -230,11 +230,11 @@ func (f Filter) wants(c Collector) bool {
 		return false
 	}
 	asked := func(family *Family) bool { return slices.Contains(f.Families, family.Name) }
-	if open, ok := c.(interface{ tells(name string) bool }); ok && slices.ContainsFunc(f.Families, open.tells) {
+	if open, ok := c.(interface{ mayExport(name string) bool }); ok && slices.ContainsFunc(f.Families, open.mayExport) {
 		return true
 	}
 	return len(f.Families) == 0 || slices.ContainsFunc(c.Families(), asked) ||
-		slices.ContainsFunc(selfFamilies(), asked) // what is told of each collector takes running it
+		slices.ContainsFunc(selfFamilies(), asked) // its own metrics require a run of each collector
 }
 
 // scrape is one scrape.

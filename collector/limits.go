@@ -7,14 +7,13 @@ import (
 	"github.com/port-exporter/port_exporter/internal/socket"
 )
 
-// limits tells the kernel's limits, what is used of them, and what it counts
-// when they are reached.
+// limits exports the kernel's limits, their use, and the counters of overflows.
 type limits struct {
 	read func() (*kernel.Stats, error)
 }
 
-// kernelFigure is a family with the figure that it tells, nil where this kernel
-// does not.
+// kernelFigure is a family and its value, which is nil if this kernel does not
+// report it.
 type kernelFigure struct {
 	family *Family
 	of     func(*kernel.Stats) *float64

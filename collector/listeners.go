@@ -61,7 +61,7 @@ var (
 		"netns", "protocol", "change")
 )
 
-// listeners tells of each listener.
+// listeners exports each listener.
 type listeners struct {
 	protocols     []socket.Protocol
 	unixListeners func() (path, abstract int, err error)
@@ -116,7 +116,7 @@ func (c listeners) Collect(_ context.Context, host *Snapshot, out *Output) error
 	return c.addUnix(out, host)
 }
 
-// ListenerInfo returns the family port_listener_info, as a scrape tells it. It
+// ListenerInfo returns the family port_listener_info, as in a scrape. It
 // ends with ctx, as a collector does. That owners could not be looked for is an
 // error: without them whoever chooses by owner would find that nothing listens.
 func (e *Exporter) ListenerInfo(ctx context.Context) (*dto.MetricFamily, error) {
@@ -130,7 +130,7 @@ func (e *Exporter) ListenerInfo(ctx context.Context) (*dto.MetricFamily, error) 
 	return o.out.family(listenerInfo), nil
 }
 
-// ownership is the part of listeners that tells of their owners.
+// ownership exports the owners of listeners only.
 type ownership struct{ listeners }
 
 var errBusy = errors.New("previous search for owners of listeners is still running")

@@ -36,7 +36,7 @@ var (
 		"When a policy rule ends (until), in seconds since the epoch.", "rule")
 )
 
-// findings tells what a policy says of the listeners.
+// findings exports the findings of a policy on the listeners.
 type findings struct {
 	rules []policy.Rule
 	limit int // of listeners with series of their own
@@ -187,7 +187,7 @@ func worst(judged []policy.Verdict) policy.Kind {
 	return policy.Expected
 }
 
-// addUndecided names what nobody can decide, that of a program with many ports once.
+// addUndecided adds undecided listeners, one series for a program with many ports.
 func (c findings) addUndecided(out *Output, shown *Shown, owned []socket.Owned, verdicts []policy.Verdict) {
 	var undecided []socket.Owned
 	for i, v := range verdicts {

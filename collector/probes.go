@@ -18,7 +18,7 @@ import (
 // The families of probes. Beside their own labels, those of the configured
 // targets have the labels of targetLabels and the target's own. The first two
 // are blackbox_exporter's, help included: a success is the outcome that the module
-// expects, and both are absent where there is nothing to tell.
+// expects, and both are absent without a result.
 var (
 	probeSuccess = gauge("probe_success",
 		"Displays whether or not the probe was a success")
@@ -41,11 +41,11 @@ var (
 // targetLabels are the labels of every series of a configured target, sorted.
 var targetLabels = []string{"module", "target", "target_name"}
 
-// ProbeResults probes the configured targets, or tells of those that are probed
+// ProbeResults probes the configured targets, or returns the latest result of those that are probed
 // in the background, in their order. It ends before ctx does.
 type ProbeResults func(ctx context.Context) ([]schedule.Report, error)
 
-// probes tells of the configured targets.
+// probes exports the results of the configured targets.
 type probes struct {
 	results   ProbeResults
 	addresses func() (map[netip.Addr]string, error)
@@ -62,9 +62,9 @@ func (probes) Families() []*Family {
 	return families
 }
 
-// tells reports whether a metric may be one of ours: those of the embedded probers
+// mayExport reports whether a metric may be one of ours: those of the embedded probers
 // are not all known beforehand.
-func (probes) tells(name string) bool { return strings.HasPrefix(name, "probe_") }
+func (probes) mayExport(name string) bool { return strings.HasPrefix(name, "probe_") }
 
 func (c probes) Collect(ctx context.Context, host *Snapshot, out *Output) error {
 	reports, err := c.results(ctx)
@@ -164,7 +164,7 @@ func (s sampleFamilies) of(m *probe.Metric) sampleFamily {
 }
 
 // Exposition returns the metrics of one probe on request, without labels of a
-// target, as blackbox_exporter tells them. The answer is that of this host's
+// target, as blackbox_exporter exports them. The answer is that of this host's
 // listeners, if there is one.
 func Exposition(r *schedule.Report, answer *socket.Answer) []*dto.MetricFamily {
 	var out Output

@@ -50,7 +50,7 @@ type Memory struct {
 	longLived *socket.LongLived
 	clients   *socket.Clients
 	history   *socket.History
-	// The choice of what is told apart, which is to last.
+	// Stable choices of the ports and destinations with their own series.
 	outbound, orphaned, held, silent  *socket.Ranking[uint16]
 	destinations, watched, unanswered *socket.Ranking[netip.AddrPort]
 

@@ -13,7 +13,7 @@ import (
 )
 
 // Snapshot is what was read of the host for one scrape. Each part is read once,
-// when the first collector asks for it, so all of them tell of the same moment.
+// when the first collector asks for it, so all of them export the same moment.
 type Snapshot struct {
 	began   time.Time
 	ports   func() (socket.EphemeralPorts, error)
@@ -45,7 +45,7 @@ func (s *Snapshot) Listening() (*socket.Table, error) { return s.table() }
 // the system's default.
 func (s *Snapshot) EphemeralPorts() (socket.EphemeralPorts, error) { return s.ports() }
 
-// Watched returns the destinations that are told whatever they use.
+// Watched returns the destinations that are exported regardless of their use.
 func (s *Snapshot) Watched() Watched { return s.watched() }
 
 // History returns what was seen of the listeners of Shown up to this scrape.

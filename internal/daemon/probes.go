@@ -87,7 +87,7 @@ func (d *daemon) ownHost(ctx context.Context) *ownhost.Host {
 	return ownhost.New(d.system.Addresses, func() (*socket.Table, error) { return d.system.Reader().Listening(ctx) })
 }
 
-// activity tells what the exporter itself does by way of probes.
+// activity exports the number of probes by prober and outcome.
 type activity struct {
 	runner          *schedule.Runner
 	total, inFlight *prometheus.Desc

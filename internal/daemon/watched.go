@@ -9,7 +9,7 @@ import (
 	"github.com/port-exporter/port_exporter/internal/socket"
 )
 
-// watched returns what tells the watched destinations of a configuration, with
+// watched returns a function that returns the watched destinations of a configuration, with
 // the addresses that their host names have. It begins to look them up at once.
 func watched(d config.Destinations, book *names.Book) func() collector.Watched {
 	hosts := d.Hosts()

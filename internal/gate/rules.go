@@ -180,7 +180,7 @@ func (r *rules) opens(before *rules) error {
 	return nil
 }
 
-// stamp tells a file from the same one after a change.
+// stamp identifies the state of a file, to detect changes.
 type stamp struct {
 	path string
 	info os.FileInfo // nil if there is none

@@ -4,7 +4,7 @@ package kernel
 
 import "errors"
 
-// Stats are limits, uses and counters. What this kernel does not tell is nil.
+// Stats are limits, uses and counters. A value that this kernel does not report is nil.
 //
 // Those of the first group are of the network namespace, those of the second of
 // the whole host. The files are described in

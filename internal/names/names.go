@@ -1,5 +1,5 @@
 // Package names remembers the addresses of host names, and looks them up beside
-// whoever asks: nobody waits for a name server.
+// whoever asks: no caller waits for a name server.
 package names
 
 import (

@@ -1,5 +1,5 @@
 // Package netaddr says what kind of IP address an address is: where a packet to it
-// goes, and whether it may lead to what nobody meant.
+// goes, and whether it may lead to an unintended host.
 package netaddr
 
 import (

@@ -202,7 +202,7 @@ func (h *linuxHost) livingThread(pid int32) string {
 	return ""
 }
 
-// existsBelow tells whether a path exists in the mount namespace of a process,
+// existsBelow reports whether a path exists in the mount namespace of a process,
 // whose root is given. It asks no file system, which may not answer (a network
 // file system whose server is gone), and could keep even a killed process: only
 // what the kernel has in memory (RESOLVE_CACHED, openat2(2)). The executable of

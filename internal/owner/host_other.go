@@ -49,7 +49,7 @@ func (gopsutilHost) read(ctx context.Context, pid int32) (Process, bool) {
 	if err != nil {
 		return Process{}, false
 	}
-	// What the system does not tell stays empty.
+	// What the system does not report stays empty.
 	executable, _ := p.ExeWithContext(ctx)
 	user, _ := p.UsernameWithContext(ctx)
 	created, _ := p.CreateTimeWithContext(ctx)

@@ -6,7 +6,7 @@ import (
 	"unicode/utf8"
 )
 
-// A pattern is a glob: * stands for any characters, ? for one, and a backslash
+// A pattern is a glob: * matches any characters, ? one, and a backslash
 // takes the meaning from the character after it. In a path, * and ? stop at a
 // slash and ** does not. There are no classes: [ is a character like others.
 //
@@ -19,7 +19,7 @@ import (
 type dialect uint8
 
 const (
-	plain dialect = iota // a text: every character stands for itself
+	plain dialect = iota // a text: every character matches itself
 	name                 // a pattern where * takes every character
 	path                 // a pattern where * stops at a slash
 )
@@ -79,7 +79,7 @@ func (s tokens) stars(i int) (t token, next int) {
 	return across, next
 }
 
-// takes reports whether t stands for all that other stands for. A star takes
+// takes reports whether t matches all that other matches. A star takes
 // another token as one of the many that it may take.
 func (t token) takes(other token) bool {
 	switch t {

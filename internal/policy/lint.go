@@ -230,7 +230,7 @@ func (r *Rule) onlyPortless() bool {
 }
 
 // requiresSeveral finds a required rule that several services could satisfy:
-// when one of them ends, nothing tells.
+// when one of them ends, no alert fires.
 func (r *Rule) requiresSeveral() []Problem {
 	const hint = "write a separate rule for each required service"
 	if !r.Required {
@@ -255,7 +255,7 @@ func (r *Rule) requiresSeveral() []Problem {
 }
 
 // covers reports whether every listener that s can match is one that r matches.
-// It is sound: true is certain, false may only mean that it is hard to tell.
+// It is sound: true is certain, false may mean that it is too hard to decide.
 func (r *Rule) covers(s *Rule) bool {
 	return coversAll(orAll(r.Protocols, socket.Protocols()), s.Protocols, socket.Protocols()) &&
 		r.coversPorts(s) && r.coversAddresses(s) && r.coversScopes(s) &&

@@ -38,7 +38,7 @@ type Rule struct {
 	Scopes    []socket.Scope
 
 	// The others are globs; see the guide in the reference configuration.
-	// Interfaces and Netns tell facts that are always known: there the empty
+	// Interfaces and Netns are facts that are always known: there the empty
 	// string is a value of its own ("bound to no device", "the host's own
 	// namespace"), which * matches and ?* does not.
 	Interfaces []string

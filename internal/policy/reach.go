@@ -30,7 +30,7 @@ func (r *Rule) reach() (scopes []socket.Scope, certain bool) {
 }
 
 // scopesOf returns the scopes of all addresses in the prefixes, and whether
-// that could be told.
+// that are known.
 func scopesOf(prefixes []netip.Prefix) ([]socket.Scope, bool) {
 	var scopes []socket.Scope
 	for _, p := range prefixes {

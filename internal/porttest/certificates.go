@@ -21,7 +21,7 @@ type Authority struct {
 	key         *ecdsa.PrivateKey
 }
 
-// NewAuthority makes an authority that nobody trusts yet.
+// NewAuthority makes an authority that is not trusted yet.
 func NewAuthority(t testing.TB) *Authority {
 	t.Helper()
 	c := SelfSigned(t, func(c *x509.Certificate) {

@@ -19,7 +19,7 @@ import (
 //
 //	client eth0 ── eth0 router eth1 ── eth0 server
 //
-// The test is the client. Nobody limits the rate of the ICMP errors it sends.
+// The test is the client. The rate of the ICMP errors it sends is not limited.
 type Network struct {
 	Client, Router, Server *Space
 }

@@ -1,6 +1,6 @@
 // Package procnet reads the sockets of a Linux network namespace from
 // /proc/net/tcp and its siblings, proc_pid_net(5), for kernels and sandboxes
-// without sock_diag. It costs about twice as much and tells less: no accept
+// without sock_diag. It costs about twice as much and provides less: no accept
 // queue limit, no drops of a listener, no IPV6_V6ONLY, no bound device, no
 // cgroup.
 //

@@ -1,6 +1,6 @@
 // Package psnet reads sockets through gopsutil, for the systems without a
 // reader of our own: macOS and FreeBSD (where it runs lsof), OpenBSD (netstat)
-// and Windows (GetExtendedTcpTable). It tells the least: addresses and states,
+// and Windows (GetExtendedTcpTable). It provides the least: addresses and states,
 // no queues, no drops, no cgroup. Sockets with the same ends, as those of an
 // SO_REUSEPORT group or of processes that share one, are one.
 package psnet

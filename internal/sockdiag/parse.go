@@ -316,7 +316,7 @@ func bit(b byte, n int) bool {
 }
 
 // decodeAttributes reads the attributes behind a row. What is cut short or
-// unknown is left out; the facts it would have told stay unknown.
+// unknown is left out; its facts stay unknown.
 func decodeAttributes(b []byte, s *socket.Socket) {
 	const headerLen = 4
 	for len(b) >= headerLen {

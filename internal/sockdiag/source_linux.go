@@ -211,7 +211,7 @@ func (c *conn) read(ctx context.Context) (int, error) {
 }
 
 // retry reports whether a system call that returned err is to be made again.
-// ENOBUFS means that the kernel lost a datagram for want of memory: what was
+// ENOBUFS means that the kernel lost a datagram because of a lack of memory: what was
 // read is not whole.
 func retry(ctx context.Context, err error) (bool, error) {
 	switch {

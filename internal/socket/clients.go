@@ -24,7 +24,7 @@ type client struct {
 }
 
 const (
-	fewPorts      = 4         // so many are told apart
+	fewPorts      = 4         // so many have their own series
 	portsLast     = time.Hour // a port counts for so long after it was last seen
 	mostClients   = 1024      // owners that are remembered; those beyond count as owners of many
 	mostOfAClient = 4 * fewPorts

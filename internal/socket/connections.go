@@ -16,9 +16,9 @@ type Flow struct {
 	// ReceiveQueue and SendQueue are the bytes waiting in these sockets.
 	ReceiveQueue, SendQueue uint64
 	// SynRetransmitting counts the sockets in SYN_SENT that have sent their SYN
-	// more than once: nobody answers.
+	// more than once: no answer.
 	SynRetransmitting uint32
-	// QueuesUnknown says that the source cannot tell the bytes of some of them.
+	// QueuesUnknown says that the source does not provide the bytes of some of them.
 	QueuesUnknown bool
 }
 
@@ -61,7 +61,7 @@ type Traffic struct {
 	// Unanswered has, by remote end, the sockets in SYN_SENT that have sent their
 	// SYN more than once. They are counted as destinations are, none of them watched.
 	Unanswered []Unanswered
-	// Malformed counts the rows that were passed over.
+	// Malformed counts the discarded rows.
 	Malformed int
 }
 
@@ -240,7 +240,7 @@ func Top(flows []PortFlow, n int, ranking *Ranking[uint16]) (top []PortFlow, res
 }
 
 // TopSynRetransmitting is Top among the flows that have sockets whose SYN
-// nobody answers, by the number of these: the port of a dead service need not
+// does not answer, by the number of these: the port of a dead service need not
 // be a busy one.
 func TopSynRetransmitting(flows []PortFlow, n int, ranking *Ranking[uint16]) (top []PortFlow, rest Flow, folded int) {
 	silent := slices.DeleteFunc(slices.Clone(flows), func(f PortFlow) bool { return f.SynRetransmitting == 0 })

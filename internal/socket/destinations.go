@@ -10,7 +10,7 @@ import (
 	"slices"
 )
 
-// Destinations are told apart exactly up to maxDestinations of them (pairs of
+// Destinations are counted exactly up to maxDestinations of them (pairs of
 // a local address and a remote end). Beyond that the counters are those of the
 // Misra–Gries summary (J. Misra, D. Gries: Finding repeated elements, 1982):
 // no figure is above the true one, nor below it by more than
@@ -129,7 +129,7 @@ func (d *destinations) pin(remote netip.AddrPort) bool {
 	return true
 }
 
-// decrement takes one from every counter, which stands for the one that found
+// decrement takes one from every counter, which replaces the one that found
 // no place, and gives up those that come to nothing.
 func (d *destinations) decrement() {
 	d.undercounted++

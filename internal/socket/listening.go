@@ -90,7 +90,7 @@ func (q AcceptQueue) fuller(than AcceptQueue) bool {
 	return int64(q.Length)-int64(q.Limit) > int64(than.Length)-int64(than.Limit)
 }
 
-// Member is what tells who holds one socket of a listener; see [Socket] for the
+// Member identifies the holder of one socket of a listener; see [Socket] for the
 // fields.
 type Member struct {
 	Inode, Cookie, CgroupID uint64
@@ -99,7 +99,7 @@ type Member struct {
 }
 
 // ID identifies the socket across scrapes, as [Socket.ID] does; where a source
-// gives sockets no identity, its process stands for it.
+// gives sockets no identity, its process identifies it.
 func (m Member) ID() uint64 { return cmp.Or(m.Cookie, m.Inode, uint64(m.PID)) }
 
 // StateCounts counts sockets by state.
@@ -121,7 +121,7 @@ type Table struct {
 	// Unread counts the sockets that may be listeners and are in Totals only: those
 	// beyond the limit on listeners, and UDP sockets beyond those whose age is known.
 	Unread Unread
-	// Malformed counts the rows that were passed over.
+	// Malformed counts the discarded rows.
 	Malformed int
 	// Interrupted is the error of a read that was interrupted twice: the table may
 	// miss or repeat sockets.

@@ -13,7 +13,7 @@ type PortRange = netaddr.PortRange
 // none: on Linux net.ipv4.ip_local_port_range, for IPv6 too (ip(7)).
 type EphemeralPorts struct {
 	PortRange
-	// Reserved are ports of the range that it gives to nobody
+	// Reserved are ports of the range that it does not assign
 	// (net.ipv4.ip_local_reserved_ports); they are taken by binding to them.
 	Reserved []PortRange
 }

@@ -48,23 +48,23 @@ type Socket struct {
 	V6Only bool
 	// Transparent is IP_TRANSPARENT: the socket may have an address that is not of
 	// this host. An accepted socket has it from its listener. False where the source
-	// cannot tell.
+	// does not provide it.
 	Transparent bool
 	// BindNoPort is IP_BIND_ADDRESS_NO_PORT, which only a client has a use for.
 	BindNoPort bool
 	// UID owns the socket (fact KnowsUID).
 	UID uint32
-	// PID is a process that holds the socket; zero when the source cannot tell,
+	// PID is a process that holds the socket; zero if the source does not provide it,
 	// as on Linux, where internal/owner finds it.
 	PID int32
 	// Inode is the socket's inode on sockfs; zero when it has none, as in
 	// TIME_WAIT and SYN_RECV.
 	Inode uint64
 	// Cookie identifies the socket for the life of the kernel (sock_diag(7));
-	// zero when the source cannot tell.
+	// zero if the source does not provide it.
 	Cookie uint64
 	// CgroupID is the id of the cgroup v2 the socket was made in; zero when
-	// the source cannot tell.
+	// the source does not provide it.
 	CgroupID uint64
 }
 
@@ -264,5 +264,5 @@ var ErrInterrupted = errors.New("socket table changed during the read")
 // on the way: read again.
 var ErrIncomplete = errors.New("part of the socket table was lost")
 
-// ErrMalformed says that one row could not be understood and was passed over.
+// ErrMalformed says that one row could not be parsed and was discarded.
 var ErrMalformed = errors.New("malformed row")

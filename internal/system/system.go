@@ -42,7 +42,7 @@ type System struct {
 	// Owners finds the owners of listeners.
 	Owners *owner.Finder
 	// UnixListeners counts the listening unix-domain sockets, by path and by
-	// abstract name; nil where that cannot be told.
+	// abstract name; nil if unknown.
 	UnixListeners func() (path, abstract int, err error)
 	// Portless reads raw sockets, packet sockets and vsock listeners. Beside
 	// an error it returns what it could read. It is nil where that is unknown.
@@ -56,12 +56,12 @@ type System struct {
 	// what it could read of them, else the system's default.
 	EphemeralPorts func() (socket.EphemeralPorts, error)
 	// Addresses reads the addresses of this host, each with the name of the
-	// device that has it; empty where that cannot be told.
+	// device that has it; empty if unknown.
 	Addresses func() (map[netip.Addr]string, error)
 	// AddressKinds says what addresses are to this host; nil where that is unknown.
 	AddressKinds func([]netip.Addr) map[netip.Addr]socket.AddressKind
 	// Descriptors is how many file descriptors this process may have open; zero
-	// where that is not bounded or cannot be told. Go raises the soft limit to
+	// if it is unlimited or unknown. Go raises the soft limit to
 	// the hard one as it starts (os/rlimit.go).
 	Descriptors func() uint64
 }

@@ -48,7 +48,7 @@ func DecodeValue(node *yaml.Node, into reflect.Value, place string) error {
 		if isSection(into.Type()) {
 			return nil // "limits:" with everything below it commented out
 		}
-		// Of a rule this would match everything, which nobody means.
+		// Of a rule this would match everything, which is never intended.
 		return Fault(node, place, "nothing stands behind it\nhint: give it a value, or leave the key out")
 	}
 	if text, ok := reflect.TypeAssert[encoding.TextUnmarshaler](into.Addr()); ok {

@@ -73,7 +73,7 @@ const metaPrefix = "__meta_port_listener_"
 // port_listener_info, which info reads, with its labels behind metaPrefix. A
 // listener on every address is at the host that the client asked; one that the
 // client cannot reach is left out. Addresses are those of this host, with their
-// devices. An error is told as one, so that Prometheus keeps what it knew.
+// devices. An error is returned, so that Prometheus keeps its targets.
 func Listeners(info func(context.Context) (*dto.MetricFamily, error), addresses func() (map[netip.Addr]string, error)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		listeners, err := info(r.Context())

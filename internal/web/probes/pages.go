@@ -98,7 +98,7 @@ func verdict(e *schedule.Entry) string {
 	}
 }
 
-// writeCertificates writes what the metrics tell of the certificates.
+// writeCertificates writes the certificates as in the metrics.
 func writeCertificates(b *strings.Builder, e *schedule.Entry) {
 	for i := range e.Result.Samples {
 		switch s := &e.Result.Samples[i]; s.Metric.Name {
@@ -134,7 +134,7 @@ func recentTable() *template.Template {
 }
 
 // Example returns the parameters of a probe of the first configured target; empty
-// without one. One whose address holds a secret is passed over: the page that the
+// without one. One whose address holds a secret is skipped: the page that the
 // example is for is everybody's.
 func (s *Server) Example() string {
 	for _, t := range s.Plan().Targets {

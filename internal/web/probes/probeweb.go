@@ -206,7 +206,7 @@ func isLoopback(host string) bool {
 }
 
 // isForwarded reports whether a request shows signs of a proxy. nginx adds none
-// of the headers unless it is told to, but speaks HTTP/1.0 then.
+// of the headers unless configured to, but speaks HTTP/1.0 then.
 func isForwarded(r *http.Request) bool {
 	if !r.ProtoAtLeast(1, 1) {
 		return true
