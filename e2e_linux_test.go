@@ -408,7 +408,7 @@ func TestWithoutNetlink(t *testing.T) {
 		t.Errorf("asked for sock_diag: %v\n%s", err, out)
 	}
 	out, _ = exec.Command("without-netlink", "port_exporter", "--web.listen-address=192.0.2.1:1").CombinedOutput()
-	if !strings.Contains(string(out), "sock_diag is not available, reading /proc/net") {
+	if !strings.Contains(string(out), "sock_diag is not available, using /proc/net") {
 		t.Errorf("left to choose:\n%s", out)
 	}
 }

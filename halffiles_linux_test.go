@@ -233,7 +233,7 @@ func TestDeadFilesOfModulesInNamespace(t *testing.T) {
 			t.Errorf("dead: %v threads, %v before", threads, before)
 		}
 	}
-	if _, body := porttest.Get(t, scrapeAddress, "/probe?module=password&target="+url.QueryEscape("http://127.0.0.1:10065/-/healthy?0")+"&debug=true"); !strings.Contains(body, "its file system does not answer") {
+	if _, body := porttest.Get(t, scrapeAddress, "/probe?module=password&target="+url.QueryEscape("http://127.0.0.1:10065/-/healthy?0")+"&debug=true"); !strings.Contains(body, "file system timeout") {
 		t.Errorf("it is not said why:\n%s", body)
 	}
 	end()

@@ -128,7 +128,7 @@ func TestShortageAtStart(t *testing.T) {
 	go func() {
 		done <- cli.Run(ctx, []string{"--web.listen-address=127.0.0.1:0"}, io.Discard, log)
 	}()
-	porttest.Await(t, "a second attempt", func() bool { return strings.Count(log.String(), "trying again") > 1 })
+	porttest.Await(t, "a second attempt", func() bool { return strings.Count(log.String(), "retrying") > 1 })
 	lift()
 	porttest.Await(t, "the daemon to listen", func() bool { return strings.Contains(log.String(), `msg="Listening on"`) })
 	if strings.Contains(log.String(), "mount /proc") {

@@ -1031,7 +1031,7 @@ func TestUnreadableFiles(t *testing.T) {
 			t.Errorf("lacks %s", want)
 		}
 	}
-	if n := strings.Count(log.String(), "cannot read a file"); n != 3 {
+	if n := strings.Count(log.String(), "cannot read file"); n != 3 {
 		t.Errorf("logged %d times:\n%s", n, &log)
 	}
 }
