@@ -5,16 +5,23 @@ package plain
 
 import (
 	"fmt"
+	"regexp"
 	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
 )
 
-// acts reports whether a character does something besides being seen: control
-// characters of C0 and C1, DEL, line and paragraph separators, and format characters,
-// which turn the direction of text or cannot be seen.
-func acts(r rune) bool { return unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp) }
+// blank is the pattern of Braille without a dot.
+const blank = '\u2800'
+
+// acts reports whether a character does something besides being seen, or cannot be
+// seen: control characters of C0 and C1, DEL, line and paragraph separators, format
+// characters, which turn the direction of text, variation selectors, fillers and what
+// else is shown as nothing (Default_Ignorable_Code_Point of UAX #44).
+func acts(r rune) bool {
+	return r == blank || unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp, unicode.Variation_Selector, unicode.Other_Default_Ignorable_Code_Point)
+}
 
 // Line returns text that fits a line, and a label: what acts, line breaks included, is
 // escaped, and bytes that are not UTF-8 are \xff, so that texts that differ in them
@@ -70,18 +77,22 @@ func isPlain(s string) bool {
 func Name(s string) string {
 	odd := strings.TrimSpace(s) != s || s == "-" || strings.HasPrefix(s, `"`)
 	for _, r := range s {
-		odd = odd || !unicode.IsPrint(r) || r == utf8.RuneError
+		odd = odd || !unicode.IsPrint(r) || acts(r) || r == utf8.RuneError
 	}
 	if odd {
-		return strconv.Quote(s)
+		return Line(strconv.Quote(s))
 	}
 	return s
 }
 
+// formulaBehind finds what begins a formula where a semicolon separates cells, as it
+// does in many countries.
+var formulaBehind = regexp.MustCompile(`;(\s*[=+\-@＝＋－＠])`)
+
 // Cell returns a [Line] for a table that a spreadsheet may read: a ' keeps what looks
 // like a formula from being one.
 func Cell(s string) string {
-	line := Line(s)
+	line := formulaBehind.ReplaceAllString(Line(s), `\x3b$1`)
 	if line != "" && strings.ContainsAny(line[:1], "=+-@") || hasWide(line) {
 		return "'" + line
 	}
