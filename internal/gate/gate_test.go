@@ -374,6 +374,62 @@ func TestClientCertificatesStayRequired(t *testing.T) {
 	})
 }
 
+// TestClientCAStaysTheOnlyOne has a file that is cut before its last line, which names
+// the CA of clients: Go would verify them by the CAs of the system. That is an error
+// at start too.
+func TestClientCAStaysTheOnlyOne(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	certificate := porttest.SelfSigned(t)
+	porttest.WritePEM(t, filepath.Join(dir, "pem"), certificate)
+	file := filepath.Join(dir, "web.yml")
+	for _, mode := range []string{"VerifyClientCertIfGiven", "RequireAndVerifyClientCert"} {
+		cut := "tls_server_config:\n  cert_file: pem\n  key_file: pem\n  client_auth_type: " + mode + "\n"
+		if err := os.WriteFile(file, []byte(cut), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Open(t.Context(), file); err == nil || !strings.Contains(err.Error(), mode+" requires client_ca_file") {
+			t.Errorf("%s at start: %v", mode, err)
+		}
+		if err := os.WriteFile(file, []byte(cut+"  client_ca_file: pem\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		s := start(t, dir)
+		s.write(t, "web.yml", cut)
+		porttest.Await(t, "the file to be refused", func() bool {
+			_ = s.gate.current()
+			return strings.Contains(s.log.String(), mode+" requires client_ca_file")
+		})
+		if cas := s.gate.TLS().ClientCAs; cas == nil || !cas.Equal(poolOf(certificate.Leaf)) {
+			t.Errorf("%s: clients are verified by other CAs", mode)
+		}
+	}
+}
+
+func poolOf(certificates ...*x509.Certificate) *x509.CertPool {
+	pool := x509.NewCertPool()
+	for _, c := range certificates {
+		pool.AddCert(c)
+	}
+	return pool
+}
+
+// TestCutInALine has files that end within a line: each is refused, whatever it lacks.
+func TestCutInALine(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	users := "basic_auth_users:\n  prometheus: " + hashOf(t, "s3cret") + "\n"
+	if err := os.WriteFile(filepath.Join(dir, "web.yml"), []byte(users+"http_server_config:\n  headers:\n    X-Frame-Options: deny\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := start(t, dir)
+	s.write(t, "web.yml", strings.TrimSuffix(users, "\n"))
+	porttest.Await(t, "the file to be refused", func() bool {
+		_ = s.gate.current()
+		return strings.Contains(s.log.String(), "file does not end with a line break")
+	})
+}
+
 func TestOpenFaults(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "web.yml")

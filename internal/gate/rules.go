@@ -128,6 +128,9 @@ func (r *rules) loadTLS(ctx context.Context) (err error) {
 	if r.tls, err = toolkit.ConfigToTLSConfig(c); err != nil {
 		return fmt.Errorf("tls_server_config: %w", err)
 	}
+	if r.tls.ClientAuth >= tls.VerifyClientCertIfGiven && r.tls.ClientCAs == nil { // Go would use those of the system
+		return fmt.Errorf("tls_server_config.client_auth_type: %s requires client_ca_file or client_ca\nhint: without, clients with a certificate of any public CA would be accepted; to accept these, give their file", c.ClientAuth)
+	}
 	// A session that is resumed would be that of a client that was verified before.
 	r.tls.SessionTicketsDisabled = r.tls.ClientAuth != tls.NoClientCert
 	if r.tls.NextProtos = []string{"h2", "http/1.1"}; !r.HTTPConfig.HTTP2 {
@@ -168,8 +171,8 @@ func (r *rules) opens(before *rules) error {
 	switch {
 	case len(before.Users) > 0 && len(r.Users) == 0 && !r.keys["basic_auth_users"]:
 		return fmt.Errorf("basic_auth_users: all %d users were removed\n%s, or write basic_auth_users: {}", len(before.Users), hint)
-	case r.cut && !before.cut && len(r.Users) < len(before.Users):
-		return fmt.Errorf("basic_auth_users: only %d of %d users remain, and the last line is incomplete\n%s", len(r.Users), len(before.Users), hint)
+	case r.cut && !before.cut:
+		return errors.New("file does not end with a line break\nhint: it may be incomplete; if it is not, end its last line")
 	case (before.tls == nil) != (r.tls == nil):
 		return errors.New("tls_server_config: TLS can only be switched on or off by a restart\n" + hint)
 	case then.ClientAuth != "" && now.ClientAuth == "":
