@@ -43,7 +43,7 @@ func TestHiddenFiltersInNamespace(t *testing.T) {
 			t.Errorf("%s: %v filters are unknown", name, n)
 		}
 		_, said, _ := endedAs(t, &tt.as, "port_exporter", "listeners")
-		if hidden := strings.Contains(said, "whether packet sockets have a filter is not known"); hidden != (tt.missing == 1) {
+		if hidden := strings.Contains(said, "the filters of packet sockets are unknown"); hidden != (tt.missing == 1) {
 			t.Errorf("%s: said %s", name, said)
 		}
 		if hint := strings.Contains(said, "CAP_NET_ADMIN"); hint != (name == "none") {

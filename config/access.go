@@ -158,7 +158,7 @@ func (p *rawProbes) access(all, configured map[string]*probe.Module) (allowed ac
 	return allowed, append(odd, p.unnamed(configured)...), nil
 }
 
-// unnamed tells of the modules that hold credentials and that no rule names: what
+// unnamed returns the modules that hold credentials and that no rule names: what
 // is allowed for every module does not hold for them.
 func (p *rawProbes) unnamed(configured map[string]*probe.Module) []string {
 	unnamed := func(r rawAllowRule) bool { return len(r.Modules) == 0 }

@@ -21,9 +21,9 @@ import (
 // Config is a validated configuration.
 type Config struct {
 	Limits Limits
-	// Destinations says which destinations of outbound connections are told.
+	// Destinations says which destinations of outbound connections are exported.
 	Destinations Destinations
-	// Policy has the rules that listeners are held to. It is nil when HasPolicy
+	// Policy has the rules that listeners are compared with. It is nil when HasPolicy
 	// is not set; a policy without rules expects nothing.
 	Policy    []policy.Rule
 	HasPolicy bool
@@ -52,11 +52,11 @@ func (c *Config) ModuleNames() []string { return moduleNames(c.all) }
 
 // Limits bound the number of series.
 type Limits struct {
-	Listeners     int // listeners told apart
+	Listeners     int // listeners with their own series
 	OutboundPorts int // remote ports of outbound connections
 	OrphanedPorts int // local ports of orphaned connections
 	Destinations  int // destinations that use the most ephemeral ports
-	// WatchedDestinations bounds those that are told because they are watched.
+	// WatchedDestinations bounds those that are exported because they are watched.
 	WatchedDestinations int
 }
 

@@ -11,12 +11,12 @@ import (
 	"github.com/port-exporter/port_exporter/internal/socket"
 )
 
-// Destinations says which destinations of outbound connections are told with the
+// Destinations says which destinations of outbound connections are exported with the
 // ephemeral ports that they use.
 type Destinations struct {
-	// MinShare is the least share of the ephemeral ports with which one is told.
+	// MinShare is the least share of the ephemeral ports with which one is exported.
 	MinShare float64
-	// Watched are told whatever they use.
+	// Watched are exported regardless of their use.
 	Watched []WatchedDestination
 }
 
@@ -53,14 +53,14 @@ type rawWatched struct {
 
 func (w *rawWatched) SetLine(line int) { w.line = line }
 
-// maxWatch bounds the list. Those that name one destination are all told.
+// maxWatch bounds the list. Those that name one destination are all exported.
 const maxWatch = 256
 
 func (d rawDestinations) validate() (Destinations, error) {
 	result := Destinations{MinShare: float64(d.MinShare)}
 	var faults []error
 	if len(d.Watch) > maxWatch {
-		faults = append(faults, fmt.Errorf("line %d: destinations.watch[%d]: it is one more than %d\nhint: a network stands for many addresses: 10.0.0.0/8", d.Watch[maxWatch].line, maxWatch, maxWatch))
+		faults = append(faults, fmt.Errorf("line %d: destinations.watch[%d]: it is one more than %d\nhint: a network includes many addresses: 10.0.0.0/8", d.Watch[maxWatch].line, maxWatch, maxWatch))
 	}
 	for i, w := range d.Watch {
 		if !w.Address.isValid() {
@@ -101,7 +101,7 @@ func (a *remoteAddress) UnmarshalText(written []byte) error {
 		return fmt.Errorf("%q is neither an address nor a host name\nhint: write 192.0.2.1, \"2001:db8::1\", 10.0.0.0/8 or db.example.com, and the port as ports: 5432", written)
 	}
 	if addr, err := netip.ParseAddr(string(written)); err == nil && addr.Zone() != "" {
-		return fmt.Errorf("%q has a zone\nhint: write %q; it stands for every interface", written, addr.WithZone(""))
+		return fmt.Errorf("%q has a zone\nhint: write %q; it includes every interface", written, addr.WithZone(""))
 	}
 	return a.address.UnmarshalText(written) // it says what to write instead
 }
@@ -129,7 +129,7 @@ type share float64
 
 func (s *share) UnmarshalText(written []byte) error {
 	n, err := strconv.ParseFloat(string(written), 64)
-	// What weighs less than half of the least share is not told, and nothing
+	// What weighs less than half of the least share is not exported, and nothing
 	// below a thousandth is known.
 	if err != nil || !(0.002 <= n && n <= 1) {
 		return fmt.Errorf("%q is not a share of the ports\nhint: write a number from 0.002 to 1: 0.01 is one in a hundred", written)

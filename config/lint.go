@@ -17,7 +17,7 @@ import (
 // This file finds what of a module is valid, as in blackbox_exporter, and probably
 // not meant.
 
-// minTimeout is how long it takes to be told of a host that is down on the own
+// minTimeout is how long the report of a host takes that is down on the own
 // segment: three requests of ARP, a second apart, and a little.
 const minTimeout = 3100 * time.Millisecond
 
@@ -43,7 +43,7 @@ func oddities(list []*module) []string {
 		return odd
 	}
 	first := hasty[0]
-	return append(odd, fmt.Sprintf("%s: timeout: in %v%s a host that is down on the own segment cannot be told from a filter, which takes 3.06 s; hint: %v is the default",
+	return append(odd, fmt.Sprintf("%s: timeout: in %v%s a host that is down on the own segment cannot be distinguished from a filter, which takes 3.06 s; hint: %v is the default",
 		first.at(), first.settings.Timeout, andOthers(hasty[1:]), probe.DefaultTimeout))
 }
 

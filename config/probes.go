@@ -98,7 +98,7 @@ func (r *raw) build() (built map[string]*probe.Module, odd []string, err error) 
 // leaveOut has nil in the place of each module whose prober there is not, so that
 // a built-in one of its name does not stand in for it.
 func (r *raw) leaveOut(all map[string]*probe.Module) {
-	list, _ := r.modules() // its error is told by build
+	list, _ := r.modules() // build returns its error
 	for _, m := range list {
 		if !m.isKnown() {
 			all[m.name] = nil
@@ -139,7 +139,7 @@ func (r *raw) modules() (list []*module, err error) {
 
 // checkFiles looks for the files that modules name. Where a target is probed with
 // the module, one that cannot be read is a fault, on a reload too: all that the
-// new configuration could tell of the target is that it was not tried, and to
+// new configuration could report of the target is that it was not tried, and to
 // keep the old one, and say so, breaks nothing that works. Where no target is,
 // it is a warning: nothing that is configured needs the file, and that of a
 // module that waits in blackbox.yml must not keep the rest from starting.
@@ -150,7 +150,7 @@ func (r *raw) checkFiles(targets []probe.Target) (warnings []string, err error) 
 			used[t.Module.Name] = true
 		}
 	}
-	list, _ := r.modules() // its error is told by build
+	list, _ := r.modules() // build returns its error
 	var faults []error
 	for _, m := range list {
 		for _, f := range m.files {

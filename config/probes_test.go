@@ -137,7 +137,7 @@ func TestProbeErrorsNameTheirPlace(t *testing.T) {
 		{"negative interval", target + "address: a:1\n    interval: -1s\n", []string{"interval: -1s is too short"}},
 		{"interval without a unit", target + "address: a:1\n    interval: 30\n", []string{`line 4: targets[0].interval: "30" is not a duration`}},
 		{"twice", "targets:\n  - address: a:1\n  - address: a:1\n    name: b\n", []string{"line 3: targets[1].address: this target stands twice", "targets[0] in line 2"}},
-		{"not to be told apart", "targets:\n  - address: a:1\n  - address: a:1\n    hostname: b\n", []string{"line 3: targets[1].address: its metrics could not be told", "hint: give each a name"}},
+		{"not to be told apart", "targets:\n  - address: a:1\n  - address: a:1\n    hostname: b\n", []string{"line 3: targets[1].address: its metrics would be identical", "hint: give each a name"}},
 		{"all faults at once", "targets:\n  - address: a:0\n  - address: b:0\n", []string{"line 2", "line 3"}},
 
 		// What may be probed.

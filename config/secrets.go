@@ -12,7 +12,7 @@ import (
 	"github.com/port-exporter/port_exporter/internal/yamldoc"
 )
 
-// hidden stands for what is not shown, as in the configurations of Prometheus.
+// hidden replaces what is not shown, as in the configurations of Prometheus.
 const hidden = "<secret>"
 
 // isSecretKey reports whether all below a key of a module is hidden: what the
@@ -78,7 +78,7 @@ func hideHeader(name string, header *yaml.Node) {
 // what the library has for that, by a header that is not known to be plain, by
 // metadata, or by a client certificate. What the proxy gets does not count, since
 // no client chooses the proxy. Neither do the texts of send and body: they are a
-// greeting or {} far more often than a login, which nothing tells from them.
+// greeting or {} far more often than a login, which looks like them.
 func holdsCredentials(m *blackbox.Module) bool {
 	switch m.Prober {
 	case blackbox.HTTP:

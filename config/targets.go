@@ -262,7 +262,7 @@ func expectLabels(m *probe.Module) []string {
 	return names
 }
 
-// checkTwins finds targets that cannot be told apart.
+// checkTwins finds targets whose metrics would be identical.
 func checkTwins(raw []rawTarget, targets []probe.Target) error {
 	type identity struct{ address, module, hostname string }
 	type series struct{ address, module, name, labels string }
@@ -277,7 +277,7 @@ func checkTwins(raw []rawTarget, targets []probe.Target) error {
 		if first, twice := seen[id]; twice {
 			faults = append(faults, fmt.Errorf("%s: this target stands twice\nhint: it is targets[%d] in line %d already", raw[i].at(i, "address"), first, raw[first].line))
 		} else if first, twice := shown[s]; twice {
-			faults = append(faults, fmt.Errorf("%s: its metrics could not be told from those of targets[%d] in line %d\nhint: give each a name", raw[i].at(i, "address"), first, raw[first].line))
+			faults = append(faults, fmt.Errorf("%s: its metrics would be identical to those of targets[%d] in line %d\nhint: give each a name", raw[i].at(i, "address"), first, raw[first].line))
 		}
 		seen[id], shown[s] = i, i
 	}

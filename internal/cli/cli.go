@@ -168,10 +168,10 @@ func (h *Host) sayMissing(owners reading) {
 	}
 	missing := owners.Missing
 	if owners.Unattributed > 0 {
-		fmt.Fprintf(h.Stderr, "the process of %d of the listeners is not known\n", owners.Unattributed)
+		fmt.Fprintf(h.Stderr, "the process of %d of the listeners is unknown\n", owners.Unattributed)
 	}
 	if owners.filtersHidden {
-		fmt.Fprintln(h.Stderr, "whether packet sockets have a filter is not known")
+		fmt.Fprintln(h.Stderr, "the filters of packet sockets are unknown")
 		missing = append(slices.Clone(missing), owner.CapNetAdmin)
 	}
 	for _, hint := range hints(missing) {

@@ -124,7 +124,7 @@ func TestListeners(t *testing.T) {
 				t.Errorf("error %+v, want status %d: %s", err, tt.status, tt.message)
 			}
 			porttest.Golden(t, filepath.Join("testdata", name+".txt"), stdout.String())
-			if want := "the process of 1 of the listeners is not known\nhint: run as root, or with CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH\n"; stderr.String() != want {
+			if want := "the process of 1 of the listeners is unknown\nhint: run as root, or with CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH\n"; stderr.String() != want {
 				t.Errorf("said %q, want %q", stderr, want)
 			}
 			if strings.Contains(stdout.String(), "\x1b") {

@@ -38,7 +38,7 @@ var outcomeNames = [NumOutcomes]string{
 // String returns the outcome as it stands in the label reason.
 func (o Outcome) String() string { return nameOf(outcomeNames[:], int(o)) }
 
-// Tried reports whether the outcome tells of the target: not when our own
+// Tried reports whether the outcome is about the target: not when our own
 // shortage kept us from trying.
 func (o Outcome) Tried() bool { return o != LocalError && o != Denied && o != NotRun }
 
@@ -85,7 +85,7 @@ type Origin uint8
 
 // The origins.
 const (
-	OriginNone           Origin = iota // nobody: silence, or nothing was said
+	OriginNone           Origin = iota // silence, or nothing was said
 	OriginTarget                       // the target's own stack or program
 	OriginTargetFirewall               // an ICMP error from the target's address
 	OriginNetwork                      // an ICMP error from another machine

@@ -14,7 +14,7 @@ import (
 )
 
 // DefaultTimeout is how long a probe may take when its module does not say. A
-// host that is down on our own segment is told after 3.06 s (three unanswered
+// host that is down on our own segment is reported after 3.06 s (three unanswered
 // ARP requests), so it must be more than that.
 const DefaultTimeout = 5 * time.Second
 
@@ -31,7 +31,7 @@ type Request struct {
 	// Address is the target as its prober takes it: host:port, a URL, a host,
 	// or the path of a unix-domain socket.
 	Address string
-	// Hostname, if not empty, stands for the target's name towards it: the TLS
+	// Hostname, if not empty, replaces the target's name towards it: the TLS
 	// server name, the Host header.
 	Hostname string
 	// Allow is asked for each address before a packet is sent to it, after the
@@ -48,7 +48,7 @@ type Request struct {
 	// Bodies bounds the memory for bodies; nil does not.
 	Bodies *Bodies
 	// Log takes what a person would want to read of this probe (debug=true). It
-	// is nil when nobody does.
+	// is nil when none does.
 	Log *slog.Logger
 }
 

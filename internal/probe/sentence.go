@@ -97,7 +97,7 @@ func (r *Result) about(address string) string {
 	case Status:
 		return fmt.Sprintf("%s answers with a status that is not expected", address)
 	case NoReply:
-		return fmt.Sprintf("%s does not reply: open or filtered, which UDP cannot tell apart", address)
+		return fmt.Sprintf("%s does not reply: open or filtered, which UDP cannot distinguish", address)
 	case Protocol:
 		return fmt.Sprintf("%s answers against the rules of its protocol", address)
 	case LocalError:

@@ -22,7 +22,7 @@ type Evidence struct {
 	ICMP   ICMPError  // the ICMP error that ended it; the zero value if none did
 	Target netip.Addr // whom it was to reach
 	Own    bool       // icmp.offender is an address of this host
-	Sent   bool       // a packet was sent, or nobody knows
+	Sent   bool       // a packet was sent, or that is unknown
 }
 
 // ICMPError is an ICMP error as the kernel keeps it for the socket that caused

@@ -76,7 +76,7 @@ func prepare(c syscall.RawConn, do func(fd uintptr) error) error {
 
 // Exchange sends a request at the times of a schedule and waits until a reply
 // decides, an ICMP error does, or ctx ends. It returns what judge says of the
-// first reply that is not passed over.
+// first reply that is not discarded.
 func (d *Datagrams) Exchange(ctx context.Context, request []byte, schedule []time.Duration, judge func([]byte) error) error {
 	defer Interruptible(ctx, d.Conn)()
 	buffer, start := make([]byte, MaxReply), time.Now()
@@ -96,7 +96,7 @@ func (d *Datagrams) Exchange(ctx context.Context, request []byte, schedule []tim
 		}
 	}
 	if errors.Is(ctx.Err(), context.Canceled) {
-		return ctx.Err() // nobody knows what would have come
+		return ctx.Err() // what would have come is unknown
 	}
 	return ErrNoReply
 }

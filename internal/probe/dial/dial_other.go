@@ -3,7 +3,7 @@
 package dial
 
 // namesOffenders is false where there is no error queue to read: an error may
-// or may not have come by ICMP, and nobody tells from whom.
+// or may not have come by ICMP, and the sender is unknown.
 const namesOffenders = false
 
 func KeepErrors(uintptr, bool) error { return nil }

@@ -46,7 +46,7 @@ type Resolution struct {
 }
 
 // LookUp returns the addresses of a name that may be probed, the preferred ones
-// first; at least one if the error is nil. An address stands for itself. Its
+// first; at least one if the error is nil. An address is returned as it is. Its
 // errors are for classifyLookup.
 func (r Resolution) LookUp(ctx context.Context, host string) ([]netip.Addr, error) {
 	if addr, err := netip.ParseAddr(host); err == nil {

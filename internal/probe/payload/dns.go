@@ -10,7 +10,7 @@ const dnsHeaderLen = 12
 
 // dnsMessage asks for the name servers of the root, which is what a resolver
 // asks when it starts (RFC 8109) and has in its cache. A server that does not
-// want to tell refuses, and that is a reply too: what the answer says is the
+// want to answer refuses, and that is a reply too: what the answer says is the
 // matter of the dns prober.
 func dnsMessage(f flow) Message {
 	const (

@@ -1,4 +1,4 @@
-// Package payload has datagrams by name, and tells the replies to them from others.
+// Package payload has datagrams by name, and recognizes the replies to them.
 // It performs no I/O.
 package payload
 

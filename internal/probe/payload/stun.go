@@ -8,7 +8,7 @@ import (
 )
 
 // This file is the part of STUN that a probe needs: a binding request with the
-// two attributes that it may have, and what the response tells. RFC 8489, and
+// two attributes that it may have, and what the response reports. RFC 8489, and
 // RFC 5780 for the behaviour of NATs. It performs no I/O and takes any bytes.
 
 // Numbers of RFC 8489 sections 5 and 14, and RFC 5780 section 7.
@@ -75,7 +75,7 @@ func STUNRequest(id STUNTransaction, change STUNChange) []byte {
 }
 
 // ParseSTUN reads a response to a binding request. Attributes that it does not
-// know are passed over: what they would add is not asked.
+// know are discarded: what they would add is not needed.
 func ParseSTUN(b []byte) (STUNResponse, error) {
 	if len(b) < stunHeaderLen {
 		return STUNResponse{}, errSTUNTooShort

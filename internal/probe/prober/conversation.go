@@ -354,7 +354,7 @@ func (s *session) classify(err error) (probe.Outcome, probe.Origin) {
 	outcome, origin := dial.Classify(err, dial.Evidence{Target: s.peer, Sent: true})
 	if outcome == probe.Unknown && (s.isTLS || s.phase == probe.PhaseTLS) {
 		// No error of the socket, so one of TLS: a record that is none, an alert.
-		// With TLS 1.3 a refused client certificate is only told to the first read.
+		// With TLS 1.3 a refused client certificate is only reported to the first read.
 		return probe.TLSHandshake, probe.OriginTarget
 	}
 	return outcome, origin

@@ -28,7 +28,7 @@ import (
 // Open; another state, or a status that the server sends, is Status.
 //
 // It takes what the grpc prober of blackbox_exporter takes and measures the
-// same, except that the address which was resolved, and is told, is the one that
+// same, except that the address which was resolved, and is reported, is the one that
 // is asked, and that the time of the probe bounds it. The connection is made
 // here and handed to the gRPC library, so that each failure keeps its cause.
 type GRPC struct {
@@ -254,7 +254,7 @@ func (b *bounded) once(context.Context, string) (net.Conn, error) {
 
 // closeBehind closes the client, which says goodbye first: not when time is over,
 // and not for longer than there is time. While a call runs it is the call's
-// context that ends it, so that the library can tell a timeout from a failure.
+// context that ends it, so that the library can distinguish a timeout from a failure.
 func (b *bounded) closeBehind(ctx context.Context, client *grpc.ClientConn) {
 	until, _ := ctx.Deadline()
 	if ctx.Err() != nil {

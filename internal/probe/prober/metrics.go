@@ -7,7 +7,7 @@ import (
 )
 
 // Metrics returns every metric that a prober of this package may emit. The
-// labels of probe_expect_info are those of its module, so they are not told
+// labels of probe_expect_info are those of its module, so they are not exported
 // here.
 func Metrics() []*probe.Metric {
 	return slices.Concat(probe.AddressMetrics(), streamMetrics(), udpMetrics(), stunMetrics(), grpcMetrics(), httpMetrics(), dnsMetrics(), icmpMetrics())

@@ -102,7 +102,7 @@ func isSystemPort(port uint16) bool { return port < 1024 }
 type reach uint8
 
 const (
-	reachNone     reach = iota // by nobody, or inside only: special ones, and what may stand for another address
+	reachNone     reach = iota // by no host, or inside only: special ones, and what may encode another address
 	reachLoopback              // this host
 	reachPrivate               // a site: RFC 1918, RFC 4193
 	reachShared                // a provider's network: RFC 6598
@@ -189,7 +189,7 @@ type bindings struct {
 	questions    []question
 	transactions []payload.STUNTransaction
 	responses    []payload.STUNResponse
-	from         []netip.AddrPort // who answered; the zero value if nobody did
+	from         []netip.AddrPort // who answered; the zero value if none did
 }
 
 func newBindings(conn *net.UDPConn, questions []question) *bindings {

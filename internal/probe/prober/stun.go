@@ -19,7 +19,7 @@ import (
 // also learns how they map and filter (RFC 5780); see natbehaviour.go.
 //
 // An answer is Open, an error response Status. What is no response to our
-// request is passed over, as the protocol wants it: Protocol if nothing else
+// request is discarded, as the protocol requires: Protocol if nothing else
 // came, NoReply if nothing came at all.
 type STUN struct {
 	dial.Resolution

@@ -16,8 +16,8 @@ import (
 // UDP asks a port with a datagram, which is sent again after one second and
 // after three. A reply is Open, and Mismatch when it is none to the payload or
 // not what is expected. A port that keeps silent may be open or filtered, and
-// nobody can tell: NoReply. Of a server that never replies, as of syslog, the
-// module expects NoReply; then it watches that nobody refuses.
+// that is unknown: NoReply. Of a server that never replies, as of syslog, the
+// module expects NoReply; then it watches for rejections.
 type UDP struct {
 	dial.Resolution
 	Breadth

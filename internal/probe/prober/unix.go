@@ -15,9 +15,9 @@ import (
 // abstract namespace of Linux, and says and hears there what its module asks
 // for.
 //
-// Nobody but the own kernel answers, so the errors of connect(2) mean (unix(7)):
+// Only the own kernel answers, so the errors of connect(2) mean (unix(7)):
 //
-//	ECONNREFUSED     refused (target)       nobody listens behind the path
+//	ECONNREFUSED     refused (target)       no listener behind the path
 //	ENOENT, ENOTDIR  unreachable (local)    there is no such path
 //	EACCES, EPERM    prohibited (local)     its permissions keep the exporter out
 //	EPROTOTYPE       protocol (target)      a socket of another type: SOCK_DGRAM
@@ -30,7 +30,7 @@ type Unix struct {
 	Conversation
 }
 
-// unixRetry is how often a full queue is tried again. The kernel tells that it
+// unixRetry is how often a full queue is tried again. The kernel reports that it
 // is full at once, and would only wait in a blocking socket.
 const unixRetry = 10 * time.Millisecond
 

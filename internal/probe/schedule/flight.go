@@ -25,7 +25,7 @@ type flight struct {
 }
 
 // margin is what the probes end earlier than the scrape, so that all of them can
-// be told: the last half of it is for telling.
+// be exported: the last half of it is for the export.
 func margin(left time.Duration) time.Duration { return min(500*time.Millisecond, left/5) }
 
 // Results probes the targets of a plan and returns what is known of each, in
@@ -133,7 +133,7 @@ func (f *flight) leftOut(targets []int, turn int) int {
 }
 
 // hasCounted reports whether the flight ended by itself or by its deadline, and
-// not since nobody waits for it.
+// not because all waiters have gone.
 func (f *flight) hasCounted() bool {
 	return f.ctx.Err() == nil || errors.Is(context.Cause(f.ctx), context.DeadlineExceeded)
 }

@@ -193,7 +193,7 @@ var (
 	errCutShort  = errors.New("the scrape ended before the probe had a fair time")
 	errUnderWay  = errors.New("the probe was still under way when the scrape ended")
 	errStopping  = errors.New("the exporter stops")
-	errAbandoned = errors.New("nobody waits for the answer any more")
+	errAbandoned = errors.New("no client is waiting for the result")
 )
 
 func notRun(why error) probe.Result { return probe.Result{Outcome: probe.NotRun, Err: why} }

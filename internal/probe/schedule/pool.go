@@ -36,7 +36,7 @@ func (p *pool) enter(ctx context.Context, c class) error {
 		return err
 	}
 	p.mu.Lock()
-	if p.isFree(c) { // then nobody who goes first waits
+	if p.isFree(c) { // then no call with priority waits
 		p.used[c]++
 		p.mu.Unlock()
 		return nil

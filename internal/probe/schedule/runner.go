@@ -136,7 +136,7 @@ func (r *Runner) probe(ctx context.Context, began time.Time, t *probe.Target, g 
 
 // fairShare is the part of a scrape that a probe must have had for its silence
 // to count. A third of Prometheus' ten seconds is just above the three that a
-// dead neighbour takes to be told.
+// dead neighbour takes to be reported.
 const fairShare = 3
 
 // silent reports whether an outcome may be owed to the end of the time alone.

@@ -80,7 +80,7 @@ func (s span) bound(ctx context.Context) (context.Context, context.CancelFunc) {
 }
 
 // aside is the part of one's time that what one shares may have begun and may end
-// earlier: then nothing that one is told is much older, or had much less time,
+// earlier: then no result that it gets is much older, or had much less time,
 // than what one would have found.
 const aside = 4
 
