@@ -31,13 +31,13 @@ func unitAndContainer(path string) (unit, container string) {
 }
 
 // cgroupParts returns the components of a path. <slice>:<runtime>:<id>, which a
-// runtime that expects systemd writes where its driver is cgroupfs, is two.
+// runtime that expects systemd writes where its driver is cgroupfs, is two. A unit
+// may have colons, too: ssh@1-10.0.0.1:22-10.0.0.2:4711.service.
 func cgroupParts(path string) []string {
 	var parts []string
 	for part := range strings.SplitSeq(path, "/") {
-		fields := strings.Split(part, ":")
-		if len(fields) == 3 && fields[1] != "" {
-			parts = append(parts, fields[0], fields[1]+"-"+fields[2])
+		if m := joinedForm.FindStringSubmatch(part); m != nil {
+			parts = append(parts, m[1], m[2]+"-"+m[3])
 		} else if part != "" {
 			parts = append(parts, part)
 		}
@@ -229,6 +229,8 @@ var (
 	// systemd driver, which writes the dashes of the uid as underscores). Static
 	// pods have 32 digits.
 	podForm = regexp.MustCompile(`(?:^|-)pod(` + uuid + `|[0-9a-f]{32})(?:\.slice)?$`)
+	// joinedForm is a slice or a pod, a runtime and an id of it, or of BuildKit.
+	joinedForm = regexp.MustCompile(`^([^:]*\.slice|[^:]*pod(?:` + uuid + `|[0-9a-f]{32})|):([^:]+):([0-9a-f]{64}|[0-9a-z]{25})$`)
 	// machineForm is a machine of systemd-machined.
 	machineForm = regexp.MustCompile(`^machine-(.+)\.scope$`)
 	// libvirtForm is one of a libvirt without it.

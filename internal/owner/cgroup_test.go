@@ -43,6 +43,15 @@ func cgroupShapes() map[string][2]string {
 		"/system.slice/docker-" + id12 + ".scope":                                   {"docker-" + id12 + ".scope"},
 		`/system.slice/a\x2db.service`:                                              {`a\x2db.service`}, // as systemd names it
 
+		// Units of connections to a socket with Accept=yes: of IPv4, IPv6 and unix.
+		"/rv.slice/sshd@5-10.0.0.1:22-10.0.0.2:51234.service":                       {"sshd@5-10.0.0.1:22-10.0.0.2:51234.service"},
+		"/system.slice/system-ssh.slice/ssh@5-10.0.0.1:22-10.0.0.2:51234.service/x": {"ssh@5-10.0.0.1:22-10.0.0.2:51234.service"},
+		"/system.slice/sshd@5-2001:db8::1:22-2001:db8::2:51234.service":             {"sshd@5-2001:db8::1:22-2001:db8::2:51234.service"},
+		"/system.slice/sshd@5-4711-0.service":                                       {"sshd@5-4711-0.service"},
+		"/system.slice/a:b:c.service":                                               {"a:b:c.service"},
+		"/system.slice/system.slice:b:c.service":                                    {"system.slice:b:c.service"},
+		"/system.slice/a:b:" + id64:                                                 {},
+
 		// docker, in both drivers, rootless, with systemd inside, and inside each other.
 		"/docker/" + id64:                                                {"", "docker-" + id12},
 		"/docker/" + id64 + "/init":                                      {"", "docker-" + id12},
