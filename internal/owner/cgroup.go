@@ -90,6 +90,9 @@ func (w *cgroupWalk) containerAt(i int) string {
 			return form.runtime + "-" + m[1]
 		}
 	}
+	if m := otherForm.FindStringSubmatch(part); m != nil {
+		return m[1] + "-" + m[2]
+	}
 	if m := machineForm.FindStringSubmatch(part); m != nil {
 		return machineName(unescapeName(m[1]))
 	}
@@ -229,6 +232,8 @@ var (
 	// systemd driver, which writes the dashes of the uid as underscores). Static
 	// pods have 32 digits.
 	podForm = regexp.MustCompile(`(?:^|-)pod(` + uuid + `|[0-9a-f]{32})(?:\.slice)?$`)
+	// otherForm is a container of any other runtime: crun-<id>.scope, balena-<id>.scope.
+	otherForm = regexp.MustCompile(`^([a-z][a-z0-9_.-]*)-` + hex64 + `(?:\.scope)?$`)
 	// joinedForm is a slice or a pod, a runtime and an id of it, or of BuildKit.
 	joinedForm = regexp.MustCompile(`^([^:]*\.slice|[^:]*pod(?:` + uuid + `|[0-9a-f]{32})|):([^:]+):([0-9a-f]{64}|[0-9a-z]{25})$`)
 	// machineForm is a machine of systemd-machined.

@@ -111,6 +111,17 @@ func cgroupShapes() map[string][2]string {
 		"/system.slice/nerdctl-" + id64 + ".scope": {"", "containerd-" + id12},
 		"/moby/" + id64: {"", "docker-" + id12},
 
+		// Other runtimes, as crun, runc and balena write their scopes.
+		"/system.slice/crun-" + id64 + ".scope":                                            {"", "crun-" + id12},
+		"/system.slice/runc-" + id64 + ".scope/system.slice/a.service":                     {"", "runc-" + id12},
+		"/system.slice/balena-" + id64 + ".scope":                                          {"", "balena-" + id12},
+		"/system.slice/my-runtime-" + id64 + ".scope":                                      {"", "my-runtime-" + id12},
+		"/system.slice:runc:" + id64:                                                       {"", "runc-" + id12},
+		"/user.slice/user-1000.slice/user@1000.service/user.slice/crun-" + id64 + ".scope": {"user@1000.service", "crun-" + id12},
+		"/kubepods.slice/kubepods-pod" + slice + "/runc-" + id64 + ".scope":                {"", pod + "runc-" + id12},
+		"/system.slice/crun-" + id64 + ".service":                                          {"crun-" + id64 + ".service"},
+		"/system.slice/-" + id64 + ".scope":                                                {"-" + id64 + ".scope"},
+
 		// ECS: on Fargate, and on instances with both drivers.
 		"/ecs/" + task + "/" + task + "-3456789012":                             {"", "ecs-" + task[:12]},
 		"/ecs/" + task + "/" + id64:                                             {"", "ecs-" + id12},
