@@ -35,6 +35,7 @@ func manyTargets(n int) string {
 // not to its end, or is cut. Each reload ends with an error, what was in force
 // stays so, and when the file is back a reload succeeds.
 func TestReloadOfWhatIsNoFile(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	file := filepath.Join(dir, "c.yml")
 	whole := manyTargets(20)
@@ -246,6 +247,7 @@ func TestDeadFilesOfModulesInNamespace(t *testing.T) {
 // TestStartEndsAtFirstSignal has configurations that never come to an end, and
 // one SIGTERM.
 func TestStartEndsAtFirstSignal(t *testing.T) {
+	t.Parallel()
 	fifo := filepath.Join(t.TempDir(), "fifo")
 	if err := unix.Mkfifo(fifo, 0o600); err != nil {
 		t.Fatal(err)
@@ -261,6 +263,7 @@ func TestStartEndsAtFirstSignal(t *testing.T) {
 // each file that a flag or a configuration names: it ends with an error that names
 // them.
 func TestStartWithWhatIsNoFile(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	fifo, including := filepath.Join(dir, "fifo"), filepath.Join(dir, "c.yml")
 	if err := unix.Mkfifo(fifo, 0o600); err != nil {
@@ -332,6 +335,7 @@ func awaitEndAtSignal(t *testing.T, args ...string) {
 // TestHalfWrittenConfiguration writes the file as most tools do, and reloads all
 // the while: each scrape sees all targets.
 func TestHalfWrittenConfiguration(t *testing.T) {
+	t.Parallel()
 	file := filepath.Join(t.TempDir(), "c.yml")
 	whole := manyTargets(300)
 	if err := os.WriteFile(file, []byte(whole), 0o600); err != nil {

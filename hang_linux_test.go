@@ -174,6 +174,7 @@ func endOnSIGTERM(t *testing.T, cmd *exec.Cmd) syscall.WaitStatus {
 
 // TestCommandEndsOnSIGTERM has a command that waits for what never answers.
 func TestCommandEndsOnSIGTERM(t *testing.T) {
+	t.Parallel()
 	openProgram(t)
 	status := endOnSIGTERM(t, exec.Command("port_exporter", "--path.procfs="+hungProcfs(t), "listeners"))
 	if !status.Signaled() || status.Signal() != syscall.SIGTERM {
@@ -270,6 +271,7 @@ func TestHungNameServiceInNamespace(t *testing.T) {
 
 // TestDaemonEndsOnSIGTERM has a daemon that waits for a file as it starts.
 func TestDaemonEndsOnSIGTERM(t *testing.T) {
+	t.Parallel()
 	openProgram(t)
 	endOnSIGTERM(t, exec.Command("port_exporter", "--path.procfs="+hungProcfs(t), "--web.listen-address=127.0.0.1:0"))
 }
