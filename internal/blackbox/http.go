@@ -35,7 +35,7 @@ func newHTTP(s config.HTTPProbe, f *files.Reader) *prober.HTTP {
 		p.BodyFile = func() ([]byte, error) { return f.Read(s.BodyFile) }
 	}
 	p.Header, p.Host = newHeader(s.Headers)
-	credentials := client{HTTPClientConfig: &c, headers: secretHeaders(c.HTTPHeaders, p.Header), files: f}
+	credentials := client{HTTPClientConfig: &c, headers: secretHeaders(c.HTTPHeaders, p.Header), agent: p.Header.Get("User-Agent"), files: f}
 	if !credentials.isBare() {
 		p.Credentials = credentials.wrap
 	}
@@ -135,6 +135,7 @@ func jsonRule(program *config.CELProgram) *prober.JSONRule {
 type client struct {
 	*pconfig.HTTPClientConfig
 	headers *pconfig.Headers // of http_headers, those that hold a secret
+	agent   string           // User-Agent, to the token server too
 	files   *files.Reader
 }
 
@@ -182,41 +183,30 @@ func (c client) wrap(next http.RoundTripper, dial prober.DialContext) (http.Roun
 	return pconfig.NewHeadersRoundTripper(headers, next), nil
 }
 
-// grantJWT is the grant_type whose credential is a key: RFC 7523.
-const grantJWT = "urn:ietf:params:oauth:grant-type:jwt-bearer"
-
-func (c client) withToken(next http.RoundTripper, dial prober.DialContext) (http.RoundTripper, error) {
-	o := c.OAuth2
-	credential, err := c.secret(o.ClientSecret, o.ClientSecretFile, o.ClientSecretRef)
-	if o.GrantType == grantJWT {
-		credential, err = c.secret(o.ClientCertificateKey, o.ClientCertificateKeyFile, o.ClientCertificateKeyRef)
-	}
-	if err != nil {
-		return nil, err
-	}
-	inline := *o
-	if inline.TLSConfig, err = inlineTLS(o.TLSConfig, c.files); err != nil {
-		return nil, err
-	}
-	return pconfig.NewOAuth2RoundTripper(credential, &inline, next, pconfig.WithDialContextFunc(dial), pconfig.WithKeepAlivesDisabled()), nil
-}
-
 var errRef = errors.New("a secret by reference needs a secret manager, and there is none")
 
 // secret returns a secret; nil if there is none.
 func (c client) secret(text pconfig.Secret, file, ref string) (pconfig.SecretReader, error) {
+	if text == "" && file == "" && ref == "" {
+		return nil, nil
+	}
+	found, err := c.text(text, file, ref)
+	if err != nil {
+		return nil, err
+	}
+	return pconfig.NewInlineSecret(found), nil
+}
+
+// text returns the text of a secret; empty if there is none.
+func (c client) text(text pconfig.Secret, file, ref string) (string, error) {
 	switch {
 	case text != "":
-		return pconfig.NewInlineSecret(string(text)), nil
+		return string(text), nil
 	case file != "":
-		text, err := readText(file, c.files)
-		if err != nil {
-			return nil, err
-		}
-		return pconfig.NewInlineSecret(text), nil
+		return readText(file, c.files)
 	case ref != "":
-		return nil, errRef
+		return "", errRef
 	default:
-		return nil, nil
+		return "", nil
 	}
 }

@@ -185,6 +185,7 @@ func (s *site) credentials() []contest {
 		{name: "authorization", module: "{authorization: {type: Digest, credentials: x}}", target: s.web(sent("Authorization", "Digest x"))},
 		{name: "authorization by a file", module: "{authorization: {credentials_file: " + token + "}}", target: bearer},
 		{name: "oauth2", module: "{oauth2: {client_id: a, client_secret: b, token_url: '" + tokens + "', scopes: [c], endpoint_params: {d: e}}}", target: bearer},
+		{name: "oauth2 that redirects", module: "{oauth2: {client_id: a, client_secret: b, token_url: '" + s.web(redirect(tokens, 307)) + "'}}", target: bearer},
 		{name: "oauth2 without a server", module: "{oauth2: {client_id: a, client_secret: b, token_url: 'http://127.0.0.1:1/'}}", target: bearer},
 	}
 }

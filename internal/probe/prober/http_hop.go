@@ -163,15 +163,15 @@ func (c connector) RoundTrip(r *http.Request) (*http.Response, error) {
 	return response, err
 }
 
-// maxHeader is what is read of the header of an answer, in bytes.
-const maxHeader = 1 << 20
+// MaxHeader is what is read of the header of an answer, in bytes.
+const MaxHeader = 1 << 20
 
 // transport returns what speaks HTTP on the connections of this hop.
 func (h *hop) transport() *http.Transport {
 	t := &http.Transport{
 		DialContext: h.dial, DialTLSContext: h.dialTLS,
 		DisableKeepAlives: true, DisableCompression: true,
-		MaxResponseHeaderBytes: maxHeader,
+		MaxResponseHeaderBytes: MaxHeader,
 	}
 	if h.x.HTTP2 && h.url.Scheme == "https" {
 		t.Protocols = &http.Protocols{}

@@ -23,7 +23,7 @@ func (h *hop) overQUIC(r *http.Request) (*http.Response, error) {
 	config := h.tlsConfig()
 	config.MinVersion = max(config.MinVersion, tls.VersionTLS13)
 	t := &http3.Transport{
-		TLSClientConfig: config, QUICConfig: &quic.Config{}, Dial: h.dialQUIC, MaxResponseHeaderBytes: maxHeader,
+		TLSClientConfig: config, QUICConfig: &quic.Config{}, Dial: h.dialQUIC, MaxResponseHeaderBytes: MaxHeader,
 	}
 	h.x.onEnd(func() { _ = t.Close() })
 	return t.RoundTrip(r)
