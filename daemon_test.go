@@ -217,6 +217,32 @@ func TestReloadThatShrinks(t *testing.T) {
 	}
 }
 
+// TestReloadThatLacksKeys puts a configuration in force in which a rule has lost a key,
+// with a warning, and none of the same that ends within a line.
+func TestReloadThatLacksKeys(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "c.yml")
+	const cut = "policy:\n  rules:\n    - name: a\n      ports: 22"
+	write := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(cut + "\n      process: sshd\n")
+	base, log := startDaemon(t, "--config.file="+file, "--web.enable-lifecycle")
+	write(cut)
+	if status, body := request(t, http.MethodPost, base+"/-/reload"); status != 500 || !strings.Contains(body, "does not end with a line break") {
+		t.Errorf("cut in a line: %d %s", status, body)
+	}
+	write(cut + "\n")
+	if status, body := request(t, http.MethodPost, base+"/-/reload"); status != 200 {
+		t.Errorf("cut between lines: %d %s", status, body)
+	}
+	porttest.Await(t, "the warning", func() bool {
+		return strings.Contains(log.String(), `level=WARN`) && strings.Contains(log.String(), `msg="new configuration lacks keys of the previous one" count=1 keys=policy.rules[0].process`)
+	})
+}
+
 // TestReloadWithoutItsFiles keeps a configuration that works when the new one
 // names a file that a target needs and that is not there.
 func TestReloadWithoutItsFiles(t *testing.T) {

@@ -70,8 +70,9 @@ type raw struct {
 	Targets        []rawTarget     `yaml:"targets,omitempty"`
 	Policy         *rawPolicy      `yaml:"policy,omitempty"`
 
-	included modules // those of BlackboxConfig
-	lines    keyLines
+	included    modules // those of BlackboxConfig
+	cutIncluded bool    // its file does not end with a line break
+	lines       keyLines
 }
 
 func (r *raw) SetKeyLine(key string, line int) { r.lines.set(key, line) }
@@ -191,11 +192,13 @@ func parse(dir string, text []byte, read func(path string) ([]byte, error)) (*Co
 
 // YAML returns the configuration in force, defaults included and secrets hidden.
 // The modules of blackbox_config stand among the others.
-func (c *Config) YAML() ([]byte, error) {
+func (c *Config) YAML() ([]byte, error) { return yaml.Marshal(c.shown()) }
+
+func (c *Config) shown() raw {
 	shown := c.raw
 	shown.BlackboxConfig = ""
 	shown.Modules = slices.Concat(shown.Modules, shown.included)
-	return yaml.Marshal(shown)
+	return shown
 }
 
 func (r raw) validate() (*Config, error) {

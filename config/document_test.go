@@ -2,12 +2,15 @@ package config
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 )
 
 // TestFaultsOfTextNameTheirLine has what is no YAML, or not what is meant, and
@@ -103,8 +106,8 @@ func TestLost(t *testing.T) {
 		{"cut before the targets", whole[:strings.Index(whole, "targets:")], "targets: nothing is left of the 2 before"},
 		{"cut behind a key", whole[:strings.Index(whole, "targets:")] + "targets:\n", "write targets: []"},
 		{"cut behind rules", "policy:\n  rules:\n", "write policy: {rules: []}"},
-		{"cut in a line", strings.TrimSuffix(whole, "  - {address: 'b:1'}\n") + "  ", "targets: 1 are left of the 2 before, and the file does not end"},
-		{"cut before its last line break", strings.TrimSuffix(whole, "\n"), ""},
+		{"cut in a line", strings.TrimSuffix(whole, "  - {address: 'b:1'}\n") + "  ", "file does not end with a line break"},
+		{"cut before its last line break", strings.TrimSuffix(whole, "\n"), "file does not end with a line break"},
 		{"the same", whole, ""},
 		{"shorter, and whole", strings.TrimSuffix(whole, "  - {address: 'b:1'}\n"), ""},
 		{"none meant", "policy: {rules: []}\ndestinations: {watch: []}\nmodules: {}\ntargets: []\n", ""},
@@ -151,6 +154,111 @@ func TestShrunk(t *testing.T) {
 	} {
 		if diff := cmp.Diff(tt.want, parse(tt.text).Shrunk(parse(whole))); diff != "" {
 			t.Errorf("%s: -want +got:\n%s", tt.name, diff)
+		}
+	}
+}
+
+// TestLostOfIncluded has a file of blackbox_exporter that is cut in its last line.
+func TestLostOfIncluded(t *testing.T) {
+	dir := t.TempDir()
+	load := func(text string) *Config {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(dir, "b.yml"), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		c, err := ParseIn(dir, []byte("blackbox_config: b.yml\n"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	const whole = "modules:\n  m:\n    prober: http\n    http:\n      no_follow_redirects: true\n      fail_if_not_ssl: true\n"
+	before := load(whole)
+	cut := load(strings.TrimSuffix(whole, "\n      fail_if_not_ssl: true\n"))
+	if err := cut.Lost(before); err == nil || !strings.Contains(err.Error(), "blackbox_config: b.yml: the file does not end with a line break") {
+		t.Errorf("cut: %v", err)
+	}
+	if err := cut.Lost(cut); err != nil {
+		t.Errorf("never with a line break: %v", err)
+	}
+	less := load(strings.TrimSuffix(whole, "      fail_if_not_ssl: true\n"))
+	if err := less.Lost(before); err != nil {
+		t.Errorf("whole: %v", err)
+	}
+	missing, err := less.Missing(before)
+	if diff := cmp.Diff([]string{"modules.m.http.fail_if_not_ssl"}, missing); diff != "" || err != nil {
+		t.Errorf("%v: -want +got:\n%s", err, diff)
+	}
+}
+
+// TestMissing has files that lack a key that something had which is still there.
+func TestMissing(t *testing.T) {
+	parse := func(text string) *Config {
+		t.Helper()
+		c, err := Parse([]byte(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	const whole = `probes:
+  allow:
+    rules:
+      - modules: [m]
+        networks: [192.0.2.0/24]
+      - networks: 198.51.100.0/24
+        ports: [1, 2]
+modules:
+  m:
+    prober: tcp
+    tcp:
+      query_response:
+        - expect: a
+        - expect: b
+policy:
+  rules:
+    - ports: 1
+    - name: ssh
+      ports: 22
+      process: sshd
+      address: 192.0.2.1
+    - ports: 80
+      process: nginx
+targets:
+  - address: 'a:1'
+  - address: 'b:1'
+    module: m
+`
+	without := func(parts ...string) string {
+		text := whole
+		for _, part := range parts {
+			if strings.Count(text, part) != 1 {
+				t.Fatalf("%q", part)
+			}
+			text = strings.Replace(text, part, "", 1)
+		}
+		return text
+	}
+	for _, tt := range []struct {
+		name, text string
+		want       []string
+	}{
+		{"the same", whole, nil},
+		{"other values", strings.NewReplacer("sshd", "dropbear", "192.0.2.1\n", "192.0.2.2\n", "expect: b", "expect: c").Replace(whole), nil},
+		{"the networks of a rule", without("        networks: [192.0.2.0/24]\n"), []string{"probes.allow.rules[0].networks"}},
+		{"a key of a named rule", without("      process: sshd\n"), []string{"policy.rules[1].process"}},
+		{"the end of an unnamed rule", without("      process: nginx\n"), []string{"policy.rules[2].process"}},
+		{"a rule before, and a key", without("    - ports: 1\n", "      address: 192.0.2.1\n"), []string{"policy.rules[0].address"}},
+		{"a step", without("        - expect: b\n"), []string{"modules.m.tcp.query_response (1 of 2 elements)"}},
+		{"a port", strings.Replace(whole, "[1, 2]", "[1]", 1), []string{"probes.allow.rules[1].ports (1 of 2 elements)"}},
+		{"the module of a target", without("    module: m\n"), []string{"targets[1].module"}},
+		{"a rule, which is counted", without("    - ports: 1\n"), nil},
+		{"a target, which is counted", without("  - address: 'a:1'\n"), nil},
+		{"a module without its keys", without("      query_response:\n        - expect: a\n        - expect: b\n"), []string{"modules.m.tcp"}},
+	} {
+		missing, err := parse(tt.text).Missing(parse(whole))
+		if diff := cmp.Diff(tt.want, missing, cmpopts.EquateEmpty()); diff != "" || err != nil {
+			t.Errorf("%s: %v, -want +got:\n%s", tt.name, err, diff)
 		}
 	}
 }

@@ -3,6 +3,8 @@ package config
 import (
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 
 	"go.yaml.in/yaml/v3"
 
@@ -11,14 +13,14 @@ import (
 
 // source is what a configuration knows of its text.
 type source struct {
-	cut bool // it does not end with a line break
+	cut, cutIncluded bool // it, or the file of blackbox_config, does not end with a line break
 	// Whether there is a list, which may be empty.
 	targets, rules, watch, modules bool
 }
 
 func sourceOf(text []byte, doc *yaml.Node, r *raw) source {
 	s := source{
-		cut:     len(text) > 0 && text[len(text)-1] != '\n',
+		cut: isCut(text), cutIncluded: r.cutIncluded,
 		targets: r.Targets != nil,
 		rules:   r.Policy != nil && r.Policy.Rules != nil,
 		watch:   r.Destinations.Watch != nil,
@@ -29,6 +31,8 @@ func sourceOf(text []byte, doc *yaml.Node, r *raw) source {
 	}
 	return s
 }
+
+func isCut(text []byte) bool { return len(text) > 0 && text[len(text)-1] != '\n' }
 
 // Shrinkage is a list of the configuration that has fewer elements than the one
 // before had.
@@ -57,14 +61,17 @@ func (c *Config) lists(before *Config) []counted {
 // its file saying so: then the file is probably half written, for each beginning
 // of a file may be a valid one.
 func (c *Config) Lost(before *Config) error {
-	isCut := c.source.cut && !before.source.cut
+	const cut = "the file does not end with a line break, and did before\nhint: it may be half written; if it is not, end its last line"
 	var faults []error
+	if c.source.cut && !before.source.cut {
+		faults = append(faults, errors.New(cut))
+	}
+	if c.source.cutIncluded && !before.source.cutIncluded && before.raw.BlackboxConfig != "" {
+		faults = append(faults, fmt.Errorf("blackbox_config: %s: %s", c.raw.BlackboxConfig, cut))
+	}
 	for _, l := range c.lists(before) {
-		switch {
-		case l.Before > 0 && l.Now == 0 && !l.written:
+		if l.Before > 0 && l.Now == 0 && !l.written {
 			faults = append(faults, fmt.Errorf("%s: nothing is left of the %d before\nhint: is the file half written? If none is meant, write %s", l.Key, l.Before, l.none))
-		case isCut && l.Now < l.Before:
-			faults = append(faults, fmt.Errorf("%s: %d are left of the %d before, and the file does not end with a line break\nhint: is it half written? If this is meant, end its last line", l.Key, l.Now, l.Before))
 		}
 	}
 	return errors.Join(faults...)
@@ -81,6 +88,29 @@ func (c *Config) Shrunk(before *Config) []Shrinkage {
 		}
 	}
 	return shrunk
+}
+
+// Missing returns the keys that an earlier configuration had in what both have, such
+// as a rule, and the lists within it that are shorter. Without them a rule may admit
+// more, or a module check less. Each may be meant, as in [Config.Shrunk].
+func (c *Config) Missing(before *Config) ([]string, error) {
+	was, err := before.tree()
+	if err != nil {
+		return nil, err
+	}
+	is, err := c.tree()
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(yamldoc.Missing(was, is), func(place string) bool {
+		return slices.ContainsFunc(c.lists(before), func(l counted) bool { return strings.HasPrefix(place, l.Key+" (") })
+	}), nil
+}
+
+// tree returns what is in the configuration, without what a file may leave out.
+func (c *Config) tree() (*yaml.Node, error) {
+	var node yaml.Node
+	return &node, node.Encode(c.shown())
 }
 
 func (r *raw) countModules() int { return len(r.Modules) + len(r.included) }

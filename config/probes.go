@@ -27,6 +27,7 @@ func (r *raw) include(dir string, read func(path string) ([]byte, error)) error 
 	if err != nil {
 		return fmt.Errorf("line %d: blackbox_config: %w\nhint: the path is relative to this file", r.lines["blackbox_config"], err)
 	}
+	r.cutIncluded = isCut(text)
 	if r.included, err = parseBlackbox(text); err != nil {
 		return fmt.Errorf("blackbox_config: %s: %w", file, err)
 	}

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -226,10 +227,25 @@ func (d *daemon) load(ctx context.Context) (err error) {
 		return err
 	}
 	d.putInForce(d.build(c))
+	d.warnOfLess(c, before)
+	return nil
+}
+
+// shownMissing is how many missing keys a warning names.
+const shownMissing = 5
+
+// warnOfLess warns of what a configuration lacks that the one before had.
+func (d *daemon) warnOfLess(c, before *config.Config) {
 	for _, s := range c.Shrunk(before) {
 		d.logger.Warn("new configuration has fewer items than the previous one", "key", s.Key, "before", s.Before, "now", s.Now)
 	}
-	return nil
+	missing, err := c.Missing(before)
+	if err != nil {
+		d.logger.Warn("cannot compare the new configuration with the previous one", "err", err)
+	}
+	if n := len(missing); n > 0 {
+		d.logger.Warn("new configuration lacks keys of the previous one", "count", n, "keys", strings.Join(missing[:min(n, shownMissing)], ", "))
+	}
 }
 
 // reload is load with a log of how it went.
