@@ -28,6 +28,7 @@ func Baseline(ctx context.Context, h *Host, o BaselineOptions) error {
 		if err != nil {
 			return Failure(err)
 		}
+		h.sayUnknown(owners)
 		h.sayMissing(owners)
 		return h.print(config.WritePolicy(policy.Baseline(owners.Owned, options)))
 	}
@@ -44,6 +45,7 @@ func Baseline(ctx context.Context, h *Host, o BaselineOptions) error {
 	if err != nil {
 		return Failure(err)
 	}
+	h.sayUnknown(owners)
 	h.sayMissing(owners)
 	h.sayLeftOut(owners)
 	return h.print(config.MergePolicy(filepath.Dir(o.Merge), text, policy.Merge(h.Config.Policy, owners.Owned, options)))

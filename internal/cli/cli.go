@@ -158,11 +158,21 @@ func (h *Host) sayUnread(p socket.Protocol, sockets int) {
 	}
 }
 
-// sayMissing says on standard error what could not be seen.
-func (h *Host) sayMissing(owners reading) {
+// asksFor reports whether a rule names the protocol.
+func (h *Host) asksFor(p socket.Protocol) bool {
+	return slices.ContainsFunc(h.Config.Policy, func(r policy.Rule) bool { return slices.Contains(r.Protocols, p) })
+}
+
+// sayUnknown says on standard error what the host does not report, and how to change
+// that.
+func (h *Host) sayUnknown(owners reading) {
 	if slices.Contains(owners.unknown, socket.Vsock) && h.System != nil && h.System.Portless != nil {
 		fmt.Fprint(h.Stderr, "vsock listeners are unknown: the kernel does not report them\nhint: modprobe vsock_diag\n")
 	}
+}
+
+// sayMissing says on standard error what could not be seen of the listeners.
+func (h *Host) sayMissing(owners reading) {
 	if owners.Pending > 0 {
 		fmt.Fprintf(h.Stderr, "the owner of %d of the listeners may be known later: a process or the name service does not answer\n", owners.Pending)
 	}

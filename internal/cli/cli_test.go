@@ -175,6 +175,36 @@ func TestSilence(t *testing.T) {
 	}
 }
 
+// TestUnknownVsock holds that a kernel that does not report vsock listeners is named
+// where someone asks, and not in each mail of cron.
+func TestUnknownVsock(t *testing.T) {
+	const about = `policy: {rules: [{name: agent, protocol: vsock}]}`
+	for _, tt := range []struct {
+		policy, output string
+		unexpected     bool
+		said           bool
+	}{
+		{unverifiable, Table, true, false},
+		{unverifiable, JSON, true, false},
+		{unverifiable, JSON, false, false},
+		{unverifiable, CSV, false, false},
+		{unverifiable, Table, false, true},
+		{about, Table, true, true},
+		{about, JSON, false, true},
+	} {
+		h, stdout, stderr := host(t, tt.policy)
+		h.System.Portless = func(context.Context) (socket.PortlessTable, error) { return socket.PortlessTable{}, nil }
+		h.System.PortlessOwners = owner.New(processes{}, slog.New(slog.DiscardHandler))
+		err := Listeners(t.Context(), h, ListenersOptions{Output: tt.output, Unexpected: tt.unexpected})
+		if said := strings.Contains(stderr.String(), "vsock"); said != tt.said || err == nil {
+			t.Errorf("%+v: error %v, said %q", tt, err, stderr)
+		}
+		if tt.output == JSON && !strings.Contains(stdout.String(), `"vsock"`) {
+			t.Errorf("%+v: wrote %s", tt, stdout)
+		}
+	}
+}
+
 // TestBaselineAsks holds that a listener which other hosts reach on a port of
 // clients is pinned to that port, so that the next one is not expected.
 func TestBaselineAsks(t *testing.T) {

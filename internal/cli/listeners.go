@@ -93,6 +93,9 @@ func Listeners(ctx context.Context, h *Host, o ListenersOptions) error {
 		j.rows = slices.DeleteFunc(j.rows, func(r row) bool { return !r.isFinding() })
 	}
 	if !o.Unexpected || len(j.rows) > 0 { // a run of cron that has nothing to say is silent
+		if !o.Unexpected && o.Output == Table || h.asksFor(socket.Vsock) {
+			h.sayUnknown(owners)
+		}
 		h.sayMissing(owners)
 	}
 	if err := h.write(o, j); err != nil {
