@@ -116,7 +116,7 @@ func draftOf(l *socket.Owned, ephemeral bool) draft {
 	d.Netns = known(foldContainer(literal(l.Netns)))
 	d.Processes = known(foldIDs(literal(l.Owner.Process)))
 	d.Users = known(literal(userOf(&l.Owner)))
-	d.Units = known(foldUnit(literal(l.Owner.Unit)))
+	d.Units = known(foldUnit(literal(unitOf(&l.Owner))))
 	d.Containers = known(foldContainer(literal(l.Owner.Container)))
 	if socket.IsInterpreter(l.Owner.Executable) {
 		d.Executables = known(foldIDs(literal(l.Owner.Executable)))
@@ -144,14 +144,27 @@ func draftOf(l *socket.Owned, ephemeral bool) draft {
 
 // userOf returns the user that a rule is to name. One that systemd makes up for a
 // service (DynamicUser=), and that has no name here, may have another number after
-// a restart; the unit says more.
+// a restart; the unit says more. Who made the socket of a process that could not be
+// read may not be who runs it.
 func userOf(o *socket.Owner) string {
+	if madeByRoot(o) {
+		return ""
+	}
 	const first, last = 61184, 65519 // systemd.io/UIDS-GIDS
 	id, err := strconv.Atoi(o.User)
 	if err == nil && id >= first && id <= last && o.Unit != "" {
 		return ""
 	}
 	return o.User
+}
+
+// unitOf returns the unit that a rule is to name: none where only the unit that made
+// the socket is known, and may have made it for another.
+func unitOf(o *socket.Owner) string {
+	if unitInDoubt(o) {
+		return ""
+	}
+	return o.Unit
 }
 
 // isLocal reports whether this host alone can reach the listener.

@@ -67,7 +67,7 @@ func TestBaseline(t *testing.T) {
 			{Name: "tcp/632 loopback", Protocols: tcp, Ports: ports(632, 632), Addresses: prefixes("::1/128"), Comment: "its process could not be read when this rule was written"},
 		}, false},
 		{"ephemeral port, owner not known", []socket.Owned{listener("0.0.0.0:40000", socket.Owner{User: "root"})}, []Rule{
-			{Name: "root tcp/40000 any", Protocols: tcp, Ports: ports(40000, 40000), Addresses: prefixes("0.0.0.0/32"), Users: list("root"), Comment: meant + "; its process could not be read when this rule was written"},
+			{Name: "tcp/40000 any", Protocols: tcp, Ports: ports(40000, 40000), Addresses: prefixes("0.0.0.0/32"), Comment: meant + "; its process could not be read when this rule was written"},
 		}, false},
 		{"the kernel's", []socket.Owned{listener("0.0.0.0:41999", socket.Owner{Process: socket.Kernel, User: "root"}), listener("0.0.0.0:2049", socket.Owner{Process: socket.Kernel, User: "root"})}, []Rule{
 			{Name: "[kernel] tcp/2049 any", Protocols: tcp, Ports: ports(2049, 2049), Addresses: prefixes("0.0.0.0/32"), Processes: list("[kernel]"), Users: list("root")},
@@ -221,6 +221,29 @@ func TestFoldedIDs(t *testing.T) {
 		if got := foldIDs(in); got != want {
 			t.Errorf("%q: got %q, want %q", in, got, want)
 		}
+	}
+}
+
+// TestBaselineOfWhatIsHidden holds that a baseline which knows only who made a socket
+// accuses no one when it is judged by who sees the process: root gives up its rights
+// after bind(2), and systemd makes sockets for services.
+func TestBaselineOfWhatIsHidden(t *testing.T) {
+	for _, tt := range []struct{ hidden, seen socket.Owner }{
+		{socket.Owner{User: "root", UserID: "0"}, socket.Owner{Process: "python3", User: "www-data", UserID: "33"}},
+		{socket.Owner{User: "0", UserID: "0", Unit: "web.service"}, socket.Owner{Process: "python3", User: "33", UserID: "33", Unit: "web.service"}},
+		{socket.Owner{User: "root", UserID: "0", Unit: "ssh.socket"}, socket.Owner{Process: "sshd", User: "root", UserID: "0", Unit: "ssh.service"}},
+		{socket.Owner{User: "root", UserID: "0", Unit: "init.scope"}, socket.Owner{Process: "sshd", User: "root", UserID: "0", Unit: "ssh.service"}},
+		{socket.Owner{User: "alice", UserID: "1000"}, socket.Owner{Process: "node", User: "alice", UserID: "1000"}},
+	} {
+		rules := Baseline([]socket.Owned{listener("0.0.0.0:80", tt.hidden)}, Options{Now: today})
+		v := Evaluate(rules, []socket.Owned{listener("0.0.0.0:80", tt.seen)}, today).Verdicts[0]
+		if !v.Expected() {
+			t.Errorf("made by %+v: %v of %+v by %+v", tt.hidden, v.Kind, tt.seen, rules)
+		}
+	}
+	rules := Baseline([]socket.Owned{listener("0.0.0.0:80", socket.Owner{User: "alice", UserID: "1000"})}, Options{Now: today})
+	if diff := cmp.Diff([]string{"alice"}, rules[0].Users); diff != "" {
+		t.Errorf("a user that stays (-want +got):\n%s", diff)
 	}
 }
 

@@ -275,7 +275,13 @@ func verified(patterns []string, d dialect, known string, inDoubt bool) match {
 // that could not be read, the user who made the socket is known: root, for many a
 // service that gives up its rights when it has its port.
 func userInDoubt(o *socket.Owner) bool {
-	return o.Pending || o.User == "" || o.Process == "" && (o.User == "root" || o.User == o.UserID || o.User == "0")
+	return o.Pending || o.User == "" || o.Process == "" && o.User == o.UserID || madeByRoot(o)
+}
+
+// madeByRoot reports whether all that is known of a process is that root made its
+// socket.
+func madeByRoot(o *socket.Owner) bool {
+	return o.Process == "" && (o.User == "root" || o.User == "0" || o.UserID == "0")
 }
 
 // unitInDoubt reports whether the process may be of another unit. Of a process
