@@ -1,7 +1,6 @@
 package owner
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"io"
@@ -46,6 +45,7 @@ func newLinuxHost(procfs, rootfs string, logger *slog.Logger) *linuxHost {
 		calls:        beside.New(beside.Limits{All: maxAllStuck, Each: maxStuck, Patience: processPatience}, panicked),
 		cgroups:      newCgroups(procfs, panicked),
 		everyProcess: initialPIDNamespace,
+		names:        chosenNames{},
 	}
 }
 
@@ -60,6 +60,7 @@ type linuxHost struct {
 	// is not known before the first search.
 	init      int32
 	knowsInit bool
+	names     chosenNames
 	arrivals  arrivals
 	// forbidden says that the last search was denied what it has the privileges for.
 	forbidden atomic.Bool
@@ -111,15 +112,15 @@ func (h *linuxHost) read(ctx context.Context, pid int32) (process, presence) {
 	case !r.alive:
 		return process{}, gone
 	}
-	h.readArgument(ctx, &r.process)
+	h.readArguments(ctx, &r.process)
 	return r.process, alive
 }
 
-// readArgument reads what a process was started as, where its name may rest on
-// that. It lies in the memory of the process, which may not answer where all else
+// readArguments reads what a process was started as, where its name may rest on
+// that. They lie in the memory of the process, which may not answer where all else
 // does: then it is taken to have kept its name.
-func (h *linuxHost) readArgument(ctx context.Context, p *process) {
-	if socket.ProcessName(p.comm, p.executable) == p.comm {
+func (h *linuxHost) readArguments(ctx context.Context, p *process) {
+	if !socket.NeedsArguments(p.comm, p.executable) {
 		return
 	}
 	key := beside.Key{Name: h.path(p.pid, "cmdline"), Of: number(p.uid)}
@@ -133,10 +134,11 @@ func (h *linuxHost) readArgument(ctx context.Context, p *process) {
 		text, _ := io.ReadAll(io.LimitReader(file, enough)) // what is there
 		return text
 	})
-	argument, _, _ := bytes.Cut(text, []byte{0})
-	p.argument, p.unsure = string(argument), !ok
+	const first = 16 // a script is behind the options of its interpreter
+	p.arguments, p.unsure = strings.SplitN(string(text), "\x00", first+1), !ok
+	p.arguments = p.arguments[:min(first, len(p.arguments))]
 	if p.unsure {
-		p.argument = p.comm
+		p.arguments = []string{p.comm, p.comm}
 	}
 }
 
@@ -230,7 +232,7 @@ func (h *linuxHost) describe(p process) Process {
 	unit, container := unitAndContainer(p.cgroup)
 	return Process{
 		Owner: socket.Owner{
-			Process:    socket.InvokedName(p.comm, p.executable, p.argument),
+			Process:    h.names.of(p),
 			Comm:       p.comm,
 			Executable: p.executable,
 			Deleted:    p.deleted,
@@ -246,11 +248,43 @@ func (h *linuxHost) describe(p process) Process {
 	}
 }
 
+// chosenNames are the names that processes chose, as they were at the first look:
+// the program of an interpreter may change its name with its state.
+type chosenNames map[chosenBy]string
+
+// chosenBy identifies a process, until it executes another program.
+type chosenBy struct {
+	pid        int32
+	start      uint64
+	executable string
+}
+
+// of returns the name of a process.
+func (c chosenNames) of(p process) string {
+	name := socket.InvokedName(p.comm, p.executable, p.arguments)
+	if !socket.IsInterpreter(p.executable) {
+		return name
+	}
+	by := chosenBy{p.pid, p.start, p.executable}
+	if first, ok := c[by]; ok {
+		return first
+	}
+	if name != p.comm || p.unsure || !socket.IsChosen(p.comm, p.executable) {
+		return name
+	}
+	const limit = 4096
+	if len(c) >= limit {
+		clear(c)
+	}
+	c[by] = name
+	return name
+}
+
 // describeAgain is describe for a process that is known: if its name is not sure
 // now, the one that was stays.
 func (h *linuxHost) describeAgain(p process, known Process) Process {
 	now := h.describe(p)
-	if now.Unsure && now.Comm == known.Comm && now.Executable == known.Executable {
+	if now.Unsure && (now.Comm == known.Comm || socket.IsInterpreter(now.Executable)) && now.Executable == known.Executable {
 		now.Process, now.Unsure = known.Process, known.Unsure
 	}
 	return now

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/port-exporter/port_exporter/internal/porttest"
 )
 
@@ -33,6 +35,8 @@ func TestInterpretersInNamespace(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct{ what, interpreter, script, text, process, comm string }{
 		{"a script", "perl", "mail-filter", listenInPerl + `print "ready\n"; <STDIN>;`, "mail-filter", "mail-filter"},
+		{"a script with a number", "perl", "mail-filter2", listenInPerl + `print "ready\n"; <STDIN>;`, "mail-filter2", "mail-filter2"},
+		{"a state that is a word and a number", "perl", "mail-filter", listenInPerl + `$0 = "job18"; print "ready\n"; <STDIN>;`, "perl", "job18"},
 		{"a state in the name", "perl", "mail-filter", listenInPerl + `$0 = "job 17 of 99"; print "ready\n"; <STDIN>;`, "perl", "job 17 of 99"},
 		{"a state without blanks", "perl", "mail-filter", listenInPerl + `$0 = "job-18"; print "ready\n"; <STDIN>;`, "perl", "job-18"},
 		{"the name of a thread", "node", "web", `process.title = "node-MainThread"; process.stdin.resume().on("end", () => process.exit());
@@ -47,6 +51,34 @@ require("net").createServer().listen(80, "127.0.0.1", () => console.log("ready")
 				t.Errorf("process %q, comm %q; want %q, %q", o.Process, o.Comm, tt.process, tt.comm)
 			}
 		})
+	}
+}
+
+// TestChangingNameInNamespace has a program whose state is its name: the name of the
+// first look stays, for its other sockets and after the look at them, too.
+func TestChangingNameInNamespace(t *testing.T) {
+	porttest.Namespace(t)
+	startScript(t, "perl", "mail-filter", listenInPerl+`$0 = "idle"; $SIG{USR1} = sub { $0 = "busy";
+our $o = IO::Socket::INET->new(LocalAddr => "127.0.0.1:81", Listen => 5) or die $!; }; print "ready\n"; <STDIN>;`)
+	s := newScene(t, NewHost("/proc", "", quiet))
+	byPort, _ := s.scrape(t)
+	first := byPort[80][0]
+	if first.Process != "idle" || first.PID == 0 {
+		t.Fatalf("at first: %+v", first)
+	}
+	if err := unix.Kill(int(first.PID), unix.SIGUSR1); err != nil {
+		t.Fatal(err)
+	}
+	porttest.Await(t, "the second socket", func() bool {
+		byPort, _ = s.scrape(t)
+		return len(byPort[81]) > 0
+	})
+	s.now = s.now.Add(recheckAfter)
+	byPort, _ = s.scrape(t)
+	for _, port := range []uint16{80, 81} {
+		if o := byPort[port][0]; o.Process != "idle" || o.Comm != "busy" {
+			t.Errorf("port %d: %+v, want the name idle", port, o)
+		}
 	}
 }
 

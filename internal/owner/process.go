@@ -16,12 +16,12 @@ type process struct {
 	// it identifies the process (proc_pid_stat(5), starttime).
 	start      uint64
 	comm       string
-	state      byte   // R, S, D, Z, …
-	uid        uint32 // effective
-	elsewhere  bool   // uid is not that of one of the host's users
-	executable string // empty where it may not be read
-	argument   string // the first one, where the name may rest on it
-	unsure     bool   // argument could not be read in time, and is a guess
+	state      byte     // R, S, D, Z, …
+	uid        uint32   // effective
+	elsewhere  bool     // uid is not that of one of the host's users
+	executable string   // empty where it may not be read
+	arguments  []string // the first ones, where the name may rest on them
+	unsure     bool     // they could not be read in time, and are a guess
 	deleted    bool
 	cgroup     string
 }

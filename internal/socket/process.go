@@ -2,7 +2,9 @@ package socket
 
 import (
 	"path"
+	"slices"
 	"strings"
+	"unicode"
 )
 
 // ProcessName returns the name of a process that stays the same as long as it
@@ -33,17 +35,66 @@ func ProcessName(comm, executable string) string {
 	}
 }
 
-// InvokedName is [ProcessName] for a process whose first argument is known, too:
+// InvokedName is [ProcessName] for a process whose first arguments are known, too:
 // the name of the link by which it was started, redis-server of redis-check-rdb,
 // if the process has kept it. What it put behind the name, its state, does not count.
-func InvokedName(comm, executable, argument string) string {
-	command, _, _ := strings.Cut(argument, " ")
+//
+// A name with a number is the one of an interpreter's program if an argument has it:
+// fail2ban-server, but not job17, the state of a process. Then it is that of the
+// interpreter, as it was started: python3 of python3.12.
+func InvokedName(comm, executable string, arguments []string) string {
+	command, _, _ := strings.Cut(strings.Join(arguments[:min(1, len(arguments))], ""), " ")
 	name := path.Base(command)
+	if IsInterpreter(executable) {
+		if !NeedsArguments(comm, executable) || isProgramName(comm) && isInvoked(comm, executable, arguments) {
+			return ProcessName(comm, executable)
+		}
+		if base := baseName(executable); command == "" || !strings.HasPrefix(base, name) {
+			return base
+		}
+		return name
+	}
 	kept := name == comm || len(comm) == cutComm && strings.HasPrefix(name, comm)
-	if kept && isProgramName(name) && !IsInterpreter(executable) {
+	if kept && isProgramName(name) {
 		return name
 	}
 	return ProcessName(comm, executable)
+}
+
+// NeedsArguments reports whether the name of a process may rest on its arguments.
+func NeedsArguments(comm, executable string) bool {
+	return ProcessName(comm, executable) != comm || IsChosen(comm, executable) && strings.ContainsFunc(comm, unicode.IsDigit)
+}
+
+// IsChosen reports whether comm is the name of a process, but not that of its
+// executable: of the program of an interpreter, which may change it.
+func IsChosen(comm, executable string) bool {
+	return IsInterpreter(executable) && isProgramName(comm) && !strings.HasPrefix(baseName(executable), comm)
+}
+
+// isInvoked reports whether comm is the name of a file among the arguments of an
+// interpreter. The first one is, where one executable is many programs; else the
+// process may have written its state there.
+func isInvoked(comm, executable string, arguments []string) bool {
+	if !isManyPrograms(executable) {
+		arguments = arguments[min(1, len(arguments)):]
+	}
+	return slices.ContainsFunc(arguments, func(argument string) bool {
+		name := argument[strings.LastIndexAny(argument, `/\`)+1:]
+		return name == comm || len(comm) == cutComm && strings.HasPrefix(name, comm)
+	})
+}
+
+// isManyPrograms reports whether the first argument of an executable is the name of
+// the program that it runs: it has the program in it, or emulates a machine.
+func isManyPrograms(executable string) bool {
+	base := baseName(executable)
+	for _, name := range []string{"busybox", "toybox", "wine", "qemu-", "FEXInterpreter", "box", "rosetta"} {
+		if strings.HasPrefix(base, name) {
+			return true
+		}
+	}
+	return false
 }
 
 // cutComm is how many bytes the kernel keeps of a name.

@@ -58,17 +58,32 @@ func TestIsInterpreter(t *testing.T) {
 }
 
 func TestInvokedName(t *testing.T) {
-	for _, tt := range [][4]string{
-		{"redis-server", "/usr/bin/redis-check-rdb", "/usr/bin/redis-server 127.0.0.1:6379", "redis-server"},
-		{"redis-server", "/usr/bin/redis-check-rdb", "", "redis-check-rdb"},
-		{"a-server-with-a", "/usr/bin/multi", "/usr/sbin/a-server-with-a-long-name", "a-server-with-a-long-name"},
-		{"worker", "/usr/sbin/nginx", "nginx: worker process", "nginx"},
-		{"job 17", "/usr/sbin/spamd", "job 17 of 99", "spamd"},
-		{"MainThread", "/usr/bin/program", "MainThread", "program"},
-		{"job", "/usr/bin/perl", "job 17", "job"},
+	for _, tt := range []struct {
+		comm, executable string
+		arguments        []string
+		want             string
+	}{
+		{"redis-server", "/usr/bin/redis-check-rdb", []string{"/usr/bin/redis-server 127.0.0.1:6379"}, "redis-server"},
+		{"redis-server", "/usr/bin/redis-check-rdb", nil, "redis-check-rdb"},
+		{"a-server-with-a", "/usr/bin/multi", []string{"/usr/sbin/a-server-with-a-long-name"}, "a-server-with-a-long-name"},
+		{"worker", "/usr/sbin/nginx", []string{"nginx: worker process"}, "nginx"},
+		{"job 17", "/usr/sbin/spamd", []string{"job 17 of 99"}, "spamd"},
+		{"MainThread", "/usr/bin/program", []string{"MainThread"}, "program"},
+		{"job", "/usr/bin/perl", []string{"job 17"}, "job"},
+		// A number in the name of a program of an interpreter: of its script, or a state.
+		{"fail2ban-server", "/usr/bin/python3.12", []string{"/usr/bin/python3", "/usr/bin/fail2ban-server", "-f"}, "fail2ban-server"},
+		{"a-script2-with-", "/usr/bin/python3.12", []string{"/usr/bin/python3", "-u", "./a-script2-with-a-number"}, "a-script2-with-"},
+		{"job17", "/usr/bin/python3.12", []string{"/usr/bin/python3", "/opt/app.py"}, "python3"},
+		{"job17", "/usr/bin/python3.12", []string{"python", "/opt/job1"}, "python"},
+		{"job17", "/usr/bin/python3.12", nil, "python3.12"},
+		{"job17", "/usr/bin/perl", []string{"job17"}, "perl"},
+		{"job 17", "/usr/bin/python3.12", []string{"python3", "app.py"}, "python3"},
+		{"tool2", "/usr/bin/busybox", []string{"tool2"}, "tool2"},
+		{"game2.exe", "/usr/bin/wine64-preloader", []string{`C:\games\game2.exe`}, "game2.exe"},
+		{"app2", "/usr/bin/qemu-aarch64-static", []string{"/usr/bin/qemu-aarch64-static", "/opt/app2"}, "app2"},
 	} {
-		if got := socket.InvokedName(tt[0], tt[1], tt[2]); got != tt[3] {
-			t.Errorf("InvokedName(%q, %q, %q) = %q, want %q", tt[0], tt[1], tt[2], got, tt[3])
+		if got := socket.InvokedName(tt.comm, tt.executable, tt.arguments); got != tt.want {
+			t.Errorf("InvokedName(%q, %q, %q) = %q, want %q", tt.comm, tt.executable, tt.arguments, got, tt.want)
 		}
 	}
 }
