@@ -75,7 +75,8 @@ func TestServersInNamespace(t *testing.T) {
 
 	// A baseline expects all of it, and the same again.
 	status, text, errs := command(t, "baseline")
-	if status != 0 || errs != "" {
+	const noVsock = "vsock listeners are unknown: the kernel does not report them\nhint: modprobe vsock_diag\n" // on some hosts
+	if status != 0 || strings.TrimSuffix(errs, noVsock) != "" {
 		t.Fatalf("baseline: status %d, %s", status, errs)
 	}
 	if _, again, _ := command(t, "baseline"); again != text {
