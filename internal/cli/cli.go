@@ -120,23 +120,24 @@ func (h *Host) addPortless(ctx context.Context, r *reading) {
 	}
 }
 
-// watch reads the listeners, after it has watched the UDP sockets for a while. What
-// the kernel has under the same identity at both ends was there in between.
+// watch reads the listeners, after it has watched the UDP sockets for a while. It looks
+// more than twice: a service may bind its port again in between.
 func (h *Host) watch(ctx context.Context, reader socket.Reader) (*socket.Table, error) {
 	if h.Wait == 0 {
 		return reader.Listening(ctx)
 	}
-	const sockets = 1 << 15
+	const sockets, looks = 1 << 15, 8
 	reader.Aged = socket.NewLongLived(h.Wait, sockets, time.Now).Age
-	if _, err := reader.Listening(ctx); err != nil {
-		return nil, err
+	table, err := reader.Listening(ctx)
+	for i := 0; i < looks && err == nil; i++ {
+		select {
+		case <-time.After(h.Wait/looks + 1):
+			table, err = reader.Listening(ctx)
+		case <-ctx.Done():
+			err = ctx.Err()
+		}
 	}
-	select {
-	case <-time.After(h.Wait):
-		return reader.Listening(ctx)
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
+	return table, err
 }
 
 func (h *Host) sayTable(t *socket.Table) {

@@ -124,7 +124,7 @@ func TestAnswerOfUnread(t *testing.T) {
 func TestAnswerOfYoung(t *testing.T) {
 	socket := listening(UDP, "0.0.0.0:5000")
 	socket.State = Unconnected
-	table, err := ReadListening(rows([]Socket{socket}), Host{Aged: func(*Socket) Age { return AgeYoung }})
+	table, err := ReadListening(rows([]Socket{socket}), Host{Aged: func(*Socket, bool) Age { return AgeYoung }})
 	if err != nil {
 		t.Fatal(err)
 	}

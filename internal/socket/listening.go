@@ -19,9 +19,10 @@ type Host struct {
 	// Nil means that none does.
 	Named func(*Socket) bool
 	// Aged says whether a UDP socket was seen for so long that no client of the
-	// usual kind has it. It is called for each one without a peer. Nil means that
-	// ages are unknown, as to a command that looks once.
-	Aged func(*Socket) Age
+	// usual kind has it. It is called for each one without a peer, with whether its
+	// program chose the port. Nil means that ages are unknown, as to a command that
+	// looks once.
+	Aged func(s *Socket, chosen bool) Age
 }
 
 // ListenerID is the identity of a listener: it stays the same when the service
@@ -273,7 +274,7 @@ func (h *Host) roleOf(s *Socket) role {
 	}
 	age := AgeUnknown
 	if h.Aged != nil {
-		age = h.Aged(s) // it must see every socket
+		age = h.Aged(s, !h.Ephemeral.Contains(port)) // it must see every socket
 	}
 	switch {
 	case port < privilegedPorts, s.Local.Addr().IsMulticast(), h.Named != nil && h.Named(s):

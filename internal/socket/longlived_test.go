@@ -1,6 +1,8 @@
 package socket
 
 import (
+	"math/rand/v2"
+	"net/netip"
 	"testing"
 	"time"
 )
@@ -12,7 +14,7 @@ func TestLongLived(t *testing.T) {
 
 	check := func(what string, s *Socket, want Age) {
 		t.Helper()
-		if got := memory.Age(s); got != want {
+		if got := memory.Age(s, false); got != want {
 			t.Errorf("%s: age %v, want %v", what, got, want)
 		}
 	}
@@ -39,16 +41,72 @@ func TestLongLivedWithoutIdentity(t *testing.T) {
 	now := time.Unix(1_000_000, 0)
 	memory := NewLongLived(5*time.Minute, 8, func() time.Time { return now })
 	server, other := udp(Unconnected, "0.0.0.0:5000"), udp(Unconnected, "0.0.0.0:5001")
-	memory.Age(&server)
+	memory.Age(&server, false)
 	now = now.Add(5 * time.Minute)
-	if memory.Age(&server) != AgeOld || memory.Age(&other) != AgeYoung {
+	if memory.Age(&server, false) != AgeOld || memory.Age(&other, false) != AgeYoung {
 		t.Error("its end and process do not identify it")
+	}
+}
+
+// TestReopened holds that a service which binds its port again before its socket
+// grows old is a listener, and that a client is none: neither on a port that the
+// kernel hands out, nor on one that another client draws again later.
+func TestReopened(t *testing.T) {
+	const scrape = 15 * time.Second
+	for _, tt := range []struct {
+		name  string
+		port  string
+		every time.Duration // a new socket, which is there for half of that time
+		want  bool
+	}{
+		{"each minute", "9998", time.Minute, true},
+		{"each scrape", "9998", scrape, true},
+		{"in the ephemeral range", "40000", time.Minute, false},
+		{"drawn again later", "9998", 4 * time.Minute, false},
+	} {
+		now := time.Unix(1_000_000, 0)
+		memory := NewLongLived(5*time.Minute, 1<<15, func() time.Time { return now })
+		was := false
+		for at := time.Duration(0); at <= 20*time.Minute; at += scrape {
+			var there []Socket
+			if at%tt.every <= tt.every/2 {
+				there = append(there, udp(Unconnected, "0.0.0.0:"+tt.port, func(s *Socket) { s.Cookie = 1 + uint64(at/tt.every) }))
+			}
+			table := mustRead(t, Host{Ephemeral: host.Ephemeral, Aged: memory.Age}, there...)
+			was = was || len(table.Listeners) > 0
+			now = now.Add(scrape)
+		}
+		if was != tt.want {
+			t.Errorf("%s: a listener: %t, want %t", tt.name, was, tt.want)
+		}
+	}
+}
+
+// TestRandomPorts holds that the memory of ports is bounded, and that a resolver
+// that draws its ports from all of them has no listener: at each scrape other 200.
+func TestRandomPorts(t *testing.T) {
+	now := time.Unix(1_000_000, 0)
+	memory := NewLongLived(5*time.Minute, 1000, func() time.Time { return now })
+	random, cookies := rand.New(rand.NewPCG(1, 1)), uint64(0)
+	for range 400 {
+		for range 200 {
+			cookies++
+			s := udp(Unconnected, "0.0.0.0:5000", func(s *Socket) { s.Cookie = cookies })
+			s.Local = netip.AddrPortFrom(s.Local.Addr(), uint16(1024+random.IntN(1<<16-1024)))
+			if memory.Age(&s, true) == AgeOld {
+				t.Fatalf("%v is old", s.Local)
+			}
+		}
+		now = now.Add(15 * time.Second)
+	}
+	if len(memory.ports.seen) > 1000 || len(memory.sockets.seen) > 1000 {
+		t.Errorf("%d ports and %d sockets are remembered", len(memory.ports.seen), len(memory.sockets.seen))
 	}
 }
 
 // TestUDPListeners is the one notion of a UDP listener.
 func TestUDPListeners(t *testing.T) {
-	aged := func(s *Socket) Age {
+	aged := func(s *Socket, _ bool) Age {
 		switch s.Cookie {
 		case 7:
 			return AgeOld
@@ -79,7 +137,7 @@ func TestUDPListeners(t *testing.T) {
 	} {
 		for _, reads := range []struct {
 			by, want string
-			aged     func(*Socket) Age
+			aged     func(*Socket, bool) Age
 		}{{"daemon", tt.daemon, aged}, {"command", tt.command, nil}} {
 			table := mustRead(t, Host{Ephemeral: host.Ephemeral, Named: named, Aged: reads.aged}, tt.socket)
 			var got string

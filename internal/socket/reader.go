@@ -15,7 +15,7 @@ type Reader struct {
 	EphemeralPorts func() (EphemeralPorts, error)
 	// Named and Aged are those of [Host].
 	Named func(*Socket) bool
-	Aged  func(*Socket) Age
+	Aged  func(s *Socket, chosen bool) Age
 	// Kinds says what addresses are to this host; those that it leaves out are
 	// unknown. Nil says nothing.
 	Kinds func([]netip.Addr) map[netip.Addr]AddressKind
