@@ -41,12 +41,23 @@ func newLinuxHost(procfs, rootfs string, logger *slog.Logger) *linuxHost {
 	panicked := func(err *beside.PanicError) { logPanic(logger, err) }
 	return &linuxHost{
 		procfs:       procfs,
-		rootfs:       rootfs,
+		rootfs:       absolute(rootfs),
 		calls:        beside.New(beside.Limits{All: maxAllStuck, Each: maxStuck, Patience: processPatience}, panicked),
 		cgroups:      newCgroups(procfs, panicked),
 		everyProcess: initialPIDNamespace,
 		names:        chosenNames{},
 	}
+}
+
+// absolute returns a path as mountinfo(5) has it. An empty one stays.
+func absolute(path string) string {
+	if path == "" {
+		return ""
+	}
+	if full, err := filepath.Abs(path); err == nil {
+		return full
+	}
+	return path
 }
 
 // linuxHost reads /proc. It is used by one [Finder], by one search at a time. What

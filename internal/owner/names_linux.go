@@ -1,6 +1,7 @@
 package owner
 
 import (
+	"cmp"
 	"errors"
 	"io"
 	"io/fs"
@@ -40,7 +41,7 @@ func (h *linuxHost) userName(uid uint32) (string, error) {
 	if err == nil || !errors.As(err, &unknown) && !isAbsent(err) {
 		return name, err
 	}
-	return nameInUserdb(filepath.Join("/", root, userdbDir), uid)
+	return nameInUserdb(filepath.Join(cmp.Or(root, "/"), userdbDir), uid)
 }
 
 // systemNameOr returns the name that the passwd file below a root has for a user,

@@ -9,11 +9,14 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/port-exporter/port_exporter/internal/porttest"
 )
 
 // userdb serves users on a socket of a service, as systemd does. An empty name is
@@ -78,6 +81,28 @@ func TestNameInUserdb(t *testing.T) {
 	}
 	if name, err := nameInUserdb(dir, 62957); !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("no answer: %q, %v", name, err)
+	}
+}
+
+// TestRelativeRootfs has the root of the host at a path that is not absolute.
+func TestRelativeRootfs(t *testing.T) {
+	const uid = 62955
+	root := porttest.OpenDir(t)
+	t.Chdir(root)
+	dir := filepath.Join("host", userdbDir)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	userdb(t, dir, userdbDynamic, map[uint32]string{uid: "web"})
+	absolute := newLinuxHost("/proc", filepath.Join(root, "host"), quiet)
+	for _, rootfs := range []string{"host", "./host", "../" + filepath.Base(root) + "/host"} {
+		host := newLinuxHost("/proc", rootfs, quiet)
+		if name, err := host.userName(uid); name != "web" || err != nil {
+			t.Errorf("%s: user %q, %v", rootfs, name, err)
+		}
+		if got, want := host.hostRoots(), absolute.hostRoots(); !slices.Equal(got, want) {
+			t.Errorf("%s: the host's roots are %q, want %q", rootfs, got, want)
+		}
 	}
 }
 
