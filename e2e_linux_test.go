@@ -46,7 +46,7 @@ func startInNamespaceAs(t *testing.T, as *syscall.SysProcAttr, command ...string
 	t.Helper()
 	listener := porttest.Listen(t, scrapeAddress, 128)
 	file := os.NewFile(uintptr(dup(t, listener)), "listener")
-	_ = unix.Close(listener)
+	porttest.Close(t, listener)
 	// LISTEN_PID must be the daemon's own, which only the daemon's process knows.
 	args := append([]string{"-c", `LISTEN_PID=$$ LISTEN_FDS=1 exec "$@" --web.systemd-socket`, "sh"}, command...)
 	defer file.Close()
@@ -154,7 +154,7 @@ func TestHostInNamespace(t *testing.T) {
 	// A service that went away with a connection open, and an rsh-like client.
 	gone := porttest.Listen(t, "127.0.0.1:8080", 5)
 	connect(gone, "127.0.0.9:40010", "127.0.0.1:8080")
-	_ = unix.Close(gone)
+	porttest.Close(t, gone)
 	connect(any4, "127.0.0.9:1023", "127.0.0.2:80")
 
 	// UDP: a server, a client, a connected one, a multicast group, UDP-Lite.

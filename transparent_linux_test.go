@@ -75,13 +75,13 @@ func TestHeldConnectionsInNamespace(t *testing.T) {
 		listener := porttest.Listen(t, "127.0.0.1:"+port, 5)
 		porttest.Dial(t, "127.0.0.1:"+port)
 		accepted := porttest.Accept(t, listener)
-		_ = unix.Close(listener)
+		porttest.Close(t, listener)
 		return accepted
 	}
 	serve("30000")
 
 	// A service that is gone, and a client that does not close.
-	_ = unix.Close(serve("8080"))
+	porttest.Close(t, serve("8080"))
 
 	startInNamespace(t, "port_exporter")
 	want := map[string]float64{

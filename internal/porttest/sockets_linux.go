@@ -46,6 +46,20 @@ func DeferAccept(fd int) error {
 // takes a port that no other socket has.
 func WithoutReuse(fd int) error { return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 0) }
 
+// Close closes a socket of this package before the test ends. Its number stays taken
+// until then: the clean-up closes it once more, and must not close another's file.
+func Close(t testing.TB, fd int) {
+	t.Helper()
+	null, err := unix.Open("/dev/null", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(null)
+	if err := unix.Dup3(null, fd, unix.O_CLOEXEC); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // Listen returns a listening TCP socket on an address ("[::]:80").
 func Listen(t testing.TB, address string, backlog int, options ...Option) int {
 	t.Helper()

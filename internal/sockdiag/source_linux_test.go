@@ -442,9 +442,7 @@ func TestDropsOfPeersInNamespace(t *testing.T) {
 	if len(table.Listeners) == 0 || table.Listeners[0].Port != 443 || dropped[0] != receiveBufferErrors(t) || dropped[0] < 100 {
 		t.Errorf("%v of %+v, and the kernel counts %d", dropped, table.Listeners, receiveBufferErrors(t))
 	}
-	if err := unix.Close(peer); err != nil {
-		t.Fatal(err)
-	}
+	porttest.Close(t, peer)
 	if again := history.Note(history.Now(), read().Listeners).Drops; again[0] != dropped[0] {
 		t.Errorf("%d drops after the client has gone, %d before", again[0], dropped[0])
 	}
