@@ -29,6 +29,7 @@ type rawRule struct {
 	Address    list[address]   `yaml:"address,omitempty"`
 	Scope      list[scope]     `yaml:"scope,omitempty"`
 	Interface  list[plainText] `yaml:"interface,omitempty"`
+	Filter     *bool           `yaml:"filter,omitempty"`
 	Process    list[pattern]   `yaml:"process,omitempty"`
 	Executable list[pattern]   `yaml:"executable,omitempty"`
 	User       list[pattern]   `yaml:"user,omitempty"`
@@ -98,6 +99,7 @@ func (r *rawRule) rule() policy.Rule {
 		Addresses:   convert(r.Address, func(a address) netip.Prefix { return a.Prefix }),
 		Scopes:      convert(r.Scope, func(s scope) socket.Scope { return s.Scope }),
 		Interfaces:  stringsOf(r.Interface),
+		Filters:     filtersOf(r.Filter),
 		Processes:   stringsOf(r.Process),
 		Executables: stringsOf(r.Executable),
 		Users:       stringsOf(r.User),
@@ -129,6 +131,7 @@ func rawOf(rule policy.Rule) rawRule {
 		Address:    convert(rule.Addresses, func(p netip.Prefix) address { return address{p} }),
 		Scope:      convert(rule.Scopes, func(s socket.Scope) scope { return scope{s} }),
 		Interface:  fromStrings[plainText](rule.Interfaces),
+		Filter:     fromFilters(rule.Filters),
 		Process:    fromStrings[pattern](rule.Processes),
 		Executable: fromStrings[pattern](rule.Executables),
 		User:       fromStrings[pattern](rule.Users),
@@ -144,6 +147,26 @@ func rawOf(rule policy.Rule) rawRule {
 		r.Ports = append(r.Ports, ports{ephemeral: true})
 	}
 	return r
+}
+
+// filtersOf returns the filters that a rule asks for.
+func filtersOf(filter *bool) []socket.Filter {
+	switch {
+	case filter == nil:
+		return nil
+	case *filter:
+		return []socket.Filter{socket.HasFilter}
+	default:
+		return []socket.Filter{socket.NoFilter}
+	}
+}
+
+// fromFilters returns what [filtersOf] makes the filters of.
+func fromFilters(filters []socket.Filter) *bool {
+	if len(filters) != 1 {
+		return nil
+	}
+	return new(filters[0] == socket.HasFilter)
 }
 
 func convert[To, From any](from []From, one func(From) To) []To {

@@ -41,6 +41,8 @@ func TestPolicyErrorsNameTheirPlace(t *testing.T) {
 		{"no such day", rule + "until: 2027-02-30\n", []string{`"2027-02-30" is not a day`}},
 		{"severity", rule + "severity: crit\n", []string{`line 4: policy.rules[0].severity: "crit" is not known`, "the severities are critical, warning, info"}},
 		{"forbidden and required", rule + "ports: 1\n      forbid: true\n      required: true\n", []string{`policy.rules[0] "a": it forbids what it requires`}},
+		{"a filter of ports", rule + "ports: 22\n      filter: true\n", []string{`policy.rules[0] "a": filter is for packet sockets only`, "hint: add protocol: packet, or leave out filter"}},
+		{"filter", rule + "filter: none\n", []string{`line 4: policy.rules[0].filter: "none" is not true or false`}},
 		{"protocol", rule + "protocol: TCP\n", []string{`line 4: policy.rules[0].protocol: "TCP" is not known`, `did you mean "tcp"?`}},
 		{"protocol that resembles none", rule + "protocol: [tcp, quicksilver]\n", []string{`policy.rules[0].protocol[1]: "quicksilver" is not known`, "the protocols are tcp, udp, udplite"}},
 		{"scope", rule + "scope: link-local\n", []string{`policy.rules[0].scope: "link-local" is not known`, `did you mean "link_local"?`}},
@@ -247,6 +249,31 @@ func someRules() []policy.Rule {
 			Addresses: []netip.Prefix{netip.MustParsePrefix("0.0.0.0/32"), netip.MustParsePrefix("::/128")}, Processes: []string{"sshd"}},
 		{Name: "b", Comment: "two\n\nlines", Ephemeral: true, Ports: []socket.PortRange{{First: 8000, Last: 8100}}, Scopes: []socket.Scope{socket.ScopeLoopback}, Netns: []string{""}, Required: true},
 	}
+}
+
+// TestFilterIsRead holds that both values of the key come back as they are written.
+func TestFilterIsRead(t *testing.T) {
+	packets := []socket.Protocol{socket.Packet}
+	rules := []policy.Rule{
+		{Name: "with", Protocols: packets, Filters: []socket.Filter{socket.HasFilter}},
+		{Name: "without", Protocols: packets, Filters: []socket.Filter{socket.NoFilter}},
+		{Name: "any", Protocols: packets},
+	}
+	text, err := WritePolicy(rules)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := Parse(text)
+	if err != nil {
+		t.Fatalf("%v in\n%s", err, text)
+	}
+	if diff := cmp.Diff(rules, c.Policy); diff != "" {
+		t.Errorf("(-written +read):\n%s", diff)
+	}
+	if !strings.Contains(string(text), "filter: true\n") || !strings.Contains(string(text), "filter: false\n") {
+		t.Errorf("written:\n%s", text)
+	}
+	checkYAML(t, c)
 }
 
 func TestWrittenText(t *testing.T) {

@@ -376,11 +376,19 @@ func (r *row) sentence() string {
 	case policy.Forbidden.String():
 		text += ": rule " + plain.Name(r.Rule) + " forbids it"
 	case policy.Unverified.String():
-		text += ": whether rule " + plain.Name(r.Rule) + " matches depends on an owner that could not be read"
+		text += ": whether rule " + plain.Name(r.Rule) + " matches depends on " + r.hidden() + " that could not be read"
 	case policy.Unexpected.String():
 		text += ": no rule of the policy expects it"
 	}
 	return text
+}
+
+// hidden is what a verdict may depend on.
+func (r *row) hidden() string {
+	if r.Filter == socket.FilterUnknown.String() {
+		return "an owner or a filter"
+	}
+	return "an owner"
 }
 
 func number(n int32) string {

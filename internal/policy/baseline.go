@@ -126,6 +126,9 @@ func draftOf(l *socket.Owned, ephemeral bool) draft {
 	switch {
 	case l.Protocol == socket.Packet: // its port is an EtherType, most often that of all
 		d.filtered = l.Filter != socket.NoFilter
+		if l.Filter != socket.FilterUnknown {
+			d.Filters = []socket.Filter{l.Filter}
+		}
 		return d
 	case l.Protocol == socket.Vsock && l.Port == 0:
 		d.unnamed = true
@@ -247,8 +250,8 @@ func sorted[T any](a, b []T, compare func(a, b T) int) []T {
 
 // key is the same for rules that match the same.
 func (r *Rule) key() string {
-	return fmt.Sprintf("%d %d %t %v %d %q", r.Protocols, r.Ports, r.Ephemeral, r.Addresses, r.Scopes,
-		[][]string{r.Interfaces, r.Netns, r.Processes, r.Executables, r.Users, r.Units, r.Containers})
+	return fmt.Sprintf("%d %d %t %v %d %q %d", r.Protocols, r.Ports, r.Ephemeral, r.Addresses, r.Scopes,
+		[][]string{r.Interfaces, r.Netns, r.Processes, r.Executables, r.Users, r.Units, r.Containers}, r.Filters)
 }
 
 // key is the same for drafts that match the same and are asked about alike.

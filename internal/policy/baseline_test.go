@@ -46,6 +46,7 @@ func vsock(cid, port uint32, o socket.Owner) (l socket.Owned) {
 }
 
 func TestBaseline(t *testing.T) {
+	with, without := []socket.Filter{socket.HasFilter}, []socket.Filter{socket.NoFilter}
 	tcp, both := []socket.Protocol{socket.TCP}, []socket.Protocol{socket.TCP, socket.UDP}
 	list := func(s ...string) []string { return s }
 	nginx := socket.Owner{Process: "nginx", Executable: "/usr/sbin/nginx", User: "root", Unit: "nginx.service", PID: 7}
@@ -74,9 +75,10 @@ func TestBaseline(t *testing.T) {
 			{Name: "[kernel] tcp/ephemeral any", Protocols: tcp, Ephemeral: true, Scopes: []socket.Scope{socket.ScopeAny}, Processes: list("[kernel]"), Users: list("root")},
 		}, false},
 		{"packet sockets", []socket.Owned{packet("eth0", socket.HasFilter, nginx), packet("eth0", socket.NoFilter, nginx), packet("", socket.NoFilter, nginx), packet("lo", socket.FilterUnknown, nginx)}, []Rule{
-			{Name: "nginx packet eth0", Protocols: []socket.Protocol{socket.Packet}, Interfaces: list("eth0"), Processes: list("nginx"), Users: list("root"), Units: list("nginx.service"), Comment: filtered},
+			{Name: "nginx packet eth0", Protocols: []socket.Protocol{socket.Packet}, Interfaces: list("eth0"), Processes: list("nginx"), Users: list("root"), Units: list("nginx.service"), Filters: without},
+			{Name: "nginx packet filter eth0", Protocols: []socket.Protocol{socket.Packet}, Interfaces: list("eth0"), Processes: list("nginx"), Users: list("root"), Units: list("nginx.service"), Filters: with, Comment: filtered},
 			{Name: "nginx packet lo", Protocols: []socket.Protocol{socket.Packet}, Interfaces: list("lo"), Processes: list("nginx"), Users: list("root"), Units: list("nginx.service"), Comment: filtered},
-			{Name: "nginx packet", Protocols: []socket.Protocol{socket.Packet}, Processes: list("nginx"), Users: list("root"), Units: list("nginx.service")},
+			{Name: "nginx packet", Protocols: []socket.Protocol{socket.Packet}, Filters: without, Processes: list("nginx"), Users: list("root"), Units: list("nginx.service")},
 		}, false},
 		{"vsock", []socket.Owned{vsock(3, 22, nginx), vsock(3, 70000, nginx)}, []Rule{
 			{Name: "nginx vsock/22 any", Protocols: []socket.Protocol{socket.Vsock}, Ports: ports(22, 22), Scopes: []socket.Scope{socket.ScopeAny}, Processes: list("nginx"), Users: list("root"), Units: list("nginx.service")},
@@ -220,6 +222,50 @@ func TestFoldedIDs(t *testing.T) {
 	} {
 		if got := foldIDs(in); got != want {
 			t.Errorf("%q: got %q, want %q", in, got, want)
+		}
+	}
+}
+
+// TestFilters holds that a packet socket which was expected without a filter is
+// unexpected once it has one, and that filters which cannot be seen change nothing.
+func TestFilters(t *testing.T) {
+	tcpdump := socket.Owner{Process: "tcpdump", User: "root"}
+	baseline := Baseline([]socket.Owned{packet("eth0", socket.NoFilter, tcpdump)}, Options{Now: today})
+	forbids := []Rule{{Protocols: []socket.Protocol{socket.Packet}, Filters: []socket.Filter{socket.HasFilter}, Forbid: true}, {Protocols: []socket.Protocol{socket.Packet}}}
+	for _, tt := range []struct {
+		rules  []Rule
+		filter socket.Filter
+		want   Kind
+	}{
+		{baseline, socket.NoFilter, Expected},
+		{baseline, socket.HasFilter, Unexpected},
+		{baseline, socket.FilterUnknown, Expected},
+		{forbids, socket.NoFilter, Expected},
+		{forbids, socket.HasFilter, Forbidden},
+		{forbids, socket.FilterUnknown, Unverified},
+	} {
+		if got := Evaluate(tt.rules, []socket.Owned{packet("eth0", tt.filter, tcpdump)}, today).Verdicts[0].Kind; got != tt.want {
+			t.Errorf("%v by %+v: %v, want %v", tt.filter, tt.rules, got, tt.want)
+		}
+	}
+}
+
+// TestLintOfFilters holds that the key is for packet sockets only, and that a rule
+// with it leaves something for the next.
+func TestLintOfFilters(t *testing.T) {
+	with, packets := []socket.Filter{socket.HasFilter}, []socket.Protocol{socket.Packet}
+	for _, tt := range []struct {
+		rules []Rule
+		want  int
+	}{
+		{[]Rule{{Protocols: packets, Filters: with}, {Protocols: packets, Filters: []socket.Filter{socket.NoFilter}}, {Protocols: packets}}, 0},
+		{[]Rule{{Protocols: packets}, {Protocols: packets, Filters: with}}, 1},
+		{[]Rule{{Protocols: packets, Filters: with}, {Protocols: packets, Filters: with}}, 1},
+		{[]Rule{{Ports: ports(22, 22), Filters: with}}, 1},
+		{[]Rule{{Protocols: []socket.Protocol{socket.Packet, socket.Raw}, Filters: with}}, 1},
+	} {
+		if got := Lint(WithNames(tt.rules), today); len(got) != tt.want {
+			t.Errorf("%+v: %+v", tt.rules, got)
 		}
 	}
 }

@@ -37,7 +37,7 @@ func Lint(rules []Rule, now time.Time) []Problem {
 		r := &rules[i]
 		found := slices.Concat(
 			twice(names, r.Name, i), r.emptyRanges(), r.contradicts(), r.isOver(now), r.beyondReach(), shadowed(rules, i, now, &left),
-			r.tooWide(), r.leavesOutWildcard(), r.requiresSeveral(), r.idleSeverity(),
+			r.tooWide(), r.filtersOthers(), r.leavesOutWildcard(), r.requiresSeveral(), r.idleSeverity(),
 		)
 		for _, p := range found {
 			p.Rule = i
@@ -204,6 +204,15 @@ func (r *Rule) tooWide() []Problem {
 	}
 }
 
+// filtersOthers finds a filter for sockets that have none.
+func (r *Rule) filtersOthers() []Problem {
+	onlyPackets := len(r.Protocols) > 0 && r.Judges(func(p socket.Protocol) bool { return p == socket.Packet })
+	if len(r.Filters) == 0 || onlyPackets {
+		return nil
+	}
+	return refuse("filter is for packet sockets only", "add protocol: packet, or leave out filter")
+}
+
 // exposed reports whether the rule expects listeners that every network of the
 // host can reach.
 func (r *Rule) exposed() bool {
@@ -258,7 +267,7 @@ func (r *Rule) requiresSeveral() []Problem {
 // It is sound: true is certain, false may mean that it is too hard to decide.
 func (r *Rule) covers(s *Rule) bool {
 	return coversAll(orAll(r.Protocols, socket.Protocols()), s.Protocols, socket.Protocols()) &&
-		r.coversPorts(s) && r.coversAddresses(s) && r.coversScopes(s) &&
+		r.coversPorts(s) && r.coversAddresses(s) && r.coversScopes(s) && r.coversFilters(s) &&
 		coversFact(r.Interfaces, s.Interfaces) && coversFact(r.Netns, s.Netns) &&
 		coversOwner(r.Processes, s.Processes, name) && coversOwner(r.Users, s.Users, name) &&
 		coversOwner(r.Units, s.Units, name) && coversOwner(r.Containers, s.Containers, name) &&
@@ -342,6 +351,11 @@ func (r *Rule) coversScopes(s *Rule) bool {
 	}
 	scopes, certain := s.reach()
 	return certain && coversAll(r.Scopes, scopes, socket.Scopes())
+}
+
+// coversFilters compares what no rule without the key is as narrow as.
+func (r *Rule) coversFilters(s *Rule) bool {
+	return len(r.Filters) == 0 || len(s.Filters) > 0 && coversAll(r.Filters, s.Filters, nil)
 }
 
 // coversFact compares patterns on what is always known.

@@ -67,6 +67,9 @@ func (r *Rule) service() string {
 		ports = append(ports, "ephemeral")
 	}
 	protocols := few(texts(r.Protocols))
+	if slices.Equal(r.Filters, []socket.Filter{socket.HasFilter}) {
+		protocols += " filter"
+	}
 	if protocols != "" && len(ports) > 0 {
 		protocols += "/"
 	}

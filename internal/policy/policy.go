@@ -36,6 +36,11 @@ type Rule struct {
 	// listener also takes.
 	Addresses []netip.Prefix
 	Scopes    []socket.Scope
+	// Filters are those of packet sockets; no other socket has one. A filter that
+	// cannot be seen is taken for one that the rule expects: it is hidden of every
+	// socket of the host, or of none. Whether it is one that the rule forbids is in
+	// doubt.
+	Filters []socket.Filter
 
 	// The others are globs; see the guide in the reference configuration.
 	// Interfaces and Netns are facts that are always known: there the empty
@@ -196,9 +201,23 @@ func (r *Rule) matches(l *socket.Owned) match {
 		(len(r.Scopes) == 0 || slices.Contains(r.Scopes, l.Scope)) &&
 		r.matchesAddress(l.Address) &&
 		r.matchesFacts(l) {
-		return r.matchesOwner(&l.Owner)
+		return min(r.matchesFilter(l), r.matchesOwner(&l.Owner))
 	}
 	return no
+}
+
+func (r *Rule) matchesFilter(l *socket.Owned) match {
+	hidden := l.Protocol == socket.Packet && l.Filter == socket.FilterUnknown
+	switch {
+	case len(r.Filters) == 0, hidden && !r.Forbid:
+		return yes
+	case hidden:
+		return maybe
+	case l.Protocol == socket.Packet && slices.Contains(r.Filters, l.Filter):
+		return yes
+	default:
+		return no
+	}
 }
 
 // anyPort reports whether the rule asks for no port.
