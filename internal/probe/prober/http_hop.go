@@ -11,6 +11,8 @@ import (
 	"net/http/httptrace"
 	"net/netip"
 	"net/url"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -157,14 +159,33 @@ func (c connector) RoundTrip(r *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	response, err := h.transport().RoundTrip(sent)
-	if response != nil {
-		response.Request = r
+	if err != nil {
+		return nil, h.judgeHeader(err)
 	}
-	return response, err
+	response.Request = r
+	return response, nil
 }
 
 // MaxHeader is what is read of the header of an answer, in bytes.
-const MaxHeader = 1 << 20
+// A line of two bytes takes more than a hundred of memory: 1 MiB of them takes 27.
+const MaxHeader = 64 << 10
+
+var errLargeHeader = fmt.Errorf("the header of the answer is larger than %d kB", MaxHeader>>10)
+
+// judgeHeader names what is wrong with the header of an answer. The errors for that
+// have no type: net/http and quic-go export none.
+func (h *hop) judgeHeader(err error) error {
+	text := err.Error()
+	about := func(part string) bool { return strings.Contains(text, part) }
+	switch {
+	case slices.ContainsFunc([]string{"headers exceeded", "header list larger", "HEADERS frame too large", "headers too large"}, about):
+		err = errLargeHeader
+	case about("connection error: PROTOCOL_ERROR"): // of HTTP/2, found here: a server's own comes with GOAWAY
+	default:
+		return err
+	}
+	return h.fail(probe.Result{Outcome: probe.Protocol, Phase: probe.PhaseExchange, Origin: probe.OriginTarget, Err: err})
+}
 
 // transport returns what speaks HTTP on the connections of this hop.
 func (h *hop) transport() *http.Transport {

@@ -26,7 +26,11 @@ func (h *hop) overQUIC(r *http.Request) (*http.Response, error) {
 		TLSClientConfig: config, QUICConfig: &quic.Config{}, Dial: h.dialQUIC, MaxResponseHeaderBytes: MaxHeader,
 	}
 	h.x.onEnd(func() { _ = t.Close() })
-	return t.RoundTrip(r)
+	response, err := t.RoundTrip(r)
+	if err != nil {
+		return nil, h.judgeHeader(err)
+	}
+	return response, nil
 }
 
 // dialQUIC connects from a socket of its own, to an address that was checked.
