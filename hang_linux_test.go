@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -274,4 +275,29 @@ func TestDaemonEndsOnSIGTERM(t *testing.T) {
 	t.Parallel()
 	openProgram(t)
 	endOnSIGTERM(t, exec.Command("port_exporter", "--path.procfs="+hungProcfs(t), "--web.listen-address=127.0.0.1:0"))
+}
+
+// TestReloadAfterAHang has a configuration behind a link that leads to a file that
+// hangs, for more reloads than are waited for, and then back: the reload succeeds.
+func TestReloadAfterAHang(t *testing.T) {
+	hanging := porttest.HangingFile(t)
+	dir := t.TempDir()
+	file, good := filepath.Join(dir, "c.yml"), filepath.Join(dir, "good.yml")
+	if err := os.WriteFile(good, []byte("limits: {outbound_ports: 1}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	porttest.Link(t, good, file)
+	base, _ := startDaemon(t, "--config.file="+file, "--web.enable-lifecycle")
+	porttest.Link(t, hanging, file)
+	porttest.Await(t, "reloads that are not waited for", func() bool {
+		status, body := request(t, http.MethodPost, base+"/-/reload")
+		if status != 500 {
+			t.Fatalf("hanging: %d %s", status, body)
+		}
+		return strings.Contains(body, "earlier attempts are still waiting")
+	})
+	porttest.Link(t, good, file)
+	if status, body := request(t, http.MethodPost, base+"/-/reload"); status != 200 {
+		t.Errorf("put right: %d %s", status, body)
+	}
 }

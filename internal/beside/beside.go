@@ -18,6 +18,10 @@ type Limits struct {
 	All int
 	// Each is how many of them may be on behalf of one; zero is All.
 	Each int
+	// Retry is when one more is made on behalf of one that has Each: this long after the
+	// latest, then twice as long, up to an hour. So what is put right is found, and what
+	// hangs takes ever more slowly. Zero is never.
+	Retry time.Duration
 	// Patience is how long the caller waits for a call; zero is until its context
 	// ends. Each call on behalf of the same one that has not returned halves it, so
 	// that all of them together hold a caller for twice of it at most.
@@ -32,13 +36,14 @@ type Calls struct {
 	mu      sync.Mutex
 	running int
 	named   map[string]*call
-	of      map[string]int // calls that are under way, by Key.Of
+	of      map[string]int       // calls that are under way, by Key.Of
+	latest  map[string]time.Time // when the latest of those began
 }
 
 // New returns calls of which none is under way. A panic of one is reported to
 // panicked, if that is not nil, even when its caller does not wait any more.
 func New(limits Limits, panicked func(*PanicError)) *Calls {
-	return &Calls{limits: limits, panicked: panicked, named: map[string]*call{}, of: map[string]int{}}
+	return &Calls{limits: limits, panicked: panicked, named: map[string]*call{}, of: map[string]int{}, latest: map[string]time.Time{}}
 }
 
 // Key says which call one is.
@@ -138,7 +143,7 @@ func (c *Calls) register(key Key) (own, other *call) {
 		return nil, other
 	}
 	before := c.of[key.Of]
-	if c.running >= c.limits.All || c.limits.Each > 0 && before >= c.limits.Each {
+	if c.running >= c.limits.All || c.limits.Each > 0 && before >= c.limits.Each && !c.mayRetry(key.Of, before) {
 		return nil, nil
 	}
 	own = &call{done: make(chan struct{})}
@@ -147,10 +152,23 @@ func (c *Calls) register(key Key) (own, other *call) {
 	}
 	c.running++
 	c.of[key.Of]++
+	c.latest[key.Of] = time.Now()
 	if key.Name != "" {
 		c.named[key.Name] = own
 	}
 	return own, nil
+}
+
+// longestRetry bounds what Limits.Retry grows to.
+const longestRetry = time.Hour
+
+// mayRetry reports whether one that has Limits.Each calls under way may have one more.
+func (c *Calls) mayRetry(of string, underWay int) bool {
+	wait := c.limits.Retry
+	for range underWay - c.limits.Each {
+		wait = min(2*wait, longestRetry)
+	}
+	return wait > 0 && time.Since(c.latest[of]) >= wait
 }
 
 func (c *Calls) leave(key Key, own *call) {
@@ -159,6 +177,7 @@ func (c *Calls) leave(key Key, own *call) {
 	c.running--
 	if c.of[key.Of]--; c.of[key.Of] == 0 {
 		delete(c.of, key.Of)
+		delete(c.latest, key.Of)
 	}
 	delete(c.named, key.Name)
 	close(own.done)

@@ -3,6 +3,7 @@ package beside
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -62,6 +63,27 @@ func TestEach(t *testing.T) {
 		slow := func() (int, error) { time.Sleep(time.Second - 1); return 7, nil }
 		if n, err := Do(t.Context(), c, Key{Of: "bob"}, slow); n != 7 || err != nil {
 			t.Errorf("another one's, after %v: %d, %v", time.Since(began), n, err)
+		}
+	})
+}
+
+// TestRetry has one on whose behalf all calls hang: one more is made from time to time,
+// ever later, and no more than the limit of all.
+func TestRetry(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := New(Limits{All: 6, Each: 1, Retry: time.Minute, Patience: time.Second}, nil)
+		hang, release := hanging()
+		defer release()
+		var made []time.Duration
+		for began := time.Now(); time.Since(began) < 3*time.Hour; time.Sleep(time.Second) {
+			at := time.Since(began)
+			if _, err := Do(t.Context(), c, Key{Of: "eve"}, hang); !errors.Is(err, ErrFull) {
+				made = append(made, at.Round(time.Minute))
+			}
+		}
+		want := []time.Duration{0, time.Minute, 3 * time.Minute, 7 * time.Minute, 15 * time.Minute, 31 * time.Minute}
+		if !slices.Equal(made, want) {
+			t.Errorf("made after %v, want %v", made, want)
 		}
 	})
 }

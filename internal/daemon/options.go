@@ -50,7 +50,7 @@ const startTimeout = time.Minute
 func (o *Options) LoadConfig(ctx context.Context) (*config.Config, error) {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	return o.readConfig(ctx, beside.New(beside.Limits{All: 1}, nil), files.Rules{Pipes: true})
+	return o.readConfig(ctx, beside.New(readings(), nil), files.Rules{Pipes: true})
 }
 
 // openGate reads the web configuration.
@@ -69,9 +69,9 @@ func (o *Options) readConfig(ctx context.Context, calls *beside.Calls, rules fil
 	if o.ConfigFile == "" {
 		return config.Default(), nil
 	}
-	c, err := beside.Do(ctx, calls, beside.Key{}, func() (*config.Config, error) {
+	c, err := files.Beside(ctx, calls, func() (*config.Config, error) {
 		return config.Load(ctx, o.ConfigFile, rules)
-	})
+	}, o.ConfigFile)
 	if ctx.Err() != nil && err != nil {
 		return nil, fmt.Errorf("--config.file=%s: %w", o.ConfigFile, err)
 	}

@@ -27,7 +27,7 @@ func TestPanicOfAReload(t *testing.T) {
 	var log bytes.Buffer
 	d := &daemon{
 		options: Options{ConfigFile: file}, logger: slog.New(slog.NewTextHandler(&log, nil)),
-		files: beside.New(beside.Limits{All: maxReadings}, nil), reloading: make(chan struct{}, 1),
+		files: beside.New(readings(), nil), reloading: make(chan struct{}, 1),
 		success: prometheus.NewGauge(prometheus.GaugeOpts{Name: "success"}), loadedAt: prometheus.NewGauge(prometheus.GaugeOpts{Name: "at"}),
 	}
 	before := &state{config: config.Default()}

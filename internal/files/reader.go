@@ -21,8 +21,10 @@ const (
 	// readerPatience is how long callers wait for a file system.
 	readerPatience = 2 * time.Second
 	// maxReadings is how many files may be read at the same time. On a file system that
-	// does not answer each holds a thread.
+	// does not answer each holds a thread. Of one file that does not answer one may, and
+	// one more after readerRetry.
 	maxReadings = 256
+	readerRetry = time.Minute
 )
 
 // Reader reads files again and again for callers that run at the same time, such as
@@ -36,26 +38,34 @@ type Reader struct {
 	files map[string]*kept
 }
 
-// kept is what is known of a file. All but current belongs to the reading that is
-// under way.
+// kept is what is known of a file.
 type kept struct {
-	info    fs.FileInfo // of what was read last; nil if nothing was
+	content
+	number  int      // of the latest reading that began
+	stored  int      // of the reading that content is from
+	current *reading // nil if none is under way
+}
+
+// content is what was read last.
+type content struct {
+	info    fs.FileInfo // nil if nothing was read
 	text    []byte
 	read    time.Time // when text was read
 	differs time.Time // since when the file has been different and unsettled
-	current *reading  // nil if none is under way
 }
 
 // reading is one look at a file.
 type reading struct {
-	done chan struct{} // closed when the rest is set
-	text []byte
-	err  error
+	number int
+	before content
+	done   chan struct{} // closed when the rest is set
+	text   []byte
+	err    error
 }
 
 // NewReader returns a Reader of files of up to [DefaultLimit] bytes.
 func NewReader() *Reader {
-	return &Reader{calls: beside.New(beside.Limits{All: maxReadings, Patience: readerPatience}, nil), files: map[string]*kept{}}
+	return &Reader{calls: beside.New(beside.Limits{All: maxReadings, Each: 1, Retry: readerRetry}, nil), files: map[string]*kept{}}
 }
 
 var errNoAnswer = errors.New("file system timeout\nhint: the server of a network file system may be down")
@@ -68,9 +78,16 @@ func (r *Reader) Read(path string) ([]byte, error) {
 		<-one.done
 		return one.text, one.err
 	}
-	ctx := context.Background() // patience ends it
-	key := beside.Key{Name: path, Of: path}
-	one.text, one.err = beside.Do(ctx, r.calls, key, func() ([]byte, error) { return k.refresh(ctx, path) })
+	ctx, cancel := context.WithTimeout(context.Background(), readerPatience)
+	defer cancel()
+	one.text, one.err = Beside(ctx, r.calls, func() ([]byte, error) {
+		after, err := one.before.refresh(context.WithoutCancel(ctx), path) // late is better than never
+		r.store(k, one, after)
+		if err != nil {
+			return nil, err
+		}
+		return after.text, nil
+	}, path)
 	one.err = explained(path, one.err)
 	r.mu.Lock()
 	k.current = nil
@@ -88,9 +105,19 @@ func (r *Reader) join(path string) (k *kept, one *reading, isNew bool) {
 		r.files[path] = k
 	}
 	if isNew = k.current == nil; isNew {
-		k.current = &reading{done: make(chan struct{})}
+		k.number++
+		k.current = &reading{number: k.number, before: k.content, done: make(chan struct{})}
 	}
 	return k, k.current, isNew
+}
+
+// store keeps what a reading found, unless a later one has found something before.
+func (r *Reader) store(k *kept, one *reading, found content) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if one.number > k.stored {
+		k.content, k.stored = found, one.number
+	}
 }
 
 // explained returns why a file could not be read.
@@ -98,36 +125,36 @@ func explained(path string, err error) error {
 	if _, ok := errors.AsType[*fs.PathError](err); ok || err == nil {
 		return err
 	}
-	if errors.Is(err, context.DeadlineExceeded) {
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, beside.ErrFull) {
 		err = errNoAnswer
 	}
 	return &fs.PathError{Op: "read", Path: path, Err: err}
 }
 
-// refresh returns the content that counts, reading the file if it must.
-func (k *kept) refresh(ctx context.Context, path string) ([]byte, error) {
+// refresh returns the content that counts, reading the file if it must. With an error
+// it is the one before.
+func (c content) refresh(ctx context.Context, path string) (content, error) {
 	info, _ := os.Stat(path) // Read says what is wrong
-	if info != nil && k.info != nil && k.stillCounts(info) {
-		return k.text, nil
+	if info != nil && c.info != nil && c.stillCounts(info) {
+		return c, nil
 	}
 	text, err := Rules{}.Read(ctx, path)
 	if err != nil {
-		return nil, err
+		return c, err
 	}
-	k.info, k.text, k.read, k.differs = info, text, time.Now(), time.Time{}
-	return text, nil
+	return content{info: info, text: text, read: time.Now()}, nil
 }
 
 // stillCounts reports whether what was read before counts now that the file is like
 // this.
-func (k *kept) stillCounts(now fs.FileInfo) bool {
-	if os.SameFile(k.info, now) && k.info.Size() == now.Size() && k.info.ModTime().Equal(now.ModTime()) {
-		k.differs = time.Time{}
-		return time.Since(k.read) < readerTrust
+func (c *content) stillCounts(now fs.FileInfo) bool {
+	if os.SameFile(c.info, now) && c.info.Size() == now.Size() && c.info.ModTime().Equal(now.ModTime()) {
+		c.differs = time.Time{}
+		return time.Since(c.read) < readerTrust
 	}
-	if k.differs.IsZero() {
-		k.differs = time.Now()
+	if c.differs.IsZero() {
+		c.differs = time.Now()
 	}
 	age := time.Since(now.ModTime()) // less than 0 for a file from the future, which may stay there for years
-	return 0 <= age && age < readerSettle && time.Since(k.differs) < patience*readerSettle
+	return 0 <= age && age < readerSettle && time.Since(c.differs) < patience*readerSettle
 }

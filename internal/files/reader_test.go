@@ -10,8 +10,6 @@ import (
 	"sync"
 	"testing"
 	"time"
-
-	"github.com/port-exporter/port_exporter/internal/beside"
 )
 
 // TestReader changes a file in the ways that others change files. What is read is
@@ -138,11 +136,11 @@ func TestReaderDoesNotWait(t *testing.T) {
 	r, began, release := NewReader(), make(chan struct{}), make(chan struct{})
 	defer close(release)
 	go func() {
-		_, _ = beside.Do(t.Context(), r.calls, beside.Key{Name: stuck, Of: stuck}, func() (int, error) {
+		_, _ = Beside(t.Context(), r.calls, func() (int, error) {
 			close(began)
 			<-release
 			return 0, nil
-		})
+		}, stuck)
 	}()
 	<-began
 	for range 2 {

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/port-exporter/port_exporter/internal/beside"
+	"github.com/port-exporter/port_exporter/internal/files"
 )
 
 const (
@@ -27,9 +28,11 @@ const (
 	// checkTimeout is how long a request may wait for that: files may be on a file
 	// system that does not answer.
 	checkTimeout = 2 * time.Second
-	// maxStuck is how many readings that do not return are left behind.
-	maxStuck = 3
 )
+
+// readings bounds the readings that do not return: three of files that hang, then ever
+// fewer, and other files are read at once.
+func readings() beside.Limits { return beside.Limits{All: 64, Each: 3, Retry: time.Minute} }
 
 // Gate is what a web configuration lets through. It is safe for concurrent use.
 type Gate struct {
@@ -50,12 +53,12 @@ type Gate struct {
 
 // Open reads a web configuration; an empty path is none. The error names the file.
 func Open(ctx context.Context, path string) (*Gate, error) {
-	g := &Gate{path: path, turns: newTurns(), files: beside.New(beside.Limits{All: maxStuck}, nil), logger: slog.New(slog.DiscardHandler)}
+	g := &Gate{path: path, turns: newTurns(), files: beside.New(readings(), nil), logger: slog.New(slog.DiscardHandler)}
 	g.inForce.Store(&rules{})
 	if path == "" {
 		return g, nil
 	}
-	r, err := beside.Do(ctx, g.files, beside.Key{}, func() (*rules, error) { return read(ctx, path) })
+	r, err := files.Beside(ctx, g.files, func() (*rules, error) { return read(ctx, path) }, path)
 	if err == nil {
 		err = r.saysSomething()
 	}
@@ -88,7 +91,8 @@ func (g *Gate) refresh() {
 	before := g.inForce.Load()
 	ctx, cancel := context.WithTimeout(context.Background(), checkTimeout)
 	defer cancel()
-	now, err := beside.Do(ctx, g.files, beside.Key{}, func() (stamps, error) { return before.stamps.again(), nil })
+	paths := before.stamps.paths()
+	now, err := files.Beside(ctx, g.files, func() (stamps, error) { return before.stamps.again(), nil }, paths...)
 	if err == nil && now.equal(before.stamps) {
 		g.accept()
 		return
@@ -98,7 +102,7 @@ func (g *Gate) refresh() {
 	}
 	var after *rules
 	if err == nil {
-		after, err = beside.Do(ctx, g.files, beside.Key{}, func() (*rules, error) { return read(ctx, g.path) })
+		after, err = files.Beside(ctx, g.files, func() (*rules, error) { return read(ctx, g.path) }, paths...)
 	}
 	if err == nil {
 		err = after.opens(before)

@@ -196,6 +196,13 @@ func stampOf(path string) stamp {
 	return stamp{path, info}
 }
 
+func (s stamps) paths() (paths []string) {
+	for i := range s {
+		paths = append(paths, s[i].path)
+	}
+	return paths
+}
+
 // again returns the stamps that the files have now.
 func (s stamps) again() stamps {
 	now := make(stamps, len(s))
