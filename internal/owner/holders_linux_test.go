@@ -1,6 +1,7 @@
 package owner
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/port-exporter/port_exporter/internal/beside"
 	"github.com/port-exporter/port_exporter/internal/porttest"
+	"github.com/port-exporter/port_exporter/internal/sockdiag"
 	"github.com/port-exporter/port_exporter/internal/socket"
 )
 
@@ -33,6 +35,29 @@ func register(fd int) error {
 	}
 	return unix.Close(fd)
 }
+
+// mapSocket maps a socket (TCP_ZEROCOPY_RECEIVE in tcp(7)) and closes it. With it, a
+// packet socket whose ring is mapped (PACKET_RX_RING in packet(7)).
+func mapSocket(fd int) error {
+	packet, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, int(htons(unix.ETH_P_ALL)))
+	if err != nil {
+		return err
+	}
+	const block, blocks = 4096, 4
+	ring := unix.TpacketReq{Block_size: block, Block_nr: blocks, Frame_size: block / 2, Frame_nr: 2 * blocks}
+	if err := unix.SetsockoptTpacketReq(packet, unix.SOL_PACKET, unix.PACKET_RX_RING, &ring); err != nil {
+		return err
+	}
+	if _, err := unix.Mmap(packet, 0, block*blocks, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED); err != nil {
+		return err
+	}
+	if _, err := unix.Mmap(fd, 0, block, unix.PROT_READ, unix.MAP_SHARED); err != nil {
+		return err
+	}
+	return errors.Join(unix.Close(packet), unix.Close(fd))
+}
+
+func htons(n uint16) uint16 { return n<<8 | n>>8 }
 
 // sendToSelf sends a socket through a pair of unix sockets, and closes it.
 func sendToSelf(fd int) error {
@@ -137,6 +162,34 @@ func TestRingInNamespace(t *testing.T) {
 			t.Errorf("%+v after %d searches", o, r.Searches)
 		}
 		s.now = s.now.Add(recheckAfter)
+	}
+}
+
+// TestMappingsInNamespace has sockets that no process has a descriptor of, but one a
+// mapping: they are its own, and not the kernel's.
+func TestMappingsInNamespace(t *testing.T) {
+	for _, role := range []string{"mapping", "orphan"} {
+		t.Run(role, func(t *testing.T) {
+			porttest.Namespace(t)
+			host := pidNamespace(t)
+			startServer(t, self(t), role, 80)
+			s := newScene(t, host)
+			for range 3 {
+				byPort, r := s.scrape(t)
+				if o := byPort[80][0]; o.PID == 0 || o.Executable != self(t) || r.Searches != 1 {
+					t.Errorf("%+v after %d searches", o, r.Searches)
+				}
+				s.now = s.now.Add(recheckAfter)
+			}
+			packets, err := sockdiag.Packets(t.Context(), 8)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r := New(host, quiet).Owners(t.Context(), packets.Listeners)
+			if len(r.Owned) != 1 || r.Owned[0].Owner.PID == 0 || r.Owned[0].Owner.Executable != self(t) {
+				t.Errorf("the packet socket: %+v", r.Owned)
+			}
+		})
 	}
 }
 

@@ -349,7 +349,7 @@ func (h *linuxHost) Look(ctx context.Context, known Process, members []socket.Me
 		return Sight{Gone: true}
 	}
 	w := h.newWalk(ctx, members)
-	for _, look := range []func(int32) map[uint64]bool{w.holdings, w.holdingsOfThreads} {
+	for _, look := range []func(int32) map[uint64]bool{w.holdings, w.holdingsOfThreads, w.mappings} {
 		for inode := range look(known.PID) {
 			delete(w.open, inode)
 		}

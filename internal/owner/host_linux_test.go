@@ -51,6 +51,8 @@ func TestMain(m *testing.M) {
 //	zombie            has a main thread that has ended
 //	table             has a thread with descriptors of its own, and the socket there
 //	ring              has the socket registered with an io_uring, and no descriptor
+//	mapping           has the socket mapped, and no descriptor
+//	orphan            has it mapped, and a main thread that has ended
 //	message           has sent the socket to itself, and not received it
 //	init              is the first process of a pid namespace: see pidNamespace
 //	elsewhere STEP…   takes steps: see take
@@ -68,9 +70,9 @@ func serve(role string, args []string) error {
 			}
 		}
 		return ready()
-	case "zombie":
+	case "zombie", "orphan":
 		go func() {
-			err := listenThenServe("listen", args)
+			err := listenThenServe(map[string]string{"zombie": "listen", "orphan": "mapping"}[role], args)
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}()
@@ -141,6 +143,8 @@ func listenThenServe(role string, args []string) error {
 		err = startOnSignal(fd, args[2])
 	case "ring":
 		err = register(fd)
+	case "mapping":
+		err = mapSocket(fd)
 	case "message":
 		err = sendToSelf(fd)
 	}

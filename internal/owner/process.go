@@ -98,6 +98,17 @@ func socketInode(link []byte) (uint64, bool) {
 	return inode, err == nil
 }
 
+// mappedSocket returns the inode of the socket that a line of /proc/<pid>/maps
+// (proc_pid_maps(5)) is about. The names of files begin with a slash there.
+func mappedSocket(line []byte) (uint64, bool) {
+	const name = 5
+	fields := bytes.Fields(line)
+	if len(fields) <= name {
+		return 0, false
+	}
+	return socketInode(fields[name])
+}
+
 // parsePIDs reads a list of pids, one a line, and sorts it.
 func parsePIDs(text []byte) []int32 {
 	var pids []int32

@@ -81,3 +81,19 @@ func FuzzParseStat(f *testing.F) {
 		}
 	})
 }
+
+func TestMappedSocket(t *testing.T) {
+	for line, want := range map[string]uint64{
+		"7f1e6c000000-7f1e6c001000 r--s 00000000 00:09 4242                       socket:[4242]\n": 4242,
+		"7f1e6c000000-7f1e6c001000 r--s 00000000 00:09 4242 socket:[4242]":                         4242,
+		"7f1e6c000000-7f1e6c001000 r--s 00000000 00:09 7 /tmp/a socket:[4242]\n":                   0, // the name of a file
+		"7f1e6c000000-7f1e6c001000 r--s 00000000 00:09 7 /socket:[4242]\n":                         0,
+		"7f1e6c000000-7f1e6c001000 rw-p 00000000 00:00 0 [anon:socket:[4242]]\n":                   0,
+		"7f1e6c000000-7f1e6c001000 rw-p 00000000 00:00 0\n":                                        0,
+		"": 0,
+	} {
+		if got, ok := mappedSocket([]byte(line)); got != want || ok != (want != 0) {
+			t.Errorf("%q: %d, %t", line, got, ok)
+		}
+	}
+}

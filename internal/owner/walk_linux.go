@@ -1,6 +1,8 @@
 package owner
 
 import (
+	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"io/fs"
@@ -11,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/port-exporter/port_exporter/internal/beside"
 	"github.com/port-exporter/port_exporter/internal/socket"
 )
 
@@ -94,6 +97,17 @@ func (w *walk) everywhere(members []socket.Member) {
 	w.through(pids, w.holdings)
 	w.atManagers()
 	w.through(pids, w.holdingsOfThreads)
+}
+
+// everyMapping looks for what is left in the memory of all processes.
+func (w *walk) everyMapping() {
+	if !w.whole() {
+		return
+	}
+	pids, ok := w.host.pids(w.ctx)
+	w.partial = w.partial || !ok
+	w.through(pids, w.mappings)
+	w.atManagers()
 }
 
 // named takes the holder that the source names.
@@ -234,7 +248,32 @@ func (w *walk) add(pid int32, d descriptors) {
 // table reads a directory of descriptors of a process.
 func (w *walk) table(pid int32, dir string) descriptors {
 	key := w.host.key(pid, dir)
-	d, ok := attempt(w.ctx, w.host.calls, key, func() descriptors { return readDescriptors(w.ctx, key.Name, w.asked, w.flying) })
+	return w.read(key, func() descriptors { return readDescriptors(w.ctx, key.Name, w.asked, w.flying) })
+}
+
+// mappings returns what a process holds, that included of which it has only a
+// mapping: mmap(2) keeps a socket open whose descriptor is closed. They are part of
+// its memory, as its arguments are: see [linuxHost.readArguments].
+func (w *walk) mappings(pid int32) map[uint64]bool {
+	status, err := os.ReadFile(w.host.path(pid, "status"))
+	if err != nil {
+		return w.held[pid]
+	}
+	uid, _ := effectiveUID(status)
+	key := beside.Key{Name: w.host.path(pid, "maps"), Of: number(uid)}
+	w.add(pid, w.read(key, func() descriptors {
+		d := readMappings(w.ctx, key.Name, w.asked)
+		if thread := w.host.livingThread(pid); d.number == 0 && thread != "" && !d.denied {
+			return readMappings(w.ctx, filepath.Join(thread, "maps"), w.asked)
+		}
+		return d
+	}))
+	return w.held[pid]
+}
+
+// read reads descriptors, or mappings, in a call that can be given up.
+func (w *walk) read(key beside.Key, call func() descriptors) descriptors {
+	d, ok := attempt(w.ctx, w.host.calls, key, call)
 	w.partial = w.partial || !ok
 	w.hidden = w.hidden || d.denied
 	if d.forbidden {
@@ -351,6 +390,33 @@ func readDescriptors(ctx context.Context, path string, asked map[uint64]uint64, 
 	}
 }
 
+// readMappings reads the sockets in /proc/<pid>/maps. Of more than the kernel allows
+// a process by default, some are not known.
+func readMappings(ctx context.Context, path string, asked map[uint64]uint64) (d descriptors) {
+	file, err := os.Open(path)
+	if err != nil {
+		if !hasEnded(filepath.Dir(path)) {
+			d.forbid(err)
+		}
+		return d
+	}
+	defer file.Close()
+	const most = 1 << 17 // twice vm.max_map_count
+	lines := bufio.NewScanner(file)
+	for lines.Scan() && d.number < most && ctx.Err() == nil {
+		d.number++
+		if !bytes.Contains(lines.Bytes(), []byte("socket:[")) {
+			continue
+		}
+		inode, ok := mappedSocket(lines.Bytes())
+		if _, wanted := asked[inode]; ok && wanted {
+			d.sockets = append(d.sockets, inode)
+		}
+	}
+	d.denied = d.number >= most || errors.Is(lines.Err(), bufio.ErrTooLong)
+	return d
+}
+
 // hasEnded reports whether a process is gone. While it goes, its links are denied
 // like those of one that may not be read (proc_fd_access_allowed in fs/proc/base.c).
 func hasEnded(dir string) bool {
@@ -411,7 +477,7 @@ func (w *walk) whole() bool {
 // confirm looks for what is left a second time: a socket may have been handed from
 // a process that was still to be looked at to one that had been. It looks for
 // descriptors in messages as well (unix(7), SCM_RIGHTS): then it is not known
-// what is in them. What is left after that, made by root, is the kernel's.
+// what is in them. Mappings are read only for what has no descriptor. What is left after that, made by root, is the kernel's.
 func (w *walk) confirm(members []socket.Member) {
 	var left []socket.Member
 	for _, m := range members {
@@ -422,6 +488,7 @@ func (w *walk) confirm(members []socket.Member) {
 	again := w.host.newWalk(w.ctx, left)
 	again.report, again.flying = w.report, true
 	again.everywhere(left)
+	again.everyMapping()
 	w.open, w.unclear, w.partial = again.open, again.unclear, again.partial
 	if !again.whole() {
 		return
