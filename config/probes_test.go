@@ -122,6 +122,8 @@ func TestProbeErrorsNameTheirPlace(t *testing.T) {
 		{"ICMP of a URL", modules + "targets: [{address: 'a/b', module: ping}]\n", []string{`"a/b" is not a host`}},
 		{"DNS of port 0", modules + "targets: [{address: 'a:0', module: names}]\n", []string{`"0" is not a port`}},
 		{"a relative path", modules + "targets: [{address: run/sock, module: sock}]\n", []string{`"run/sock" is not an absolute path`, "hint: /run/service.sock"}},
+		{"hostname with a port that is none", target + "address: http://a/\n    hostname: 'a:evil.test'\n", []string{`line 4: targets[0].hostname: "a:evil.test" is not a host`}},
+		{"hostname with a user", target + "address: a:1\n    hostname: 'a:80@evil.test'\n", []string{`line 4: targets[0].hostname: "a:80@evil.test" is not a host`}},
 		{"hostname of icmp", modules + "targets: [{address: a, module: ping, hostname: b}]\n", []string{"line 10: targets[0].hostname: the prober icmp takes none"}},
 		{"hostname of udp", modules + "targets: [{address: 'a:1', module: ntp, hostname: b}]\n", []string{"the prober udp takes none"}},
 		{"hostname of stun", modules + "targets: [{address: 'a:1', module: nat, hostname: b}]\n", []string{"the prober stun takes none"}},

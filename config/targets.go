@@ -207,8 +207,8 @@ func CheckHostname(m *probe.Module, hostname string) error {
 	default:
 		return fmt.Errorf("the prober %s takes none\nhint: it is the header Host of http and the server name of TLS", m.Kind)
 	}
-	if strings.ContainsFunc(hostname, func(r rune) bool { return r <= ' ' || r == 0x7f }) { // net/http would send none
-		return fmt.Errorf("%q is not a host\nhint: write a name, with a port if the target is to see one", hostname)
+	if probe.CheckHostname(hostname) != nil {
+		return fmt.Errorf("%q is not a host\nhint: write a name, with a port from 1 to 65535 if the target is to see one", hostname)
 	}
 	if b, ok := m.Prober.(*prober.HTTP); ok {
 		if err := b.CheckHostname(hostname); err != nil {

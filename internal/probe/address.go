@@ -179,6 +179,23 @@ func ASCIIHost(host string) string {
 	return ascii + port
 }
 
+// CheckHostname reports what can be no hostname, which is a host that may have a port
+// as a number. An empty one is none. What a client sends goes into the header Host and
+// into TLS as it is.
+func CheckHostname(hostname string) error {
+	if hostname == "" {
+		return nil
+	}
+	host, port, err := net.SplitHostPort(hostname)
+	if err != nil {
+		return CheckHost(TrimBrackets(ASCIIHost(hostname)))
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+		return &net.AddrError{Err: "the port is no number from 1 to 65535", Addr: hostname}
+	}
+	return CheckHost(ASCIIHost(host))
+}
+
 // CheckHost reports, as a [*net.AddrError], what can be no host. A name server would
 // say that there is no such name, which there cannot be.
 func CheckHost(host string) error {

@@ -208,6 +208,10 @@ func (a *Control) Permit(m *probe.Module, address, hostname string) (*Permit, er
 		return nil, deny(fmt.Sprintf("the module %s holds credentials, which do not go to a host that the client names: %q", m.Name, hostname),
 			"add a target with this hostname to targets, or leave the parameter hostname out")
 	}
+	if err := probe.CheckHostname(hostname); err != nil {
+		return nil, deny(fmt.Sprintf("the hostname %q is neither a name nor an address, with a port at most", hostname),
+			"write it as example.org or example.org:8443, with a port from 1 to 65535")
+	}
 	about := func(r Rule) bool { return r.allowsModule(m) }
 	if (!a.Any || m.Credentials) && !slices.ContainsFunc(a.Rules, about) {
 		return nil, deny(fmt.Sprintf("%s is not a configured target of the module %s", probe.Redact(address, address), m.Name), a.hint(m))
@@ -251,12 +255,16 @@ func TakesHostname(kind string) bool {
 }
 
 // HostnameOf returns the hostname that a client chose for a target: without the
-// port that the target is to see, and empty where it is the target's own host.
+// port that the target is to see, and empty where it is the target's own host. What
+// [probe.CheckHostname] reports stays as it is, and differs from every target's.
 func HostnameOf(kind, address, hostname string) string {
+	if probe.CheckHostname(hostname) != nil {
+		return hostname
+	}
 	if host, _, err := net.SplitHostPort(hostname); err == nil {
 		hostname = host
 	}
-	if own, _ := probe.ParseAddress(kind, address); CanonicalHost(own.Host) == CanonicalHost(hostname) {
+	if own, _ := probe.ParseAddress(kind, address); CanonicalHost(own.Host) == CanonicalHost(probe.TrimBrackets(hostname)) {
 		return ""
 	}
 	return hostname

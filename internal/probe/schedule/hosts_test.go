@@ -179,6 +179,42 @@ func TestHostnameOfAClient(t *testing.T) {
 	}
 }
 
+// TestHostnameThatIsNone has a client write the target's own host, and behind it what
+// is no port: the text would go to the target, with the credentials.
+func TestHostnameThatIsNone(t *testing.T) {
+	addresses := map[string]string{
+		probe.KindHTTP: "http://127.0.0.1/", probe.KindTCP: "127.0.0.1:443", probe.KindGRPC: "127.0.0.1:443",
+	}
+	hostnames := map[string]bool{
+		"127.0.0.1": true, "127.0.0.1:80": true, "127.0.0.1:65535": true,
+		"127.0.0.1:evil.test": false, "127.0.0.1:80@evil.test": false, "127.0.0.1:": false, "127.0.0.1:0": false, "127.0.0.1:65536": false,
+		"127.0.0.1:+80": false, "127.0.0.1:http": false, "127.0.0.1/x": false, "127.0.0.1:80/x": false, "u@127.0.0.1": false,
+		"127.0.0.1?x": false, "127.0.0.1#x": false, "127.0.0.1 ": false, "127.0.0.1:80\r\nX: y": false, "127.0.0.1\x00": false, "[127.0.0.1": false,
+	}
+	for kind, address := range addresses {
+		for hostname, allowed := range hostnames {
+			for _, configured := range []bool{true, false} {
+				saw := false
+				m := &probe.Module{Name: "m", Kind: kind, Credentials: configured, Prober: proberFunc(func(context.Context, probe.Request) probe.Result {
+					saw = true
+					return probe.Result{}
+				})}
+				plan := &Plan{Access: access.Control{Any: true, Rules: []access.Rule{hostRule("*", "127.0.0.0/8", "m")}}, Modules: map[string]*probe.Module{"m": m}}
+				if configured {
+					plan.Targets = []probe.Target{{Address: address, Module: m}}
+				}
+				r := NewRunner(t.Context(), 0)
+				r.Use(plan)
+				_, err := r.Once(t.Context(), plan, Ask{Target: address, Module: m, Hostname: hostname})
+				r.Stop()
+				if denied, _ := probe.AsDenied(err); saw != allowed || !allowed && (denied == nil || denied.Hint == "") {
+					t.Errorf("%s, configured %t, hostname %q: probed: %t: %v", kind, configured, hostname, saw, err)
+				}
+			}
+		}
+	}
+}
+
 // TestTargetsThatShareAnAddress has several configured hostnames on one address.
 func TestTargetsThatShareAnAddress(t *testing.T) {
 	m := &probe.Module{Name: "m", Kind: probe.KindTCP}
