@@ -7,9 +7,11 @@ import (
 	"io/fs"
 	"net"
 	"net/url"
+	"os"
 	"path"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -93,6 +95,9 @@ func newApplication() (*kingpin.Application, *flags) {
 	return app, f
 }
 
+// procsVariable is the environment variable that --runtime.gomaxprocs defaults to.
+const procsVariable = "GOMAXPROCS"
+
 // Model returns the flags and commands there are.
 func Model() *kingpin.ApplicationModel {
 	app, _ := newApplication()
@@ -117,6 +122,9 @@ func parse(args []string, stdout, stderr io.Writer) (*flags, error) {
 	}
 	if done { // kingpin has gone on, and may lack an argument
 		return nil, nil
+	}
+	if value := os.Getenv(procsVariable); err != nil && value != "" && strings.Contains(err.Error(), strconv.Quote(value)) { // kingpin does not name it
+		return nil, fmt.Errorf("environment variable %s: %w\nhint: use the number of CPUs, or unset it", procsVariable, err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%w\nhint: port_exporter --help lists the flags", err)
@@ -146,7 +154,7 @@ func (f *flags) addServing(app *kingpin.Application) {
 	app.Flag("path.rootfs", "Mount point of the host's root, for user names (Linux). Default: detected.").ExistingDirVar(&f.daemon.Rootfs)
 	app.Flag("source", "Source of the socket table: auto, sock_diag, procfs (Linux) or gopsutil.").Default(system.Auto).StringVar(&f.daemon.Source)
 	app.Flag("timeout-offset", "Time subtracted from the scrape timeout of Prometheus.").Default("500ms").DurationVar(&f.daemon.TimeoutOffset)
-	app.Flag("runtime.gomaxprocs", "Number of CPUs that run Go code concurrently (GOMAXPROCS). 0: Go's default.").Envar("GOMAXPROCS").Default("0").IntVar(&f.gomaxprocs)
+	app.Flag("runtime.gomaxprocs", "Number of CPUs that run Go code concurrently (GOMAXPROCS). 0: Go's default.").Envar(procsVariable).Default("0").IntVar(&f.gomaxprocs)
 	promslogflag.AddFlags(app, f.daemon.Log)
 }
 
@@ -209,6 +217,9 @@ func (f *flags) check() error {
 	if err := f.checkAddresses(); err != nil {
 		return err
 	}
+	if err := f.checkExternalURL(); err != nil {
+		return err
+	}
 	if f.daemon.Proxied = f.externalURL != nil; !f.daemon.Proxied {
 		f.externalURL = &url.URL{Path: f.daemon.RoutePrefix}
 	}
@@ -218,6 +229,20 @@ func (f *flags) check() error {
 	}
 	if prefix := strings.Trim(f.daemon.RoutePrefix, "/"); prefix != "" && !isPath("/"+prefix) {
 		return fmt.Errorf("--web.route-prefix=%q: must be a plain path\nhint: /ports", f.daemon.RoutePrefix)
+	}
+	return nil
+}
+
+// checkExternalURL rejects what is no address of a page. The error omits a password.
+func (f *flags) checkExternalURL() error {
+	u := f.externalURL
+	switch {
+	case u == nil:
+		return nil
+	case u.User != nil:
+		return fmt.Errorf("--web.external-url=%s: must not have a user or password\nhint: set users in --web.config.file", u.Redacted())
+	case u.Scheme != "http" && u.Scheme != "https", u.Host == "":
+		return fmt.Errorf("--web.external-url=%s: must be a URL with http or https\nhint: https://ports.example.org/ports; for a path alone use --web.route-prefix", u)
 	}
 	return nil
 }

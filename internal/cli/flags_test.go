@@ -23,6 +23,11 @@ func TestFlagsThatCannotWork(t *testing.T) {
 		{"--web.route-prefix=//a", ""},
 		{"--web.route-prefix=/a//b", "must be a plain path"},
 		{"--web.external-url=http://a/x/../y", "must be a plain path"},
+		{"--web.external-url=ftp://a/x", "must be a URL with http or https"},
+		{"--web.external-url=javascript:x", "must be a URL with http or https"},
+		{"--web.external-url=/x", "must be a URL with http or https"},
+		{"--web.external-url=http://u:secret@a/x", "=http://u:xxxxx@a/x: must not have a user"},
+		{"--web.external-url=https://a/x", ""},
 		{"--web.telemetry-path=/../x", "path is invalid or used by another page"},
 		{"--web.telemetry-path=/./x", "path is invalid or used by another page"},
 		{"--web.telemetry-path=/..", "path is invalid or used by another page"},
@@ -44,9 +49,11 @@ func TestFlagsThatCannotWork(t *testing.T) {
 			t.Errorf("%s: %v, want %q", tt.flag, err, tt.want)
 		}
 	}
-	t.Setenv("GOMAXPROCS", "100000")
-	if _, err := parse(nil, io.Discard, io.Discard); err == nil || !strings.Contains(err.Error(), "environment variable GOMAXPROCS") {
-		t.Errorf("of the environment: %v", err)
+	for _, value := range []string{"100000", "abc"} {
+		t.Setenv("GOMAXPROCS", value)
+		if _, err := parse(nil, io.Discard, io.Discard); err == nil || !strings.Contains(err.Error(), "environment variable GOMAXPROCS") {
+			t.Errorf("%s of the environment: %v", value, err)
+		}
 	}
 }
 
