@@ -251,6 +251,13 @@ func someRules() []policy.Rule {
 	}
 }
 
+func TestWrittenEmpty(t *testing.T) {
+	text, err := WritePolicy(nil)
+	if want := policyHeader + "policy:\n  # Nothing listened that needs a rule when this was written.\n  rules: []\n"; err != nil || string(text) != want {
+		t.Errorf("%v, wrote\n%s", err, text)
+	}
+}
+
 // TestFilterIsRead holds that both values of the key come back as they are written.
 func TestFilterIsRead(t *testing.T) {
 	packets := []socket.Protocol{socket.Packet}

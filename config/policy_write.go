@@ -22,7 +22,7 @@ const policyHeader = `# A policy for port_exporter, written from what listens on
 // WritePolicy returns the text of a configuration file that has these rules.
 func WritePolicy(rules []policy.Rule) ([]byte, error) {
 	if len(rules) == 0 {
-		return []byte(policyHeader + "policy:\n  rules: []\n"), nil
+		return []byte(policyHeader + "policy:\n  # Nothing listened that needs a rule when this was written.\n  rules: []\n"), nil
 	}
 	list, err := writeRules(rules, "    ")
 	return []byte(policyHeader + "policy:\n  rules:\n" + list), err

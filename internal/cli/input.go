@@ -102,10 +102,8 @@ func (r *row) owned() (o socket.Owned, err error) {
 	if err := r.locate(&o); err != nil {
 		return o, err
 	}
-	if r.Scope != "" {
-		if o.Scope, err = named(r.Scope, "scope", socket.Scopes()); err != nil {
-			return o, err
-		}
+	if err := r.reachable(&o); err != nil {
+		return o, err
 	}
 	o.Netns, o.Interface = r.Netns, r.Interface
 	o.DualStack, o.Ephemeral, o.MayBeClient, o.Absent, o.Sockets = r.DualStack, r.Ephemeral, r.MayBeClient, r.Absent, r.Sockets
@@ -115,6 +113,19 @@ func (r *row) owned() (o socket.Owned, err error) {
 		Pending: r.Pending,
 	}
 	return o, nil
+}
+
+// reachable takes the scope of the row where the address does not say it: that of
+// a broadcast address depends on the networks of the host.
+func (r *row) reachable(o *socket.Owned) error {
+	if r.Scope == "" {
+		return nil
+	}
+	scope, err := named(r.Scope, "scope", socket.Scopes())
+	if err == nil && scope == socket.ScopeLinkLocal && o.Address.Is4() && (o.Scope == socket.ScopePublic || o.Scope == socket.ScopePrivate) {
+		o.Scope = scope
+	}
+	return err
 }
 
 // locate reads where the listener is, by its protocol.

@@ -132,6 +132,25 @@ func TestBadInput(t *testing.T) {
 	}
 }
 
+// TestInputHasScopesOfAddresses holds that a file cannot say that a listener is less
+// exposed than its address; that an address is that of a broadcast it can.
+func TestInputHasScopesOfAddresses(t *testing.T) {
+	for text, want := range map[string]socket.Scope{
+		`"address": "0.0.0.0", "scope": "loopback"`:         socket.ScopeAny,
+		`"address": "0.0.0.0", "scope": "link_local"`:       socket.ScopeAny,
+		`"address": "2001:db8::1", "scope": "link_local"`:   socket.ScopePublic,
+		`"address": "192.0.2.1", "scope": "private"`:        socket.ScopePublic,
+		`"address": "127.0.0.1", "scope": "any"`:            socket.ScopeLoopback,
+		`"address": "127.0.0.1"`:                            socket.ScopeLoopback,
+		`"address": "192.168.1.255", "scope": "link_local"`: socket.ScopeLinkLocal,
+	} {
+		r, err := parseTable(strings.NewReader(`{"listeners": [{"protocol": "tcp", "port": 80, ` + text + `}]}`))
+		if err != nil || r.Owned[0].Scope != want {
+			t.Errorf("%s: %v, want %v, %v", text, r.Owned, want, err)
+		}
+	}
+}
+
 // TestSavedTableJudgesAlike has random tables with every fact that a verdict
 // depends on: judged live or from their JSON, all that is written is the same.
 func TestSavedTableJudgesAlike(t *testing.T) {

@@ -272,6 +272,11 @@ func TestKernelListenersInNamespace(t *testing.T) {
 				t.Fatalf("port %d: %+v", port, o)
 			}
 		}
+		for _, o := range r.Owned {
+			if o.Owner.Process == socket.Kernel && o.MayBeClient {
+				t.Fatalf("port %d may be a client's", o.Port)
+			}
+		}
 		if byPort[80][0].PID == 0 || r.Unattributed != 0 {
 			t.Fatalf("%d unattributed, %+v", r.Unattributed, byPort[80])
 		}

@@ -242,7 +242,9 @@ func (b *resultBuilder) add(l *socket.Listener) {
 	}
 	slices.SortFunc(owners, socket.Owner.Compare)
 	for _, o := range owners {
-		b.Owned = append(b.Owned, socket.Owned{Listener: *l, Owner: o})
+		owned := socket.Owned{Listener: *l, Owner: o}
+		owned.MayBeClient = l.MayBeClient && o.Process != socket.Kernel // which sends from the sockets it listens on
+		b.Owned = append(b.Owned, owned)
 	}
 	b.Unattributed += count(!known)
 	b.Pending += count(pending)

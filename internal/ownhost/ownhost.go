@@ -54,6 +54,8 @@ func Sentence(r *schedule.Report, answer socket.Answer, known bool) string {
 	case !known:
 	case of.Outcome == probe.Timeout && of.Phase == probe.PhaseConnect && answer.Standing == socket.QueueFull:
 		return fmt.Sprintf("%s does not answer in time (%s): its accept queue is full", address, of.Phase)
+	case of.Outcome == probe.Open && answer.Standing == socket.QueueFull:
+		return r.Result.Sentence(r.Target.Address) + ", but " + answer.Listener.FullQueues()
 	case of.Outcome == probe.Refused && !answer.Taken() && (of.Origin == probe.OriginTarget || of.Origin == probe.OriginNone):
 		return address + " refuses: nothing listens there"
 	}

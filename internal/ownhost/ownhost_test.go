@@ -64,6 +64,7 @@ func TestSentence(t *testing.T) {
 	refused := probe.Result{Outcome: probe.Refused, Phase: probe.PhaseConnect, Origin: probe.OriginTarget}
 	rejected := probe.Result{Outcome: probe.Refused, Phase: probe.PhaseConnect, Origin: probe.OriginLocal}
 	hangs := probe.Result{Outcome: probe.Timeout, Phase: probe.PhaseExchange}
+	open := probe.Result{Outcome: probe.Open, Phase: probe.PhaseConnect}
 	for _, tt := range []struct {
 		result   probe.Result
 		standing socket.Standing
@@ -72,6 +73,9 @@ func TestSentence(t *testing.T) {
 	}{
 		{timeout, socket.QueueFull, true, "10.0.0.1:80 does not answer in time (connect): its accept queue is full"},
 		{timeout, socket.QueueFull, false, ""},
+		{open, socket.QueueFull, true, open.Sentence("10.0.0.1:80") + ", but 1 of its 4 accept queues is full"},
+		{open, socket.QueueFull, false, ""},
+		{open, socket.Listens, true, ""},
 		{timeout, socket.Listens, true, ""},
 		{timeout, socket.NotListening, true, ""},
 		{hangs, socket.QueueFull, true, ""},
@@ -86,7 +90,7 @@ func TestSentence(t *testing.T) {
 		if want == "" {
 			want = tt.result.Sentence("10.0.0.1:80")
 		}
-		if got := Sentence(r, socket.Answer{Standing: tt.standing}, tt.known); got != want {
+		if got := Sentence(r, socket.Answer{Standing: tt.standing, Listener: &socket.Listener{Sockets: 4, Full: 1}}, tt.known); got != want {
 			t.Errorf("%v in %v, %v: %q, want %q", tt.result.Outcome, tt.result.Phase, tt.standing, got, want)
 		}
 	}

@@ -85,6 +85,19 @@ func (l *Listener) queue() string {
 	return fmt.Sprintf("the accept queue of %d of the %d sockets", l.Full, l.Sockets)
 }
 
+// FullQueues says how many accept queues of a listener are full, as the second half
+// of a sentence.
+func (l *Listener) FullQueues() string {
+	switch {
+	case l.Sockets == 1:
+		return "its accept queue is full"
+	case l.Full == 1:
+		return fmt.Sprintf("1 of its %d accept queues is full", l.Sockets)
+	default:
+		return fmt.Sprintf("%d of its %d accept queues are full", l.Full, l.Sockets)
+	}
+}
+
 func (a Answer) place() string {
 	place := netip.AddrPortFrom(a.Listener.Address, a.Listener.Port).String()
 	if a.Listener.Interface != "" {
