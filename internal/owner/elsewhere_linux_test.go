@@ -38,6 +38,7 @@ type place struct {
 //	tmpfs=DIR     mounts an empty file system on DIR
 //	chroot=DIR    has DIR for its root
 //	rootfs=DIR    is told that the host's root is at DIR
+//	enter=DIR     moves to a cgroup
 //	setuid=UID    gives up root
 //	listen=PORT,STEP…  starts a server that takes steps, in the same namespaces
 //	apart=        goes on as a child in a mount namespace of its own
@@ -68,6 +69,8 @@ func take(steps []string) (place, error) {
 			}
 		case "rootfs":
 			p.rootfs = value
+		case "enter":
+			err = enter(value)
 		case "setuid":
 			var uid int
 			if uid, err = strconv.Atoi(value); err == nil {
@@ -340,6 +343,36 @@ func TestUsersOfContainersInNamespace(t *testing.T) {
 		o := byPort[port][0]
 		if got := [2]string{o.User, o.UserID}; got != want || o.Process == "" {
 			t.Errorf("port %d: user %q, want %q (process %q)", port, got, want, o.Process)
+		}
+	}
+}
+
+// TestRootOfAServiceInNamespace has services of the host with a root of their own, as
+// RootDirectory= makes it: systemd takes their user from the host. What is in a
+// container or in a session has another root for another reason.
+func TestRootOfAServiceInNamespace(t *testing.T) {
+	porttest.Namespace(t)
+	mounts := &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS}
+	root := jail(t, "intruder:x:65534:65534::/:/bin/sh\n")
+	units := map[string]string{
+		"web.service":                           "nobody",
+		"web.service/system.slice/a.service":    "65534",
+		"session-3.scope":                       "65534",
+		"user@1000.service/web.service":         "65534",
+		"web.service/docker-" + id64 + ".scope": "65534",
+		"web.service/libpod-payload-" + id64:    "65534",
+	}
+	wants := map[uint16]string{}
+	for unit, want := range units {
+		port := 90 + len(wants)
+		wants[uint16(port)] = want
+		startElsewhere(t, port, mounts, "enter="+cgroup(t, unit), "tmpfs="+root, "chroot="+root, "setuid=65534")
+		t.Logf("port %d: %s", port, unit)
+	}
+	byPort, _ := owners(t, New(NewHost("/proc", "", quiet), quiet))
+	for port, want := range wants {
+		if o := byPort[port][0]; o.User != want || o.Process == "" {
+			t.Errorf("port %d: user %q, want %q: %+v", port, o.User, want, o)
 		}
 	}
 }

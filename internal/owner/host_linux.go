@@ -190,10 +190,10 @@ func (h *linuxHost) readProcess(pid int32) (process, bool) {
 		return process{}, false
 	}
 	p.uid, _ = effectiveUID(status)
-	p.elsewhere = h.livesElsewhere(dir)
 	if cgroup, err := os.ReadFile(filepath.Join(dir, "cgroup")); err == nil {
 		p.cgroup = cgroupPath(string(cgroup))
 	}
+	p.elsewhere = h.livesElsewhere(dir, p.cgroup)
 	if link, err := os.Readlink(filepath.Join(dir, "exe")); err == nil {
 		p.executable, p.deleted = executable(link, existsBelow(filepath.Join(dir, "root")))
 	}

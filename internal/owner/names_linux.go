@@ -102,21 +102,37 @@ var errNoFile = errors.New("not a regular file")
 // livesElsewhere reports whether the user ids of a process are not those of the
 // host's users: it has another user namespace, or another mount namespace whose
 // root is not the host's. A process that only changed its root (chroot(2)) is the
-// host's.
-func (h *linuxHost) livesElsewhere(dir string) bool {
+// host's, and so is a service of the host whose unit gives it another root.
+func (h *linuxHost) livesElsewhere(dir, cgroup string) bool {
 	users, err := os.Readlink(filepath.Join(dir, "ns/user"))
-	if own, ownErr := os.Readlink(filepath.Join(h.procfs, "self/ns/user")); err == nil && ownErr == nil && users != own {
+	own, ownErr := os.Readlink(filepath.Join(h.procfs, "self/ns/user"))
+	known := err == nil && ownErr == nil
+	if known && users != own {
 		return true
 	}
 	hosts := h.hostRoots()
 	if len(hosts) == 0 {
 		return false
 	}
-	if h.mountsOfHost(dir) {
+	if h.mountsOfHost(dir) || known && isHostService(cgroup) {
 		return false
 	}
 	root, err := directoryOf(dir, "/")
 	return err == nil && !slices.Contains(hosts, root)
+}
+
+// isHostService reports whether a cgroup is that of a service of the host, outside
+// of any container, and of any systemd in there. Its user is one of the host's whatever its root is: systemd
+// looks User= up before it sets RootDirectory= or RootImage= (systemd.exec(5)).
+func isHostService(cgroup string) bool {
+	unit, container := unitAndContainer(cgroup)
+	units := 0
+	for _, part := range cgroupParts(cgroup) {
+		if isUnit(part) {
+			units++
+		}
+	}
+	return units == 1 && container == "" && strings.HasSuffix(unit, ".service") && !isUserManager(unit)
 }
 
 // mountsOfHost reports whether a process is in the mount namespace of the first
