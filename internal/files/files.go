@@ -40,8 +40,9 @@ const recheck = 50 * time.Millisecond
 // see package beside. The error is a [*fs.PathError].
 func (r Rules) Read(ctx context.Context, path string) ([]byte, error) {
 	deadline := time.Now().Add(patience * max(r.Settle, time.Second))
+	var last look
 	for {
-		text, wait, err := r.attempt(path)
+		text, wait, err := r.attempt(path, &last)
 		if err != nil || wait == 0 {
 			return text, err
 		}
@@ -60,14 +61,14 @@ var errChanging = errors.New("file changed during the read\nhint: replace the fi
 
 // attempt reads the file once. It returns how long to wait before the next
 // attempt, zero when this one counts.
-func (r Rules) attempt(path string) (text []byte, wait time.Duration, err error) {
+func (r Rules) attempt(path string, last *look) (text []byte, wait time.Duration, err error) {
 	f, before, err := r.open(path)
 	if err != nil {
 		return nil, 0, err
 	}
 	defer f.Close()
-	if age := time.Since(before.ModTime()); before.Mode().IsRegular() && 0 <= age && age < r.Settle {
-		return nil, r.Settle - age, nil
+	if wait := last.unsettled(before, r.Settle); wait > 0 {
+		return nil, wait, nil
 	}
 	limit := r.Limit
 	if limit == 0 {
@@ -87,6 +88,28 @@ func (r Rules) attempt(path string) (text []byte, wait time.Duration, err error)
 		return nil, recheck, nil
 	}
 	return text, 0, nil
+}
+
+// look is what a file was like when an earlier attempt saw it first so.
+type look struct {
+	info fs.FileInfo
+	at   time.Time
+}
+
+// unsettled returns how long to wait until a file has been left alone for some time. The
+// clock of a file server may be ahead: a time in the future says only whether the file
+// was changed since the last look.
+func (l *look) unsettled(now fs.FileInfo, settle time.Duration) time.Duration {
+	if settle == 0 || !now.Mode().IsRegular() {
+		return 0
+	}
+	if age := time.Since(now.ModTime()); age >= 0 {
+		return settle - age
+	}
+	if l.info == nil || !os.SameFile(l.info, now) || l.info.Size() != now.Size() || !l.info.ModTime().Equal(now.ModTime()) {
+		*l = look{now, time.Now()}
+	}
+	return settle - time.Since(l.at)
 }
 
 // changed reports whether the file is not as it was before it was read, or has

@@ -45,6 +45,43 @@ func TestRead(t *testing.T) {
 	}
 }
 
+// TestFuture has files whose times are an hour ahead, as on a server whose clock is.
+// Whether they are left alone is seen by two looks.
+func TestFuture(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "f")
+	put := func(text string, ahead time.Duration) os.FileInfo {
+		t.Helper()
+		write(t, path, text)
+		at := time.Now().Add(ahead)
+		if err := os.Chtimes(path, at, at); err != nil {
+			t.Fatal(err)
+		}
+		info, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return info
+	}
+	const settle = time.Hour
+	var last look
+	half := put("half", time.Hour)
+	if wait := last.unsettled(half, settle); wait <= 0 {
+		t.Errorf("the first look: %v", wait)
+	}
+	last.at = last.at.Add(-settle)
+	if wait := last.unsettled(half, settle); wait > 0 {
+		t.Errorf("left alone: %v", wait)
+	}
+	if wait := last.unsettled(put("whole", 2*time.Hour), settle); wait <= 0 {
+		t.Errorf("changed: %v", wait)
+	}
+	began := time.Now()
+	const short = 100 * time.Millisecond
+	if text, err := (Rules{Settle: short}).Read(t.Context(), path); string(text) != "whole" || err != nil || time.Since(began) < short {
+		t.Errorf("read %q after %v, %v", text, time.Since(began), err)
+	}
+}
+
 func exists(path string) bool {
 	_, err := os.Stat(path)
 	return err == nil

@@ -45,6 +45,7 @@ type Gate struct {
 	files    *beside.Calls
 	checking sync.Mutex
 	checked  time.Time
+	seen     stamps // at the latest check
 	refused  stamps // the files that are not in force, and why
 	refusal  string
 	outdated atomic.Bool // there are such files
@@ -97,7 +98,8 @@ func (g *Gate) refresh() {
 		g.accept()
 		return
 	}
-	if err == nil && now.isFresh(settle) {
+	steady := now.equal(g.seen)
+	if g.seen = now; err == nil && (now.isFresh(settle) || now.isAhead() && !steady) {
 		return
 	}
 	var after *rules

@@ -430,6 +430,42 @@ func TestCutInALine(t *testing.T) {
 	})
 }
 
+// TestFutureIsSeenTwice has files whose times are ahead, as on a server whose clock is:
+// one that changes from check to check is not put in force.
+func TestFutureIsSeenTwice(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "web.yml")
+	put := func(users string, ahead time.Duration) {
+		t.Helper()
+		if err := os.WriteFile(file, []byte("basic_auth_users:\n"+users), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		at := time.Now().Add(ahead)
+		if err := os.Chtimes(file, at, at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	one, two := "  a: "+hashOf(t, "a")+"\n", "  b: "+hashOf(t, "b")+"\n"
+	put(one+two, -time.Hour)
+	g, err := Open(t.Context(), file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, step := range []struct {
+		write string
+		ahead time.Duration
+		want  int // users in force
+	}{{one, time.Hour, 2}, {one + two, 2 * time.Hour, 2}, {one, 3 * time.Hour, 2}, {"", 0, 1}} {
+		if step.write != "" {
+			put(step.write, step.ahead)
+		}
+		g.refresh()
+		if got := len(g.inForce.Load().Users); got != step.want {
+			t.Errorf("step %d: %d users, want %d", i, got, step.want)
+		}
+	}
+}
+
 func TestOpenFaults(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "web.yml")

@@ -222,7 +222,7 @@ func (s stamps) equal(other stamps) bool {
 }
 
 // isFresh reports whether one of the files changed within some time. One from the
-// future does not count: it may stay that for years.
+// future does not count: see isAhead.
 func (s stamps) isFresh(within time.Duration) bool {
 	return slices.ContainsFunc(s, func(one stamp) bool {
 		if one.info == nil {
@@ -231,4 +231,10 @@ func (s stamps) isFresh(within time.Duration) bool {
 		age := time.Since(one.info.ModTime())
 		return 0 <= age && age < within
 	})
+}
+
+// isAhead reports whether a file is from the future, as on a server whose clock is ahead:
+// its time may stay that for years, and does not say when the file changed.
+func (s stamps) isAhead() bool {
+	return slices.ContainsFunc(s, func(one stamp) bool { return one.info != nil && one.info.ModTime().After(time.Now()) })
 }
