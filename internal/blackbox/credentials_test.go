@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
@@ -30,12 +31,14 @@ type recorder struct {
 func newRecorder(t *testing.T) *recorder {
 	t.Helper()
 	r := &recorder{}
-	r.url = web(t, func(_ http.ResponseWriter, req *http.Request) {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		r.last = req.Header.Clone()
-	})
+	r.url = web(t, r.record)
 	return r
+}
+
+func (r *recorder) record(_ http.ResponseWriter, req *http.Request) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.last = req.Header.Clone()
 }
 
 func (r *recorder) header() http.Header {
@@ -46,6 +49,20 @@ func (r *recorder) header() http.Header {
 
 // byHost is a URL of a server on loopback by another of its names.
 func byHost(url, host string) string { return strings.Replace(url, "127.0.0.1", host, 1) }
+
+// within is a server that redirects its root to /end, where it does what another
+// handler does.
+func within(t *testing.T, code int, end http.HandlerFunc) string {
+	t.Helper()
+	return web(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/end" {
+			end(w, r)
+			return
+		}
+		w.Header().Set("Location", "/end")
+		w.WriteHeader(code)
+	})
+}
 
 // TestCredentialsStayWithTheirHost redirects within the target's own host and away
 // from it: only hosts that the configuration names get what proves who we are.
@@ -79,9 +96,12 @@ func TestCredentialsStayWithTheirHost(t *testing.T) {
 				}
 				return end.header()
 			}
-			within := byHost(web(t, redirecting(byHost(end.url, "localhost"))), "localhost")
-			if got := run(within); got.Get(name) == "" {
+			if got := run(byHost(within(t, http.StatusFound, end.record), "localhost")); got.Get(name) == "" {
 				t.Errorf("redirected within the host: %v lacks %s", got, name)
+			}
+			port := byHost(web(t, redirecting(byHost(end.url, "localhost"))), "localhost")
+			if got := run(port); strings.Contains(fmt.Sprint(got), "secret") || got.Get(name) != "" {
+				t.Errorf("redirected to another port: %v", got)
 			}
 			away := byHost(web(t, redirecting(end.url)), "localhost")
 			if got := run(away); strings.Contains(fmt.Sprint(got), "secret") || got.Get(name) != "" {
@@ -100,7 +120,14 @@ func TestCredentialsStayWithTheirHost(t *testing.T) {
 // hosts as well as the target does.
 func TestCredentialsOfNamedHosts(t *testing.T) {
 	end := newRecorder(t)
-	target := web(t, redirecting(byHost(end.url, "localhost")))
+	target := web(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/end" {
+			end.record(w, r)
+			return
+		}
+		_, port, _ := net.SplitHostPort(r.Context().Value(http.LocalAddrContextKey).(net.Addr).String())
+		http.Redirect(w, r, "http://localhost:"+port+"/end", http.StatusFound)
+	})
 	for _, tt := range []struct {
 		headers, hostname string
 		asked, want       bool
@@ -130,12 +157,13 @@ func TestCredentialsOfNamedHosts(t *testing.T) {
 func TestBodiesStayWithTheirHost(t *testing.T) {
 	var mu sync.Mutex
 	var bodies []string
-	end := web(t, func(_ http.ResponseWriter, r *http.Request) {
+	note := func(_ http.ResponseWriter, r *http.Request) {
 		text, _ := io.ReadAll(r.Body)
 		mu.Lock()
 		defer mu.Unlock()
 		bodies = append(bodies, r.Method+" "+string(text))
-	})
+	}
+	end := web(t, note)
 	redirect := func(to string, code int) string {
 		return web(t, func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, to, code) })
 	}
@@ -145,9 +173,11 @@ func TestBodiesStayWithTheirHost(t *testing.T) {
 		code      int
 		want, got string
 	}{
-		{"307 within the host", byHost(end, "localhost"), 307, "open none none", "POST password"},
-		{"308 within the host", byHost(end, "localhost"), 308, "open none none", "POST password"},
-		{"302 within the host", byHost(end, "localhost"), 302, "open none none", "GET "},
+		{"307 within the host", "", 307, "open none none", "POST password"},
+		{"308 within the host", "", 308, "open none none", "POST password"},
+		{"302 within the host", "", 302, "open none none", "GET "},
+		{"307 to another port", byHost(end, "localhost"), 307, "status exchange target", ""},
+		{"308 to another port", byHost(end, "localhost"), 308, "status exchange target", ""},
 		{"303 away", end, 303, "open none none", "GET "},
 		{"307 away", end, 307, "status exchange target", ""},
 		{"308 away", end, 308, "status exchange target", ""},
@@ -155,7 +185,11 @@ func TestBodiesStayWithTheirHost(t *testing.T) {
 	} {
 		bodies = nil
 		m := parseModule(t, blackbox.HTTP, "{preferred_ip_protocol: ip4, method: POST, body: password}")
-		r := probeWith(t, m, probe.Request{Address: byHost(redirect(tt.to, tt.code), "localhost")})
+		target := redirect(tt.to, tt.code)
+		if tt.to == "" {
+			target = within(t, tt.code, note)
+		}
+		r := probeWith(t, m, probe.Request{Address: byHost(target, "localhost")})
 		if described(r) != tt.want || strings.Join(bodies, ";") != tt.got {
 			t.Errorf("%s: %s: %v; the end got %q, want %q", tt.name, described(r), r.Err, bodies, tt.got)
 		}

@@ -376,12 +376,21 @@ func (x *exchange) checkRedirect(next *http.Request, via []*http.Request) error 
 
 func (x *exchange) isPlain(name string) bool { return x.Plain != nil && x.Plain(name) }
 
-// isNamed reports whether a URL leads to a host that the configuration names: the
-// target's, or the one that it is called towards the target.
+// isNamed reports whether a URL leads to a host that the configuration names, and to
+// the port of the target: the host is the target's, or the one that it is called
+// towards the target. From http on port 80 a redirect to https on port 443 is to the
+// same site.
 func (x *exchange) isNamed(u *url.URL) bool {
 	host := canonicalHost(u.Hostname())
-	return host == canonicalHost(x.target.Hostname()) ||
+	named := host == canonicalHost(x.target.Hostname()) ||
 		host == hostOnly(x.request.Hostname) && !x.request.IsAsked() || host == hostOnly(x.Host)
+	from, to := portOf(x.target), portOf(u)
+	return named && (from == to || from == "80" && x.target.Scheme == "http" && to == "443" && u.Scheme == "https")
+}
+
+func portOf(u *url.URL) string {
+	_, port, _ := net.SplitHostPort(hostPort(u))
+	return port
 }
 
 func canonicalHost(host string) string {

@@ -148,7 +148,7 @@ func (j *judge) status(notFollowed error) {
 	status := j.response.StatusCode
 	err := fmt.Errorf("the status is %d", status)
 	if errors.Is(notFollowed, errBodyStays) {
-		j.fail(probe.Status, probe.OriginTarget, fmt.Errorf("%w, and the body is for the hosts that the configuration names, and not sent in the clear after TLS\nhint: probe the URL that the redirect leads to", err))
+		j.fail(probe.Status, probe.OriginTarget, fmt.Errorf("%w, and the body is for the hosts that the configuration names, on the port of the target, and not sent in the clear after TLS\nhint: probe the URL that the redirect leads to", err))
 		return
 	}
 	if j.x.Answer.allowsStatus(status) {
