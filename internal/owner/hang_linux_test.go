@@ -96,9 +96,7 @@ func TestNameThatEndsInDeletedInNamespace(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(odd, content, 0o755); err != nil {
-		t.Fatal(err)
-	}
+	porttest.WriteProgram(t, odd, content)
 	startServer(t, odd, "listen", 80)
 	s := newScene(t, NewHost("/proc", "", quiet))
 	byPort, _ := s.scrape(t)
@@ -213,9 +211,7 @@ func linked(t *testing.T) string {
 		t.Fatal(err)
 	}
 	program, link := filepath.Join(dir, "redis-check-rdb"), filepath.Join(dir, "redis-server")
-	if err := os.WriteFile(program, content, 0o755); err != nil {
-		t.Fatal(err)
-	}
+	porttest.WriteProgram(t, program, content)
 	if err := os.Symlink(program, link); err != nil {
 		t.Fatal(err)
 	}

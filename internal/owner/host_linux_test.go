@@ -239,9 +239,7 @@ func TestProcessesInNamespace(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(long, data, 0o755); err != nil {
-			t.Fatal(err)
-		}
+		porttest.WriteProgram(t, long, data)
 	}
 	startServer(t, long, "listen", 84)
 	startServer(t, binary, "listen", 85)

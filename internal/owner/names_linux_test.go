@@ -20,9 +20,7 @@ func startScript(t *testing.T, interpreter, name, text string) {
 		t.Skipf("SKIP-%s: %v", interpreter, err)
 	}
 	script := filepath.Join(t.TempDir(), name)
-	if err := os.WriteFile(script, []byte("#!"+path+"\n"+text), 0o755); err != nil { // to be executed
-		t.Fatal(err)
-	}
+	porttest.WriteProgram(t, script, []byte("#!"+path+"\n"+text))
 	porttest.StartReady(t, exec.Command(script))
 }
 
