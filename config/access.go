@@ -57,7 +57,7 @@ func (h *hostGlob) UnmarshalText(written []byte) error {
 	if _, err := netip.ParseAddr(strings.Trim(name, "[]")); err == nil {
 		return fmt.Errorf("%q is an address\nhint: list it in networks", word)
 	}
-	canonical := access.CanonicalHost(name)
+	canonical := probe.CanonicalHost(name)
 	switch {
 	case word == access.AnyHost:
 		*h = access.AnyHost

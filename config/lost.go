@@ -102,8 +102,9 @@ func (c *Config) Missing(before *Config) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
+	lists := c.lists(before) // which Shrunk returns
 	return slices.DeleteFunc(yamldoc.Missing(was, is), func(place string) bool {
-		return slices.ContainsFunc(c.lists(before), func(l counted) bool { return strings.HasPrefix(place, l.Key+" (") })
+		return slices.ContainsFunc(lists, func(l counted) bool { return strings.HasPrefix(place, l.Key+" (") })
 	}), nil
 }
 

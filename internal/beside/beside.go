@@ -104,6 +104,11 @@ func Do[T any](ctx context.Context, c *Calls, key Key, f func() (T, error)) (val
 	return a.value, a.err
 }
 
+// Once is Do of a call of its own: only ctx bounds it.
+func Once[T any](ctx context.Context, f func() (T, error)) (T, error) {
+	return Do(ctx, New(Limits{All: 1}, nil), Key{}, f)
+}
+
 // guarded calls f, and makes its panic an error.
 func guarded[T any](c *Calls, f func() (T, error)) (value T, err error) {
 	defer func() {

@@ -32,7 +32,7 @@ func Baseline(ctx context.Context, h *Host, o BaselineOptions) error {
 		h.sayMissing(owners)
 		return h.print(config.WritePolicy(policy.Baseline(owners.Owned, options)))
 	}
-	text, err := beside.Do(ctx, beside.New(beside.Limits{All: 1}, nil), beside.Key{}, func() ([]byte, error) {
+	text, err := beside.Once(ctx, func() ([]byte, error) {
 		return files.Rules{Pipes: true}.Read(ctx, o.Merge)
 	})
 	if err != nil {

@@ -22,7 +22,7 @@ func Within[T any](ctx context.Context, what string, f func(context.Context) (T,
 func within[T any](ctx context.Context, limit time.Duration, what string, f func(context.Context) (T, error)) (T, error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	value, err := beside.Do(ctx, beside.New(beside.Limits{All: 1}, nil), beside.Key{}, func() (T, error) { return f(ctx) })
+	value, err := beside.Once(ctx, func() (T, error) { return f(ctx) })
 	if errors.Is(err, beside.ErrLate) {
 		err = fmt.Errorf("%s: %w", what, err)
 	}

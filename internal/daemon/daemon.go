@@ -71,10 +71,6 @@ func NewLogger(c *promslog.Config, w io.Writer) *slog.Logger {
 	return slog.New(logs.Limited(handler, time.Now))
 }
 
-// readings bounds the readings of the configuration that do not return: three of a file
-// that hangs, then ever fewer, and another file is read at once.
-func readings() beside.Limits { return beside.Limits{All: 64, Each: 3, Retry: time.Minute} }
-
 // newDaemon returns a daemon with its configuration loaded. Its runner is to be
 // stopped.
 func newDaemon(ctx context.Context, o Options, door *gate.Gate, log *logs.Queue) (*daemon, error) {
@@ -86,7 +82,7 @@ func newDaemon(ctx context.Context, o Options, door *gate.Gate, log *logs.Queue)
 		names:   names.New(net.DefaultResolver.LookupNetIP, time.Now, logger),
 		log:     log,
 		logger:  logger,
-		files:   beside.New(readings(), nil), reloading: make(chan struct{}, 1),
+		files:   files.NewCalls(), reloading: make(chan struct{}, 1),
 		success: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "port_config_last_reload_successful",
 			Help: "Whether the last configuration load succeeded (1 or 0).",

@@ -50,7 +50,7 @@ const startTimeout = time.Minute
 func (o *Options) LoadConfig(ctx context.Context) (*config.Config, error) {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	return o.readConfig(ctx, beside.New(readings(), nil), files.Rules{Pipes: true})
+	return o.readConfig(ctx, files.NewCalls(), files.Rules{Pipes: true})
 }
 
 // openGate reads the web configuration.

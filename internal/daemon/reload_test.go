@@ -14,6 +14,7 @@ import (
 
 	"github.com/port-exporter/port_exporter/config"
 	"github.com/port-exporter/port_exporter/internal/beside"
+	"github.com/port-exporter/port_exporter/internal/files"
 )
 
 // TestPanicOfAReload has a daemon that cannot build what a configuration says: it
@@ -27,7 +28,7 @@ func TestPanicOfAReload(t *testing.T) {
 	var log bytes.Buffer
 	d := &daemon{
 		options: Options{ConfigFile: file}, logger: slog.New(slog.NewTextHandler(&log, nil)),
-		files: beside.New(readings(), nil), reloading: make(chan struct{}, 1),
+		files: files.NewCalls(), reloading: make(chan struct{}, 1),
 		success: prometheus.NewGauge(prometheus.GaugeOpts{Name: "success"}), loadedAt: prometheus.NewGauge(prometheus.GaugeOpts{Name: "at"}),
 	}
 	before := &state{config: config.Default()}

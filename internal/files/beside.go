@@ -6,9 +6,16 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/port-exporter/port_exporter/internal/beside"
 )
+
+// NewCalls returns calls for [Beside]: three of files that hang may be under way, then
+// ever fewer more, and other files are read at once.
+func NewCalls() *beside.Calls {
+	return beside.New(beside.Limits{All: 64, Each: 3, Retry: time.Minute}, nil)
+}
 
 // Beside returns what f returns, which reads the files at the paths; see [beside.Do].
 // Calls that do not return count against the files to which the paths lead, as they are

@@ -30,10 +30,6 @@ const (
 	checkTimeout = 2 * time.Second
 )
 
-// readings bounds the readings that do not return: three of files that hang, then ever
-// fewer, and other files are read at once.
-func readings() beside.Limits { return beside.Limits{All: 64, Each: 3, Retry: time.Minute} }
-
 // Gate is what a web configuration lets through. It is safe for concurrent use.
 type Gate struct {
 	path    string // empty: everything passes
@@ -54,7 +50,7 @@ type Gate struct {
 
 // Open reads a web configuration; an empty path is none. The error names the file.
 func Open(ctx context.Context, path string) (*Gate, error) {
-	g := &Gate{path: path, turns: newTurns(), files: beside.New(readings(), nil), logger: slog.New(slog.DiscardHandler)}
+	g := &Gate{path: path, turns: newTurns(), files: files.NewCalls(), logger: slog.New(slog.DiscardHandler)}
 	g.inForce.Store(&rules{})
 	if path == "" {
 		return g, nil

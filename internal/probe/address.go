@@ -179,6 +179,12 @@ func ASCIIHost(host string) string {
 	return ascii + port
 }
 
+// CanonicalHost returns a host as names are compared: in lower case, in ASCII, and
+// without the dot of the root.
+func CanonicalHost(host string) string {
+	return strings.TrimSuffix(strings.ToLower(ASCIIHost(host)), ".")
+}
+
 // CheckHostname reports what can be no hostname, which is a host that may have a port
 // as a number. An empty one is none. What a client sends goes into the header Host and
 // into TLS as it is.

@@ -27,12 +27,7 @@ type packetRequest struct{}
 
 // appendTo appends the request as a netlink message, struct packet_diag_req.
 func (packetRequest) appendTo(b []byte, seq uint32) []byte {
-	const length = nlmsgHeaderLen + 20
-	b = native.AppendUint32(b, length)
-	b = native.AppendUint16(b, sockDiagByFamily)
-	b = native.AppendUint16(b, nlmRequest|nlmDump)
-	b = native.AppendUint32(b, seq)
-	b = native.AppendUint32(b, 0)
+	b = appendHeader(b, sockDiagByFamily, 20, seq)
 	b = append(b, familyPacket, 0, 0, 0)
 	b = native.AppendUint32(b, 0)
 	b = native.AppendUint32(b, packetShowInfo|packetShowFilter)
@@ -55,7 +50,7 @@ func decodePacket(b []byte) (portlessRow, error) {
 	var r portlessRow
 	r.Protocol, r.Port, r.PacketType = socket.Packet, native.Uint16(b[2:]), socket.KernelPacketType(b[1])
 	r.Sockets, r.Filter = 1, socket.NoFilter
-	m := socket.Member{Inode: uint64(native.Uint32(b[4:])), Cookie: uint64(native.Uint32(b[8:])) | uint64(native.Uint32(b[12:]))<<32}
+	m := socket.Member{Inode: uint64(native.Uint32(b[4:])), Cookie: cookieOf(b[8:])}
 	b = b[packetDiagMsgLen:]
 	const headerLen = 4
 	for len(b) >= headerLen {

@@ -97,13 +97,21 @@ func (r request) appendTo(b []byte, seq uint32) []byte {
 		body[0], body[1], body[2] = r.family, kernelProtocol(r.protocol), ext
 		native.PutUint32(body[4:], r.states)
 	}
-	b = native.AppendUint32(b, uint32(nlmsgHeaderLen+length))
+	return append(appendHeader(b, kind, length, seq), body[:length]...)
+}
+
+// appendHeader appends the struct nlmsghdr of a request for a dump, before a body of
+// some bytes.
+func appendHeader(b []byte, kind uint16, body int, seq uint32) []byte {
+	b = native.AppendUint32(b, uint32(nlmsgHeaderLen+body))
 	b = native.AppendUint16(b, kind)
 	b = native.AppendUint16(b, nlmRequest|nlmDump)
 	b = native.AppendUint32(b, seq)
-	b = native.AppendUint32(b, 0)
-	return append(b, body[:length]...)
+	return native.AppendUint32(b, 0)
 }
+
+// cookieOf returns the cookie that a row has in two words.
+func cookieOf(b []byte) uint64 { return uint64(native.Uint32(b)) | uint64(native.Uint32(b[4:]))<<32 }
 
 func kernelProtocol(p socket.Protocol) uint8 {
 	switch p {
@@ -256,7 +264,7 @@ func (r *reader) decode(b []byte) error {
 		return errState
 	}
 	r.ifindex = native.Uint32(b[40:])
-	s.Cookie = uint64(native.Uint32(b[44:])) | uint64(native.Uint32(b[48:]))<<32
+	s.Cookie = cookieOf(b[44:])
 	s.UID = native.Uint32(b[64:])
 	s.Inode = uint64(native.Uint32(b[68:]))
 	s.Known = socket.KnowsUID | socket.KnowsQueues

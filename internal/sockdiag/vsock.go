@@ -21,12 +21,7 @@ type vsockRequest struct{}
 // appendTo appends the request as a netlink message, struct vsock_diag_req. Since
 // Linux 4.15, which brought vsock_diag, the states of AF_VSOCK are those of TCP.
 func (vsockRequest) appendTo(b []byte, seq uint32) []byte {
-	const length = nlmsgHeaderLen + 24
-	b = native.AppendUint32(b, length)
-	b = native.AppendUint16(b, sockDiagByFamily)
-	b = native.AppendUint16(b, nlmRequest|nlmDump)
-	b = native.AppendUint32(b, seq)
-	b = native.AppendUint32(b, 0)
+	b = appendHeader(b, sockDiagByFamily, 24, seq)
 	b = append(b, familyVsock, 0, 0, 0)
 	b = native.AppendUint32(b, 1<<socket.Listen)
 	return append(b, make([]byte, 16)...)
@@ -41,7 +36,7 @@ func decodeVsock(b []byte) (portlessRow, error) {
 	row.SetVsock(socket.VsockAddr{CID: native.Uint32(b[4:]), Port: native.Uint32(b[8:])})
 	row.Members = []socket.Member{{
 		Inode:  uint64(native.Uint32(b[20:])),
-		Cookie: uint64(native.Uint32(b[24:])) | uint64(native.Uint32(b[28:]))<<32,
+		Cookie: cookieOf(b[24:]),
 	}}
 	return row, nil
 }

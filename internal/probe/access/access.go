@@ -9,8 +9,6 @@ import (
 	"slices"
 	"strings"
 
-	"golang.org/x/net/idna"
-
 	"github.com/port-exporter/port_exporter/internal/netaddr"
 	"github.com/port-exporter/port_exporter/internal/probe"
 )
@@ -34,7 +32,7 @@ type Control struct {
 type Rule struct {
 	// Hosts are the names that a client may use: a name, *.domain for all names
 	// below a domain, or * for every name and every address. They are as
-	// [CanonicalHost] returns them.
+	// [probe.CanonicalHost] returns them.
 	Hosts    []string
 	Networks []netip.Prefix
 	Ports    []netaddr.PortRange
@@ -43,15 +41,6 @@ type Rule struct {
 
 // AnyHost is the entry of [Rule].Hosts that matches every host.
 const AnyHost = "*"
-
-// CanonicalHost returns a host as names are compared: in lower case, in ASCII
-// (RFC 5891), and without the dot of the root.
-func CanonicalHost(host string) string {
-	if ascii, err := idna.Lookup.ToASCII(host); err == nil {
-		host = ascii
-	}
-	return strings.TrimSuffix(strings.ToLower(host), ".")
-}
 
 // callee is whom a probe calls, and by which names.
 type callee struct {
@@ -68,10 +57,10 @@ func newCallee(host, hostname string) callee {
 	var c callee
 	_, err := netip.ParseAddr(host)
 	if c.numeric = err == nil; !c.numeric {
-		c.names = append(c.names, CanonicalHost(host))
+		c.names = append(c.names, probe.CanonicalHost(host))
 	}
 	if hostname != "" {
-		c.names = append(c.names, CanonicalHost(hostname))
+		c.names = append(c.names, probe.CanonicalHost(hostname))
 	}
 	return c
 }
@@ -264,7 +253,7 @@ func HostnameOf(kind, address, hostname string) string {
 	if host, _, err := net.SplitHostPort(hostname); err == nil {
 		hostname = host
 	}
-	if own, _ := probe.ParseAddress(kind, address); CanonicalHost(own.Host) == CanonicalHost(probe.TrimBrackets(hostname)) {
+	if own, _ := probe.ParseAddress(kind, address); probe.CanonicalHost(own.Host) == probe.CanonicalHost(probe.TrimBrackets(hostname)) {
 		return ""
 	}
 	return hostname

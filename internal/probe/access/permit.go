@@ -24,7 +24,7 @@ type Permit struct {
 // redirect leads to a host that has its own name.
 func (p *Permit) AllowHost(host string) error {
 	hostname := ""
-	if CanonicalHost(host) == CanonicalHost(p.host) {
+	if probe.CanonicalHost(host) == probe.CanonicalHost(p.host) {
 		hostname = p.hostname
 	}
 	c := newCallee(host, hostname)

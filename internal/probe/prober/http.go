@@ -381,8 +381,8 @@ func (x *exchange) isPlain(name string) bool { return x.Plain != nil && x.Plain(
 // towards the target. From http on port 80 a redirect to https on port 443 is to the
 // same site.
 func (x *exchange) isNamed(u *url.URL) bool {
-	host := canonicalHost(u.Hostname())
-	named := host == canonicalHost(x.target.Hostname()) ||
+	host := probe.CanonicalHost(u.Hostname())
+	named := host == probe.CanonicalHost(x.target.Hostname()) ||
 		host == hostOnly(x.request.Hostname) && !x.request.IsAsked() || host == hostOnly(x.Host)
 	from, to := portOf(x.target), portOf(u)
 	return named && (from == to || from == "80" && x.target.Scheme == "http" && to == "443" && u.Scheme == "https")
@@ -393,17 +393,13 @@ func portOf(u *url.URL) string {
 	return port
 }
 
-func canonicalHost(host string) string {
-	return strings.TrimSuffix(strings.ToLower(probe.ASCIIHost(host)), ".")
-}
-
 // hostOnly returns the host of what may have a port; something that is no host
 // for nothing.
 func hostOnly(host string) string {
 	if host == "" {
 		return "\x00"
 	}
-	return canonicalHost((&url.URL{Host: host}).Hostname())
+	return probe.CanonicalHost((&url.URL{Host: host}).Hostname())
 }
 
 // referer returns the header Referer for a request to a URL from one that was

@@ -61,7 +61,7 @@ type hop struct {
 	answered     bool           // a byte of an answer came
 	isTLS        bool
 	certificates []*x509.Certificate // that the server sent
-	wantsOurs    bool                // the server asked for a certificate
+	wantsOurs    bool                // the server asked for a certificate, and there is none
 
 	resolve, connect, handshake time.Duration
 	gotConn, firstByte, end     time.Time

@@ -89,22 +89,12 @@ func (x *exchange) calledName() string {
 
 // watch notes what a server sends and asks for in a handshake, however it ends.
 func (h *hop) watch(config *tls.Config) {
-	ours := config.GetClientCertificate
-	config.GetClientCertificate = func(info *tls.CertificateRequestInfo) (*tls.Certificate, error) {
-		h.x.mu.Lock()
-		h.wantsOurs = true
-		h.x.mu.Unlock()
-		if ours == nil {
-			return &tls.Certificate{}, nil
-		}
-		return ours(info)
-	}
-	config.VerifyConnection = func(state tls.ConnectionState) error {
+	note := func(set func()) {
 		h.x.mu.Lock()
 		defer h.x.mu.Unlock()
-		h.certificates = state.PeerCertificates
-		return nil
+		set()
 	}
+	watch(config, func() { note(func() { h.wantsOurs = true }) }, func(sent []*x509.Certificate) { note(func() { h.certificates = sent }) })
 }
 
 // classifyHTTP says what an error of a known type means, or Unknown.

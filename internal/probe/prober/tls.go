@@ -65,17 +65,23 @@ func (s *session) confirm() error {
 // watched notes what a server sends and asks for in a handshake, however it ends.
 func (s *session) watched(config *tls.Config) *tls.Config {
 	config = config.Clone()
+	watch(config, func() { s.wantsOurs = true }, func(sent []*x509.Certificate) { noteCertificates(&s.samples, sent) })
+	return config
+}
+
+// watch has a handshake say that the server asks for a certificate where there is none
+// to give, and which ones it sent.
+func watch(config *tls.Config, asked func(), came func([]*x509.Certificate)) {
 	if config.GetClientCertificate == nil && len(config.Certificates) == 0 {
 		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
-			s.wantsOurs = true
+			asked()
 			return &tls.Certificate{}, nil
 		}
 	}
 	config.VerifyConnection = func(state tls.ConnectionState) error {
-		noteCertificates(&s.samples, state.PeerCertificates)
+		came(state.PeerCertificates)
 		return nil
 	}
-	return config
 }
 
 // errNoCertificate adds what the server asked for.
