@@ -27,7 +27,7 @@ type scene struct {
 	// lists are parts of rows that listeners has.
 	lists    []string
 	wildcard []string // ports of PortWildcardListener
-	clients  int      // sockets that nobody can decide on
+	clients  int      // sockets without a verdict
 	limit    int      // of listeners that have series, if there are more
 	// then changes the host after the policy was written, and so many listeners are
 	// unverified by it.

@@ -96,19 +96,7 @@ func accept(t *testing.T, address string, serve func(net.Conn)) net.Listener {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				serve(c)
-			}()
-		}
-	}()
+	porttest.Serve(t, l, serve)
 	return l
 }
 

@@ -73,7 +73,7 @@ func TestReloadKeepsCounters(t *testing.T) {
 	if !strings.Contains(body, counter+`"stays"} 3`) || strings.Contains(body, `"goes"`) {
 		t.Errorf("after the reload:\n%s", body)
 	}
-	if !strings.Contains(body, `port_exporter_probes_total{outcome="refused",prober="tcp"} 4`) { // told before the scrape runs
+	if !strings.Contains(body, `port_exporter_probes_total{outcome="refused",prober="tcp"} 4`) { // exported before the scrape runs
 		t.Error("the exporter's own counter began anew")
 	}
 	configure("targets: []\n")

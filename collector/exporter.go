@@ -48,7 +48,7 @@ type Options struct {
 	// be told.
 	UnixListeners func() (path, abstract int, err error)
 	// Portless reads what takes packets without a port, and PortlessOwners finds its
-	// owners; nil where that cannot be told.
+	// owners; nil if that is unknown.
 	Portless       func(ctx context.Context) (socket.PortlessTable, error)
 	PortlessOwners Owners
 	// KernelStats reads the kernel's limits and counters; nil where there are none.

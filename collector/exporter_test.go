@@ -279,7 +279,7 @@ var storyOwners = owners{
 }
 
 // storyPortless are raw and packet sockets, one of a process that the policy knows,
-// and one that nobody expects.
+// and one that no rule expects.
 func storyPortless(context.Context) (socket.PortlessTable, error) {
 	raw := func(address string, protocol uint16) socket.Listener {
 		l := socket.Listener{Sockets: 1}

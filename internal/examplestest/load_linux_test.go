@@ -378,7 +378,7 @@ func (l load) churn() {
 	})
 }
 
-// steady are listeners that nobody expects, that are in the way of others, or
+// steady are listeners that no rule expects, that are in the way of others, or
 // that have clients and nothing else.
 func (l load) steady() {
 	for _, address := range []string{"0.0.0.0:4444", privateAddress + ":4445", "127.0.0.1:4446", "127.0.0.1:4447", "127.0.0.1:9997"} {

@@ -10,7 +10,7 @@ import (
 	"github.com/port-exporter/port_exporter/internal/socket"
 )
 
-// described has what is told of sockets without a port.
+// described has what is known of sockets without a port.
 func described(read socket.PortlessRead) (out []string) {
 	for _, l := range read.Listeners {
 		text := l.Protocol.String() + " " + l.Interface + " " + l.PacketType.String()

@@ -14,6 +14,8 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/health"
 	"google.golang.org/grpc/health/grpc_health_v1"
+
+	"github.com/port-exporter/port_exporter/internal/porttest"
 )
 
 // names are cases of the prober dns.
@@ -219,19 +221,7 @@ func (s *site) unix(serve func(net.Conn)) string {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	s.t.Cleanup(func() { _ = l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				serve(c)
-			}()
-		}
-	}()
+	porttest.Serve(s.t, l, serve)
 	return path
 }
 

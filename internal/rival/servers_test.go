@@ -111,20 +111,10 @@ func (s *site) accept(serve func(net.Conn)) string {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	s.t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				_ = c.SetDeadline(time.Now().Add(30 * time.Second))
-				serve(c)
-			}()
-		}
-	}()
+	porttest.Serve(s.t, l, func(c net.Conn) {
+		_ = c.SetDeadline(time.Now().Add(30 * time.Second))
+		serve(c)
+	})
 	return l.Addr().String()
 }
 

@@ -259,7 +259,7 @@ func TestConfiguredWithoutAddress(t *testing.T) {
 	}
 }
 
-// TestNamesForProxies has a proxy be told a name, of which nobody here knows what
+// TestNamesForProxies gives a proxy a name, of which it is unknown here what
 // it leads to.
 func TestNamesForProxies(t *testing.T) {
 	access := Control{Any: true, Rules: []Rule{{}}}

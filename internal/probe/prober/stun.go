@@ -36,7 +36,7 @@ func stunSchedule() []time.Duration {
 }
 
 // The metrics of the stun prober. Those of the mapping are absent when no server
-// told it.
+// reported it.
 var (
 	stunDuration      = &probe.Metric{Name: "probe_stun_duration_seconds", Help: "Duration of a STUN probe by phase, in seconds.", Labels: []string{"phase"}}
 	stunNAT           = &probe.Metric{Name: "probe_stun_nat", Help: "Whether the server sees another address or port than ours (1 or 0)."}

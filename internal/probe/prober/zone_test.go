@@ -8,7 +8,7 @@ import (
 	"github.com/port-exporter/port_exporter/internal/probe"
 )
 
-// TestLinkLocalWithoutZone is a target that nobody can try: which link it is on is
+// TestLinkLocalWithoutZone is a target that cannot be tried: which link it is on is
 // not said.
 func TestLinkLocalWithoutZone(t *testing.T) {
 	for kind, prober := range map[string]probe.Prober{"tcp": &TCP{}, "udp": &UDP{}} {

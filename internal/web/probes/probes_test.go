@@ -29,16 +29,7 @@ func listen(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			c.Close()
-		}
-	}()
+	porttest.Serve(t, l, func(net.Conn) {})
 	return l.Addr().String()
 }
 
@@ -226,7 +217,7 @@ func TestDeniedByAddress(t *testing.T) {
 	}
 }
 
-// TestOnlyOursBesideBlackbox holds the names of what is told of a plain probe.
+// TestOnlyOursBesideBlackbox checks the names of the metrics of a plain probe.
 func TestOnlyOursBesideBlackbox(t *testing.T) {
 	open := listen(t)
 	_, body := get(server(t, tcpPlan(open)).Probe, "/probe?module=tcp_connect&target="+open, there)
