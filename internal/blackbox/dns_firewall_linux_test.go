@@ -66,8 +66,8 @@ func TestDNSBehindFirewallsInNamespace(t *testing.T) {
 				if took := time.Since(began); took > 5*time.Second || !strings.HasPrefix(f.want, "no_reply") && took > 2*time.Second {
 					t.Errorf("it took %v", took)
 				}
-				if strings.HasSuffix(f.want, "network") && result.Offender.String() != "198.18.0.2" {
-					t.Errorf("the offender is %v", result.Offender)
+				if strings.HasSuffix(f.want, "network") && result.ICMP.Offender.String() != "198.18.0.2" {
+					t.Errorf("the offender is %v", result.ICMP.Offender)
 				}
 			})
 		}

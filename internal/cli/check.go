@@ -150,8 +150,8 @@ func (h *Host) sayResult(ctx context.Context, r *schedule.Report) {
 	if r.Result.Phase != probe.PhaseNone {
 		facts = append(facts, "phase "+r.Result.Phase.String(), "origin "+r.Result.Origin.String())
 	}
-	if r.Result.Offender.IsValid() {
-		facts = append(facts, "offender "+r.Result.Offender.String())
+	if r.Result.ICMP.Offender.IsValid() {
+		facts = append(facts, "offender "+r.Result.ICMP.Offender.String())
 	}
 	if r.Result.Peer.IsValid() {
 		facts = append(facts, "address "+r.Result.Peer.String())

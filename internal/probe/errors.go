@@ -3,7 +3,6 @@ package probe
 import (
 	"errors"
 	"fmt"
-	"net/netip"
 )
 
 // A Fault is an error whose meaning is known where it is found, so that its text
@@ -78,17 +77,29 @@ func (e *UnreachedError) Error() string { return fmt.Sprintf("name server %s: %v
 // Unwrap returns the error of the socket.
 func (e *UnreachedError) Unwrap() error { return e.Err }
 
+// NoClientCertificateError says that a TLS handshake failed in which the server
+// asked for a client certificate that the module does not have.
+type NoClientCertificateError struct{ Err error }
+
+// Error implements error.
+func (e *NoClientCertificateError) Error() string {
+	return e.Err.Error() + "\nhint: the server asks for a client certificate, and the module has none: cert_file and key_file of tls_config"
+}
+
+// Unwrap returns the error of the handshake.
+func (e *NoClientCertificateError) Unwrap() error { return e.Err }
+
 // TooLargeError says that a packet does not fit into the MTU of the path.
 type TooLargeError struct {
-	Size, MTU int        // in bytes, with the header of IP
-	Offender  netip.Addr // the router that reports it; invalid if it is this host
+	Size, MTU int       // in bytes, with the header of IP
+	ICMP      ICMPError // what the router reports; the zero value if it is this host
 }
 
 // Error implements error.
 func (e *TooLargeError) Error() string {
 	by := "this host"
-	if e.Offender.IsValid() {
-		by = e.Offender.String()
+	if e.ICMP.Offender.IsValid() {
+		by = e.ICMP.Offender.String()
 	}
 	return fmt.Sprintf("a packet of %d bytes is larger than the path takes: MTU %d, as %s reports\nhint: a smaller payload_size, or dont_fragment: false", e.Size, e.MTU, by)
 }

@@ -57,8 +57,8 @@ type Result struct {
 	Outcome Outcome
 	Phase   Phase  // where it failed; PhaseNone when it did not
 	Origin  Origin // who said so
-	// Offender is the machine that sent the ICMP error, if one did.
-	Offender netip.Addr
+	// ICMP is the ICMP error that ended it; the zero value if none did.
+	ICMP ICMPError
 	// Peer is the address that was tried last; the zero value when none was.
 	Peer netip.AddrPort
 	// Redirect is the URL that redirects led to, without what may be secret in it;

@@ -119,7 +119,7 @@ func (r *Result) refusal() string {
 	case OriginTargetFirewall:
 		return "a firewall on the target rejects it"
 	case OriginNetwork:
-		return fmt.Sprintf("%s on the way rejects it", r.Offender)
+		return fmt.Sprintf("%s on the way rejects it", r.ICMP.Offender)
 	case OriginLocal:
 		return "a firewall on this host rejects it"
 	case OriginTarget, OriginNone:
@@ -181,12 +181,12 @@ func (r *Result) obstacle() string {
 // sayer says who said it, else what it may have been.
 func (r *Result) sayer(otherwise string) string {
 	switch {
-	case r.Origin == OriginLocal && r.Offender.IsValid():
+	case r.Origin == OriginLocal && r.ICMP.Offender.IsValid():
 		return "this host says so: no neighbour answers for it, or a rule here forbids it"
 	case r.Origin == OriginLocal:
 		return "by a route or rule of this host"
-	case r.Offender.IsValid():
-		return fmt.Sprintf("%s says so (%s)", r.Offender, strings.ReplaceAll(r.Origin.String(), "_", " "))
+	case r.ICMP.Offender.IsValid():
+		return fmt.Sprintf("%s says so (%s)", r.ICMP.Offender, strings.ReplaceAll(r.Origin.String(), "_", " "))
 	default:
 		return otherwise
 	}

@@ -20,10 +20,10 @@ func TestClassify(t *testing.T) {
 	target := netip.MustParseAddr("192.0.2.1")
 	router, us := netip.MustParseAddr("198.51.100.1"), netip.MustParseAddr("203.0.113.1")
 	v4 := func(kind, code uint8, from netip.Addr) Evidence {
-		return Evidence{ICMP: ICMPError{Offender: from, Type: kind, Code: code}, Target: target, Own: from == us, Sent: true}
+		return Evidence{ICMP: probe.ICMPError{Offender: from, Type: kind, Code: code}, Target: target, Own: from == us, Sent: true}
 	}
 	v6 := func(kind, code uint8) Evidence {
-		return Evidence{ICMP: ICMPError{Offender: netip.MustParseAddr("2001:db8::1"), V6: true, Type: kind, Code: code},
+		return Evidence{ICMP: probe.ICMPError{Offender: netip.MustParseAddr("2001:db8::1"), V6: true, Type: kind, Code: code},
 			Target: netip.MustParseAddr("2001:db8::1%eth0"), Sent: true}
 	}
 	sent, unsent := Evidence{Target: target, Sent: true}, Evidence{Target: target}

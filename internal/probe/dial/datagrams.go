@@ -40,7 +40,7 @@ type Datagrams struct {
 	// Sent and Received count datagrams.
 	Sent, Received int
 
-	ICMP ICMPError
+	ICMP probe.ICMPError
 }
 
 // Connect makes the socket. No packet is sent.
@@ -163,10 +163,10 @@ func ReadUntil(ctx context.Context, conn *net.UDPConn, until time.Time) error {
 
 // QueuedError takes the ICMP error that made an operation on a socket fail; the
 // zero value if it was none.
-func QueuedError(conn syscall.Conn) (e ICMPError) {
+func QueuedError(conn syscall.Conn) (e probe.ICMPError) {
 	raw, err := conn.SyscallConn()
 	if err != nil {
-		return ICMPError{}
+		return probe.ICMPError{}
 	}
 	_ = raw.Control(func(fd uintptr) { e, _ = readError(fd) })
 	return e
@@ -175,7 +175,7 @@ func QueuedError(conn syscall.Conn) (e ICMPError) {
 // Failed returns the result of an error of Connect or Exchange.
 func (d *Datagrams) Failed(phase probe.Phase, err error) probe.Result {
 	outcome, origin := d.classify(err)
-	return probe.Result{Outcome: outcome, Phase: phase, Origin: origin, Offender: d.ICMP.Offender, Peer: d.Target, Err: err}
+	return probe.Result{Outcome: outcome, Phase: phase, Origin: origin, ICMP: d.ICMP, Peer: d.Target, Err: err}
 }
 
 func (d *Datagrams) classify(err error) (probe.Outcome, probe.Origin) {

@@ -30,7 +30,7 @@ type Attempt struct {
 
 	handshake     Handshake
 	knowHandshake bool
-	icmp          ICMPError
+	icmp          probe.ICMPError
 }
 
 // Handshake is what TCP_INFO (tcp(7)) says of the making of a connection.
@@ -42,10 +42,10 @@ type Handshake struct {
 
 // Failure is why an [Attempt] made no connection.
 type Failure struct {
-	Outcome  probe.Outcome
-	Origin   probe.Origin
-	Offender netip.Addr // who sent the ICMP error, if one was the reason
-	Err      error
+	Outcome probe.Outcome
+	Origin  probe.Origin
+	ICMP    probe.ICMPError // the ICMP error that was the reason, if one was
+	Err     error
 }
 
 // Error implements error.
@@ -56,7 +56,7 @@ func (f *Failure) Unwrap() error { return f.Err }
 
 // Result returns the result of a probe that failed so.
 func (f *Failure) Result(peer netip.AddrPort) probe.Result {
-	return probe.Result{Outcome: f.Outcome, Phase: probe.PhaseConnect, Origin: f.Origin, Offender: f.Offender, Peer: peer, Err: f.Err}
+	return probe.Result{Outcome: f.Outcome, Phase: probe.PhaseConnect, Origin: f.Origin, ICMP: f.ICMP, Peer: peer, Err: f.Err}
 }
 
 // Connect connects to the target. It does so on the caller's thread, so that the
@@ -73,7 +73,7 @@ func (a *Attempt) Connect(ctx context.Context) (*net.TCPConn, *Failure) {
 	a.examine(err != nil)
 	if err != nil {
 		outcome, origin := Classify(err, a.evidence())
-		return nil, &Failure{Outcome: outcome, Origin: origin, Offender: a.icmp.Offender, Err: err}
+		return nil, &Failure{Outcome: outcome, Origin: origin, ICMP: a.icmp, Err: err}
 	}
 	return conn.(*net.TCPConn), nil
 }

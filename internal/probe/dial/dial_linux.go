@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/port-exporter/port_exporter/internal/probe"
 )
 
 // namesOffenders says that an ICMP error is found in the error queue, so that
@@ -30,8 +32,8 @@ func setKeepErrors(fd int, v6 bool, on int) error {
 
 // readError takes the last ICMP error out of the error queue of a socket. It
 // never waits.
-func readError(fd uintptr) (ICMPError, bool) {
-	var last ICMPError
+func readError(fd uintptr) (probe.ICMPError, bool) {
+	var last probe.ICMPError
 	oob := make([]byte, 512)
 	for range MaxQueuedErrors {
 		_, n, flags, _, err := unix.Recvmsg(int(fd), nil, oob, unix.MSG_ERRQUEUE|unix.MSG_DONTWAIT)
@@ -51,10 +53,10 @@ const MaxQueuedErrors = 64
 
 // ParseErrorMessage finds the ICMP error in the control messages of
 // MSG_ERRQUEUE.
-func ParseErrorMessage(oob []byte) (ICMPError, bool) {
+func ParseErrorMessage(oob []byte) (probe.ICMPError, bool) {
 	messages, err := unix.ParseSocketControlMessage(oob)
 	if err != nil {
-		return ICMPError{}, false
+		return probe.ICMPError{}, false
 	}
 	for _, m := range messages {
 		v4 := m.Header.Level == unix.SOL_IP && m.Header.Type == unix.IP_RECVERR
@@ -65,7 +67,7 @@ func ParseErrorMessage(oob []byte) (ICMPError, bool) {
 			}
 		}
 	}
-	return ICMPError{}, false
+	return probe.ICMPError{}, false
 }
 
 // The layout of struct sock_extended_err, and of the struct sockaddr_in or
@@ -84,17 +86,17 @@ const (
 
 // parseExtendedError reads a struct sock_extended_err and the address behind
 // it. Errors that did not come by ICMP are none of ours.
-func parseExtendedError(b []byte) (ICMPError, bool) {
+func parseExtendedError(b []byte) (probe.ICMPError, bool) {
 	if len(b) < sizeWithOffense {
-		return ICMPError{}, false
+		return probe.ICMPError{}, false
 	}
-	e := ICMPError{Type: b[offsetKind], Code: b[offsetCode]}
+	e := probe.ICMPError{Type: b[offsetKind], Code: b[offsetCode]}
 	switch b[offsetOrigin] {
 	case unix.SO_EE_ORIGIN_ICMP:
 	case unix.SO_EE_ORIGIN_ICMP6:
 		e.V6 = true
 	default:
-		return ICMPError{}, false
+		return probe.ICMPError{}, false
 	}
 	if e.TooLarge() {
 		e.MTU = binary.NativeEndian.Uint32(b[offsetInfo:])

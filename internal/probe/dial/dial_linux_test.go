@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/port-exporter/port_exporter/internal/probe"
 )
 
 // A struct sock_extended_err with the address of the offender behind it, as a
@@ -32,25 +34,25 @@ func TestParseExtendedError(t *testing.T) {
 	for _, tc := range []struct {
 		name string
 		b    []byte
-		want ICMPError
+		want probe.ICMPError
 		ok   bool
 	}{
-		{"empty", nil, ICMPError{}, false},
-		{"no address", unhex(t, refused4)[:17], ICMPError{}, false},
-		{"IPv4 one byte short", unhex(t, refused4)[:23], ICMPError{Type: 3, Code: 3}, false},
-		{"IPv6 one byte short", unhex(t, prohibited6)[:39], ICMPError{V6: true, Type: 1, Code: 1}, false},
-		{"of this host's own making", unhex(t, tooBig), ICMPError{}, false},
-		{"no offender", unhex(t, nobody), ICMPError{Type: 3, Code: 3}, false},
-		{"IPv4", unhex(t, refused4), ICMPError{Offender: netip.MustParseAddr("192.0.2.1"), Type: 3, Code: 3}, true},
-		{"IPv6", unhex(t, prohibited6), ICMPError{Offender: netip.MustParseAddr("2001:db8::1"), V6: true, Type: 1, Code: 1}, true},
-		{"IPv4 on an IPv6 socket", unhex(t, mapped6), ICMPError{Offender: netip.MustParseAddr("192.0.2.1"), Type: 3, Code: 3}, true},
+		{"empty", nil, probe.ICMPError{}, false},
+		{"no address", unhex(t, refused4)[:17], probe.ICMPError{}, false},
+		{"IPv4 one byte short", unhex(t, refused4)[:23], probe.ICMPError{Type: 3, Code: 3}, false},
+		{"IPv6 one byte short", unhex(t, prohibited6)[:39], probe.ICMPError{V6: true, Type: 1, Code: 1}, false},
+		{"of this host's own making", unhex(t, tooBig), probe.ICMPError{}, false},
+		{"no offender", unhex(t, nobody), probe.ICMPError{Type: 3, Code: 3}, false},
+		{"IPv4", unhex(t, refused4), probe.ICMPError{Offender: netip.MustParseAddr("192.0.2.1"), Type: 3, Code: 3}, true},
+		{"IPv6", unhex(t, prohibited6), probe.ICMPError{Offender: netip.MustParseAddr("2001:db8::1"), V6: true, Type: 1, Code: 1}, true},
+		{"IPv4 on an IPv6 socket", unhex(t, mapped6), probe.ICMPError{Offender: netip.MustParseAddr("192.0.2.1"), Type: 3, Code: 3}, true},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			got, ok := parseExtendedError(tc.b)
 			if ok != tc.ok {
 				t.Errorf("ok = %v", ok)
 			}
-			if diff := cmp.Diff(tc.want, got, cmp.AllowUnexported(ICMPError{}), cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
+			if diff := cmp.Diff(tc.want, got, cmp.AllowUnexported(probe.ICMPError{}), cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
 		})

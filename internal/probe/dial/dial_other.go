@@ -2,6 +2,8 @@
 
 package dial
 
+import "github.com/port-exporter/port_exporter/internal/probe"
+
 // namesOffenders is false where there is no error queue to read: an error may
 // or may not have come by ICMP, and the sender is unknown.
 const namesOffenders = false
@@ -14,7 +16,7 @@ func bindLate(uintptr) error { return nil }
 
 func forbidBroadcast(uintptr) error { return nil }
 
-func readError(uintptr) (ICMPError, bool) { return ICMPError{}, false }
+func readError(uintptr) (probe.ICMPError, bool) { return probe.ICMPError{}, false }
 
 func readHandshake(uintptr) (Handshake, bool) { return Handshake{}, false }
 

@@ -446,8 +446,8 @@ func (r *row) compare(t *testing.T, got probe.Result, v6 bool) {
 	if want == "" {
 		want = netip.Addr{}.String()
 	}
-	if got.Offender.String() != want {
-		t.Errorf("offender %v, want %v", got.Offender, want)
+	if got.ICMP.Offender.String() != want {
+		t.Errorf("offender %v, want %v", got.ICMP.Offender, want)
 	}
 	if n, ok := sample(got, "probe_tcp_syn_retransmits"); n < r.retransmits || r.rtt && (!ok || r.retransmits == 0 && n > 0) {
 		t.Errorf("%v SYN retransmits, want %v", n, r.retransmits)

@@ -257,7 +257,7 @@ func (e *echo) isAbout(quoted []byte) bool {
 
 // icmpReport is an ICMP error as an error.
 type icmpReport struct {
-	dial.ICMPError
+	probe.ICMPError
 	quoted []byte // how the packet that caused it began, from the header of ICMP on
 }
 
@@ -281,13 +281,13 @@ func (e *echo) classify(err error) probe.Result {
 	case isOpen:
 		r.Phase, r.Outcome, r.Origin = probe.PhaseNone, probe.LocalError, probe.OriginLocal
 	case isLarge:
-		r.Outcome, r.Origin, r.Offender = probe.Mismatch, probe.OriginNetwork, large.Offender
-		if !large.Offender.IsValid() || dial.IsOwn(large.Offender) {
+		r.Outcome, r.Origin, r.ICMP = probe.Mismatch, probe.OriginNetwork, large.ICMP
+		if !large.ICMP.Offender.IsValid() || dial.IsOwn(large.ICMP.Offender) {
 			r.Origin = probe.OriginLocal
 		}
 	case isReport:
 		about := dial.Evidence{ICMP: report.ICMPError, Target: e.to, Own: dial.IsOwn(report.Offender)}
-		r.Outcome, r.Origin, r.Offender = report.Outcome(), about.Origin(), report.Offender
+		r.Outcome, r.Origin, r.ICMP = report.Outcome(), about.Origin(), report.ICMPError
 	default:
 		r.Outcome, r.Origin = dial.Classify(err, dial.Evidence{Target: e.to})
 	}

@@ -212,7 +212,7 @@ func (s *pingSocket) explain(err error) error {
 	report := s.queued()
 	switch {
 	case report != nil && report.TooLarge():
-		return &probe.TooLargeError{MTU: int(report.MTU), Offender: report.Offender}
+		return &probe.TooLargeError{MTU: int(report.MTU), ICMP: report.ICMPError}
 	case report != nil:
 		return report
 	case errors.Is(err, unix.EMSGSIZE):

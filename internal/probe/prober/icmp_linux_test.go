@@ -88,8 +88,8 @@ func pings(t *testing.T) {
 			t.Errorf("%s: %s, origin %s: %v", tt.name, result.Outcome, result.Origin, result.Err)
 			continue
 		}
-		if tt.offender != "" && result.Offender.String() != tt.offender {
-			t.Errorf("%s: the offender is %s", tt.name, result.Offender)
+		if tt.offender != "" && result.ICMP.Offender.String() != tt.offender {
+			t.Errorf("%s: the offender is %s", tt.name, result.ICMP.Offender)
 		}
 		if tt.text != "" && !strings.Contains(result.Err.Error(), tt.text) {
 			t.Errorf("%s: %q lacks %q", tt.name, result.Err, tt.text)

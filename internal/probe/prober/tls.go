@@ -6,7 +6,6 @@ import (
 	"crypto/x509"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"strings"
@@ -86,7 +85,7 @@ func watch(config *tls.Config, asked func(), came func([]*x509.Certificate)) {
 
 // errNoCertificate adds what the server asked for.
 func errNoCertificate(err error) error {
-	return fmt.Errorf("%w\nhint: the server asks for a client certificate, and the module has none: cert_file and key_file of tls_config", err)
+	return &probe.NoClientCertificateError{Err: err}
 }
 
 func (s *session) tlsConfig() (*tls.Config, error) {

@@ -287,8 +287,8 @@ func (row udpRow) check(t *testing.T, f family) {
 	if row.offender != nil {
 		offender = netip.MustParseAddr(row.offender(f))
 	}
-	if result.Offender != offender {
-		t.Errorf("offender %s, want %s", result.Offender, offender)
+	if result.ICMP.Offender != offender {
+		t.Errorf("offender %s, want %s", result.ICMP.Offender, offender)
 	}
 	if result.Duration < row.atLeast || result.Duration > atMost {
 		t.Errorf("it took %s, want %s to %s", result.Duration, row.atLeast, atMost)

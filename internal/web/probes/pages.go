@@ -63,8 +63,8 @@ func text(e *schedule.Entry, answer *socket.Answer) string {
 		line("phase", "%s", e.Result.Phase)
 	}
 	line("origin", "%s", e.Result.Origin)
-	if e.Result.Offender.IsValid() {
-		line("offender", "%s", e.Result.Offender)
+	if e.Result.ICMP.Offender.IsValid() {
+		line("offender", "%s", e.Result.ICMP.Offender)
 	}
 	if e.Result.Peer.IsValid() {
 		line("peer", "%s", e.Result.Peer)
