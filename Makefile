@@ -28,8 +28,8 @@ fmt: ## Format the code and tidy the modules.
 	gofmt -w .
 	$(GO) mod tidy
 
-generate: ## Write golden files and docs/metrics.md anew.
-	$(GO) test ./collector ./internal/cli -update
+generate: ## Write golden files and generated documents anew.
+	$(GO) test ./collector ./internal/cli ./internal/verdict -update
 
 check: ## Check what CI checks; it installs what it needs on Debian.
 	.ci/run

@@ -17,7 +17,7 @@ func TestCheckOfFullQueueInNamespace(t *testing.T) {
 	}
 	out, said, status := endedAs(t, nil, "port_exporter", "check", "--timeout=1s", "127.0.0.1:81")
 	headline, rest, _ := strings.Cut(out, "\n")
-	if status != 1 || headline != "127.0.0.1:81 does not answer in time (connect): its accept queue is full." ||
+	if status != 1 || headline != "127.0.0.1:81 does not take the connection: the accept queue of the listener is full (2 of 1)." ||
 		!strings.Contains(rest, "the accept queue of 127.0.0.1:81, which takes tcp 127.0.0.1:81, is full (2 of 1): the service does not accept.") {
 		t.Errorf("status %d, said %q\n%s", status, said, out)
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/port-exporter/port_exporter/internal/porttest"
 	"github.com/port-exporter/port_exporter/internal/probe"
 	"github.com/port-exporter/port_exporter/internal/probe/schedule"
+	"github.com/port-exporter/port_exporter/internal/verdict"
 )
 
 func TestBoundValue(t *testing.T) {
@@ -68,7 +69,7 @@ func TestTargetsChooseShortLabels(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
-	for _, f := range Exposition(&reports[0], nil) { // of the same samples, which must be as they were
+	for _, f := range Exposition(verdict.Facts{Target: reports[0].Target, Result: &reports[0].Result}) { // of the same samples, which must be as they were
 		if f.GetName() == "probe_expect_info" && (len(f.Metric) != 2 || len(f.Metric[0].Label[0].GetValue()) != len(banner)+1) {
 			t.Errorf("on request: %d series, a value of %d bytes", len(f.Metric), len(f.Metric[0].Label[0].GetValue()))
 		}

@@ -64,7 +64,7 @@ var legends = map[string]string{
 	"port_policy_rule_listeners":                    "0 is a stale rule. Absent for rules that forbid, and instead of 0 where some sockets were not read.",
 	"port_policy_rule_info":                         "`kind`: expect, require or forbid.",
 	"probe_outcome_code":                            outcomeLegend(),
-	"probe_failure_info":                            "`reason`: the outcome. `phase`: resolve, connect, tls or exchange. `origin`: who reported it: target, target_firewall, network, local or proxy; none means silence.",
+	"probe_failure_info":                            "`reason`: the outcome. `phase`: resolve, connect, tls or exchange. `origin`: who reported it: target, target_firewall, network, local or proxy; none means silence. `place`: here, path, there, name_service or unknown.",
 	"probe_local_listener":                          "Only for a target on this host. `scope`: that of the listener, as in `port_listener_info`; otherwise that of the most exposed listener on the port, empty if there is none.",
 	"probe_local_listener_info":                     "`state`: not_listening, loopback_only, other_address, queue_full or listening.",
 	"probe_age_seconds":                             "Only for targets with an `interval`. Absent before the first result.",

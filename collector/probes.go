@@ -13,6 +13,7 @@ import (
 	"github.com/port-exporter/port_exporter/internal/probe/prober"
 	"github.com/port-exporter/port_exporter/internal/probe/schedule"
 	"github.com/port-exporter/port_exporter/internal/socket"
+	"github.com/port-exporter/port_exporter/internal/verdict"
 )
 
 // The families of probes. Beside their own labels, those of the configured
@@ -27,7 +28,8 @@ var (
 	probeOutcomeCode = gauge("probe_outcome_code",
 		"Outcome of the probe as a number; 0 is open.")
 	probeFailureInfo = gauge("probe_failure_info",
-		"Reason, phase and origin of an outcome that is not expected; always 1.", "reason", "phase", "origin")
+		"Reason, phase, origin and place of an outcome that is not expected; always 1.",
+		"reason", "phase", "origin", "place")
 	probeLocalListener = gauge("probe_local_listener",
 		"Whether a local listener accepts the target's address and port (1 or 0).", "scope")
 	probeLocalInfo = gauge("probe_local_listener_info",
@@ -76,10 +78,7 @@ func (c probes) Collect(ctx context.Context, host *Snapshot, out *Output) error 
 	for i := range reports {
 		r := &reports[i]
 		labels := targetSet(out, r.Target)
-		addReport(out, samples, r, labels)
-		if answer, known := own.Answer(r); known {
-			addAnswer(out, answer, labels)
-		}
+		addFacts(out, samples, own.Facts(r), labels)
 		if r.Target.Interval > 0 && !r.At.IsZero() {
 			out.addSet(probeAge, c.memory.history.Now().Sub(r.At).Seconds(), labels)
 		}
@@ -106,24 +105,29 @@ func targetSet(out *Output, t *probe.Target) labelSet {
 	return out.join(set, own)
 }
 
-// addReport adds what one probe found.
-func addReport(out *Output, samples sampleFamilies, r *schedule.Report, labels labelSet) {
-	success, known := r.Target.Module.Success(r.Result)
+// addFacts adds what is known of one probe.
+func addFacts(out *Output, samples sampleFamilies, of verdict.Facts, labels labelSet) {
+	r := of.Result
+	success, known := of.Target.Module.Success(*r)
 	if known {
 		out.addSet(probeSuccess, truth(success), labels)
 	}
-	out.addSet(probeOutcomeCode, float64(r.Result.Outcome), labels)
-	if r.Result.Outcome != probe.NotRun && r.Result.Outcome != probe.Denied { // how long it took says whether a name exists
-		out.addSet(probeDuration, r.Result.Duration.Seconds(), labels)
+	out.addSet(probeOutcomeCode, float64(r.Outcome), labels)
+	if r.Outcome != probe.NotRun && r.Outcome != probe.Denied { // how long it took says whether a name exists
+		out.addSet(probeDuration, r.Duration.Seconds(), labels)
 	}
 	if !success {
-		reason := out.set(probeFailureInfo, r.Result.Outcome.String(), r.Result.Phase.String(), r.Result.Origin.String())
+		place := verdict.CodeOf(&of).Place()
+		reason := out.set(probeFailureInfo, r.Outcome.String(), r.Phase.String(), r.Origin.String(), place.String())
 		out.addSet(probeFailureInfo, 1, out.join(reason, labels))
 	}
-	for i := range r.Result.Samples {
-		s := &r.Result.Samples[i]
+	for i := range r.Samples {
+		s := &r.Samples[i]
 		f := samples.of(s.Metric)
 		out.addSet(f.of, s.Value, out.join(out.set(f.labels, s.Labels...), labels))
+	}
+	if of.Listener != nil {
+		addAnswer(out, *of.Listener, labels)
 	}
 }
 
@@ -164,14 +168,10 @@ func (s sampleFamilies) of(m *probe.Metric) sampleFamily {
 }
 
 // Exposition returns the metrics of one probe on request, without labels of a
-// target, as blackbox_exporter exports them. The answer is that of this host's
-// listeners, if there is one.
-func Exposition(r *schedule.Report, answer *socket.Answer) []*dto.MetricFamily {
+// target, as blackbox_exporter exports them.
+func Exposition(of verdict.Facts) []*dto.MetricFamily {
 	var out Output
-	addReport(&out, newSampleFamilies(), r, nil)
-	if answer != nil {
-		addAnswer(&out, *answer, nil)
-	}
+	addFacts(&out, newSampleFamilies(), of, nil)
 	return out.sorted()
 }
 

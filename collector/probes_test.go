@@ -17,6 +17,7 @@ import (
 	"github.com/port-exporter/port_exporter/internal/probe/prober"
 	"github.com/port-exporter/port_exporter/internal/probe/schedule"
 	"github.com/port-exporter/port_exporter/internal/socket"
+	"github.com/port-exporter/port_exporter/internal/verdict"
 )
 
 func storyAddresses() (map[netip.Addr]string, error) {
@@ -114,8 +115,8 @@ func TestProbesByFamily(t *testing.T) {
 func TestExposition(t *testing.T) {
 	reports, _ := storyProbes(t.Context())
 	var text strings.Builder
-	answer := socket.Answer{Standing: socket.NotListening}
-	for _, f := range Exposition(&reports[5], &answer) {
+	facts := verdict.Facts{Target: reports[5].Target, Result: &reports[5].Result, Listener: &socket.Answer{Standing: socket.NotListening}}
+	for _, f := range Exposition(facts) {
 		if _, err := expfmt.MetricFamilyToText(&text, f); err != nil {
 			t.Fatal(err)
 		}
@@ -128,7 +129,7 @@ func TestExposition(t *testing.T) {
 	}
 	want := []string{
 		`probe_duration_seconds 0.25`,
-		`probe_failure_info{origin="target",phase="exchange",reason="status"} 1`,
+		`probe_failure_info{origin="target",phase="exchange",place="there",reason="status"} 1`,
 		`probe_http_status_code 503`,
 		`probe_local_listener{scope=""} 0`,
 		`probe_local_listener_info{state="not_listening"} 1`,

@@ -6,6 +6,7 @@ import (
 
 	"github.com/port-exporter/port_exporter/internal/blackbox"
 	"github.com/port-exporter/port_exporter/internal/probe"
+	"github.com/port-exporter/port_exporter/internal/verdict"
 )
 
 // TestWhoFailedIsNamed has proxies and redirects fail: sentence and error name them,
@@ -23,7 +24,7 @@ func TestWhoFailedIsNamed(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			r := probeWith(t, parseModule(t, blackbox.HTTP, tt.module), probe.Request{Address: tt.target})
-			if got := r.Sentence(tt.target); !strings.Contains(got, tt.sentence) || strings.Contains(got, "secret") {
+			if got := verdict.Judge(&verdict.Facts{Target: &probe.Target{Address: tt.target}, Result: &r}).Sentence; !strings.Contains(got, tt.sentence) || strings.Contains(got, "secret") {
 				t.Errorf("got %q, want %q in it", got, tt.sentence)
 			}
 			if r.Err == nil || !strings.Contains(r.Err.Error(), tt.err) {

@@ -16,6 +16,7 @@ import (
 	"github.com/port-exporter/port_exporter/internal/probe/dial"
 	"github.com/port-exporter/port_exporter/internal/probe/schedule"
 	"github.com/port-exporter/port_exporter/internal/socket"
+	"github.com/port-exporter/port_exporter/internal/verdict"
 )
 
 // CheckOptions say what [Check] reaches.
@@ -143,8 +144,9 @@ func (h *Host) sayResult(ctx context.Context, r *schedule.Report) {
 	own := ownhost.New(h.System.Addresses, func() (*socket.Table, error) {
 		return Within(ctx, "read the listeners", h.System.Reader().Listening)
 	})
-	answer, isOwn := own.Answer(r)
-	fmt.Fprintf(h.Stdout, "%s.\n", plain.Line(ownhost.Sentence(r, answer, isOwn)))
+	about := own.Facts(r)
+	judged := verdict.Judge(&about)
+	fmt.Fprintf(h.Stdout, "%s.\n", plain.Line(judged.Sentence))
 	success, known := r.Target.Module.Success(r.Result)
 	facts := []string{"outcome " + r.Result.Outcome.String() + expectation(r.Target.Module, success)}
 	if r.Result.Phase != probe.PhaseNone {
@@ -165,8 +167,11 @@ func (h *Host) sayResult(ctx context.Context, r *schedule.Report) {
 		}
 		fmt.Fprintf(h.Stdout, "%s: %s\n", what, plain.Line(strings.ReplaceAll(probe.Redact(r.Result.Err.Error(), r.Target.Address), "\n", "; ")))
 	}
-	if isOwn {
-		fmt.Fprintf(h.Stdout, "It is an address of this host, where %s.\n", plain.Line(answer.String()))
+	if about.Listener != nil {
+		fmt.Fprintf(h.Stdout, "It is an address of this host, where %s.\n", plain.Line(about.Listener.String()))
+	}
+	if judged.Next != "" && !(known && success) {
+		fmt.Fprintf(h.Stdout, "Try: %s\n", plain.Line(judged.Next))
 	}
 }
 

@@ -31,14 +31,14 @@ func TestCheckIsThatOfTheConfiguredTarget(t *testing.T) {
 		want         int // exit status
 		says         string
 	}{
-		{"the hostname of the target", one, CheckOptions{}, 0, "is open"},
+		{"the hostname of the target", one, CheckOptions{}, 0, "answers as expected"},
 		{"another hostname", one, CheckOptions{Hostname: "b.test"}, 1, "the status is 418"},
-		{"a hostname for a target that is not configured", "", CheckOptions{Hostname: "a.test"}, 0, "is open"},
+		{"a hostname for a target that is not configured", "", CheckOptions{Hostname: "a.test"}, 0, "answers as expected"},
 		{"neither", "", CheckOptions{}, 1, "the status is 418"},
 		{"several", two, CheckOptions{}, 2, "choose one: --module=http_2xx --hostname=a.test, or --module=http_2xx --hostname=b.test"},
 		{"one of several", two, CheckOptions{Hostname: "b.test"}, 1, "the status is 418"},
 		{"one without a hostname among several", bare, CheckOptions{}, 1, "the status is 418"},
-		{"the module of the target", ping, CheckOptions{}, 0, "is open"},
+		{"the module of the target", ping, CheckOptions{}, 0, "answers as expected"},
 		{"the log", one, CheckOptions{Debug: true}, 0, "msg=response status_code=200"},
 		{"what /metrics would deny", "", CheckOptions{Target: server.URL + "/away"}, 2, "outcome denied"},
 		{"a hostname that the prober does not take", "", CheckOptions{Module: "icmp", Hostname: "a.test", Target: "127.0.0.1"}, 2, "the prober icmp takes none"},

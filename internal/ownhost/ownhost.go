@@ -4,13 +4,13 @@
 package ownhost
 
 import (
-	"fmt"
 	"net/netip"
 	"sync"
 
 	"github.com/port-exporter/port_exporter/internal/probe"
 	"github.com/port-exporter/port_exporter/internal/probe/schedule"
 	"github.com/port-exporter/port_exporter/internal/socket"
+	"github.com/port-exporter/port_exporter/internal/verdict"
 )
 
 // Host is this host at one moment. Its parts are read when they are needed
@@ -46,20 +46,14 @@ func (h *Host) Answer(r *schedule.Report) (answer socket.Answer, known bool) {
 	return table.Answer(protocol, netip.AddrPortFrom(addr, r.Result.Peer.Port()), device)
 }
 
-// Sentence returns the outcome of a probe in a sentence without its full stop, with
-// the cause where the listeners of this host name it.
-func Sentence(r *schedule.Report, answer socket.Answer, known bool) string {
-	address := probe.Redact(r.Target.Address, r.Target.Address)
-	switch of := r.Result; {
-	case !known:
-	case of.Outcome == probe.Timeout && of.Phase == probe.PhaseConnect && answer.Standing == socket.QueueFull:
-		return fmt.Sprintf("%s does not answer in time (%s): its accept queue is full", address, of.Phase)
-	case of.Outcome == probe.Open && answer.Standing == socket.QueueFull:
-		return r.Result.Sentence(r.Target.Address) + ", but " + answer.Listener.FullQueues()
-	case of.Outcome == probe.Refused && !answer.Taken() && (of.Origin == probe.OriginTarget || of.Origin == probe.OriginNone):
-		return address + " refuses: nothing listens there"
+// Facts returns what is known of the result of a probe, with what the listeners of
+// this host make of it.
+func (h *Host) Facts(r *schedule.Report) verdict.Facts {
+	facts := verdict.Facts{Target: r.Target, Result: &r.Result}
+	if answer, known := h.Answer(r); known {
+		facts.Listener = &answer
 	}
-	return r.Result.Sentence(r.Target.Address)
+	return facts
 }
 
 // reached returns the address that a packet to addr goes to: the unspecified

@@ -58,44 +58,6 @@ func TestAnswer(t *testing.T) {
 	}
 }
 
-// TestSentence names a cause only where the listeners show it.
-func TestSentence(t *testing.T) {
-	timeout := probe.Result{Outcome: probe.Timeout, Phase: probe.PhaseConnect}
-	refused := probe.Result{Outcome: probe.Refused, Phase: probe.PhaseConnect, Origin: probe.OriginTarget}
-	rejected := probe.Result{Outcome: probe.Refused, Phase: probe.PhaseConnect, Origin: probe.OriginLocal}
-	hangs := probe.Result{Outcome: probe.Timeout, Phase: probe.PhaseExchange}
-	open := probe.Result{Outcome: probe.Open, Phase: probe.PhaseConnect}
-	for _, tt := range []struct {
-		result   probe.Result
-		standing socket.Standing
-		known    bool
-		want     string // empty is the sentence of the result
-	}{
-		{timeout, socket.QueueFull, true, "10.0.0.1:80 does not answer in time (connect): its accept queue is full"},
-		{timeout, socket.QueueFull, false, ""},
-		{open, socket.QueueFull, true, open.Sentence("10.0.0.1:80") + ", but 1 of its 4 accept queues is full"},
-		{open, socket.QueueFull, false, ""},
-		{open, socket.Listens, true, ""},
-		{timeout, socket.Listens, true, ""},
-		{timeout, socket.NotListening, true, ""},
-		{hangs, socket.QueueFull, true, ""},
-		{refused, socket.LoopbackOnly, true, "10.0.0.1:80 refuses: nothing listens there"},
-		{refused, socket.NotListening, true, "10.0.0.1:80 refuses: nothing listens there"},
-		{refused, socket.NotListening, false, ""},
-		{refused, socket.Listens, true, ""},
-		{rejected, socket.NotListening, true, ""},
-	} {
-		r := &schedule.Report{Target: &probe.Target{Address: "10.0.0.1:80"}, Result: tt.result}
-		want := tt.want
-		if want == "" {
-			want = tt.result.Sentence("10.0.0.1:80")
-		}
-		if got := Sentence(r, socket.Answer{Standing: tt.standing, Listener: &socket.Listener{Sockets: 4, Full: 1}}, tt.known); got != want {
-			t.Errorf("%v in %v, %v: %q, want %q", tt.result.Outcome, tt.result.Phase, tt.standing, got, want)
-		}
-	}
-}
-
 func TestHostThatCannotBeRead(t *testing.T) {
 	broken := errors.New("no netlink")
 	r := &schedule.Report{Target: &probe.Target{Module: &probe.Module{Kind: probe.KindTCP}}, Result: probe.Result{Peer: netip.MustParseAddrPort("127.0.0.1:1")}}

@@ -64,6 +64,15 @@ type ProxyError struct {
 // Error implements error.
 func (e *ProxyError) Error() string { return "it " + e.Text }
 
+// NoAddressError says that a name has no address of the wanted version of IP.
+type NoAddressError struct{ Err error }
+
+// Error implements error.
+func (e *NoAddressError) Error() string { return e.Err.Error() }
+
+// Unwrap returns the error of the resolution.
+func (e *NoAddressError) Unwrap() error { return e.Err }
+
 // UnreachedError says that no name server was reached, so that none answered.
 type UnreachedError struct {
 	Server string

@@ -102,11 +102,28 @@ func (e ICMPError) Outcome() Outcome {
 
 // NoWay reports whether an ICMP error says that there is no way to a host or
 // its network.
-func (e ICMPError) NoWay() bool {
+func (e ICMPError) NoWay() bool { return e.TimeExceeded() || e.NoNetwork() || e.NoHost() }
+
+// TimeExceeded reports whether the TTL, or the hop limit, ran out.
+func (e ICMPError) TimeExceeded() bool {
 	if e.V6 {
-		return e.Type == icmp6TimeExceeded ||
-			e.Type == icmp6Unreachable && (e.Code == icmp6NoRoute || e.Code == icmp6AddressUnreachable)
+		return e.Type == icmp6TimeExceeded
 	}
-	return e.Type == icmp4TimeExceeded ||
-		e.Type == icmp4Unreachable && (e.Code == icmp4NetworkUnreachable || e.Code == icmp4HostUnreachable)
+	return e.Type == icmp4TimeExceeded
+}
+
+// NoNetwork reports whether a router has no route.
+func (e ICMPError) NoNetwork() bool {
+	if e.V6 {
+		return e.Type == icmp6Unreachable && e.Code == icmp6NoRoute
+	}
+	return e.Type == icmp4Unreachable && e.Code == icmp4NetworkUnreachable
+}
+
+// NoHost reports whether a router does not reach the host.
+func (e ICMPError) NoHost() bool {
+	if e.V6 {
+		return e.Type == icmp6Unreachable && e.Code == icmp6AddressUnreachable
+	}
+	return e.Type == icmp4Unreachable && e.Code == icmp4HostUnreachable
 }

@@ -4,6 +4,12 @@ package probe
 
 import "syscall"
 
+// IsNoPort reports whether an error says that no ephemeral port is left towards the
+// target. connect(2) says EADDRNOTAVAIL also where this host has no IPv6 address.
+func IsNoPort(e syscall.Errno) bool {
+	return e == syscall.EADDRNOTAVAIL || e == syscall.EADDRINUSE || e == syscall.EAGAIN
+}
+
 // IsShortage reports whether an error says that this host lacks what a probe
 // takes: descriptors, ports, memory, an address family. Where no port is left,
 // bind(2) says EADDRINUSE, connect(2) EADDRNOTAVAIL over TCP, and EAGAIN over UDP

@@ -16,3 +16,9 @@ func IsShortage(e syscall.Errno) bool {
 		return false
 	}
 }
+
+// IsNoPort reports whether an error says that no ephemeral port is left towards the
+// target.
+func IsNoPort(e syscall.Errno) bool {
+	return e == windows.WSAEADDRNOTAVAIL || e == windows.WSAEADDRINUSE
+}

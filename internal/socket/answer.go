@@ -51,6 +51,9 @@ type Answer struct {
 // Taken reports whether a listener takes what is sent to the address.
 func (a Answer) Taken() bool { return a.Standing == Listens || a.Standing == QueueFull }
 
+// Full reports whether a listener takes the address and has a full accept queue.
+func (a Answer) Full() bool { return a.Standing == QueueFull }
+
 // Scope returns the scope of the listener as it stands in labels; it is empty
 // when there is none.
 func (a Answer) Scope() string {
@@ -64,14 +67,14 @@ func (a Answer) Scope() string {
 func (a Answer) String() string {
 	switch a.Standing {
 	case Listens:
-		return fmt.Sprintf("%s listens on %s %s (scope %s)", a.place(), a.Protocol, a.To, a.Listener.Scope)
+		return fmt.Sprintf("%s listens on %s %s (scope %s)", a.Place(), a.Protocol, a.To, a.Listener.Scope)
 	case QueueFull:
 		return fmt.Sprintf("%s of %s, which takes %s %s, is full (%d of %d): the service does not accept",
-			a.Listener.queue(), a.place(), a.Protocol, a.To, a.Listener.Worst.Length, a.Listener.Worst.Limit)
+			a.Listener.queue(), a.Place(), a.Protocol, a.To, a.Listener.Worst.Length, a.Listener.Worst.Limit)
 	case LoopbackOnly:
-		return fmt.Sprintf("nothing listens on %s %s; a listener on %s is loopback only", a.Protocol, a.To, a.place())
+		return fmt.Sprintf("nothing listens on %s %s; a listener on %s is loopback only", a.Protocol, a.To, a.Place())
 	case OtherAddress:
-		return fmt.Sprintf("nothing listens on %s %s; a listener on %s has another address", a.Protocol, a.To, a.place())
+		return fmt.Sprintf("nothing listens on %s %s; a listener on %s has another address", a.Protocol, a.To, a.Place())
 	default:
 		return fmt.Sprintf("nothing listens on %s port %d of this host", a.Protocol, a.To.Port())
 	}
@@ -98,7 +101,8 @@ func (l *Listener) FullQueues() string {
 	}
 }
 
-func (a Answer) place() string {
+// Place returns where the listener listens, as address:port.
+func (a Answer) Place() string {
 	place := netip.AddrPortFrom(a.Listener.Address, a.Listener.Port).String()
 	if a.Listener.Interface != "" {
 		place += " (device " + a.Listener.Interface + ")"

@@ -98,7 +98,7 @@ func (r Resolution) choose(host string, addrs []netip.Addr) ([]netip.Addr, error
 }
 
 func (r Resolution) noAddress(host string) error {
-	return &net.DNSError{Err: "no address of version " + r.Prefer.String(), Name: host, IsNotFound: true}
+	return &probe.NoAddressError{Err: &net.DNSError{Err: "no address of version " + r.Prefer.String(), Name: host, IsNotFound: true}}
 }
 
 // shortageOr returns the shortage of this host that made a look-up fail, or its

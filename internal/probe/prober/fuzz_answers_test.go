@@ -110,7 +110,7 @@ func fuzzProbe(t *testing.T, p probe.Prober, r probe.Request) {
 	if result.Outcome >= probe.Unknown || (result.Outcome != probe.Open) != (result.Err != nil) {
 		t.Errorf("outcome %s: %v", result.Outcome, result.Err)
 	}
-	if sentence := result.Sentence(r.Address); sentence == "" {
+	if sentence := sentence(r.Address, &result); sentence == "" {
 		t.Error("no sentence says what came of it")
 	}
 	if len(result.Samples) > 1000 {

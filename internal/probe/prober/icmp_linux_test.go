@@ -126,8 +126,8 @@ func TestPingWithoutPrivilegeInNamespace(t *testing.T) {
 	porttest.Sysctl(t, pingRange, nobodyPings)
 	becomeNobody(t)
 	result := pingFor(t, &ICMP{}, "127.0.0.1", 5*time.Second)
-	if result.Outcome != probe.LocalError || result.Origin != probe.OriginLocal || !strings.Contains(result.Sentence("127.0.0.1"), "CAP_NET_RAW") {
-		t.Errorf("%s: %v: %s", result.Outcome, result.Err, result.Sentence("127.0.0.1"))
+	if result.Outcome != probe.LocalError || result.Origin != probe.OriginLocal || !strings.Contains(sentence("127.0.0.1", &result), "CAP_NET_RAW") {
+		t.Errorf("%s: %v: %s", result.Outcome, result.Err, sentence("127.0.0.1", &result))
 	}
 }
 

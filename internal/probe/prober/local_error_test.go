@@ -43,8 +43,8 @@ func TestSentenceOfLocalError(t *testing.T) {
 		{"a source of another version", run(&TCP{SourceAddress: netip.MustParseAddr("::1")}), "source address"},
 		{"no such ca_file", run(&TCP{Conversation: Conversation{TLS: true, TLSConfig: missing}}), "a file that its module names"},
 		{"a wrong ca_file", run(&TCP{Conversation: Conversation{TLS: true, TLSConfig: func(string) (*tls.Config, error) { return nil, errors.New("no PEM") }}}), "TLS settings"},
-		{"no descriptors", wrap(os.NewSyscallError("socket", syscall.EMFILE)), "descriptors"},
-		{"no descriptors for a file", wrap(&fs.PathError{Op: "open", Path: "/ca.pem", Err: syscall.EMFILE}), "descriptors"},
+		{"no descriptors", wrap(os.NewSyscallError("socket", syscall.EMFILE)), "file descriptor"},
+		{"no descriptors for a file", wrap(&fs.PathError{Op: "open", Path: "/ca.pem", Err: syscall.EMFILE}), "file descriptor"},
 		{"a file for others", wrap(&fs.PathError{Op: "open", Path: "/ca.pem", Err: syscall.EACCES}), "a file that its module names"},
 		{"no right to ping", wrap(os.NewSyscallError("socket", syscall.EPERM)), "CAP_NET_RAW"},
 		{"something else", wrap(errors.New("16 earlier probes still run")), "this host or its module"},
@@ -53,7 +53,7 @@ func TestSentenceOfLocalError(t *testing.T) {
 		if tt.result.Outcome != probe.LocalError {
 			t.Errorf("%s: %s, want local_error: %v", tt.name, tt.result.Outcome, tt.result.Err)
 		}
-		if got := tt.result.Sentence(address); !strings.Contains(got, tt.want) || !strings.Contains(got, "was not tried") {
+		if got := sentence(address, &tt.result); !strings.Contains(got, tt.want) || !strings.Contains(got, "was not tried") {
 			t.Errorf("%s: %q, want it to have %q", tt.name, got, tt.want)
 		}
 	}

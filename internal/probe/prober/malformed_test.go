@@ -23,7 +23,7 @@ func TestMalformedTargets(t *testing.T) {
 			if got.Outcome != probe.Unknown || got.Phase != probe.PhaseResolve || got.Origin != probe.OriginLocal || success || !known || got.Err == nil {
 				t.Errorf("%s %q: %s in %q (%s), success %v, known %v: %v", name, address, got.Outcome, got.Phase, got.Origin, success, known, got.Err)
 			}
-			if said := got.Sentence(address); !strings.HasSuffix(said, " is not an address that its module takes") {
+			if said := sentence(address, &got); !strings.HasSuffix(said, " is not an address that its module takes") {
 				t.Errorf("%s %q: %s", name, address, said)
 			}
 		}

@@ -15,7 +15,7 @@ import (
 	"github.com/port-exporter/port_exporter/internal/plain"
 	"github.com/port-exporter/port_exporter/internal/probe"
 	"github.com/port-exporter/port_exporter/internal/probe/schedule"
-	"github.com/port-exporter/port_exporter/internal/socket"
+	"github.com/port-exporter/port_exporter/internal/verdict"
 )
 
 // Log serves what is remembered of one probe: /logs?id=….
@@ -34,7 +34,8 @@ func (s *Server) Log(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, fmt.Sprintf("the probe %d is not remembered any more", id), http.StatusNotFound)
 		return
 	}
-	writeText(w, text(&entry, s.answer(r.Context(), &entry.Report)))
+	facts := s.OwnHost(r.Context()).Facts(&entry.Report)
+	writeText(w, text(&entry, &facts))
 }
 
 func writeText(w http.ResponseWriter, text string) {
@@ -44,12 +45,16 @@ func writeText(w http.ResponseWriter, text string) {
 }
 
 // text returns what a probe found, for people: the outcome in a sentence first.
-func text(e *schedule.Entry, answer *socket.Answer) string {
+func text(e *schedule.Entry, facts *verdict.Facts) string {
 	var b strings.Builder
 	address := plain.Line(probe.Redact(e.Target.Address, e.Target.Address))
-	fmt.Fprintf(&b, "%s.\n", plain.Line(e.Result.Sentence(e.Target.Address)))
-	if answer != nil {
-		fmt.Fprintf(&b, "It is an address of this host, where now %s.\n", plain.Line(answer.String()))
+	judged := verdict.Judge(facts)
+	fmt.Fprintf(&b, "%s.\n", plain.Line(judged.Sentence))
+	if facts.Listener != nil {
+		fmt.Fprintf(&b, "It is an address of this host, where now %s.\n", plain.Line(facts.Listener.String()))
+	}
+	if judged.Next != "" {
+		fmt.Fprintf(&b, "Try: %s\n", plain.Line(judged.Next))
 	}
 	line := func(name, format string, args ...any) {
 		fmt.Fprintf(&b, "%-10s"+format+"\n", append([]any{name + ":"}, args...)...)
@@ -57,7 +62,8 @@ func text(e *schedule.Entry, answer *socket.Answer) string {
 	b.WriteString("\n")
 	line("target", "%s", address)
 	line("module", "%s (%s, expects %s)", e.Target.Module.Name, e.Target.Module.Kind, e.Target.Module.Expect)
-	line("success", "%s", verdict(e))
+	line("success", "%s", success(e))
+	line("verdict", "%s, %s", judged.Code, judged.Place.Words())
 	line("outcome", "%s (%d)", e.Result.Outcome, e.Result.Outcome)
 	if e.Result.Phase != probe.PhaseNone {
 		line("phase", "%s", e.Result.Phase)
@@ -79,7 +85,7 @@ func text(e *schedule.Entry, answer *socket.Answer) string {
 		fmt.Fprintf(&b, "\nLog of the probe:\n%s", e.Log)
 	}
 	b.WriteString("\nMetrics:\n")
-	for _, family := range collector.Exposition(&e.Report, answer) {
+	for _, family := range collector.Exposition(*facts) {
 		if _, err := expfmt.MetricFamilyToText(&b, family); err != nil {
 			fmt.Fprintf(&b, "# %v\n", err)
 		}
@@ -87,7 +93,7 @@ func text(e *schedule.Entry, answer *socket.Answer) string {
 	return b.String()
 }
 
-func verdict(e *schedule.Entry) string {
+func success(e *schedule.Entry) string {
 	switch success, known := e.Target.Module.Success(e.Result); {
 	case !known:
 		return "not known: the target was not tried"
@@ -160,7 +166,7 @@ func (s *Server) Recent() string {
 		if len(rows) >= shown && !e.Failed() {
 			continue
 		}
-		success, _, _ := strings.Cut(verdict(e), ":")
+		success, _, _ := strings.Cut(success(e), ":")
 		rows = append(rows, recentRow{
 			ID: e.ID, When: e.At.UTC().Format(time.DateTime), Target: plain.Line(probe.Redact(e.Target.Address, e.Target.Address)),
 			Module: plain.Line(e.Target.Module.Name), Success: success, Outcome: e.Result.Outcome.String(),

@@ -21,7 +21,7 @@ import (
 	"github.com/port-exporter/port_exporter/internal/plain"
 	"github.com/port-exporter/port_exporter/internal/probe"
 	"github.com/port-exporter/port_exporter/internal/probe/schedule"
-	"github.com/port-exporter/port_exporter/internal/socket"
+	"github.com/port-exporter/port_exporter/internal/verdict"
 	"github.com/port-exporter/port_exporter/internal/web"
 )
 
@@ -97,31 +97,31 @@ func (s *Server) Probe(w http.ResponseWriter, r *http.Request) {
 	}
 	ask.Alone = debug
 	web.Allow(w, r, timeout)
-	entry, answer, err := s.once(r.Context(), plan, ask, timeout)
+	entry, facts, err := s.once(r.Context(), plan, ask, timeout)
 	if err != nil {
 		http.Error(w, plain.Text(err.Error()), statusOf(err, http.StatusServiceUnavailable))
 		return
 	}
 	if debug {
-		writeText(w, text(&entry, answer))
+		writeText(w, text(&entry, &facts))
 		return
 	}
-	found := prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) { return collector.Exposition(&entry.Report, answer), nil })
+	found := prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) { return collector.Exposition(facts), nil })
 	promhttp.HandlerFor(found, promhttp.HandlerOpts{}).ServeHTTP(w, r)
 }
 
 // once probes in a slot, which it gives back, and asks this host's listeners about
 // what it found.
-func (s *Server) once(ctx context.Context, plan *schedule.Plan, ask schedule.Ask, timeout time.Duration) (schedule.Entry, *socket.Answer, error) {
+func (s *Server) once(ctx context.Context, plan *schedule.Plan, ask schedule.Ask, timeout time.Duration) (schedule.Entry, verdict.Facts, error) {
 	defer func() { <-s.slots }()
 	defer web.Work(ctx)()
 	within, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	entry, err := s.Runner.Once(within, plan, ask)
 	if err != nil {
-		return entry, nil, err
+		return entry, verdict.Facts{}, err
 	}
-	return entry, s.answer(ctx, &entry.Report), nil
+	return entry, s.OwnHost(ctx).Facts(&entry.Report), nil
 }
 
 // statusOf returns the status of an error, which is another one than usual when
@@ -171,15 +171,6 @@ func (s *Server) module(plan *schedule.Plan, name string) (*probe.Module, error)
 		}
 	}
 	return nil, fmt.Errorf("unknown module %q\nhint: use a module of /config, or a built-in one that a rule or target names", name)
-}
-
-// answer returns what this host's listeners make of the target, if it is an
-// address of this host.
-func (s *Server) answer(ctx context.Context, r *schedule.Report) *socket.Answer {
-	if answer, known := s.OwnHost(ctx).Answer(r); known {
-		return &answer
-	}
-	return nil
 }
 
 const debugDenied = "the details of a probe are for clients on this host\n" +

@@ -127,10 +127,10 @@ func TestProbe(t *testing.T) {
 
 		{"open", "/probe?module=tcp_connect&target=" + open, there, nil, 200, "\nprobe_success 1\n"},
 		{"outcome", "/probe?module=tcp_connect&target=" + open, there, nil, 200, "\nprobe_outcome_code 0\n"},
-		{"refused", "/probe?module=tcp_connect&target=127.0.0.1:1", there, nil, 200, "\nprobe_failure_info{origin=\"target\",phase=\"connect\",reason=\"refused\"} 1\n"},
+		{"refused", "/probe?module=tcp_connect&target=127.0.0.1:1", there, nil, 200, "\nprobe_failure_info{origin=\"target\",phase=\"connect\",place=\"here\",reason=\"refused\"} 1\n"},
 		{"refused, success", "/probe?module=tcp_connect&target=127.0.0.1:1", there, nil, 200, "\nprobe_success 0\n"},
 		{"own host", "/probe?module=tcp_connect&target=127.0.0.1:1", there, nil, 200, "\nprobe_local_listener{scope=\"\"} 0\n"},
-		{"debug", "/probe?module=tcp_connect&debug=true&target=127.0.0.1:1", here, nil, 200, "127.0.0.1:1 refuses: the host is up and nothing listens there"},
+		{"debug", "/probe?module=tcp_connect&debug=true&target=127.0.0.1:1", here, nil, 200, "127.0.0.1:1 refuses: nothing listens on tcp port 1 of this host"},
 		{"debug, own host", "/probe?module=tcp_connect&debug=true&target=127.0.0.1:1", here, nil, 200, "where now nothing listens on tcp port 1 of this host.\n"},
 		{"debug, log", "/probe?module=tcp_connect&debug=true&target=" + open, here, nil, 200, "msg=resolved"},
 		{"the module's timeout", "/probe?module=slow&debug=true&target=slow:1", here, nil, 200, "cut off with 1s"},

@@ -1,0 +1,74 @@
+package verdict
+
+import (
+	"net/netip"
+
+	"github.com/port-exporter/port_exporter/internal/probe"
+	"github.com/port-exporter/port_exporter/internal/socket"
+)
+
+// Facts is what is known of one attempt to reach a target. Only Target and Result are
+// always there; the more of the others is known, the surer is the verdict.
+type Facts struct {
+	Target *probe.Target
+	Result *probe.Result
+	// Listener is what the listeners of this host make of the address that was tried;
+	// nil if it is not an address of this host, or the listeners are unknown.
+	Listener *socket.Answer
+	// Owner names the owner of that listener, as in "nginx (pid 7, nginx.service)"; empty
+	// if it is unknown.
+	Owner string
+	// Route is the route to the address that was tried; nil if it is unknown.
+	Route *Route
+	// Ports is the use of ephemeral ports towards it; nil if it is unknown.
+	Ports *Ports
+	// Others are the other addresses of the name, each with its outcome.
+	Others []Attempt
+	// Rule is a firewall rule of this host that decides; nil if none does, or unknown.
+	Rule *Rule
+	// Path is where the packets of this target die; nil if it was not traced.
+	Path *Path
+}
+
+// Route is how this host routes to an address: RTM_GETROUTE of rtnetlink(7).
+type Route struct {
+	// Type is unicast, local, blackhole, unreachable, prohibit or throw; empty where
+	// there is no route.
+	Type      string
+	Gateway   netip.Addr // invalid where the target is on the link
+	Device    string
+	Neighbour string // state of the next hop: reachable, stale, failed, …; empty if unknown
+}
+
+// Ports is the use of ephemeral ports towards one address and port.
+type Ports struct {
+	Used, Of    int
+	First, Last uint16
+	By          string // whose they are mostly; empty if unknown
+}
+
+// Attempt is an address of the target's name, and what became of it.
+type Attempt struct {
+	Address netip.Addr
+	Outcome probe.Outcome
+}
+
+// Rule is a firewall rule of this host.
+type Rule struct {
+	Drops bool   // it drops; else it rejects
+	Where string // as nft names it: "inet filter input handle 7"
+}
+
+// Path is what a trace found.
+type Path struct {
+	LastHop   netip.Addr // the last hop that answered; invalid if none did
+	Hop       int        // its number, from 1
+	BlackHole bool       // large packets are lost, small ones are not
+	MTU       int        // what passes, in bytes; 0 if it is unknown
+}
+
+// listenerTakes reports whether a listener of this host takes the address, with room
+// in its queue.
+func (f *Facts) listenerTakes() bool {
+	return f.Listener != nil && f.Listener.Standing == socket.Listens
+}

@@ -1,0 +1,355 @@
+package verdict
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"io/fs"
+	"net"
+	"os"
+	"syscall"
+	"time"
+
+	"github.com/port-exporter/port_exporter/internal/probe"
+	"github.com/port-exporter/port_exporter/internal/socket"
+)
+
+// This file has the rules: which fact decides. Texts of errors are never looked at.
+
+// Verdict is why a target cannot be reached.
+type Verdict struct {
+	Code     Code
+	Place    Place
+	Sentence string // without its full stop
+	Next     string // one thing to try: a command, a setting, or whom to ask; empty if open
+}
+
+// Judge returns the verdict on what is known.
+func Judge(f *Facts) Verdict {
+	c := CodeOf(f)
+	return Verdict{c, c.Place(), f.sentence(c), f.next(c)}
+}
+
+// CodeOf returns the code alone, which is cheaper than [Judge].
+func CodeOf(f *Facts) Code {
+	r := f.Result
+	switch {
+	case r.Outcome == probe.Open:
+		return Open
+	case r.Origin == probe.OriginProxy:
+		return ProxyFails
+	case probe.IsPath(f.Target.Address) && r.Phase == probe.PhaseConnect && r.Redirect == "":
+		return f.ofPath()
+	}
+	c := f.ofOutcome()
+	if f.oneFamily(c) {
+		return OneFamily
+	}
+	return c
+}
+
+// oneFamily reports whether an address of the other version of IP is open where this
+// one is not listened on.
+func (f *Facts) oneFamily(c Code) bool {
+	switch c {
+	case Refused, OtherAddress, NotListening, LoopbackOnly:
+	default:
+		return false
+	}
+	return f.openOther().IsValid()
+}
+
+func (f *Facts) ofOutcome() Code {
+	r := f.Result
+	switch r.Outcome {
+	case probe.Refused:
+		return f.ofRefusal()
+	case probe.Timeout:
+		return f.ofSilence()
+	case probe.Unreachable:
+		return f.ofUnreachable()
+	case probe.Prohibited:
+		return f.ofProhibition()
+	case probe.Reset:
+		return ConnectionReset
+	case probe.Closed:
+		return ConnectionClosed
+	case probe.DNSNotFound, probe.DNSError, probe.DNSTimeout:
+		return f.ofName()
+	case probe.TLSCertificate:
+		return ofCertificate(r.Err)
+	case probe.TLSHandshake:
+		return ofHandshake(r.Err)
+	case probe.Mismatch:
+		if _, ok := errors.AsType[*probe.TooLargeError](r.Err); ok {
+			return PacketTooLarge
+		}
+		return UnexpectedAnswer
+	case probe.Status:
+		return UnexpectedStatus
+	case probe.Protocol:
+		return ProtocolError
+	case probe.NoReply:
+		return f.ofNoReply()
+	case probe.LocalError:
+		return f.ofLocalError()
+	case probe.Denied:
+		return NotAllowed
+	case probe.NotRun:
+		return NotTried
+	default:
+		if r.Origin == probe.OriginLocal && r.Phase == probe.PhaseResolve {
+			return BadAddress
+		}
+		return Unexplained
+	}
+}
+
+func (f *Facts) ofRefusal() Code {
+	switch f.Result.Origin {
+	case probe.OriginTargetFirewall:
+		if f.Listener != nil { // the target is this host
+			return LocalRejects
+		}
+		return TargetRejects
+	case probe.OriginNetwork:
+		return PathRejects
+	case probe.OriginLocal:
+		return LocalRejects
+	default:
+		return f.ofReset()
+	}
+}
+
+// ofReset is about an RST, or a port unreachable whose sender is unknown. From a
+// listener that takes the address, it is the work of a rule.
+func (f *Facts) ofReset() Code {
+	switch {
+	case f.Listener != nil && f.Listener.Full(): // net.ipv4.tcp_abort_on_overflow
+		return QueueFull
+	case f.Rule != nil && !f.Rule.Drops, f.listenerTakes():
+		return LocalRejects
+	case f.Listener == nil:
+		return Refused
+	}
+	switch f.Listener.Standing {
+	case socket.LoopbackOnly:
+		return LoopbackOnly
+	case socket.OtherAddress:
+		return OtherAddress
+	default:
+		return NotListening
+	}
+}
+
+func (f *Facts) ofSilence() Code {
+	r := f.Result
+	switch {
+	case r.Phase == probe.PhaseTLS || r.Phase == probe.PhaseExchange:
+		if f.Path != nil && f.Path.BlackHole {
+			return MTUBlackHole
+		}
+		return ServiceSilent
+	case f.Listener != nil && f.Listener.Standing == socket.QueueFull:
+		return QueueFull
+	case f.listenerTakes(), f.Rule != nil && f.Rule.Drops:
+		return LocalDrops
+	case f.Listener != nil: // a host resets what nothing listens for
+		return LocalDrops
+	case f.Path != nil && f.Path.LastHop.IsValid():
+		return PathDrops
+	default:
+		return NoAnswer
+	}
+}
+
+// ofNoReply is about UDP, where a service may keep silent.
+func (f *Facts) ofNoReply() Code {
+	switch {
+	case f.Rule != nil && f.Rule.Drops, f.Listener != nil && !f.Listener.Taken():
+		return LocalDrops // without a listener the kernel reports it
+	default:
+		return NoReply
+	}
+}
+
+func (f *Facts) ofUnreachable() Code {
+	r := f.Result
+	icmp := &r.ICMP
+	switch {
+	case r.Origin == probe.OriginLocal && !icmp.Offender.IsValid():
+		return f.ofRoute()
+	case r.Origin == probe.OriginLocal:
+		return f.ofNeighbour()
+	case r.Origin == probe.OriginTargetFirewall:
+		return TargetRejects
+	case !icmp.Offender.IsValid():
+		return Unreachable
+	case icmp.TimeExceeded():
+		return RoutingLoop
+	case icmp.NoNetwork():
+		return PathNoRoute
+	case icmp.NoHost():
+		return HostDown
+	default:
+		return PathUnreachable
+	}
+}
+
+// ofRoute is about an error before a packet was sent: fib_props of
+// net/ipv4/fib_semantics.c, and ip6_route_info_create of net/ipv6/route.c.
+func (f *Facts) ofRoute() Code {
+	if f.Route != nil {
+		switch f.Route.Type {
+		case "blackhole":
+			return RouteBlackhole
+		case "unreachable":
+			return RouteUnreachable
+		case "prohibit":
+			return RouteProhibits
+		}
+	}
+	switch errno, _ := errors.AsType[syscall.Errno](f.Result.Err); errno {
+	case syscall.EINVAL:
+		return RouteBlackhole
+	case syscall.EHOSTUNREACH:
+		return RouteUnreachable
+	case syscall.EACCES:
+		return RouteProhibits
+	default:
+		return NoRoute
+	}
+}
+
+// quick is sooner than the kernel gives up on a neighbour: with default settings that
+// takes 3 s, three requests a second apart (arp(7), mcast_solicit).
+const quick = 50 * time.Millisecond
+
+// ofNeighbour is about "host unreachable" from this host itself: no neighbour answers,
+// or a rule rejects with that code, which takes no time.
+func (f *Facts) ofNeighbour() Code {
+	known := f.Route != nil && f.Route.Neighbour != ""
+	failed := known && (f.Route.Neighbour == "failed" || f.Route.Neighbour == "incomplete")
+	switch {
+	case known && !failed, !known && f.Result.Duration < quick:
+		return LocalRejects
+	case failed && !f.Route.Gateway.IsValid():
+		return HostDown
+	default:
+		return NeighbourDown
+	}
+}
+
+func (f *Facts) ofProhibition() Code {
+	switch f.Result.Origin {
+	case probe.OriginTargetFirewall:
+		if f.Listener != nil {
+			return LocalRejects
+		}
+		return TargetRejects
+	case probe.OriginNetwork:
+		return PathRejects
+	case probe.OriginLocal:
+		switch {
+		case f.Result.ICMP.Offender.IsValid():
+			return LocalRejects
+		case errors.Is(f.Result.Err, syscall.EPERM): // a hook of the firewall, nf_hook_slow
+			return LocalDrops
+		default:
+			return RouteProhibits
+		}
+	default:
+		return Prohibited
+	}
+}
+
+// ofPath is about connecting to a unix-domain socket, of which no network has a say.
+func (f *Facts) ofPath() Code {
+	switch f.Result.Outcome {
+	case probe.Refused:
+		return NotListening
+	case probe.Unreachable:
+		return SocketMissing
+	case probe.Prohibited:
+		return SocketForbidden
+	case probe.Protocol:
+		return SocketType
+	case probe.Timeout:
+		return QueueFull
+	default:
+		return f.ofOutcome()
+	}
+}
+
+func (f *Facts) ofName() Code {
+	r := f.Result
+	_, unreached := errors.AsType[*probe.UnreachedError](r.Err)
+	_, isFamily := errors.AsType[*probe.NoAddressError](r.Err)
+	switch {
+	case r.Outcome == probe.DNSNotFound && isFamily:
+		return NoAddressOfFamily
+	case r.Outcome == probe.DNSNotFound:
+		return NameNotFound
+	case r.Outcome == probe.DNSError:
+		return NameServerFails
+	case unreached:
+		return NameServerUnreached
+	default:
+		return NameServerSilent
+	}
+}
+
+func ofCertificate(err error) Code {
+	if invalid, ok := errors.AsType[x509.CertificateInvalidError](err); ok && invalid.Reason == x509.Expired {
+		if invalid.Cert != nil && time.Now().Before(invalid.Cert.NotBefore) {
+			return CertificateNotYet
+		}
+		return CertificateExpired
+	}
+	if _, ok := errors.AsType[x509.HostnameError](err); ok {
+		return CertificateName
+	}
+	return CertificateUntrusted
+}
+
+func ofHandshake(err error) Code {
+	if _, ok := errors.AsType[*probe.NoClientCertificateError](err); ok {
+		return ClientCertificate
+	}
+	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok {
+		return NotTLS
+	}
+	return TLSFails
+}
+
+// ofLocalError says what on this host kept the probe from trying.
+func (f *Facts) ofLocalError() Code {
+	err := f.Result.Err
+	call, isCall := errors.AsType[*os.SyscallError](err)
+	errno, isErrno := errors.AsType[syscall.Errno](err)
+	_, isFile := errors.AsType[*fs.PathError](err)
+	_, isVersion := errors.AsType[*net.AddrError](err)
+	switch {
+	case isVersion, isCall && call.Syscall == "bind" && errno != syscall.EADDRINUSE:
+		return SourceUnusable
+	case isErrno && probe.IsNoPort(errno) && f.mayLackPorts():
+		return NoEphemeralPort
+	case isErrno && probe.IsShortage(errno):
+		return NoResources
+	case isFile:
+		return ModuleUnusable
+	case errors.Is(err, fs.ErrPermission):
+		return NoPrivilege
+	default:
+		return ModuleUnusable
+	}
+}
+
+// mayLackPorts reports whether it is the ports that this host lacks: without an IPv6
+// address connect(2) fails in the same way.
+func (f *Facts) mayLackPorts() bool {
+	if f.Ports != nil {
+		return f.Ports.Used >= f.Ports.Of
+	}
+	return f.Result.Peer.Addr().Is4()
+}

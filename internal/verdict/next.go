@@ -1,0 +1,97 @@
+package verdict
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"github.com/port-exporter/port_exporter/internal/probe"
+)
+
+// next returns the one thing to try: a command to type, a setting, or whom to ask.
+func (f *Facts) next(c Code) string {
+	switch c {
+	case NotListening, LoopbackOnly, OtherAddress, QueueFull:
+		if probe.IsPath(f.Target.Address) {
+			return "ss -xlp; start the service that has this socket, or find out why it does not accept"
+		}
+		return f.nextOfListener(c)
+	case LocalRejects, LocalDrops:
+		return f.nextOfRule()
+	case PathRejects, PathNoRoute, PathUnreachable, RoutingLoop:
+		return fmt.Sprintf("ask who runs %s", f.Result.ICMP.Offender)
+	case PathDrops:
+		return fmt.Sprintf("ask who runs %s, or the hop behind it", f.Path.LastHop)
+	case TargetRejects:
+		return fmt.Sprintf("on the target: nft list ruleset; allow %s there", f.port())
+	}
+	return f.fill(Of(c).Next)
+}
+
+func (f *Facts) nextOfListener(c Code) string {
+	to := f.Listener.To
+	switch c {
+	case NotListening:
+		return "start the service, or correct the port; port_exporter listeners shows what listens here"
+	case QueueFull:
+		return fmt.Sprintf("ss -ltn 'sport = :%d'; find out why %s does not accept", to.Port(), f.listener())
+	case LoopbackOnly:
+		return fmt.Sprintf("bind %s to %s or to every address, or connect to %s", f.listener(), to.Addr(), f.Listener.Place())
+	default:
+		return fmt.Sprintf("bind %s to %s, or connect to %s", f.listener(), to.Addr(), f.Listener.Place())
+	}
+}
+
+func (f *Facts) nextOfRule() string {
+	if f.Rule == nil {
+		return "nft list ruleset, and look for the rule on " + f.port()
+	}
+	fields := strings.Fields(f.Rule.Where) // family, table, chain
+	if len(fields) < 3 {
+		return "nft list ruleset"
+	}
+	return fmt.Sprintf("nft -a list chain %s", strings.Join(fields[:3], " "))
+}
+
+// port names the port that was tried, as in "tcp port 80".
+func (f *Facts) port() string {
+	protocol := "tcp"
+	switch f.kind() {
+	case probe.KindUDP, probe.KindSTUN:
+		protocol = "udp"
+	}
+	if !f.Result.Peer.IsValid() || f.Result.Peer.Port() == 0 {
+		return "this target"
+	}
+	return protocol + " port " + strconv.Itoa(int(f.Result.Peer.Port()))
+}
+
+// fill puts the target's address and name into a command.
+func (f *Facts) fill(text string) string {
+	address := f.peer()
+	name := nameOf(f.Result.Err)
+	if name == "" {
+		name = host(f.Target.Address)
+	}
+	text = strings.ReplaceAll(text, "check --trace TARGET", "check --trace "+probe.Redact(f.Target.Address, f.Target.Address))
+	text = strings.ReplaceAll(text, "check --debug TARGET", "check --debug "+probe.Redact(f.Target.Address, f.Target.Address))
+	text = strings.ReplaceAll(text, "TARGET", address)
+	return strings.ReplaceAll(text, "NAME", name)
+}
+
+// peer returns the address that was tried, for a command.
+func (f *Facts) peer() string {
+	if f.Result.Peer.IsValid() && f.Result.Peer.Addr() != (netip.Addr{}) {
+		return f.Result.Peer.Addr().WithZone("").String()
+	}
+	return host(f.Target.Address)
+}
+
+func host(address string) string {
+	if h, _, err := net.SplitHostPort(address); err == nil {
+		return h
+	}
+	return probe.Redact(address, address)
+}
