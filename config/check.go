@@ -85,7 +85,7 @@ func withOwnKeys(theirs []string, t reflect.Type) []string {
 	var own []string
 	switch t {
 	case reflect.TypeFor[blackbox.Module]():
-		own = yamldoc.KeysOf(reflect.TypeFor[ownKeys]())
+		own = append(yamldoc.KeysOf(reflect.TypeFor[ownKeys]()), proberWebSocket)
 	case reflect.TypeOf(blackbox.Module{}.TCP):
 		own = yamldoc.KeysOf(reflect.TypeFor[ownTCPKeys]())
 	case reflect.TypeFor[blackbox.Step]():

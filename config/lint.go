@@ -31,11 +31,6 @@ func oddities(list []*module) []string {
 	}
 	odd = append(odd, misconfigured(list)...)
 	for _, m := range list {
-		if m.leftOut != "" {
-			odd = append(odd, fmt.Sprintf("%s: %s: the section is left out, for there is no prober of its name here", m.at(), m.leftOut))
-		}
-	}
-	for _, m := range list {
 		odd = append(odd, m.slips()...)
 	}
 	hasty := slices.DeleteFunc(slices.Clone(list), func(m *module) bool { return !m.isHasty() })
@@ -99,6 +94,19 @@ func (m *module) slips() (odd []string) {
 	for _, name := range []string{proberTCP, proberUnix} {
 		if isTwiceTLS(m.node, name) {
 			odd = append(odd, fmt.Sprintf("%s: %s.tls: it makes TLS before the first step, and starttls makes it again inside; hint: leave tls out for STARTTLS", m.at(), name))
+		}
+	}
+	return append(odd, m.unreadSteps()...)
+}
+
+// unreadSteps are the keys in steps of websocket that blackbox_exporter takes there and
+// does not use.
+func (m *module) unreadSteps() (odd []string) {
+	for i, step := range m.webSocket.QueryResponse {
+		for key, isThere := range map[string]bool{"starttls": step.StartTLS, "expect_bytes": step.ExpectBytes != ""} {
+			if isThere {
+				odd = append(odd, fmt.Sprintf("%s: websocket.query_response[%d].%s: the prober websocket does not use it; hint: it uses expect, send and labels", m.at(), i, key))
+			}
 		}
 	}
 	return odd

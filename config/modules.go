@@ -37,13 +37,13 @@ type module struct {
 	file string
 	// node is what stands in the file, with aliases written out.
 	node *yaml.Node
-	// settings are those of blackbox_exporter, and own are ours.
-	settings blackbox.Module
-	own      ownKeys
-	files    []namedFile
-	reader   *files.Reader // of those files, at each probe
-	// leftOut is the section of a prober that is not there, beside one that is.
-	leftOut string
+	// settings are those of blackbox_exporter, webSocket is the section that its
+	// decoder does not know, and own are ours.
+	settings  blackbox.Module
+	webSocket blackbox.WebSocket
+	own       ownKeys
+	files     []namedFile
+	reader    *files.Reader // of those files, at each probe
 }
 
 // at says where the module stands.
@@ -109,10 +109,12 @@ const (
 	proberGRPC = "grpc"
 	proberUDP  = "udp"
 	proberSTUN = "stun"
+
+	proberWebSocket = probe.KindWebSocket
 )
 
 func probers() []string {
-	return []string{blackbox.HTTP, proberTCP, proberUDP, proberSTUN, proberUnix, proberGRPC, blackbox.DNS, blackbox.ICMP}
+	return []string{blackbox.HTTP, proberWebSocket, proberTCP, proberUDP, proberSTUN, proberUnix, proberGRPC, blackbox.DNS, blackbox.ICMP}
 }
 
 func (m *modules) DecodeNode(node *yaml.Node, place string) error {
@@ -169,6 +171,7 @@ func (m *module) parse(place string) error {
 		return err
 	}
 	m.leaveOutUnknown(theirs)
+	_, webSocket := yamldoc.Cut(theirs, proberWebSocket)
 	ours := takeOwnKeys(theirs)
 	if err := m.checkSections(theirs, ours, place); err != nil {
 		return err
@@ -183,21 +186,31 @@ func (m *module) parse(place string) error {
 		_, expect := yamldoc.Child(section, "expect")
 		return yamldoc.Fault(expect, yamldoc.Join(place, "udp.expect"), "%v\nhint: %s", err, hintRegexp)
 	}
-	return m.parseTheirs(theirs, place)
+	return errors.Join(m.parseTheirs(theirs, place), m.parseWebSocket(webSocket, check.at(yamldoc.Join(place, proberWebSocket))))
 }
 
-// proberWebSocket is one that blackbox_exporter has after v0.28.0.
-const proberWebSocket = "websocket"
-
 // leaveOutUnknown takes the section of a prober that is not there out of a module.
-// There is a warning of it, or of the module.
+// There is a warning of the module.
 func (m *module) leaveOutUnknown(theirs *yaml.Node) {
 	_, prober := yamldoc.Child(theirs, "prober")
 	if prober != nil && !slices.Contains(probers(), prober.Value) {
 		yamldoc.Cut(theirs, prober.Value)
-	} else if key, _ := yamldoc.Cut(theirs, proberWebSocket); key != nil {
-		m.leftOut = proberWebSocket
 	}
+}
+
+// parseWebSocket reads the section that blackbox_exporter has after v0.28.0. As with
+// its other sections, one beside another prober is read and not used.
+func (m *module) parseWebSocket(section *yaml.Node, check checker) error {
+	if m.webSocket = blackbox.DefaultWebSocket(); section == nil || section.ShortTag() == "!!null" {
+		return nil
+	}
+	if err := check.node(section, reflect.TypeFor[blackbox.WebSocket]()); err != nil {
+		return err
+	}
+	if err := section.Decode(&m.webSocket); err != nil {
+		return m.faultsOf(err, check.place)
+	}
+	return nil
 }
 
 // takeOwnKeys moves our keys out of a module into a mapping of their own.
@@ -270,29 +283,31 @@ func (m *module) checkSections(theirs, ours *yaml.Node, place string) error {
 // lines of the file, for its errors, and once with its strictness, for what the
 // first lets pass.
 func (m *module) parseTheirs(theirs *yaml.Node, place string) error {
-	fail := func(err error) error {
-		var faults []error
-		for _, text := range withoutValues(err) {
-			line, rest, located := strings.Cut(text, ": ")
-			if !located || !strings.HasPrefix(line, "line ") {
-				line, rest = fmt.Sprintf("line %d", m.line), text
-			}
-			faults = append(faults, fmt.Errorf("%s: %s: %s", line, place, rest))
-		}
-		return errors.Join(faults...)
-	}
 	var loose blackbox.Module
 	if err := theirs.Decode(&loose); err != nil {
-		return fail(err)
+		return m.faultsOf(err, place)
 	}
 	text, err := yaml.Marshal(theirs)
-	if err != nil {
-		return fail(err)
+	if err == nil {
+		m.settings, err = blackbox.ParseModule(text)
 	}
-	if m.settings, err = blackbox.ParseModule(text); err != nil {
-		return fail(err)
+	return m.faultsOf(err, place)
+}
+
+// faultsOf places the faults that a library found; none for nil.
+func (m *module) faultsOf(err error, place string) error {
+	if err == nil {
+		return nil
 	}
-	return nil
+	var faults []error
+	for _, text := range withoutValues(err) {
+		line, rest, located := strings.Cut(text, ": ")
+		if !located || !strings.HasPrefix(line, "line ") {
+			line, rest = fmt.Sprintf("line %d", m.line), text
+		}
+		faults = append(faults, fmt.Errorf("%s: %s: %s", line, place, rest))
+	}
+	return errors.Join(faults...)
 }
 
 // build makes the module that probes.
@@ -303,7 +318,7 @@ func (m *module) build() (*probe.Module, error) {
 	}
 	return &probe.Module{
 		Name: m.name, Kind: m.settings.Prober, Prober: prober, Timeout: m.settings.Timeout, Expect: m.own.ExpectOutcome.Outcome,
-		Credentials: holdsCredentials(&m.settings),
+		Credentials: m.holdsCredentials(),
 	}, nil
 }
 
@@ -324,6 +339,8 @@ func (m *module) prober() (probe.Prober, error) {
 	case proberSTUN:
 		s := m.own.STUN
 		return &prober.STUN{Resolution: resolution(s.IPProtocol, s.Fallback), SourceAddress: s.SourceAddress.Addr}, nil
+	case proberWebSocket:
+		return blackbox.NewWebSocket(m.webSocket, steps(m.webSocket.QueryResponse, nil), m.reader), nil
 	case blackbox.DNS:
 		return m.embedded("dns.source_ip_address", m.settings.DNS.SourceIPAddress)
 	case blackbox.ICMP:
@@ -369,11 +386,14 @@ func (m *module) breadth(allIPs bool) prober.Breadth {
 	return prober.Breadth{AllIPs: allIPs, ExpectOutcome: m.own.ExpectOutcome.Outcome}
 }
 
-// conversation makes one of the steps with blackbox_exporter's keys, and of ours
-// in the same steps if there are any.
-func (m *module) conversation(withTLS bool, config blackbox.TLS, steps []blackbox.Step, own []ownStep) prober.Conversation {
-	c := prober.Conversation{TLS: withTLS, TLSConfig: blackbox.TLSConfig(config, m.reader)}
-	for i, s := range steps {
+func (m *module) conversation(withTLS bool, config blackbox.TLS, theirs []blackbox.Step, own []ownStep) prober.Conversation {
+	return prober.Conversation{TLS: withTLS, TLSConfig: blackbox.TLSConfig(config, m.reader), Exchange: steps(theirs, own)}
+}
+
+// steps makes steps with blackbox_exporter's keys, and of ours in the same steps if
+// there are any.
+func steps(theirs []blackbox.Step, own []ownStep) (all []prober.Step) {
+	for i, s := range theirs {
 		step := prober.Step{Expect: s.Expect.Regexp, Send: s.Send, StartTLS: s.StartTLS}
 		if i < len(own) {
 			step.SendBytes = own[i].SendBytes
@@ -384,9 +404,9 @@ func (m *module) conversation(withTLS bool, config blackbox.TLS, steps []blackbo
 		for _, l := range s.Labels {
 			step.Labels = append(step.Labels, probe.Label{Name: l.Name, Value: l.Value})
 		}
-		c.Exchange = append(c.Exchange, step)
+		all = append(all, step)
 	}
-	return c
+	return all
 }
 
 func (m *module) grpc() probe.Prober {

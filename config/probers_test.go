@@ -7,10 +7,13 @@ import (
 	"path/filepath"
 	"reflect"
 	"regexp"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	blackboxconfig "github.com/prometheus/blackbox_exporter/config"
 	"go.yaml.in/yaml/v3"
 
 	"github.com/port-exporter/port_exporter/internal/blackbox"
@@ -322,7 +325,7 @@ func wantProber(t *testing.T, name string, module *blackbox.Module, got probe.Pr
 }
 
 // wantHTTP holds a prober to settings, key by key.
-func wantHTTP(t *testing.T, name string, want *blackbox.HTTPSettings, got *prober.HTTP) {
+func wantHTTP(t *testing.T, name string, want *blackboxconfig.HTTPProbe, got *prober.HTTP) {
 	t.Helper()
 	c := &want.HTTPClientConfig
 	answer := &got.Answer
@@ -334,7 +337,7 @@ func wantHTTP(t *testing.T, name string, want *blackbox.HTTPSettings, got *probe
 		"proxy_url":                       (got.Proxy != nil) == (c.ProxyURL.URL != nil),
 		"proxy_connect_header":            len(got.ProxyHeader) == len(c.ProxyConnectHeader),
 		"skip_resolve_phase_with_proxy":   got.ProxyResolves == want.SkipResolvePhaseWithProxy,
-		"credentials":                     (got.Credentials != nil) == authenticates(want),
+		"credentials":                     (got.Credentials != nil) == (authenticates(c) || slices.ContainsFunc(sortedKeys(want.Headers), isSecretHeader)),
 		"valid_status_codes":              cmp.Equal(answer.Statuses, want.ValidStatusCodes),
 		"valid_http_versions":             cmp.Equal(answer.Versions, want.ValidHTTPVersions),
 		"fail_if_ssl":                     answer.RejectTLS == want.FailIfSSL && answer.RequireTLS == want.FailIfNotSSL,
@@ -354,6 +357,53 @@ func wantHTTP(t *testing.T, name string, want *blackbox.HTTPSettings, got *probe
 		if key != "Host" && got.Header.Get(key) != value {
 			t.Errorf("%s: the header %s is %q", name, key, got.Header.Get(key))
 		}
+	}
+}
+
+// TestWebSocketModule reads the section that v0.28.0's decoder does not know, with its
+// defaults, and hides its secrets.
+func TestWebSocketModule(t *testing.T) {
+	c, err := Parse([]byte(`
+modules:
+  plain: {prober: websocket}
+  steps:
+    prober: websocket
+    timeout: 7s
+    websocket:
+      preferred_ip_protocol: ip4
+      ip_protocol_fallback: false
+      http_config: {basic_auth: {username: u, password: hunter2}}
+      headers:
+        Origin: {values: [https://example.org]}
+        Host: {values: [example.org]}
+        X-Token: {secrets: [hunter2]}
+      query_response:
+        - expect: "^hello (.*)"
+          labels: [{name: greeting, value: "${1}"}]
+          send: "login hunter2"
+targets:
+  - address: wss://example.org/a
+    hostname: example.org
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain := c.Module("plain").Prober.(*prober.WebSocket)
+	if plain.Prefer != dial.IP6 || plain.NoFallback || len(plain.Exchange) > 0 || plain.Credentials != nil || c.Module("plain").Credentials {
+		t.Errorf("without a section: %+v", plain)
+	}
+	m := c.Module("steps")
+	p := m.Prober.(*prober.WebSocket)
+	if p.Prefer != dial.IP4 || !p.NoFallback || p.Host != "example.org" || p.Header.Get("Origin") == "" || p.Header.Get("X-Token") != "" ||
+		p.Credentials == nil || !m.Credentials || m.Timeout != 7*time.Second || len(p.Exchange) != 1 || p.Exchange[0].Send != "login hunter2" {
+		t.Errorf("%+v", p)
+	}
+	if got := c.Targets[0].Module; got.Name != "websocket" || got.Kind != probe.KindWebSocket || !got.Heavy() {
+		t.Errorf("the module of wss:// is %+v", got)
+	}
+	shown, err := c.YAML()
+	if err != nil || strings.Contains(string(shown), "hunter2") || !strings.Contains(string(shown), "https://example.org") {
+		t.Errorf("%v: it is shown as\n%s", err, shown)
 	}
 }
 

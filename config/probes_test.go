@@ -85,6 +85,11 @@ func TestProbeErrorsNameTheirPlace(t *testing.T) {
 		{"version of IP", udp + "udp: {preferred_ip_protocol: ipv4}\n", []string{`line 4: modules.m.udp.preferred_ip_protocol: "ipv4" is not known`, `did you mean "ip4"?`}},
 		{"keys of another prober", tcp + "udp: {payload: dns}\n", []string{"line 4: modules.m.udp: only the prober udp reads this", "hint: prober: udp"}},
 		{"our keys of tcp elsewhere", "modules:\n  m: {prober: unix, tcp: {close: rst}}\n", []string{"modules.m.tcp: only the prober tcp reads this"}},
+		{"key of websocket", "modules:\n  m:\n    prober: websocket\n    websocket: {http_confg: {}}\n", []string{"line 4: modules.m.websocket.http_confg: unknown key", `did you mean "http_config"?`}},
+		{"key of http_config", "modules:\n  m:\n    prober: websocket\n    websocket: {http_config: {basic_atuh: {}}}\n", []string{"line 4: modules.m.websocket.http_config.basic_atuh: unknown key"}},
+		{"credentials twice", "modules:\n  m:\n    prober: websocket\n    websocket: {http_config: {bearer_token: hunter2, basic_auth: {username: a}}}\n", []string{"line 2: modules.m.websocket: at most one of"}},
+		{"expect of websocket", "modules:\n  m:\n    prober: websocket\n    websocket: {query_response: [{expect: '('}]}\n", []string{"line 4: modules.m.websocket.query_response[0].expect: error parsing regexp"}},
+		{"websocket in the wrong place", "modules:\n  m: {prober: websocket, webscket: {}}\n", []string{`did you mean "websocket"?`}},
 		{"no such file", "blackbox_config: /nonexistent/blackbox.yml\n", []string{"blackbox_config:", "/nonexistent/blackbox.yml", "hint: the path is relative"}},
 		{"aliases without end", "modules: &a {m: *a}\n", []string{"line 1: with what aliases repeat, the file has more than 1000000 values"}},
 
@@ -96,7 +101,7 @@ func TestProbeErrorsNameTheirPlace(t *testing.T) {
 		{"hostname in two lines", target + "address: http://a/\n    hostname: \"b\\r\\nX: c\"\n", []string{`line 4: targets[0].hostname: "b\r\nX: c" is not a host`}},
 		{"hostname with a space", target + "address: a:1\n    hostname: b c\n", []string{`line 4: targets[0].hostname: "b c" is not a host`}},
 		{"unknown module", target + "address: a:1\n    module: icpm\n", []string{`line 4: targets[0].module: there is no module "icpm"`, `did you mean "icmp"?`}},
-		{"default module that is gone", "modules:\n  http_2xx: {prober: nonsense}\n" + "targets: [{address: 'http://a/'}]\n", []string{`line 3: targets[0].module: the module "http_2xx" is left out`, "the probers are http, tcp"}},
+		{"default module that is gone", "modules:\n  http_2xx: {prober: nonsense}\n" + "targets: [{address: 'http://a/'}]\n", []string{`line 3: targets[0].module: the module "http_2xx" is left out`, "the probers are http, websocket, tcp"}},
 		{"port 0", target + "address: a:0\n", []string{`line 3: targets[0].address: "0" is not a port`, "hint: write a port from 1 to 65535"}},
 		{"port missing", target + "address: 'a:'\n", []string{`"a:" has no port`}},
 		{"port too large", target + "address: a:65536\n", []string{`"65536" is not a port`}},
@@ -116,6 +121,9 @@ func TestProbeErrorsNameTheirPlace(t *testing.T) {
 		{"another scheme", target + "address: ftp://a/\n    module: http_2xx\n", []string{`the scheme is "ftp"`}},
 		{"URL without a host", target + "address: http:///path\n", []string{"the host is missing"}},
 		{"URL with port 0", target + "address: http://a:0/\n", []string{`"0" is not a port`}},
+		{"websocket by http", target + "address: http://a/\n    module: websocket\n", []string{"line 3: targets[0].address: this is not the URL of a websocket", "hint: write it as wss://"}},
+		{"websocket of the wildcard", target + "address: ws://0.0.0.0/\n", []string{"every address and none"}},
+		{"websocket of port 0", target + "address: ws://a:0/\n", []string{`"0" is not a port`}},
 		{"URL of the wildcard", target + "address: http://0.0.0.0/\n", []string{"every address and none"}},
 		{"URL with a password", target + "address: http://user:hunter2@a/\n", []string{"there is a password in it", "hint: basic_auth"}},
 		{"ICMP with a port", modules + "targets: [{address: 'a:1', module: ping}]\n", []string{`"a:1" has a port, and icmp takes a host`}},
@@ -240,7 +248,7 @@ probes:
 
 func TestBuiltinModules(t *testing.T) {
 	c := Default()
-	want := []string{"dns_tcp", "dns_udp", "grpc", "grpc_plain", "http_2xx", "http_post_2xx", "icmp", "ssh_banner", "stun", "tcp_connect", "tls_connect", "udp_ntp", "unix_connect"}
+	want := []string{"dns_tcp", "dns_udp", "grpc", "grpc_plain", "http_2xx", "http_post_2xx", "icmp", "ssh_banner", "stun", "tcp_connect", "tls_connect", "udp_ntp", "unix_connect", "websocket"}
 	if diff := cmp.Diff(want, sortedKeys(c.Modules)); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
@@ -292,8 +300,10 @@ func TestProbeWarnings(t *testing.T) {
 		{"dns over TLS over UDP", "modules: {m: {prober: dns, dns: {query_name: a.test, dns_over_tls: true}}}", []string{"dns_over_tls", "hint: transport_protocol: tcp"}},
 		{"dns with a code that is none", "modules: {m: {prober: dns, dns: {query_name: a.test, valid_rcodes: [NOERROR, 3]}}}", []string{`valid_rcodes[1]: "3"`}},
 		{"ping with too much data", "modules: {m: {prober: icmp, icmp: {payload_size: 70000}}}", []string{"icmp: every probe fails: payload_size", "hint: it may have 65507"}},
-		{"a prober of a later blackbox_exporter", "modules:\n  m: {prober: websocket, websocket: {query_response: [{send: a}]}}\n  n: {prober: tcp}\n", []string{`line 2: modules.m: prober: there is no prober "websocket", so the module is left out`}},
-		{"a section of a later blackbox_exporter", "modules:\n  m: {prober: tcp, websocket: {query_response: [{send: a}]}}\n", []string{"line 2: modules.m: websocket: the section is left out"}},
+		{"a prober of a later blackbox_exporter", "modules:\n  m: {prober: carrier, carrier: {query_response: [{send: a}]}}\n  n: {prober: tcp}\n", []string{`line 2: modules.m: prober: there is no prober "carrier", so the module is left out`}},
+		{"a section of another prober", "modules:\n  m: {prober: tcp, websocket: {query_response: [{send: a}]}}\n", nil},
+		{"STARTTLS of a websocket", "modules:\n  m: {prober: websocket, websocket: {query_response: [{starttls: true}]}}\n", []string{"line 2: modules.m: websocket.query_response[0].starttls: the prober websocket does not use it"}},
+		{"proxy of a websocket without a scheme", "modules: {m: {prober: websocket, websocket: {http_config: {proxy_url: 'localhost:3206'}}}}", []string{"websocket.http_config.proxy_url: the scheme of the proxy is missing"}},
 		{"ip version", "modules:\n  m: {prober: tcp, tcp: {preferred_ip_protocol: ipv6}}\n", []string{`line 2: modules.m: tcp.preferred_ip_protocol: "ipv6" means ip4`, `did you mean "ip6"?`}},
 		{"ip version, in capitals", "modules: {m: {prober: http, http: {preferred_ip_protocol: IP6}}}", []string{`http.preferred_ip_protocol: "IP6" means ip4`}},
 		{"version that no answer has", "modules: {m: {prober: http, http: {valid_http_versions: [HTTP/1.1, HTTP/2]}}}", []string{`http.valid_http_versions: no answer has the version "HTTP/2"`, "HTTP/2.0"}},

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -79,42 +80,42 @@ func hideHeader(name string, header *yaml.Node) {
 // metadata, or by a client certificate. What the proxy gets does not count, since
 // no client chooses the proxy. Neither do the texts of send and body: they are a
 // greeting or {} far more often than a login, which looks like them.
-func holdsCredentials(m *blackbox.Module) bool {
-	switch m.Prober {
+func (m *module) holdsCredentials() bool {
+	s := &m.settings
+	switch s.Prober {
 	case blackbox.HTTP:
-		return authenticates(&m.HTTP)
+		return authenticates(&s.HTTP.HTTPClientConfig) || slices.ContainsFunc(sortedKeys(s.HTTP.Headers), isSecretHeader)
+	case proberWebSocket:
+		return authenticates(&m.webSocket.HTTPClientConfig) || proves(&m.webSocket.Headers)
 	case proberTCP:
-		return hasKey(&m.TCP.TLSConfig)
+		return hasKey(&s.TCP.TLSConfig)
 	case proberUnix:
-		return hasKey(&m.Unix.TLSConfig)
+		return hasKey(&s.Unix.TLSConfig)
 	case proberGRPC:
-		return len(m.GRPC.Metadata) > 0 || hasKey(&m.GRPC.TLSConfig)
+		return len(s.GRPC.Metadata) > 0 || hasKey(&s.GRPC.TLSConfig)
 	case blackbox.DNS:
-		return hasKey(&m.DNS.TLSConfig)
+		return hasKey(&s.DNS.TLSConfig)
 	default:
 		return false
 	}
 }
 
-func authenticates(h *blackbox.HTTPSettings) bool {
-	c := &h.HTTPClientConfig
-	if c.BasicAuth != nil || c.Authorization != nil || c.OAuth2 != nil || c.BearerToken != "" || c.BearerTokenFile != "" || hasKey(&c.TLSConfig) {
-		return true
-	}
-	for name := range h.Headers {
-		if !blackbox.IsPlainHeader(name) {
+func authenticates(c *blackbox.ClientConfig) bool {
+	return c.BasicAuth != nil || c.Authorization != nil || c.OAuth2 != nil || c.BearerToken != "" || c.BearerTokenFile != "" ||
+		hasKey(&c.TLSConfig) || c.HTTPHeaders != nil && proves(c.HTTPHeaders)
+}
+
+// proves reports whether one of the headers may hold a secret.
+func proves(h *blackbox.Headers) bool {
+	for name, header := range h.Headers {
+		if isSecretHeader(name) || len(header.Secrets)+len(header.Files) > 0 {
 			return true
-		}
-	}
-	if c.HTTPHeaders != nil {
-		for name, header := range c.HTTPHeaders.Headers {
-			if !blackbox.IsPlainHeader(name) || len(header.Secrets)+len(header.Files) > 0 {
-				return true
-			}
 		}
 	}
 	return false
 }
+
+func isSecretHeader(name string) bool { return !blackbox.IsPlainHeader(name) }
 
 // hasKey reports whether there is a key, and so a certificate to show.
 func hasKey(t *blackbox.TLS) bool { return t.Key != "" || t.KeyFile != "" || t.KeyRef != "" }

@@ -62,6 +62,8 @@ const (
 	defaultTCP  = "tcp_connect"
 	defaultHTTP = "http_2xx"
 	defaultUnix = "unix_connect"
+
+	defaultWebSocket = "websocket"
 )
 
 // DefaultModule returns the module of a target that names none, by the form of its
@@ -70,6 +72,8 @@ func DefaultModule(address string) string {
 	switch {
 	case probe.IsURL(address):
 		return defaultHTTP
+	case probe.IsWebSocket(address):
+		return defaultWebSocket
 	case probe.IsPath(address):
 		return defaultUnix
 	case strings.Contains(address, ":"), probe.IsEncodedTwice(address):
@@ -128,7 +132,7 @@ func CheckAddress(kind string, to probe.Address) error {
 	switch kind {
 	case proberUnix:
 		return nil
-	case blackbox.HTTP:
+	case blackbox.HTTP, proberWebSocket:
 		if _, secret := to.URL.User.Password(); secret {
 			return errors.New("there is a password in it, and the address is a label\nhint: basic_auth in a module keeps it secret")
 		}
@@ -203,14 +207,14 @@ func CheckHostname(m *probe.Module, hostname string) error {
 		return nil
 	}
 	switch m.Kind {
-	case blackbox.HTTP, proberTCP, proberUnix, proberGRPC:
+	case blackbox.HTTP, proberWebSocket, proberTCP, proberUnix, proberGRPC:
 	default:
 		return fmt.Errorf("the prober %s takes none\nhint: it is the header Host of http and the server name of TLS", m.Kind)
 	}
 	if probe.CheckHostname(hostname) != nil {
 		return fmt.Errorf("%q is not a host\nhint: write a name, with a port from 1 to 65535 if the target is to see one", hostname)
 	}
-	if b, ok := m.Prober.(*prober.HTTP); ok {
+	if b, ok := m.Prober.(interface{ CheckHostname(hostname string) error }); ok {
 		if err := b.CheckHostname(hostname); err != nil {
 			return fmt.Errorf("%w\nhint: remove one of them", err)
 		}
@@ -251,6 +255,8 @@ func expectLabels(m *probe.Module) []string {
 	case *prober.TCP:
 		steps = p.Exchange
 	case *prober.Unix:
+		steps = p.Exchange
+	case *prober.WebSocket:
 		steps = p.Exchange
 	}
 	var names []string

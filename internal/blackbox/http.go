@@ -20,22 +20,28 @@ import (
 
 // newHTTP makes our prober of the settings of blackbox_exporter's.
 func newHTTP(s config.HTTPProbe, f *files.Reader) *prober.HTTP {
-	c := s.HTTPClientConfig
-	p := &prober.HTTP{
-		Resolution: Resolution(s.IPProtocol, s.IPProtocolFallback),
-		Method:     s.Method, Body: s.Body,
-		Plain:           IsPlainHeader,
-		FollowRedirects: c.FollowRedirects, HTTP2: c.EnableHTTP2, HTTP3: s.UseHTTP3,
-		TLSConfig: func() (*tls.Config, error) { return newTLS(c.TLSConfig, f) },
-		Proxy:     c.Proxy(), ProxyHeader: c.GetProxyConnectHeader(),
-		ProxyResolves: s.SkipResolvePhaseWithProxy,
-		Answer:        newAnswer(&s),
-	}
+	c := &s.HTTPClientConfig
+	header, host := newHeader(s.Headers)
+	p := newRequests(c, header, c.HTTPHeaders, f)
+	p.Resolution = Resolution(s.IPProtocol, s.IPProtocolFallback)
+	p.Method, p.Host, p.Body = s.Method, host, s.Body
+	p.FollowRedirects, p.HTTP2, p.HTTP3 = c.FollowRedirects, c.EnableHTTP2, s.UseHTTP3
+	p.ProxyResolves, p.Answer = s.SkipResolvePhaseWithProxy, newAnswer(&s)
 	if s.BodyFile != "" {
 		p.BodyFile = func() ([]byte, error) { return f.Read(s.BodyFile) }
 	}
-	p.Header, p.Host = newHeader(s.Headers)
-	credentials := client{HTTPClientConfig: &c, headers: secretHeaders(c.HTTPHeaders, p.Header), agent: p.Header.Get("User-Agent"), files: f}
+	return &p
+}
+
+// newRequests makes what all requests of a module have: headers, credentials, TLS and
+// proxies. Those of the other headers that hold no secret join the header.
+func newRequests(c *pconfig.HTTPClientConfig, header http.Header, others *pconfig.Headers, f *files.Reader) prober.HTTP {
+	p := prober.HTTP{
+		Header: header, Plain: IsPlainHeader,
+		TLSConfig: func() (*tls.Config, error) { return newTLS(c.TLSConfig, f) },
+		Proxy:     c.Proxy(), ProxyHeader: c.GetProxyConnectHeader(),
+	}
+	credentials := client{HTTPClientConfig: c, headers: secretHeaders(others, header), agent: header.Get("User-Agent"), files: f}
 	if !credentials.isBare() {
 		p.Credentials = credentials.wrap
 	}

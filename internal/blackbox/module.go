@@ -15,8 +15,10 @@ import (
 type (
 	// Step is an entry of query_response.
 	Step = config.QueryResponse
-	// HTTPSettings are what the http prober reads.
-	HTTPSettings = config.HTTPProbe
+	// ClientConfig is what HTTP requests have of a module.
+	ClientConfig = pconfig.HTTPClientConfig
+	// Headers are http_headers.
+	Headers = pconfig.Headers
 	// TLS is a tls_config.
 	TLS = pconfig.TLSConfig
 	// Secret is a text that is never written.

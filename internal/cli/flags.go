@@ -173,7 +173,7 @@ func (f *flags) addCommands(app *kingpin.Application) {
 	baseline.Flag("wait", waitHelp).DurationVar(&f.wait)
 	check := app.Command(commandCheck, "Probe a target once and report the outcome and its origin. Exit status: 0 as the module expects, 1 not, 2 not tried.")
 	check.Arg("target", "Target: host:port, or another form that the module accepts.").Required().StringVar(&f.target.Target)
-	check.Flag("module", "Configured or built-in module. Default: that of the configured target, otherwise tcp_connect for host:port, http_2xx for URLs, unix_connect for paths.").StringVar(&f.target.Module)
+	check.Flag("module", "Configured or built-in module. Default: that of the configured target, otherwise tcp_connect for host:port, http_2xx for URLs, websocket for those of ws and wss, unix_connect for paths.").StringVar(&f.target.Module)
 	check.Flag("hostname", "Host name for the Host header and TLS. Default: that of the configured target.").StringVar(&f.target.Hostname)
 	check.Flag("debug", "Show the log of the probe.").BoolVar(&f.target.Debug)
 	check.Flag("timeout", "Timeout of the probe. 0: the module's timeout.").Default("0s").DurationVar(&f.target.Timeout)

@@ -87,7 +87,7 @@ var loopback = netip.AddrFrom4([4]byte{127, 0, 0, 1})
 // protocolOf returns what a kind of prober sends over. Of dns it is not known.
 func protocolOf(kind string) (socket.Protocol, bool) {
 	switch kind {
-	case probe.KindTCP, probe.KindHTTP, probe.KindGRPC:
+	case probe.KindTCP, probe.KindHTTP, probe.KindWebSocket, probe.KindGRPC:
 		return socket.TCP, true
 	case probe.KindUDP, probe.KindSTUN:
 		return socket.UDP, true

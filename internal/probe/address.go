@@ -19,7 +19,7 @@ import (
 type Address struct {
 	Host string   // a name in ASCII, or an IP address without brackets; empty for unix
 	Port string   // a number or a service's name; empty if there is none
-	URL  *url.URL // of http: its Host is in ASCII
+	URL  *url.URL // of http, and of a websocket's handshake: its Host is in ASCII
 	kind string
 }
 
@@ -34,6 +34,8 @@ func ParseAddress(kind, address string) (Address, error) {
 		return Address{kind: kind}, nil
 	case KindHTTP:
 		return parseURL(address)
+	case KindWebSocket:
+		return parseWebSocket(address)
 	case KindICMP:
 		return parseHost(address)
 	default:
@@ -50,6 +52,12 @@ func IsPath(address string) bool {
 func IsURL(address string) bool {
 	scheme, _, found := strings.Cut(address, "://")
 	return found && isHTTP(scheme)
+}
+
+// IsWebSocket reports whether an address is a URL of ws or wss.
+func IsWebSocket(address string) bool {
+	scheme, _, found := strings.Cut(address, "://")
+	return found && (strings.EqualFold(scheme, "ws") || strings.EqualFold(scheme, "wss"))
 }
 
 func isHTTP(scheme string) bool {
@@ -97,6 +105,22 @@ func parseURL(address string) (Address, error) {
 	}
 	u.Host = ASCIIHost(u.Host)
 	return Address{kind: KindHTTP, Host: u.Hostname(), Port: u.Port(), URL: u}, CheckHost(u.Hostname())
+}
+
+// parseWebSocket reads a target of websocket, RFC 6455 section 3. The URL of its
+// handshake is one of http or https.
+func parseWebSocket(address string) (Address, error) {
+	a := Address{kind: KindWebSocket}
+	u, err := url.Parse(address)
+	switch {
+	case !IsWebSocket(address), err != nil, u.Host == "":
+		return a, errors.New("this is not the URL of a websocket\nhint: write it as wss://example.org/path, or ws:// without TLS")
+	case u.User != nil:
+		return a, errors.New("the URL of a websocket has no user\nhint: basic_auth in http_config of a module")
+	}
+	u.Scheme, u.Host = "http"+strings.TrimPrefix(u.Scheme, "ws"), ASCIIHost(u.Host)
+	a.Host, a.Port, a.URL = u.Hostname(), u.Port(), u
+	return a, CheckHost(a.Host)
 }
 
 func isIPv6(address string) bool {

@@ -11,6 +11,8 @@ const (
 	KindHTTP = "http"
 	KindDNS  = "dns"
 	KindICMP = "icmp"
+
+	KindWebSocket = "websocket"
 )
 
 // costly is a prober that may be heavy, as tcp is with TLS.
@@ -23,5 +25,5 @@ func (m *Module) Heavy() bool {
 	if p, ok := m.Prober.(costly); ok {
 		return p.Heavy()
 	}
-	return m.Kind == KindHTTP || m.Kind == KindGRPC
+	return m.Kind == KindHTTP || m.Kind == KindGRPC || m.Kind == KindWebSocket
 }

@@ -89,7 +89,7 @@ type Sample struct {
 // Module says how to probe: a prober with its settings. It is immutable.
 type Module struct {
 	Name   string
-	Kind   string // the value of prober: tcp, udp, stun, unix, grpc, http, dns, icmp
+	Kind   string // the value of prober: tcp, udp, stun, unix, grpc, http, websocket, dns, icmp
 	Prober Prober
 	// Timeout bounds a probe; zero is [DefaultTimeout].
 	Timeout time.Duration

@@ -236,7 +236,7 @@ func (a *Control) hint(m *probe.Module) string {
 // others ignore the one of a request, as blackbox_exporter does.
 func TakesHostname(kind string) bool {
 	switch kind {
-	case probe.KindHTTP, probe.KindTCP, probe.KindUnix, probe.KindGRPC:
+	case probe.KindHTTP, probe.KindWebSocket, probe.KindTCP, probe.KindUnix, probe.KindGRPC:
 		return true
 	default:
 		return false

@@ -176,7 +176,7 @@ func (s *session) talk(step *Step) error {
 			return err
 		}
 		send = string(step.Expect.Expand(nil, []byte(send), line, match))
-		s.expectInfo(step, line, match)
+		step.noteLabels(&s.samples, line, match)
 	}
 	if len(step.ExpectBytes) > 0 {
 		if err := s.expectBytes(step.ExpectBytes); err != nil {
@@ -245,9 +245,10 @@ const (
 
 // unexpected says what the step expects, and what came.
 func (s *session) unexpected(then string) error {
-	what := fmt.Sprintf("expected %q, got %q", s.wants, s.withoutSent(s.last))
+	shown := withoutSent(s.Exchange[:s.step], s.last)
+	what := fmt.Sprintf("expected %q, got %q", s.wants, shown)
 	if re, ok := s.wants.(*regexp.Regexp); ok {
-		what = fmt.Sprintf("expected a line like %q, the last line was %q", re, s.withoutSent(s.last))
+		what = fmt.Sprintf("expected a line like %q, the last line was %q", re, shown)
 		if len(s.spill) > 0 {
 			what = fmt.Sprintf("expected a line like %q, got %d bytes without the end of a line", re, len(s.spill))
 		}
@@ -257,10 +258,10 @@ func (s *session) unexpected(then string) error {
 
 // withoutSent returns what was received without the words that were sent: a
 // service may repeat a password.
-func (s *session) withoutSent(received []byte) string {
+func withoutSent(sent []Step, received []byte) string {
 	shown := string(received)
-	for i := range s.Exchange[:s.step] {
-		for word := range strings.FieldsSeq(s.Exchange[i].Send) {
+	for i := range sent {
+		for word := range strings.FieldsSeq(sent[i].Send) {
 			if len(word) > 3 {
 				shown = strings.ReplaceAll(shown, word, "***")
 			}
@@ -269,8 +270,8 @@ func (s *session) withoutSent(received []byte) string {
 	return shown[:min(len(shown), maxShown)]
 }
 
-// expectInfo notes what was captured, under the names that the step gives it.
-func (s *session) expectInfo(step *Step, line []byte, match []int) {
+// noteLabels notes what was captured, under the names that the step gives it.
+func (step *Step) noteLabels(found *probe.Samples, line []byte, match []int) {
 	if len(step.Labels) == 0 {
 		return
 	}
@@ -280,7 +281,7 @@ func (s *session) expectInfo(step *Step, line []byte, match []int) {
 		metric.Labels = append(metric.Labels, label.Name)
 		values = append(values, string(step.Expect.Expand(nil, []byte(label.Value), line, match)))
 	}
-	s.samples.Info(metric, values)
+	found.Info(metric, values)
 }
 
 // line returns the next line without its end, valid until the next call. The

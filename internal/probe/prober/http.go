@@ -119,6 +119,11 @@ var (
 
 // Probe implements [probe.Prober].
 func (p *HTTP) Probe(ctx context.Context, r probe.Request) probe.Result {
+	return p.run(ctx, r, httpDuration, (*exchange).probe)
+}
+
+// run has an exchange do something, whose phases are a metric.
+func (p *HTTP) run(ctx context.Context, r probe.Request, duration *probe.Metric, do func(*exchange) probe.Result) probe.Result {
 	if err := p.CheckHostname(r.Hostname); err != nil {
 		return probe.Result{Outcome: probe.LocalError, Origin: probe.OriginLocal, Err: err}
 	}
@@ -127,9 +132,9 @@ func (p *HTTP) Probe(ctx context.Context, r probe.Request) probe.Result {
 		ctx, cancel = context.WithTimeout(ctx, probe.DefaultTimeout)
 		defer cancel()
 	}
-	x := &exchange{HTTP: p, request: r, ctx: ctx}
+	x := &exchange{HTTP: p, request: r, ctx: ctx, duration: duration}
 	x.life, x.cancel = context.WithCancel(ctx)
-	result := x.probe()
+	result := do(x)
 	x.end()
 	x.durations()
 	result.Samples = x.found
@@ -139,24 +144,27 @@ func (p *HTTP) Probe(ctx context.Context, r probe.Request) probe.Result {
 // probe asks and judges. What it returns has no samples yet.
 func (x *exchange) probe() probe.Result {
 	x.atRest()
-	if err := x.readTarget(); err != nil {
-		return probe.Malformed(err)
-	}
-	if failed := x.resolveTarget(); failed != nil {
+	if failed := x.prepare(probe.KindHTTP); failed != nil {
 		return *failed
 	}
-	request, err := x.prepare()
+	request, err := x.firstRequest()
 	if err != nil {
 		return probe.Result{Outcome: probe.LocalError, Origin: probe.OriginLocal, Err: err}
 	}
-	for _, phase := range [][]string{probe.PhaseConnect.Labels(), probe.PhaseTLS.Labels(), phaseProcessing, phaseTransfer} {
-		x.found.Set(httpDuration, 0, phase...)
-	}
+	x.beginPhases()
 	response, err := x.client.Do(request)
 	if response == nil {
+		x.found.Set(httpRedirects, float64(x.redirects))
 		return x.unanswered(err)
 	}
 	return x.answered(response, err)
+}
+
+// beginPhases notes that no phase took any time yet.
+func (x *exchange) beginPhases() {
+	for _, phase := range [][]string{probe.PhaseConnect.Labels(), probe.PhaseTLS.Labels(), phaseProcessing, phaseTransfer} {
+		x.found.Set(x.duration, 0, phase...)
+	}
 }
 
 // atRest notes what is measured whatever happens.
@@ -170,9 +178,24 @@ func (x *exchange) atRest() {
 	}
 }
 
+// prepare resolves the target and makes the client, or returns what failed.
+func (x *exchange) prepare(kind string) *probe.Result {
+	if err := x.readTarget(kind); err != nil {
+		malformed := probe.Malformed(err)
+		return &malformed
+	}
+	if failed := x.resolveTarget(); failed != nil {
+		return failed
+	}
+	if err := x.makeClient(); err != nil {
+		return &probe.Result{Outcome: probe.LocalError, Origin: probe.OriginLocal, Err: err}
+	}
+	return nil
+}
+
 // readTarget reads where the probe begins.
-func (x *exchange) readTarget() error {
-	to, err := probe.ParseAddress(probe.KindHTTP, x.request.Address)
+func (x *exchange) readTarget(kind string) error {
+	to, err := probe.ParseAddress(kind, x.request.Address)
 	if err != nil {
 		return err
 	}
@@ -197,7 +220,7 @@ func (x *exchange) resolveTarget() *probe.Result {
 	addrs, err := x.LookUp(x.ctx, x.target.Hostname())
 	took := time.Since(start).Seconds()
 	x.found.Set(probe.DNSLookupTime, took)
-	x.found.Set(httpDuration, took, probe.PhaseResolve.Labels()...)
+	x.found.Set(x.duration, took, probe.PhaseResolve.Labels()...)
 	if err != nil {
 		x.found.Address(addrOf(nil))
 		outcome, origin := dial.ClassifyLookup(err)
@@ -211,20 +234,7 @@ func (x *exchange) resolveTarget() *probe.Result {
 	return nil
 }
 
-// prepare makes the client and the first request.
-func (x *exchange) prepare() (*http.Request, error) {
-	if x.TLSConfig != nil {
-		config, err := x.TLSConfig()
-		if err != nil {
-			return nil, &probe.ConfigError{Err: err}
-		}
-		x.tls = config
-	} else {
-		x.tls = &tls.Config{}
-	}
-	if err := x.makeClient(); err != nil {
-		return nil, err
-	}
+func (x *exchange) firstRequest() (*http.Request, error) {
 	body, err := x.openBody()
 	if err != nil {
 		return nil, err
@@ -233,14 +243,25 @@ func (x *exchange) prepare() (*http.Request, error) {
 	if err != nil {
 		return nil, err
 	}
-	request.Host = probe.ASCIIHost(cmp.Or(x.request.Hostname, x.Host))
+	request.Host = x.askedHost()
 	if x.Header != nil {
 		request.Header = x.Header.Clone()
 	}
 	return request, nil
 }
 
+// askedHost returns the header Host; empty if it is the target's.
+func (x *exchange) askedHost() string { return probe.ASCIIHost(cmp.Or(x.request.Hostname, x.Host)) }
+
 func (x *exchange) makeClient() error {
+	x.tls = &tls.Config{}
+	if x.TLSConfig != nil {
+		config, err := x.TLSConfig()
+		if err != nil {
+			return &probe.ConfigError{Err: err}
+		}
+		x.tls = config
+	}
 	jar, err := cookiejar.New(&cookiejar.Options{PublicSuffixList: publicsuffix.List})
 	if err != nil {
 		return err
@@ -277,7 +298,6 @@ func (x *exchange) unanswered(err error) probe.Result {
 	defer x.mu.Unlock()
 	h := x.hop()
 	r := x.whyNot(h, err)
-	x.found.Set(httpRedirects, float64(x.redirects))
 	if h != nil {
 		h.describe(&r)
 		if len(x.hops) == 1 && h.proxy == nil && len(x.addresses) > 0 {

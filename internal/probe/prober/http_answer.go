@@ -397,6 +397,14 @@ var (
 	ErrNoTLS = errors.New("the answer did not come over TLS, which the module requires")
 )
 
+// noteTLS notes what the last hop was secured with.
+func (x *exchange) noteTLS(state *tls.ConnectionState) {
+	noteCertificates(&x.found, state.PeerCertificates)
+	x.found.Set(tlsVersion, 1, versionName(state.Version))
+	x.found.Set(tlsCipher, 1, tls.CipherSuiteName(state.CipherSuite))
+	noteChains(&x.found, state.VerifiedChains)
+}
+
 func (j *judge) tls() {
 	state := j.response.TLS
 	if state == nil {
@@ -405,12 +413,8 @@ func (j *judge) tls() {
 		}
 		return
 	}
-	found := &j.x.found
-	found.Set(httpSSL, 1)
-	noteCertificates(found, state.PeerCertificates)
-	found.Set(tlsVersion, 1, versionName(state.Version))
-	found.Set(tlsCipher, 1, tls.CipherSuiteName(state.CipherSuite))
-	noteChains(found, state.VerifiedChains)
+	j.x.found.Set(httpSSL, 1)
+	j.x.noteTLS(state)
 	if j.x.Answer.RejectTLS {
 		j.failExpectation("fail_if_ssl", probe.Mismatch, ErrTLS)
 	}

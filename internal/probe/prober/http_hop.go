@@ -34,6 +34,8 @@ type exchange struct {
 	client    *http.Client
 	named     http.RoundTripper // adds credentials
 	found     probe.Samples
+	duration  *probe.Metric // takes the time of each phase
+	tunnels   bool          // proxies are asked for connections only
 
 	redirects int
 	left      bool // a redirect led to a host that the configuration does not name
@@ -492,12 +494,12 @@ func (x *exchange) durations() {
 		return
 	}
 	if resolve > 0 {
-		x.found.Add(httpDuration, resolve.Seconds(), probe.PhaseResolve.Labels()...)
+		x.found.Add(x.duration, resolve.Seconds(), probe.PhaseResolve.Labels()...)
 	}
-	x.found.Set(httpDuration, connect.Seconds(), probe.PhaseConnect.Labels()...)
-	x.found.Set(httpDuration, handshake.Seconds(), probe.PhaseTLS.Labels()...)
-	x.found.Set(httpDuration, processing.Seconds(), phaseProcessing...)
-	x.found.Set(httpDuration, transfer.Seconds(), phaseTransfer...)
+	x.found.Set(x.duration, connect.Seconds(), probe.PhaseConnect.Labels()...)
+	x.found.Set(x.duration, handshake.Seconds(), probe.PhaseTLS.Labels()...)
+	x.found.Set(x.duration, processing.Seconds(), phaseProcessing...)
+	x.found.Set(x.duration, transfer.Seconds(), phaseTransfer...)
 }
 
 // explainTLS adds what the server asked for.

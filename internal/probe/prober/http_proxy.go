@@ -68,7 +68,7 @@ func joinHost(addr netip.Addr, port string) string {
 // isWhole reports whether the proxy is sent the request itself, with the whole
 // URL: HTTP over an HTTP proxy (RFC 9112, section 3.2.2).
 func (h *hop) isWhole() bool {
-	return h.proxy != nil && h.url.Scheme == "http" && !strings.HasPrefix(h.proxy.Scheme, "socks5")
+	return h.proxy != nil && h.url.Scheme == "http" && !h.x.tunnels && !strings.HasPrefix(h.proxy.Scheme, "socks5")
 }
 
 // forProxy returns the request as it is sent, which a proxy that gets it whole

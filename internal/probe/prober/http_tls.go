@@ -1,7 +1,6 @@
 package prober
 
 import (
-	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -80,7 +79,7 @@ func (h *hop) tlsConfig() *tls.Config {
 // calledName returns what the target is called towards it, if not by its own
 // name.
 func (x *exchange) calledName() string {
-	name := probe.ASCIIHost(cmp.Or(x.request.Hostname, x.Host))
+	name := x.askedHost()
 	if name == "" {
 		return ""
 	}
