@@ -46,6 +46,15 @@ func (e ICMPError) TooLarge() bool {
 	return e.Type == icmp4Unreachable && e.Code == icmp4FragmentationNeeded
 }
 
+// Expired reports whether a packet was dropped because its TTL or hop limit ran
+// out.
+func (e ICMPError) Expired() bool {
+	if e.V6 {
+		return e.Type == icmp6TimeExceeded && e.Code == 0
+	}
+	return e.Type == icmp4TimeExceeded && e.Code == 0
+}
+
 // String says in words what an ICMP error reports.
 func (e ICMPError) String() string {
 	known := icmp4Words()

@@ -168,7 +168,7 @@ func QueuedError(conn syscall.Conn) (e probe.ICMPError) {
 	if err != nil {
 		return probe.ICMPError{}
 	}
-	_ = raw.Control(func(fd uintptr) { e, _ = readError(fd) })
+	_ = raw.Control(func(fd uintptr) { e, _ = ReadError(fd) })
 	return e
 }
 

@@ -38,6 +38,7 @@ type Handshake struct {
 	Retransmits int           // of the SYN
 	RoundTrip   time.Duration // 0 if it was not measured
 	Sent        bool          // a SYN was sent
+	Segment     int           // how much data a packet may carry (MSS), in bytes; 0 if it is not known
 }
 
 // Failure is why an [Attempt] made no connection.
@@ -94,7 +95,7 @@ func (a *Attempt) control(_, address string, c syscall.RawConn) error {
 		if err = KeepErrors(fd, a.Target.Addr().Is6()); err != nil {
 			return
 		}
-		if err = bindLate(fd); err != nil {
+		if err = BindLate(fd); err != nil {
 			return
 		}
 		a.release()
@@ -111,9 +112,9 @@ func (a *Attempt) examine(failed bool) {
 	if a.kept < 0 {
 		return
 	}
-	a.handshake, a.knowHandshake = readHandshake(uintptr(a.kept))
+	a.handshake, a.knowHandshake = ReadHandshake(uintptr(a.kept))
 	if failed {
-		a.icmp, _ = readError(uintptr(a.kept))
+		a.icmp, _ = ReadError(uintptr(a.kept))
 	} else {
 		_ = ignoreErrors(uintptr(a.kept), a.Target.Addr().Is6())
 	}

@@ -2,7 +2,9 @@ package dial
 
 import (
 	"encoding/binary"
+	"net"
 	"net/netip"
+	"strconv"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -30,9 +32,9 @@ func setKeepErrors(fd int, v6 bool, on int) error {
 	return unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_RECVERR, on)
 }
 
-// readError takes the last ICMP error out of the error queue of a socket. It
+// ReadError takes the last ICMP error out of the error queue of a socket. It
 // never waits.
-func readError(fd uintptr) (probe.ICMPError, bool) {
+func ReadError(fd uintptr) (probe.ICMPError, bool) {
 	var last probe.ICMPError
 	oob := make([]byte, 512)
 	for range MaxQueuedErrors {
@@ -110,19 +112,31 @@ func parseExtendedError(b []byte) (probe.ICMPError, bool) {
 	return e, e.Offender.IsValid()
 }
 
-// readHandshake reads TCP_INFO (tcp(7)) of a socket that just connected, or
+// ReadHandshake reads TCP_INFO (tcp(7)) of a socket that just connected, or
 // failed to.
-func readHandshake(fd uintptr) (Handshake, bool) {
+func ReadHandshake(fd uintptr) (Handshake, bool) {
 	info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
 	if err != nil {
 		return Handshake{}, false
+	}
+	segment := int(info.Snd_mss) // without the options that every packet has
+	if info.Options&hasTimestamps != 0 {
+		segment += lengthTimestamps
 	}
 	return Handshake{
 		Retransmits: int(info.Total_retrans),
 		RoundTrip:   time.Duration(info.Rtt) * time.Microsecond,
 		Sent:        info.Segs_out > 0,
+		Segment:     segment,
 	}, true
 }
+
+// The option that every packet of a connection has where both ends take it:
+// TCPI_OPT_TIMESTAMPS of linux/tcp.h, and its length with padding.
+const (
+	hasTimestamps    = 1
+	lengthTimestamps = 12
+)
 
 // duplicate returns a second descriptor of a socket, which keeps it after the
 // first one is closed.
@@ -130,10 +144,10 @@ func duplicate(fd uintptr) (int, error) { return unix.FcntlInt(fd, unix.F_DUPFD_
 
 func closeDescriptor(fd int) { _ = unix.Close(fd) }
 
-// bindLate makes a socket that is bound to an address choose its port when it
+// BindLate makes a socket that is bound to an address choose its port when it
 // connects, so that ports run out for each destination and not for the host
 // (IP_BIND_ADDRESS_NO_PORT of ip(7), which IPv6 sockets take too).
-func bindLate(fd uintptr) error {
+func BindLate(fd uintptr) error {
 	return unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1)
 }
 
@@ -142,4 +156,60 @@ func bindLate(fd uintptr) error {
 // socket(7). Which addresses those are only the kernel knows; it answers EACCES.
 func forbidBroadcast(fd uintptr) error {
 	return unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_BROADCAST, 0)
+}
+
+// SetTTL sets how many routers may forward what a socket sends: the TTL of IPv4,
+// the hop limit of IPv6.
+func SetTTL(fd uintptr, v6 bool, ttl int) error {
+	if v6 {
+		return unix.SetsockoptInt(int(fd), unix.IPPROTO_IPV6, unix.IPV6_UNICAST_HOPS, ttl)
+	}
+	return unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_TTL, ttl)
+}
+
+// ForbidFragments has what a socket sends go out whole or not at all, whatever an
+// earlier packet has learned of the path (IP_PMTUDISC_PROBE of ip(7), IPV6_DONTFRAG
+// of RFC 3542 section 11.2).
+func ForbidFragments(fd uintptr, v6 bool) error {
+	if !v6 {
+		return unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_PROBE)
+	}
+	if err := unix.SetsockoptInt(int(fd), unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER, unix.IPV6_PMTUDISC_PROBE); err != nil {
+		return err
+	}
+	return unix.SetsockoptInt(int(fd), unix.IPPROTO_IPV6, unix.IPV6_DONTFRAG, 1)
+}
+
+// PathMTU returns what the kernel holds for the MTU of the path of a connected
+// socket, or 0.
+func PathMTU(fd uintptr, v6 bool) int {
+	level, option := unix.IPPROTO_IP, unix.IP_MTU
+	if v6 {
+		level, option = unix.IPPROTO_IPV6, unix.IPV6_MTU
+	}
+	mtu, err := unix.GetsockoptInt(int(fd), level, option)
+	if err != nil {
+		return 0
+	}
+	return mtu
+}
+
+// SocketAddress returns an address as bind(2) and connect(2) take it.
+func SocketAddress(to netip.AddrPort) unix.Sockaddr {
+	addr := to.Addr()
+	if addr.Is4() {
+		return &unix.SockaddrInet4{Addr: addr.As4(), Port: int(to.Port())}
+	}
+	return &unix.SockaddrInet6{Addr: addr.As16(), Port: int(to.Port()), ZoneId: zoneID(addr.Zone())}
+}
+
+// zoneID returns the index of an interface, or 0.
+func zoneID(zone string) uint32 {
+	if number, err := strconv.ParseUint(zone, 10, 32); err == nil {
+		return uint32(number)
+	}
+	if link, err := net.InterfaceByName(zone); err == nil {
+		return uint32(link.Index)
+	}
+	return 0
 }

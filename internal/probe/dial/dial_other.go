@@ -12,13 +12,13 @@ func KeepErrors(uintptr, bool) error { return nil }
 
 func ignoreErrors(uintptr, bool) error { return nil }
 
-func bindLate(uintptr) error { return nil }
+func BindLate(uintptr) error { return nil }
 
 func forbidBroadcast(uintptr) error { return nil }
 
-func readError(uintptr) (probe.ICMPError, bool) { return probe.ICMPError{}, false }
+func ReadError(uintptr) (probe.ICMPError, bool) { return probe.ICMPError{}, false }
 
-func readHandshake(uintptr) (Handshake, bool) { return Handshake{}, false }
+func ReadHandshake(uintptr) (Handshake, bool) { return Handshake{}, false }
 
 func duplicate(uintptr) (int, error) { return -1, nil }
 

@@ -6,7 +6,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"strconv"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -40,7 +39,7 @@ func openPing(to netip.Addr, p *ICMP) (*pingSocket, error) {
 		_ = unix.Close(fd)
 		return nil, &openError{err}
 	}
-	if err := unix.Connect(fd, socketAddress(to)); err != nil {
+	if err := unix.Connect(fd, dial.SocketAddress(netip.AddrPortFrom(to, 0))); err != nil {
 		_ = unix.Close(fd)
 		return nil, os.NewSyscallError("connect", err)
 	}
@@ -76,13 +75,13 @@ func (s *pingSocket) open() (fd int, err error) {
 func (s *pingSocket) prepare(fd int, p *ICMP) error {
 	err := errors.Join(dial.KeepErrors(uintptr(fd), !s.is4), s.receiveHopLimit(fd), s.setMTUDiscovery(fd, p.DontFragment))
 	if p.TTL > 0 {
-		err = errors.Join(err, s.setTTL(fd, p.TTL))
+		err = errors.Join(err, dial.SetTTL(uintptr(fd), !s.is4, p.TTL))
 	}
 	if s.isRaw {
 		err = errors.Join(err, s.repliesOnly(fd))
 	}
 	if err == nil && p.SourceAddress.IsValid() {
-		err = os.NewSyscallError("bind", unix.Bind(fd, socketAddress(p.SourceAddress)))
+		err = os.NewSyscallError("bind", unix.Bind(fd, dial.SocketAddress(netip.AddrPortFrom(p.SourceAddress, 0))))
 	}
 	return err
 }
@@ -94,13 +93,6 @@ func (s *pingSocket) receiveHopLimit(fd int) error {
 	return unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_RECVHOPLIMIT, 1)
 }
 
-func (s *pingSocket) setTTL(fd, ttl int) error {
-	if s.is4 {
-		return unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_TTL, ttl)
-	}
-	return unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_UNICAST_HOPS, ttl)
-}
-
 // setMTUDiscovery lets routers fragment a packet of IPv4, or forbids it. It is
 // sent then whatever an earlier one learned of the path, so that each probe hears
 // from the router (IP_PMTUDISC_PROBE of ip(7)).
@@ -109,7 +101,7 @@ func (s *pingSocket) setMTUDiscovery(fd int, dontFragment bool) error {
 	case !s.is4:
 		return nil
 	case dontFragment:
-		return unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_PROBE)
+		return dial.ForbidFragments(uintptr(fd), false)
 	default:
 		return unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_DONT)
 	}
@@ -136,24 +128,6 @@ func (s *pingSocket) repliesOnly(fd int) error {
 	}
 	filter.Data[echoReply6>>5] &^= 1 << (echoReply6 & 31)
 	return unix.SetsockoptICMPv6Filter(fd, unix.IPPROTO_ICMPV6, unix.ICMPV6_FILTER, &filter)
-}
-
-func socketAddress(addr netip.Addr) unix.Sockaddr {
-	if addr.Is4() {
-		return &unix.SockaddrInet4{Addr: addr.As4()}
-	}
-	return &unix.SockaddrInet6{Addr: addr.As16(), ZoneId: zoneID(addr.Zone())}
-}
-
-// zoneID returns the index of an interface, or 0.
-func zoneID(zone string) uint32 {
-	if number, err := strconv.ParseUint(zone, 10, 32); err == nil {
-		return uint32(number)
-	}
-	if link, err := net.InterfaceByName(zone); err == nil {
-		return uint32(link.Index)
-	}
-	return 0
 }
 
 // send sends a message. It may report the ICMP error about an earlier one.
@@ -224,13 +198,7 @@ func (s *pingSocket) explain(err error) error {
 
 // mtu returns what the kernel holds for the MTU of the path, or 0.
 func (s *pingSocket) mtu() (mtu int) {
-	_ = s.raw.Control(func(fd uintptr) {
-		if s.is4 {
-			mtu, _ = unix.GetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_MTU)
-			return
-		}
-		mtu, _ = unix.GetsockoptInt(int(fd), unix.IPPROTO_IPV6, unix.IPV6_MTU)
-	})
+	_ = s.raw.Control(func(fd uintptr) { mtu = dial.PathMTU(fd, !s.is4) })
 	return mtu
 }
 
