@@ -19,6 +19,7 @@ import (
 	dto "github.com/prometheus/client_model/go"
 
 	"github.com/port-exporter/port_exporter/internal/kernel"
+	"github.com/port-exporter/port_exporter/internal/listenertls"
 	"github.com/port-exporter/port_exporter/internal/owner"
 	"github.com/port-exporter/port_exporter/internal/policy"
 	"github.com/port-exporter/port_exporter/internal/probe/schedule"
@@ -60,6 +61,8 @@ type Options struct {
 	Policy []policy.Rule
 	// Probes probes the configured targets; nil is no targets.
 	Probes ProbeResults
+	// Certificates are those of listeners of this host; nil is none.
+	Certificates Certificates
 	// Addresses reads the addresses of this host, each with its device.
 	Addresses func() (map[netip.Addr]string, error)
 	// AddressKinds says what addresses are to this host; nil where that is unknown.
@@ -149,16 +152,20 @@ func collectors(o Options) []Collector {
 	if o.Probes != nil {
 		all = append(all, probes{results: bounded(o.Probes), addresses: o.Addresses, memory: o.Memory})
 	}
+	if o.Certificates != nil {
+		all = append(all, certificates{read: o.Certificates, addresses: o.Addresses, memory: o.Memory})
+	}
 	return all
 }
 
 // everyCollector is each collector there is.
 func everyCollector() []Collector {
 	return collectors(Options{
-		Policy:      []policy.Rule{},
-		KernelStats: func() (*kernel.Stats, error) { return &kernel.Stats{}, nil },
-		Portless:    func(context.Context) (socket.PortlessTable, error) { return socket.PortlessTable{}, nil },
-		Probes:      func(context.Context) ([]schedule.Report, error) { return nil, nil },
+		Policy:       []policy.Rule{},
+		KernelStats:  func() (*kernel.Stats, error) { return &kernel.Stats{}, nil },
+		Portless:     func(context.Context) (socket.PortlessTable, error) { return socket.PortlessTable{}, nil },
+		Probes:       func(context.Context) ([]schedule.Report, error) { return nil, nil },
+		Certificates: func(*socket.Table, map[netip.Addr]string) ([]listenertls.Found, int) { return nil, 0 },
 	})
 }
 

@@ -214,6 +214,11 @@ var stories = map[string]porttest.Sockets{
 		made(socket.UDP, socket.Unconnected, "0.0.0.0:41001", ""), // a client or a service
 		made(socket.UDP, socket.Unconnected, "0.0.0.0:5060", ""),  // a service, once it is old enough
 	}, ephemeralUDP("[::]", 50000, 5)),
+	"certificates": {
+		made(socket.TCP, socket.Listen, "0.0.0.0:443", ""),
+		made(socket.TCP, socket.Listen, "[::]:8443", ""),
+		made(socket.TCP, socket.Listen, "127.0.0.1:9443", ""),
+	},
 	"client": slices.Concat(
 		clients("10.0.0.5", "198.51.100.1:5432", 900),
 		clients("::ffff:10.0.0.5", "198.51.100.2:5432", 400),
@@ -344,6 +349,9 @@ func TestStories(t *testing.T) {
 				o.Memory = NewMemory(func() time.Time { return now })
 				exposition(t, t.Context(), o, Filter{})
 				now = now.Add(longLivedAge)
+			}
+			if name == "certificates" {
+				o.Certificates, o.Addresses = storyCertificates, storyAddresses
 			}
 			if name == "probes" {
 				o.Probes, o.Addresses = storyProbes, storyAddresses
@@ -510,7 +518,7 @@ func TestUnknownCollector(t *testing.T) {
 // TestCollectorWithoutAnythingToTell may be asked for: a job of Prometheus that
 // names it has hosts with targets or a policy, and hosts without.
 func TestCollectorWithoutAnythingToTell(t *testing.T) {
-	for _, name := range []string{"probes", "policy"} {
+	for _, name := range []string{"probes", "policy", "certificates"} {
 		got := exposition(t, t.Context(), options(porttest.Sockets{}), Filter{Collectors: []string{"sockets", name}})
 		if !strings.Contains(got, `collector="sockets"} 1`) || strings.Contains(got, fmt.Sprintf("collector=%q", name)) {
 			t.Errorf("collect[]=%s:\n%s", name, got)

@@ -70,7 +70,7 @@ var legends = map[string]string{
 	"probe_age_seconds":                             "Only for targets with an `interval`. Absent before the first result.",
 	"probe_results_total":                           "Outcomes that never occurred are absent.",
 	"port_scrape_collector_success":                 "A failed collector exports nothing else.",
-	"port_folded_items":                             "Ports that are aggregated into \"other\". For `port_listener_info`: listening sockets without series of their own; their connections are in `port_inbound_connections` as \"other\". For `port_ephemeral_destination_ports_used` and `port_destination_syn_sent_retransmitting`: destinations omitted because of the limits.",
+	"port_folded_items":                             "Ports that are aggregated into \"other\". For `port_listener_info`: listening sockets without series of their own; their connections are in `port_inbound_connections` as \"other\". For `port_listener_tls_info`: listening sockets beyond the first 256 listeners. For `port_ephemeral_destination_ports_used` and `port_destination_syn_sent_retransmitting`: destinations omitted because of the limits.",
 	"port_source_interrupted_reads_total":           "Their values may miss or repeat sockets.",
 	"port_unreadable_files":                         "The metrics from it are absent.",
 	"probe_tcp_duration_seconds":                    "`phase`: resolve, connect, tls or exchange.",
@@ -83,6 +83,10 @@ var legends = map[string]string{
 	"port_config_last_reload_successful":            "After a failure the previous configuration stays in force.",
 	"port_web_config_last_reload_successful":        "0: the files are broken and an earlier configuration is in force. Absent without `--web.config.file`.",
 	"port_exporter_probes_total":                    "Outcomes that never occurred are absent.",
+
+	"port_listener_tls_certificate_expiry_timestamp_seconds": "Certificates are not verified. Absent if the listener sent none. Only with `listener_tls`; see [certificates.md](certificates.md).",
+	"port_listener_tls_info":                                 "Subject and issuer are truncated to 1 kB. `version` is empty if the handshake failed after the certificate was sent.",
+	"port_listener_tls_outcome_info":                         "`outcome`: as in `probe_outcome_code`. `local_error`: no address of this host leads to the listener.",
 }
 
 func outcomeLegend() string {

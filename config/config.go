@@ -8,10 +8,12 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"go.yaml.in/yaml/v3"
 
 	"github.com/port-exporter/port_exporter/internal/files"
+	"github.com/port-exporter/port_exporter/internal/listenertls"
 	"github.com/port-exporter/port_exporter/internal/policy"
 	"github.com/port-exporter/port_exporter/internal/probe"
 	"github.com/port-exporter/port_exporter/internal/probe/access"
@@ -32,6 +34,8 @@ type Config struct {
 	Modules map[string]*probe.Module
 	Targets []probe.Target
 	Access  access.Control
+	// ListenerTLS says whose certificates are read among the listeners of this host.
+	ListenerTLS listenertls.Settings
 	// MaxProbes is how many probes may be in flight.
 	MaxProbes int
 	// Warnings are about what is valid, but probably not meant.
@@ -68,6 +72,7 @@ type raw struct {
 	BlackboxConfig plainText       `yaml:"blackbox_config,omitempty"`
 	Modules        modules         `yaml:"modules,omitempty"`
 	Targets        []rawTarget     `yaml:"targets,omitempty"`
+	ListenerTLS    rawListenerTLS  `yaml:"listener_tls"`
 	Policy         *rawPolicy      `yaml:"policy,omitempty"`
 
 	included    modules // those of BlackboxConfig
@@ -124,6 +129,7 @@ func defaults() raw {
 		Limits:       rawLimits{Listeners: 4096, OutboundPorts: 25, OrphanedPorts: 25, Destinations: 10, WatchedDestinations: 100},
 		Destinations: rawDestinations{MinShare: 0.01},
 		Probes:       rawProbes{MaxInFlight: 128},
+		ListenerTLS:  rawListenerTLS{Interval: duration(time.Hour)},
 	}
 }
 
@@ -205,9 +211,11 @@ func (r raw) validate() (*Config, error) {
 	l := r.Limits
 	rules, warnings, err := r.Policy.validate()
 	destinations, destinationsErr := r.Destinations.validate()
+	listenerTLS, listenerTLSErr := r.ListenerTLS.validate()
 	c := &Config{
 		Limits:       l.limits(),
 		Destinations: destinations,
+		ListenerTLS:  listenerTLS,
 		Policy:       rules,
 		HasPolicy:    r.Policy != nil,
 		MaxProbes:    r.Probes.MaxInFlight,
@@ -220,6 +228,7 @@ func (r raw) validate() (*Config, error) {
 		l.lines.between("limits", "watched_destinations", l.WatchedDestinations, 0, 1000),
 		r.Probes.lines.between("probes", "max_in_flight", r.Probes.MaxInFlight, 1, 10_000),
 		destinationsErr,
+		listenerTLSErr,
 		err,
 		r.probes(c),
 	)

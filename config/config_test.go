@@ -125,6 +125,7 @@ func TestReferenceExamples(t *testing.T) {
 	}
 	wantAllUsed(t, r.Policy.Rules)
 	wantAllUsed(t, r.Targets)
+	wantAllUsed(t, []rawListenerTLS{r.ListenerTLS})
 	var own []ownKeys
 	var tcp []ownTCPKeys
 	var udp []rawUDP

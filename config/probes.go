@@ -199,7 +199,7 @@ func (r *raw) targets(c *Config, all map[string]*probe.Module) error {
 // withoutLines forgets where everything stood: two files that say the same are
 // then equal.
 func (r raw) withoutLines() raw {
-	r.lines, r.Limits.lines, r.Probes.lines = nil, nil, nil
+	r.lines, r.Limits.lines, r.Probes.lines, r.ListenerTLS.lines = nil, nil, nil, nil
 	r.Targets = append([]rawTarget(nil), r.Targets...)
 	for i := range r.Targets {
 		r.Targets[i].line, r.Targets[i].lines = 0, nil

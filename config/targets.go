@@ -54,8 +54,17 @@ func (d *duration) UnmarshalText(written []byte) error {
 	return nil
 }
 
-// MarshalYAML writes it as it is read.
-func (d duration) MarshalYAML() (any, error) { return time.Duration(d).String(), nil }
+// MarshalYAML writes it as it is read: 1h, which Go would write as 1h0m0s.
+func (d duration) MarshalYAML() (any, error) {
+	text := time.Duration(d).String()
+	if strings.HasSuffix(text, "m0s") {
+		text = strings.TrimSuffix(text, "0s")
+	}
+	if strings.HasSuffix(text, "h0m") {
+		text = strings.TrimSuffix(text, "0m")
+	}
+	return text, nil
+}
 
 // The modules of targets that name none.
 const (

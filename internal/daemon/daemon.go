@@ -28,6 +28,7 @@ import (
 	"github.com/port-exporter/port_exporter/internal/beside"
 	"github.com/port-exporter/port_exporter/internal/files"
 	"github.com/port-exporter/port_exporter/internal/gate"
+	"github.com/port-exporter/port_exporter/internal/listenertls"
 	"github.com/port-exporter/port_exporter/internal/logs"
 	"github.com/port-exporter/port_exporter/internal/names"
 	"github.com/port-exporter/port_exporter/internal/probe/schedule"
@@ -44,6 +45,7 @@ type daemon struct {
 	system  *system.System
 	memory  *collector.Memory
 	names   *names.Book // of watched destinations
+	tls     *listenertls.Book
 	runner  *schedule.Runner
 	log     *logs.Queue
 	logger  *slog.Logger
@@ -80,6 +82,7 @@ func newDaemon(ctx context.Context, o Options, door *gate.Gate, log *logs.Queue)
 		door:    door,
 		memory:  collector.NewMemory(time.Now),
 		names:   names.New(net.DefaultResolver.LookupNetIP, time.Now, logger),
+		tls:     listenertls.New(listenertls.Ask, time.Now),
 		log:     log,
 		logger:  logger,
 		files:   files.NewCalls(), reloading: make(chan struct{}, 1),
@@ -158,6 +161,7 @@ func (d *daemon) build(c *config.Config) *state {
 		Watched:        watch,
 		Policy:         c.Policy,
 		Probes:         d.results(plan),
+		Certificates:   d.certificates(c),
 		Addresses:      d.system.Addresses,
 		AddressKinds:   d.system.AddressKinds,
 		Limits: collector.Limits{
@@ -183,6 +187,7 @@ func (d *daemon) putInForce(s *state) {
 	d.use(s.plan)
 	d.current.Store(s)
 	d.names.Keep(s.config.Destinations.Hosts())
+	d.tls.Use(s.config.ListenerTLS)
 	d.success.Set(1)
 	d.loadedAt.SetToCurrentTime()
 }

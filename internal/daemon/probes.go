@@ -66,6 +66,14 @@ func (d *daemon) results(p *schedule.Plan) collector.ProbeResults {
 	return func(ctx context.Context) ([]schedule.Report, error) { return d.runner.Results(ctx, p) }
 }
 
+// certificates returns what the collector of certificates reads: nil without ports.
+func (d *daemon) certificates(c *config.Config) collector.Certificates {
+	if len(c.ListenerTLS.Ports) == 0 {
+		return nil
+	}
+	return d.tls.Read
+}
+
 // serveProbes adds what is served of probes.
 func (d *daemon) serveProbes(o *web.Options) {
 	plan := func() *schedule.Plan { return d.current.Load().plan }

@@ -267,14 +267,14 @@ func TestYAML(t *testing.T) {
 	}
 }
 
-// TestConfigurationYAML reads each block of YAML in the documents on probes and
-// the policy as a configuration, beside a file of blackbox_exporter.
+// TestConfigurationYAML reads each block of YAML in the documents on probes, the
+// policy and certificates as a configuration, beside a file of blackbox_exporter.
 func TestConfigurationYAML(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "blackbox.yml"), []byte("modules: {http_basic: {prober: http}}\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"probes.md", "policy.md"} {
+	for _, name := range []string{"probes.md", "policy.md", "certificates.md"} {
 		blocks := fences(read(t, root+"/docs/"+name), "yaml")
 		if len(blocks) == 0 {
 			t.Errorf("docs/%s has no YAML", name)

@@ -178,3 +178,29 @@ func versionName(version uint16) string {
 	}
 	return "unknown"
 }
+
+// Certificate is what the samples of a probe say of the certificates that were sent.
+type Certificate struct {
+	// Expiry is when the first of them expires, in seconds since the epoch.
+	Expiry float64
+	// Subject, Issuer and SHA256, which is the fingerprint in hexadecimal digits, are
+	// those of the leaf. They are the words of whoever issued it.
+	Subject, Issuer, SHA256 string
+	// Version is that of TLS; empty if the handshake failed after they were sent.
+	Version string
+}
+
+// CertificateOf returns the certificate among samples, and false if none was sent.
+func CertificateOf(samples []probe.Sample) (c Certificate, sent bool) {
+	for _, s := range samples {
+		switch s.Metric {
+		case sslEarliestExpiry:
+			c.Expiry, sent = s.Value, true
+		case sslLastChainInfo:
+			c.SHA256, c.Subject, c.Issuer = s.Labels[0], s.Labels[1], s.Labels[2]
+		case tlsVersion:
+			c.Version = s.Labels[0]
+		}
+	}
+	return c, sent
+}
