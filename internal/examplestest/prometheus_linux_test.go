@@ -240,6 +240,8 @@ var named = []string{
 	`PortProbeFiltered", module="silent_ping", target="` + silentAddress,
 	`PortProbeSocket", target_name="socket", reason="unreachable`,
 	`PortProbeCertificateExpired", target_name="expired`,
+	`PortListenerCertificateExpires", address="127.0.0.1", port="8445`,
+	`PortListenerCertificateExpired", address="127.0.0.1", port="8446`,
 	`PortProbeRequestFailed", instance="` + notAllowed,
 }
 
@@ -403,9 +405,10 @@ func startExporters(t *testing.T, dir string) {
 	}
 }
 
-// webConfig expects nginx and some of the load. It names a server that is not
+// webConfig expects nginx and some of the load, and reads the certificates of two. It names a server that is not
 // there, a port that nobody uses, and a host that has no address.
 const webConfig = `
+listener_tls: {ports: [8445, 8446]}
 destinations:
   watch:
     - address: nowhere.invalid
