@@ -4,6 +4,7 @@ import (
 	"net/netip"
 
 	"github.com/port-exporter/port_exporter/internal/probe"
+	"github.com/port-exporter/port_exporter/internal/route"
 	"github.com/port-exporter/port_exporter/internal/socket"
 )
 
@@ -19,7 +20,7 @@ type Facts struct {
 	// if it is unknown.
 	Owner string
 	// Route is the route to the address that was tried; nil if it is unknown.
-	Route *Route
+	Route *route.Route
 	// Ports is the use of ephemeral ports towards it; nil if it is unknown.
 	Ports *Ports
 	// Others are the other addresses of the name, each with its outcome.
@@ -28,16 +29,6 @@ type Facts struct {
 	Rule *Rule
 	// Path is where the packets of this target die; nil if it was not traced.
 	Path *Path
-}
-
-// Route is how this host routes to an address: RTM_GETROUTE of rtnetlink(7).
-type Route struct {
-	// Type is unicast, local, blackhole, unreachable, prohibit or throw; empty where
-	// there is no route.
-	Type      string
-	Gateway   netip.Addr // invalid where the target is on the link
-	Device    string
-	Neighbour string // state of the next hop: reachable, stale, failed, …; empty if unknown
 }
 
 // Ports is the use of ephemeral ports towards one address and port.

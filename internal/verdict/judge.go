@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/port-exporter/port_exporter/internal/probe"
+	"github.com/port-exporter/port_exporter/internal/route"
 	"github.com/port-exporter/port_exporter/internal/socket"
 )
 
@@ -201,11 +202,11 @@ func (f *Facts) ofUnreachable() Code {
 func (f *Facts) ofRoute() Code {
 	if f.Route != nil {
 		switch f.Route.Type {
-		case "blackhole":
+		case route.Blackhole:
 			return RouteBlackhole
-		case "unreachable":
+		case route.Unreachable:
 			return RouteUnreachable
-		case "prohibit":
+		case route.Prohibit:
 			return RouteProhibits
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/port-exporter/port_exporter/internal/probe"
+	"github.com/port-exporter/port_exporter/internal/route"
 	"github.com/port-exporter/port_exporter/internal/socket"
 )
 
@@ -67,7 +68,7 @@ func localCases() []situation {
 	refused := failed(probe.Refused, probe.OriginTarget, connect(syscall.ECONNREFUSED))
 	silence := failed(probe.Timeout, probe.OriginNone, os.ErrDeadlineExceeded)
 	nginx := "nginx (pid 7, nginx.service)"
-	route := func(e syscall.Errno) probe.Result {
+	routed := func(e syscall.Errno) probe.Result {
 		return failed(probe.Unreachable, probe.OriginLocal, connect(e))
 	}
 	down := reported(probe.Unreachable, probe.OriginLocal, icmp4(us, 3, 1), 3*time.Second)
@@ -85,16 +86,16 @@ func localCases() []situation {
 		{"full queue", Facts{Listener: listener(socket.QueueFull), Owner: nginx}, silence, QueueFull, "the accept queue of " + nginx + " is full (6 of 5)", "sport = :80"},
 		{"listener, room, silence", Facts{Listener: listener(socket.Listens)}, silence, LocalDrops, "its queue has room", "nft"},
 		{"no listener, silence", Facts{Listener: listener(socket.NotListening)}, silence, LocalDrops, "dropped", "nft"},
-		{"no route", Facts{}, route(syscall.ENETUNREACH), NoRoute, "no route", "ip route get 198.51.100.1"},
-		{"blackhole", Facts{}, route(syscall.EINVAL), RouteBlackhole, "blackhole", "ip route get"},
-		{"unreachable", Facts{}, route(syscall.EHOSTUNREACH), RouteUnreachable, "unreachable route", "ip route get"},
+		{"no route", Facts{}, routed(syscall.ENETUNREACH), NoRoute, "no route", "ip route get 198.51.100.1"},
+		{"blackhole", Facts{}, routed(syscall.EINVAL), RouteBlackhole, "blackhole", "ip route get"},
+		{"unreachable", Facts{}, routed(syscall.EHOSTUNREACH), RouteUnreachable, "unreachable route", "ip route get"},
 		{"prohibit", Facts{}, failed(probe.Prohibited, probe.OriginLocal, connect(syscall.EACCES)), RouteProhibits, "prohibited by a route or rule of this host", "ip rule"},
-		{"the route is known", Facts{Route: &Route{Type: "blackhole"}}, route(syscall.ENETUNREACH), RouteBlackhole, "blackhole", ""},
+		{"the route is known", Facts{Route: &route.Route{Type: "blackhole"}}, routed(syscall.ENETUNREACH), RouteBlackhole, "blackhole", ""},
 		{"host down, route unknown", Facts{}, down, NeighbourDown, "the host itself or its gateway", "ip neighbour"},
-		{"host down, on the link", Facts{Route: &Route{Type: "unicast", Device: "eth0", Neighbour: "failed"}}, down, HostDown, "does not answer on this network", ""},
-		{"gateway down", Facts{Route: &Route{Type: "unicast", Gateway: router, Device: "eth0", Neighbour: "failed"}}, down, NeighbourDown, "the gateway 192.0.2.254 does not answer on eth0", ""},
+		{"host down, on the link", Facts{Route: &route.Route{Type: "unicast", Device: "eth0", Neighbour: "failed"}}, down, HostDown, "does not answer on this network", ""},
+		{"gateway down", Facts{Route: &route.Route{Type: "unicast", Gateway: router, Device: "eth0", Neighbour: "failed"}}, down, NeighbourDown, "the gateway 192.0.2.254 does not answer on eth0", ""},
 		{"a rule says host unreachable", Facts{}, at(down, time.Millisecond), LocalRejects, "rule of this host", "nft"},
-		{"the same, neighbour known", Facts{Route: &Route{Type: "unicast", Neighbour: "reachable"}}, down, LocalRejects, "rule of this host", "nft"},
+		{"the same, neighbour known", Facts{Route: &route.Route{Type: "unicast", Neighbour: "reachable"}}, down, LocalRejects, "rule of this host", "nft"},
 		{"no port", Facts{}, failed(probe.LocalError, probe.OriginLocal, connect(syscall.EADDRNOTAVAIL)), NoEphemeralPort, "no ephemeral port is left", "ss -tan dst 198.51.100.1"},
 		{"no port, counted", Facts{Ports: &Ports{10, 10, 50000, 50009, "python3"}}, failed(probe.LocalError, probe.OriginLocal, connect(syscall.EADDRNOTAVAIL)), NoEphemeralPort, "all 10 ephemeral ports 50000–50009 towards it are in use, by python3", ""},
 		{"no IPv6", Facts{}, probe.Result{Outcome: probe.LocalError, Peer: netip.MustParseAddrPort("[2001:db8::1]:80"), Err: connect(syscall.EADDRNOTAVAIL)}, NoResources, "no address of that family", ""},

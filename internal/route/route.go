@@ -1,0 +1,87 @@
+// Package route asks the kernel how this host routes to an address, without sending a
+// packet: rtnetlink(7) on Linux.
+package route
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+)
+
+// Types of a route, as ip-route(8) names them. Kernels know some more.
+const (
+	Unicast     = "unicast"
+	Local       = "local"
+	Broadcast   = "broadcast"
+	Multicast   = "multicast"
+	Blackhole   = "blackhole"
+	Unreachable = "unreachable"
+	Prohibit    = "prohibit"
+	Throw       = "throw"
+	None        = "" // there is no route
+)
+
+// Route is the way to one address.
+type Route struct {
+	Type string
+	// Gateway is the next hop; invalid where the address is on the link.
+	Gateway netip.Addr
+	Device  string
+	// Source is the address that the kernel would connect from; invalid if unknown.
+	Source netip.Addr
+	MTU    int // of the route, else of the device, in bytes; 0 if unknown
+	Table  int // routing table; 0 if unknown
+	// By is the rule or route that decides where Type is no way out, as ip(8) prints
+	// it; empty if it was not found.
+	By string
+	// Neighbour is the state of the next hop in ARP or ND: reachable, stale, delay,
+	// probe, incomplete, failed, permanent, noarp; none where there is no entry yet;
+	// empty where the device has no neighbours.
+	Neighbour string
+}
+
+// NextHop returns the address that ARP or ND is asked for.
+func (r *Route) NextHop(to netip.Addr) netip.Addr {
+	if r.Gateway.IsValid() {
+		return r.Gateway
+	}
+	return to
+}
+
+// IsOut reports whether packets leave by the route, or stay on this host.
+func (r *Route) IsOut() bool {
+	switch r.Type {
+	case Blackhole, Unreachable, Prohibit, Throw, None:
+		return false
+	default:
+		return true
+	}
+}
+
+// String returns the route as a person reads it: "via 10.0.0.1 on eth0, from 10.0.0.7".
+func (r *Route) String() string {
+	switch {
+	case r.Type == None:
+		return "no route"
+	case !r.IsOut() && r.By != "":
+		return r.By
+	case !r.IsOut():
+		return "a route of type " + r.Type
+	}
+	var parts []string
+	switch {
+	case r.Type == Local:
+		parts = append(parts, "an address of this host")
+	case r.Gateway.IsValid():
+		parts = append(parts, fmt.Sprintf("via %s on %s", r.Gateway, r.Device))
+	default:
+		parts = append(parts, "directly on "+r.Device)
+	}
+	if r.Source.IsValid() {
+		parts = append(parts, "from "+r.Source.String())
+	}
+	if r.MTU > 0 {
+		parts = append(parts, fmt.Sprintf("MTU %d", r.MTU))
+	}
+	return strings.Join(parts, ", ")
+}
