@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
-	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -21,6 +20,7 @@ import (
 	"github.com/port-exporter/port_exporter/internal/kernel"
 	"github.com/port-exporter/port_exporter/internal/listenertls"
 	"github.com/port-exporter/port_exporter/internal/owner"
+	"github.com/port-exporter/port_exporter/internal/panics"
 	"github.com/port-exporter/port_exporter/internal/policy"
 	"github.com/port-exporter/port_exporter/internal/probe/schedule"
 	"github.com/port-exporter/port_exporter/internal/socket"
@@ -334,9 +334,9 @@ func (e *Exporter) run(ctx context.Context, c Collector, host *Snapshot) outcome
 // leaves the others whole.
 func (e *Exporter) collect(ctx context.Context, c Collector, host *Snapshot, out *Output) (err error) {
 	defer func() {
-		if v := recover(); v != nil {
-			e.options.Logger.Error("collector panicked, please report this", "collector", c.Name(), "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
-			err = fmt.Errorf("panic: %v", v)
+		if panicked := panics.Recovered(recover()); panicked != nil {
+			panics.Log(e.options.Logger, "collector "+c.Name(), panicked)
+			err = panicked
 		}
 	}()
 	return c.Collect(ctx, host, out)

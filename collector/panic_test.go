@@ -35,7 +35,7 @@ func TestPanicFailsItsCollector(t *testing.T) {
 			t.Errorf("lacks %s", want)
 		}
 	}
-	if text := log.String(); !strings.Contains(text, "collector panicked") || !strings.Contains(text, "no legs") || !strings.Contains(text, "clumsy.Sockets") {
+	if text := log.String(); !strings.Contains(text, "in=\"collector ") || !strings.Contains(text, "no legs") || !strings.Contains(text, "clumsy.Sockets") {
 		t.Errorf("logged:\n%s", text)
 	}
 }

@@ -7,9 +7,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime/debug"
 	"sync"
 	"time"
+
+	"github.com/port-exporter/port_exporter/internal/panics"
 )
 
 // Limits bound calls that have not returned. Each of those holds a thread.
@@ -31,7 +32,7 @@ type Limits struct {
 // Calls makes calls within limits. It is safe for concurrent use.
 type Calls struct {
 	limits   Limits
-	panicked func(*PanicError)
+	panicked func(*panics.Error)
 
 	mu      sync.Mutex
 	running int
@@ -42,7 +43,7 @@ type Calls struct {
 
 // New returns calls of which none is under way. A panic of one is reported to
 // panicked, if that is not nil, even when its caller does not wait any more.
-func New(limits Limits, panicked func(*PanicError)) *Calls {
+func New(limits Limits, panicked func(*panics.Error)) *Calls {
 	return &Calls{limits: limits, panicked: panicked, named: map[string]*call{}, of: map[string]int{}, latest: map[string]time.Time{}}
 }
 
@@ -61,26 +62,9 @@ var ErrFull = errors.New("earlier attempts are still waiting for their files\nhi
 // ErrLate is in the error of a call that was left behind, beside the cause.
 var ErrLate = errors.New("timeout")
 
-// PanicError is the error of a call that panicked: what a file brings about must
-// not end what serves.
-type PanicError struct {
-	Value any
-	Stack []byte
-}
-
-func (e *PanicError) Error() string { return fmt.Sprintf("panic: %v\n%s", e.Value, e.Stack) }
-
-// Recovered returns what recover returned as an error; nil for nil.
-func Recovered(value any) *PanicError {
-	if value == nil {
-		return nil
-	}
-	return &PanicError{value, debug.Stack()}
-}
-
 // Do returns what f returns. It leaves f behind when that does not return in time,
 // or ctx ends: what f uses must not be used by others until it has returned. The
-// error is [ErrFull], a [*PanicError], that of f, or an [ErrLate].
+// error is [ErrFull], a [*panics.Error], that of f, or an [ErrLate].
 func Do[T any](ctx context.Context, c *Calls, key Key, f func() (T, error)) (value T, err error) {
 	own, err := c.enter(ctx, key)
 	if err != nil {
@@ -112,7 +96,7 @@ func Once[T any](ctx context.Context, f func() (T, error)) (T, error) {
 // guarded calls f, and makes its panic an error.
 func guarded[T any](c *Calls, f func() (T, error)) (value T, err error) {
 	defer func() {
-		if panicked := Recovered(recover()); panicked != nil {
+		if panicked := panics.Recovered(recover()); panicked != nil {
 			err = panicked
 			if c.panicked != nil {
 				c.panicked(panicked)

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/port-exporter/port_exporter/internal/panics"
 )
 
 func answer() (int, error) { return 7, nil }
@@ -115,10 +117,10 @@ func TestNames(t *testing.T) {
 // stack, and gives its place back.
 func TestPanic(t *testing.T) {
 	var reported []string
-	c := New(Limits{All: 1, Each: 1}, func(err *PanicError) { reported = append(reported, err.Error()) })
+	c := New(Limits{All: 1, Each: 1}, func(err *panics.Error) { reported = append(reported, string(err.Stack)) })
 	for range 3 {
 		_, err := Do(t.Context(), c, Key{Name: "x", Of: "y"}, func() (int, error) { return stumble(), nil })
-		if _, ok := errors.AsType[*PanicError](err); !ok || !strings.Contains(err.Error(), "panic: no legs\n") || !strings.Contains(err.Error(), "stumble") {
+		if panicked, ok := errors.AsType[*panics.Error](err); !ok || err.Error() != "panic: no legs" || !strings.Contains(string(panicked.Stack), "stumble") {
 			t.Errorf("error %v", err)
 		}
 	}

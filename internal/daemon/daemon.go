@@ -31,6 +31,7 @@ import (
 	"github.com/port-exporter/port_exporter/internal/listenertls"
 	"github.com/port-exporter/port_exporter/internal/logs"
 	"github.com/port-exporter/port_exporter/internal/names"
+	"github.com/port-exporter/port_exporter/internal/panics"
 	"github.com/port-exporter/port_exporter/internal/probe/schedule"
 	"github.com/port-exporter/port_exporter/internal/system"
 	"github.com/port-exporter/port_exporter/internal/web"
@@ -211,7 +212,8 @@ func (d *daemon) load(ctx context.Context) (err error) {
 	}
 	defer func() { <-d.reloading }()
 	defer func() { // what is wrong with a new configuration must not end what serves
-		if panicked := beside.Recovered(recover()); panicked != nil {
+		if panicked := panics.Recovered(recover()); panicked != nil {
+			panics.Log(d.logger, "reload", panicked)
 			d.success.Set(0)
 			err = panicked
 		}

@@ -13,8 +13,8 @@ import (
 	dto "github.com/prometheus/client_model/go"
 
 	"github.com/port-exporter/port_exporter/config"
-	"github.com/port-exporter/port_exporter/internal/beside"
 	"github.com/port-exporter/port_exporter/internal/files"
+	"github.com/port-exporter/port_exporter/internal/panics"
 )
 
 // TestPanicOfAReload has a daemon that cannot build what a configuration says: it
@@ -36,7 +36,7 @@ func TestPanicOfAReload(t *testing.T) {
 	d.success.Set(1)
 	for range 2 {
 		err := d.reload(t.Context())
-		if _, ok := errors.AsType[*beside.PanicError](err); !ok {
+		if _, ok := errors.AsType[*panics.Error](err); !ok {
 			t.Fatalf("a reload that panics: %v", err)
 		}
 	}

@@ -5,14 +5,14 @@ package names
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"log/slog"
 	"maps"
 	"net/netip"
-	"runtime/debug"
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/port-exporter/port_exporter/internal/panics"
 )
 
 const (
@@ -117,14 +117,14 @@ func (b *Book) ask(host string, e *entry) {
 
 // recovered makes a panic the failure of one question: it must not end the daemon.
 func (b *Book) recovered(host string, e *entry) {
-	v := recover()
-	if v == nil {
+	err := panics.Recovered(recover())
+	if err == nil {
 		return
 	}
-	b.logger.Error("DNS lookup panicked, please report this", "host", host, "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
+	panics.Log(b.logger.With("host", host), "DNS lookup", err)
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	e.note(b.now(), nil, fmt.Errorf("panic: %v", v))
+	e.note(b.now(), nil, err)
 }
 
 func (e *entry) note(now time.Time, addresses []netip.Addr, err error) {

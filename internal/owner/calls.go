@@ -2,8 +2,6 @@ package owner
 
 import (
 	"context"
-	"fmt"
-	"log/slog"
 
 	"github.com/port-exporter/port_exporter/internal/beside"
 )
@@ -13,9 +11,4 @@ import (
 func attempt[T any](ctx context.Context, c *beside.Calls, key beside.Key, f func() T) (T, bool) {
 	result, err := beside.Do(ctx, c, key, func() (T, error) { return f(), nil })
 	return result, err == nil
-}
-
-// logPanic logs a panic with its stack: it is a fault of the exporter.
-func logPanic(logger *slog.Logger, err *beside.PanicError) {
-	logger.Error("search for owners panicked, please report this", "panic", fmt.Sprint(err.Value), "stack", string(err.Stack))
 }

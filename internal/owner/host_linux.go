@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/port-exporter/port_exporter/internal/beside"
+	"github.com/port-exporter/port_exporter/internal/panics"
 	"github.com/port-exporter/port_exporter/internal/socket"
 )
 
@@ -38,7 +39,7 @@ func NewHost(procfs, rootfs string, logger *slog.Logger) Host {
 }
 
 func newLinuxHost(procfs, rootfs string, logger *slog.Logger) *linuxHost {
-	panicked := func(err *beside.PanicError) { logPanic(logger, err) }
+	panicked := func(err *panics.Error) { panics.Log(logger, "search for owners", err) }
 	return &linuxHost{
 		procfs:       procfs,
 		rootfs:       absolute(rootfs),
@@ -443,7 +444,7 @@ type cgroups struct {
 	stale bool
 }
 
-func newCgroups(procfs string, panicked func(*beside.PanicError)) *cgroups {
+func newCgroups(procfs string, panicked func(*panics.Error)) *cgroups {
 	c := &cgroups{calls: beside.New(beside.Limits{All: 1, Patience: cgroupsPatience}, panicked)}
 	if text, err := os.ReadFile(filepath.Join(procfs, "self/mountinfo")); err == nil {
 		c.mount = cgroupMount(string(text))

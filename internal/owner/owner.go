@@ -14,7 +14,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/port-exporter/port_exporter/internal/beside"
+	"github.com/port-exporter/port_exporter/internal/panics"
 	"github.com/port-exporter/port_exporter/internal/socket"
 )
 
@@ -143,7 +143,7 @@ func New(host Host, logger *slog.Logger) *Finder {
 	return f
 }
 
-func (f *Finder) panicked(err *beside.PanicError) { logPanic(f.logger, err) }
+func (f *Finder) panicked(err *panics.Error) { panics.Log(f.logger, "search for owners", err) }
 
 // Result is who owns the listeners.
 type Result struct {

@@ -48,7 +48,7 @@ func (h *clumsy) Names() Names {
 
 func stacks(l *porttest.Log) (panics int, named bool) {
 	text := l.String()
-	return strings.Count(text, "msg=\"search for owners panicked"), strings.Contains(text, "owner.stumble")
+	return strings.Count(text, `in="search for owners"`), strings.Contains(text, "owner.stumble")
 }
 
 // TestPanicIsUnknown has a search that panics: what it had found is known, the rest

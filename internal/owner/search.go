@@ -4,7 +4,7 @@ import (
 	"context"
 	"time"
 
-	"github.com/port-exporter/port_exporter/internal/beside"
+	"github.com/port-exporter/port_exporter/internal/panics"
 	"github.com/port-exporter/port_exporter/internal/socket"
 )
 
@@ -130,7 +130,7 @@ func (s *search) run() {
 // end ends the search, after a panic as well: then what it has not found is not
 // known.
 func (s *search) end() {
-	if panicked := beside.Recovered(recover()); panicked != nil {
+	if panicked := panics.Recovered(recover()); panicked != nil {
 		s.finder.panicked(panicked)
 		s.giveUp()
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/port-exporter/port_exporter/internal/beside"
+	"github.com/port-exporter/port_exporter/internal/panics"
 )
 
 // How long the name of a user is kept, how many are, and how long an answer may
@@ -36,7 +37,7 @@ type userName struct {
 	since time.Time
 }
 
-func newUsers(lookUp func(uid uint32) (string, error), panicked func(*beside.PanicError)) *users {
+func newUsers(lookUp func(uid uint32) (string, error), panicked func(*panics.Error)) *users {
 	calls := beside.New(beside.Limits{All: 1, Patience: userPatience}, panicked)
 	return &users{lookUp: lookUp, now: time.Now, calls: calls, names: map[uint32]userName{}}
 }

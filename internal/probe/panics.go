@@ -2,37 +2,16 @@ package probe
 
 import (
 	"cmp"
-	"errors"
-	"fmt"
-	"runtime/debug"
 	"sync"
+
+	"github.com/port-exporter/port_exporter/internal/panics"
 )
 
-// PanicError says that a prober panicked. That is a fault of the exporter, and
-// says nothing of the target.
-type PanicError struct {
-	Value any
-	Stack []byte
-}
-
-func (e *PanicError) Error() string { return fmt.Sprintf("the prober panicked: %v", e.Value) }
-
-// asPanic returns what recover returned as an error, nil for nil. One that a
-// goroutine of a crew brought keeps its stack.
-func asPanic(recovered any) error {
-	if recovered == nil {
-		return nil
-	}
-	if e, ok := recovered.(*PanicError); ok {
-		return e
-	}
-	return &PanicError{recovered, debug.Stack()}
-}
-
-// guard runs a prober, and makes a result of its panic.
+// guard runs a prober, and makes a result of its panic, which says nothing of the
+// target.
 func guard(run func() Result) (r Result) {
 	defer func() {
-		if err := asPanic(recover()); err != nil {
+		if err := panics.Recovered(recover()); err != nil {
 			r = Result{Outcome: Unknown, Origin: OriginLocal, Err: err}
 		}
 	}()
@@ -41,7 +20,11 @@ func guard(run func() Result) (r Result) {
 
 // Guarded runs what probes, and returns its panic as an error.
 func Guarded(run func()) (err error) {
-	defer func() { err = asPanic(recover()) }()
+	defer func() {
+		if panicked := panics.Recovered(recover()); panicked != nil {
+			err = panicked
+		}
+	}()
 	run()
 	return nil
 }
@@ -51,14 +34,14 @@ func Guarded(run func()) (err error) {
 type Crew struct {
 	sync.WaitGroup
 	mu  sync.Mutex
-	err error // the first panic
+	err *panics.Error // the first
 }
 
 // Go runs f in a goroutine of the crew.
 func (c *Crew) Go(f func()) {
 	c.WaitGroup.Go(func() {
 		defer func() {
-			if err := asPanic(recover()); err != nil {
+			if err := panics.Recovered(recover()); err != nil {
 				c.mu.Lock()
 				defer c.mu.Unlock()
 				c.err = cmp.Or(c.err, err)
@@ -73,7 +56,7 @@ func (c *Crew) Wait() {
 	c.WaitGroup.Wait()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if first, ok := errors.AsType[*PanicError](c.err); ok {
-		panic(first)
+	if c.err != nil {
+		panic(c.err)
 	}
 }

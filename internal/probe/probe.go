@@ -120,7 +120,7 @@ func (m *Module) Limit() time.Duration {
 }
 
 // Probe runs the prober, for the module's timeout at most. The outcome of one that
-// panics is unknown, and its error a [PanicError].
+// panics is unknown, and its error a [panics.Error].
 func (m *Module) Probe(ctx context.Context, r Request) Result {
 	ctx, cancel := context.WithTimeout(ctx, m.Limit())
 	defer cancel()

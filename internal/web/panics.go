@@ -2,10 +2,10 @@ package web
 
 import (
 	"errors"
-	"fmt"
 	"log/slog"
 	"net/http"
-	"runtime/debug"
+
+	"github.com/port-exporter/port_exporter/internal/panics"
 )
 
 // guarded makes a panic of a handler its answer 500, and logs it with its stack. If a
@@ -15,14 +15,14 @@ func guarded(handler http.Handler, logger *slog.Logger) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		sent := &sentinel{ResponseWriter: w}
 		defer func() {
-			v := recover()
-			if v == nil {
+			panicked := panics.Recovered(recover())
+			if panicked == nil {
 				return
 			}
-			if err, ok := v.(error); ok && errors.Is(err, http.ErrAbortHandler) { // it wants the connection closed
-				panic(v)
+			if err, ok := panicked.Value.(error); ok && errors.Is(err, http.ErrAbortHandler) { // it wants the connection closed
+				panic(err)
 			}
-			logger.Error("request handler panicked, please report this", "path", r.URL.Path, "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
+			panics.Log(logger.With("path", r.URL.Path), "request handler", panicked)
 			a, inMemory := w.(*answer)
 			if sent.begun && !inMemory {
 				panic(http.ErrAbortHandler)

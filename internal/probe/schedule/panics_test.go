@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/port-exporter/port_exporter/internal/panics"
 	"github.com/port-exporter/port_exporter/internal/porttest"
 	"github.com/port-exporter/port_exporter/internal/probe"
 )
@@ -51,7 +52,7 @@ func TestPanicIsUnknown(t *testing.T) {
 			t.Errorf("crewed %v: the other one is %v", crewed, got)
 		}
 		r.Stop()
-		if text := log.String(); strings.Count(text, "a prober panicked") != 1 || !strings.Contains(text, "stumble") {
+		if text := log.String(); strings.Count(text, "in=prober") != 1 || !strings.Contains(text, "stumble") {
 			t.Errorf("crewed %v: logged:\n%s", crewed, text)
 		}
 	}
@@ -70,7 +71,7 @@ func TestCrew(t *testing.T) {
 		c.Go(func() { panic("x") })
 	}
 	defer func() {
-		if _, ok := recover().(*probe.PanicError); !ok {
+		if _, ok := recover().(*panics.Error); !ok {
 			t.Error("Wait does not panic")
 		}
 	}()

@@ -6,12 +6,12 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"maps"
 	"sync"
 	"time"
 
+	"github.com/port-exporter/port_exporter/internal/panics"
 	"github.com/port-exporter/port_exporter/internal/probe"
 )
 
@@ -187,7 +187,7 @@ const panicInterval = time.Minute
 
 // logPanic logs a panic with its stack.
 func (r *Runner) logPanic(err error, target string) {
-	panicked, ok := errors.AsType[*probe.PanicError](err)
+	panicked, ok := errors.AsType[*panics.Error](err)
 	if !ok || r.Logger == nil {
 		return
 	}
@@ -198,6 +198,6 @@ func (r *Runner) logPanic(err error, target string) {
 	}
 	r.mu.Unlock()
 	if due {
-		r.Logger.Error("a prober panicked, please report this", "target", target, "panic", fmt.Sprint(panicked.Value), "stack", string(panicked.Stack))
+		panics.Log(r.Logger.With("target", target), "prober", panicked)
 	}
 }
