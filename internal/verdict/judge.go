@@ -222,17 +222,14 @@ func (f *Facts) ofRoute() Code {
 	}
 }
 
-// quick is sooner than the kernel gives up on a neighbour: with default settings that
-// takes 3 s, three requests a second apart (arp(7), mcast_solicit).
-const quick = 50 * time.Millisecond
-
 // ofNeighbour is about "host unreachable" from this host itself: no neighbour answers,
-// or a rule rejects with that code, which takes no time.
+// or a rule rejects with that code, which is rare. How long it took does not say: the
+// kernel may have asked already (arp(7), mcast_solicit).
 func (f *Facts) ofNeighbour() Code {
 	known := f.Route != nil && f.Route.Neighbour != ""
 	failed := known && (f.Route.Neighbour == "failed" || f.Route.Neighbour == "incomplete")
 	switch {
-	case known && !failed, !known && f.Result.Duration < quick:
+	case known && !failed:
 		return LocalRejects
 	case failed && !f.Route.Gateway.IsValid():
 		return HostDown

@@ -72,7 +72,6 @@ func localCases() []situation {
 		return failed(probe.Unreachable, probe.OriginLocal, connect(e))
 	}
 	down := reported(probe.Unreachable, probe.OriginLocal, icmp4(us, 3, 1), 3*time.Second)
-	at := func(r probe.Result, d time.Duration) probe.Result { r.Duration = d; return r }
 	return []situation{
 		{"nothing listens", Facts{Listener: listener(socket.NotListening)}, refused, NotListening, "nothing listens on tcp port 80 of this host", "start the service"},
 		{"loopback only", Facts{Listener: listener(socket.LoopbackOnly), Owner: nginx}, refused, LoopbackOnly, nginx + " accepts loopback only, on 127.0.0.1:80", "bind nginx"},
@@ -94,8 +93,7 @@ func localCases() []situation {
 		{"host down, route unknown", Facts{}, down, NeighbourDown, "the host itself or its gateway", "ip neighbour"},
 		{"host down, on the link", Facts{Route: &route.Route{Type: "unicast", Device: "eth0", Neighbour: "failed"}}, down, HostDown, "does not answer on this network", ""},
 		{"gateway down", Facts{Route: &route.Route{Type: "unicast", Gateway: router, Device: "eth0", Neighbour: "failed"}}, down, NeighbourDown, "the gateway 192.0.2.254 does not answer on eth0", ""},
-		{"a rule says host unreachable", Facts{}, at(down, time.Millisecond), LocalRejects, "rule of this host", "nft"},
-		{"the same, neighbour known", Facts{Route: &route.Route{Type: "unicast", Neighbour: "reachable"}}, down, LocalRejects, "rule of this host", "nft"},
+		{"a rule says host unreachable", Facts{Route: &route.Route{Type: "unicast", Neighbour: "reachable"}}, down, LocalRejects, "rule of this host", "nft"},
 		{"no port", Facts{}, failed(probe.LocalError, probe.OriginLocal, connect(syscall.EADDRNOTAVAIL)), NoEphemeralPort, "no ephemeral port is left", "ss -tan dst 198.51.100.1"},
 		{"no port, counted", Facts{Ports: &Ports{10, 10, 50000, 50009, "python3"}}, failed(probe.LocalError, probe.OriginLocal, connect(syscall.EADDRNOTAVAIL)), NoEphemeralPort, "all 10 ephemeral ports 50000–50009 towards it are in use, by python3", ""},
 		{"no IPv6", Facts{}, probe.Result{Outcome: probe.LocalError, Peer: netip.MustParseAddrPort("[2001:db8::1]:80"), Err: connect(syscall.EADDRNOTAVAIL)}, NoResources, "no address of that family", ""},
