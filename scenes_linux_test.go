@@ -127,8 +127,8 @@ func newStage(t *testing.T) *stage {
 
 // useProcfs has the owners looked for anew.
 func (s *stage) useProcfs(procfs string) {
-	s.system.Owners = owner.New(owner.NewHost(procfs, "", quiet), quiet)
-	s.system.PortlessOwners = owner.New(owner.NewHost(procfs, "", quiet), quiet)
+	s.system.Owners = owner.New(owner.NewProcesses(procfs, "", quiet), quiet)
+	s.system.PortlessOwners = owner.New(owner.NewProcesses(procfs, "", quiet), quiet)
 }
 
 // scrape returns the families of a scrape of the daemon.
@@ -161,7 +161,7 @@ func (s *stage) scrape(t *testing.T, c *config.Config) map[string]*dto.MetricFam
 func (s *stage) listens(t *testing.T, c *config.Config, wait time.Duration) (rows []listed, err error) {
 	t.Helper()
 	var out bytes.Buffer
-	err = cli.Listeners(t.Context(), s.host(c, &out, wait), cli.ListenersOptions{Output: cli.JSON})
+	err = cli.Listeners(t.Context(), s.host(c, &out, wait), cli.ListenersOptions{Output: "json"})
 	return listedIn(t, out.String()), err
 }
 

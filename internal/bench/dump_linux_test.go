@@ -71,7 +71,7 @@ func BenchmarkDump(b *testing.B) {
 
 // summarize is what a scrape does with a source.
 func summarize(ctx context.Context, source socket.Source) error {
-	table, err := socket.ReadListening(source.Sockets(ctx, socket.Listening), socket.Host{Ephemeral: socket.EphemeralPorts{PortRange: socket.PortRange{First: 32768, Last: 60999}}})
+	table, err := socket.ReadListening(source.Sockets(ctx, socket.Listening), socket.Criteria{Ephemeral: socket.EphemeralPorts{PortRange: socket.PortRange{First: 32768, Last: 60999}}})
 	if err != nil {
 		return err
 	}

@@ -104,14 +104,14 @@ func TestListeners(t *testing.T) {
 		status         int
 		message        string
 	}{
-		"table":            {"", Table, false, 0, ""},
-		"table_policy":     {rules, Table, false, 1, "3 unexpected\n1 unverified" + inDoubt + "\nmissing: database (must always be there)"},
-		"table_unexpected": {rules, Table, true, 1, "3 unexpected\n1 unverified" + inDoubt + "\nmissing: database (must always be there)"},
-		"json_unexpected":  {rules, JSON, true, 1, "3 unexpected\n1 unverified" + inDoubt + "\nmissing: database (must always be there)"},
-		"csv_policy":       {rules, CSV, false, 1, "3 unexpected\n1 unverified" + inDoubt + "\nmissing: database (must always be there)"},
-		"table_forbidden":  {forbidding, Table, true, 1, "1 forbidden\n1 unverified" + inDoubt + "\nrequired, but unverified: oddity"},
-		"json_forbidden":   {forbidding, JSON, true, 1, "1 forbidden\n1 unverified" + inDoubt + "\nrequired, but unverified: oddity"},
-		"table_unverified": {unverifiable, Table, true, 3, "1 unverified" + inDoubt},
+		"table":            {"", outputTable, false, 0, ""},
+		"table_policy":     {rules, outputTable, false, 1, "3 unexpected\n1 unverified" + inDoubt + "\nmissing: database (must always be there)"},
+		"table_unexpected": {rules, outputTable, true, 1, "3 unexpected\n1 unverified" + inDoubt + "\nmissing: database (must always be there)"},
+		"json_unexpected":  {rules, outputJSON, true, 1, "3 unexpected\n1 unverified" + inDoubt + "\nmissing: database (must always be there)"},
+		"csv_policy":       {rules, outputCSV, false, 1, "3 unexpected\n1 unverified" + inDoubt + "\nmissing: database (must always be there)"},
+		"table_forbidden":  {forbidding, outputTable, true, 1, "1 forbidden\n1 unverified" + inDoubt + "\nrequired, but unverified: oddity"},
+		"json_forbidden":   {forbidding, outputJSON, true, 1, "1 forbidden\n1 unverified" + inDoubt + "\nrequired, but unverified: oddity"},
+		"table_unverified": {unverifiable, outputTable, true, 3, "1 unverified" + inDoubt},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h, stdout, stderr := host(t, tt.policy)
@@ -164,7 +164,7 @@ func TestFailures(t *testing.T) {
 // TestSilence holds that a run with --unexpected that has nothing to report writes
 // nothing, so that cron mails nothing, not even of owners that no rule asks for.
 func TestSilence(t *testing.T) {
-	for output, want := range map[string]string{Table: "", JSON: "{\n  \"listeners\": [],\n  \"partial\": [],\n  \"unknown\": [\n    \"raw\",\n    \"packet\",\n    \"vsock\"\n  ]\n}\n"} {
+	for output, want := range map[string]string{outputTable: "", outputJSON: "{\n  \"listeners\": [],\n  \"partial\": [],\n  \"unknown\": [\n    \"raw\",\n    \"packet\",\n    \"vsock\"\n  ]\n}\n"} {
 		h, stdout, stderr := host(t, "policy: {rules: [{name: all}]}")
 		if err := Listeners(t.Context(), h, ListenersOptions{Output: output, Unexpected: true}); err != nil {
 			t.Errorf("%s: %v", output, err)
@@ -184,13 +184,13 @@ func TestUnknownVsock(t *testing.T) {
 		unexpected     bool
 		said           bool
 	}{
-		{unverifiable, Table, true, false},
-		{unverifiable, JSON, true, false},
-		{unverifiable, JSON, false, false},
-		{unverifiable, CSV, false, false},
-		{unverifiable, Table, false, true},
-		{about, Table, true, true},
-		{about, JSON, false, true},
+		{unverifiable, outputTable, true, false},
+		{unverifiable, outputJSON, true, false},
+		{unverifiable, outputJSON, false, false},
+		{unverifiable, outputCSV, false, false},
+		{unverifiable, outputTable, false, true},
+		{about, outputTable, true, true},
+		{about, outputJSON, false, true},
 	} {
 		h, stdout, stderr := host(t, tt.policy)
 		h.System.Portless = func(context.Context) (socket.PortlessTable, error) { return socket.PortlessTable{}, nil }
@@ -199,7 +199,7 @@ func TestUnknownVsock(t *testing.T) {
 		if said := strings.Contains(stderr.String(), "vsock"); said != tt.said || err == nil {
 			t.Errorf("%+v: error %v, said %q", tt, err, stderr)
 		}
-		if tt.output == JSON && !strings.Contains(stdout.String(), `"vsock"`) {
+		if tt.output == outputJSON && !strings.Contains(stdout.String(), `"vsock"`) {
 			t.Errorf("%+v: wrote %s", tt, stdout)
 		}
 	}

@@ -162,7 +162,7 @@ func (f *flags) addServing(app *kingpin.Application) {
 func (f *flags) addCommands(app *kingpin.Application) {
 	app.Command(commandServe, "Serve metrics (default).").Default()
 	listeners := app.Command(commandListeners, "List listeners with address and owner. With a policy in --config.file, exit status 1 means an unexpected or missing listener.")
-	listeners.Flag("output", "Output format: table, json or csv; with a policy also sarif, junit (CI) or report (Markdown).").Short('o').Default(Table).StringVar(&f.listeners.Output)
+	listeners.Flag("output", "Output format: table, json or csv; with a policy also sarif, junit (CI) or report (Markdown).").Short('o').Default(outputTable).StringVar(&f.listeners.Output)
 	listeners.Flag("unexpected", "List only listeners that the policy does not expect.").BoolVar(&f.listeners.Unexpected)
 	listeners.Flag("input", "Read listeners from a file of --output=json instead of this host; - is standard input.").StringVar(&f.listeners.Input)
 	const waitHelp = "How long a UDP socket on a port above 1023 must exist to be a listener. The daemon uses 5m."
@@ -208,8 +208,8 @@ func (f *flags) check() error {
 	if !slices.Contains(system.SourceNames(), f.daemon.Source) {
 		return fmt.Errorf("--source=%s: unknown source\nhint: must be one of %s", f.daemon.Source, strings.Join(system.SourceNames(), ", "))
 	}
-	if f.command == commandListeners && !slices.Contains(Outputs(), f.listeners.Output) {
-		return fmt.Errorf("--output=%s: unknown output format\nhint: must be one of %s", f.listeners.Output, strings.Join(Outputs(), ", "))
+	if f.command == commandListeners && !slices.Contains(outputs(), f.listeners.Output) {
+		return fmt.Errorf("--output=%s: unknown output format\nhint: must be one of %s", f.listeners.Output, strings.Join(outputs(), ", "))
 	}
 	if err := f.checkNumbers(); err != nil {
 		return err

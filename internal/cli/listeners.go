@@ -22,16 +22,18 @@ import (
 
 // The values of --output.
 const (
-	Table  = "table"
-	JSON   = "json"
-	CSV    = "csv"
-	SARIF  = "sarif"
-	JUnit  = "junit"
-	Report = "report"
+	outputTable  = "table"
+	outputJSON   = "json"
+	outputCSV    = "csv"
+	outputSARIF  = "sarif"
+	outputJUnit  = "junit"
+	outputReport = "report"
 )
 
-// Outputs returns every value of --output.
-func Outputs() []string { return []string{Table, JSON, CSV, SARIF, JUnit, Report} }
+// outputs returns every value of --output.
+func outputs() []string {
+	return []string{outputTable, outputJSON, outputCSV, outputSARIF, outputJUnit, outputReport}
+}
 
 // row is one listener in the hands of one owner, as it is written. Pointers are
 // nil for what is not known or does not apply.
@@ -93,7 +95,7 @@ func Listeners(ctx context.Context, h *Host, o ListenersOptions) error {
 		j.rows = slices.DeleteFunc(j.rows, func(r row) bool { return !r.isFinding() })
 	}
 	if !o.Unexpected || len(j.rows) > 0 { // a run of cron that has nothing to say is silent
-		if !o.Unexpected && o.Output == Table || h.asksFor(socket.Vsock) {
+		if !o.Unexpected && o.Output == outputTable || h.asksFor(socket.Vsock) {
 			h.sayUnknown(owners)
 		}
 		h.sayMissing(owners)
@@ -112,7 +114,7 @@ func (o ListenersOptions) check(hasPolicy bool) error {
 		return nil
 	case o.Unexpected:
 		flag = "--unexpected"
-	case slices.Contains([]string{SARIF, JUnit, Report}, o.Output):
+	case slices.Contains([]string{outputSARIF, outputJUnit, outputReport}, o.Output):
 		flag = "--output=" + o.Output
 	default:
 		return nil
@@ -138,15 +140,15 @@ func (h *Host) listeners(ctx context.Context, input string) (reading, error) {
 func (h *Host) write(o ListenersOptions, j *judged) error {
 	subject := subjectOf(o.Input)
 	switch o.Output {
-	case JSON:
+	case outputJSON:
 		return writeJSON(h.Stdout, j)
-	case CSV:
+	case outputCSV:
 		return writeCSV(h.Stdout, j.rows)
-	case SARIF:
+	case outputSARIF:
 		return h.writeSARIF(h.Stdout, subject, j)
-	case JUnit:
+	case outputJUnit:
 		return h.writeJUnit(h.Stdout, subject, j)
-	case Report:
+	case outputReport:
 		return h.writeReport(h.Stdout, subject, j)
 	default:
 		if o.Unexpected && len(j.rows) == 0 {

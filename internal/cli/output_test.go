@@ -43,7 +43,7 @@ const mixed = `policy:
 func saved(t *testing.T, policy string) (h *Host, file string, stdout *strings.Builder) {
 	t.Helper()
 	from, text, _ := host(t, "")
-	if err := Listeners(t.Context(), from, ListenersOptions{Output: JSON}); err != nil {
+	if err := Listeners(t.Context(), from, ListenersOptions{Output: outputJSON}); err != nil {
 		t.Fatal(err)
 	}
 	file = filepath.Join(t.TempDir(), "web1.json")
@@ -64,9 +64,9 @@ func saved(t *testing.T, policy string) (h *Host, file string, stdout *strings.B
 // TestInput holds that a saved table gets the verdicts that the host itself does.
 func TestInput(t *testing.T) {
 	there, want, _ := host(t, mixed)
-	wantErr := Listeners(t.Context(), there, ListenersOptions{Output: JSON})
+	wantErr := Listeners(t.Context(), there, ListenersOptions{Output: outputJSON})
 	h, file, got := saved(t, mixed)
-	err := Listeners(t.Context(), h, ListenersOptions{Output: JSON, Input: file})
+	err := Listeners(t.Context(), h, ListenersOptions{Output: outputJSON, Input: file})
 	rows := func(text string) (table savedTable) { // bytes that are no UTF-8 are the same mark in two forms
 		if err := json.Unmarshal([]byte(text), &table); err != nil {
 			t.Fatal(err)
@@ -85,7 +85,7 @@ func TestInput(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.Stdin = strings.NewReader(string(text))
-	if err := Listeners(t.Context(), h, ListenersOptions{Output: Table, Input: "-"}); err == nil || !strings.Contains(got.String(), "expected: web") {
+	if err := Listeners(t.Context(), h, ListenersOptions{Output: outputTable, Input: "-"}); err == nil || !strings.Contains(got.String(), "expected: web") {
 		t.Errorf("standard input: %v\n%s", err, got)
 	}
 }
@@ -117,7 +117,7 @@ func TestBadInput(t *testing.T) {
 			t.Errorf("%s: %+v", text, err)
 		}
 	}
-	for _, o := range []ListenersOptions{{Output: SARIF}, {Output: JUnit}, {Output: Report}} {
+	for _, o := range []ListenersOptions{{Output: outputSARIF}, {Output: outputJUnit}, {Output: outputReport}} {
 		plain, _, _ := saved(t, "")
 		if err := Listeners(t.Context(), plain, o); err == nil || !strings.Contains(err.Error(), "--output="+o.Output+": no policy is configured") {
 			t.Errorf("%s: %v", o.Output, err)
@@ -174,7 +174,7 @@ func TestSavedTableJudgesAlike(t *testing.T) {
 		if err != nil {
 			t.Fatalf("seed %d: %v\n%s", seed, err, &text)
 		}
-		for _, output := range []string{JSON, SARIF, JUnit, Report} {
+		for _, output := range []string{outputJSON, outputSARIF, outputJUnit, outputReport} {
 			var want, got bytes.Buffer
 			h.Stdout = &want
 			_ = h.write(ListenersOptions{Output: output, Input: "-"}, live)
@@ -250,7 +250,7 @@ func (*endless) Read(b []byte) (int, error) {
 
 // TestMachineOutputs compares what CI servers and auditors read.
 func TestMachineOutputs(t *testing.T) {
-	for output, ending := range map[string]string{SARIF: ".sarif", JUnit: ".xml", Report: ".md"} {
+	for output, ending := range map[string]string{outputSARIF: ".sarif", outputJUnit: ".xml", outputReport: ".md"} {
 		h, file, stdout := saved(t, mixed)
 		var exit *ExitError
 		if err := Listeners(t.Context(), h, ListenersOptions{Output: output, Input: file}); !errors.As(err, &exit) || exit.Code != 1 {
@@ -273,7 +273,7 @@ func TestMachineOutputs(t *testing.T) {
 func TestSARIFIsSound(t *testing.T) {
 	h, file, stdout := saved(t, mixed)
 	h.ConfigFile = "/etc/port exporter/ä.yml"
-	_ = Listeners(t.Context(), h, ListenersOptions{Output: SARIF, Input: file})
+	_ = Listeners(t.Context(), h, ListenersOptions{Output: outputSARIF, Input: file})
 	var log sarifLog
 	decoder := json.NewDecoder(strings.NewReader(stdout.String()))
 	decoder.DisallowUnknownFields()
@@ -351,7 +351,7 @@ func TestPartialReadIsNoSuccess(t *testing.T) {
 // TestJUnitCounts holds the sums to the cases.
 func TestJUnitCounts(t *testing.T) {
 	h, file, stdout := saved(t, mixed)
-	_ = Listeners(t.Context(), h, ListenersOptions{Output: JUnit, Input: file})
+	_ = Listeners(t.Context(), h, ListenersOptions{Output: outputJUnit, Input: file})
 	var report junitReport
 	if err := xml.Unmarshal([]byte(stdout.String()), &report); err != nil {
 		t.Fatal(err)

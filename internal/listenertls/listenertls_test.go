@@ -25,7 +25,7 @@ func service(address string, id uint64) socket.Socket {
 
 func tableOf(t *testing.T, sockets ...socket.Socket) *socket.Table {
 	t.Helper()
-	table, err := socket.ReadListening(porttest.Sockets(sockets).Sockets(t.Context(), socket.Listening), socket.Host{})
+	table, err := socket.ReadListening(porttest.Sockets(sockets).Sockets(t.Context(), socket.Listening), socket.Criteria{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -161,7 +161,7 @@ func report(steps []string) error {
 	if err != nil {
 		return err
 	}
-	table, err := socket.ReadListening(source.Sockets(ctx, socket.Listening), socket.Host{})
+	table, err := socket.ReadListening(source.Sockets(ctx, socket.Listening), socket.Criteria{})
 	if err != nil {
 		return err
 	}
@@ -332,7 +332,7 @@ func TestUsersOfContainersInNamespace(t *testing.T) {
 	startElsewhere(t, 92, mounts, "tmpfs="+root, "setuid=65534")
 	startElsewhere(t, 93, nil, "chroot="+root, "setuid=65534")
 	startElsewhere(t, 8094, inUserNamespace(nobody, 1))
-	byPort, _ := owners(t, New(NewHost("/proc", "", quiet), quiet))
+	byPort, _ := owners(t, New(NewProcesses("/proc", "", quiet), quiet))
 	for port, want := range map[uint16][2]string{
 		90:   {"65534", "65534"}, // another root in another mount namespace
 		91:   {"root", "0"},
@@ -369,7 +369,7 @@ func TestRootOfAServiceInNamespace(t *testing.T) {
 		startElsewhere(t, port, mounts, "enter="+cgroup(t, unit), "tmpfs="+root, "chroot="+root, "setuid=65534")
 		t.Logf("port %d: %s", port, unit)
 	}
-	byPort, _ := owners(t, New(NewHost("/proc", "", quiet), quiet))
+	byPort, _ := owners(t, New(NewProcesses("/proc", "", quiet), quiet))
 	for port, want := range wants {
 		if o := byPort[port][0]; o.User != want || o.Process == "" {
 			t.Errorf("port %d: user %q, want %q: %+v", port, o.User, want, o)

@@ -21,7 +21,7 @@ type scene struct {
 	now    time.Time
 }
 
-func newScene(t *testing.T, host Host) *scene {
+func newScene(t *testing.T, host Processes) *scene {
 	t.Helper()
 	source, err := sockdiag.New(t.Context())
 	if err != nil {
@@ -37,7 +37,7 @@ func (s *scene) scrape(t *testing.T) (map[uint16][]socket.Owner, Result) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	table, err := socket.ReadListening(s.source.Sockets(ctx, socket.Listening), socket.Host{})
+	table, err := socket.ReadListening(s.source.Sockets(ctx, socket.Listening), socket.Criteria{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -68,7 +68,7 @@ func TestDeadFileSystemInNamespace(t *testing.T) {
 	}
 	f.silent.Store(true)
 
-	s := newScene(t, NewHost("/proc", "", quiet))
+	s := newScene(t, NewProcesses("/proc", "", quiet))
 	for _, when := range []string{"at first", "a minute later"} {
 		byPort, r := s.scrape(t)
 		if r.Pending != 0 || r.Unattributed != 0 || r.Busy {
@@ -98,7 +98,7 @@ func TestNameThatEndsInDeletedInNamespace(t *testing.T) {
 	}
 	porttest.WriteProgram(t, odd, content)
 	startServer(t, odd, "listen", 80)
-	s := newScene(t, NewHost("/proc", "", quiet))
+	s := newScene(t, NewProcesses("/proc", "", quiet))
 	byPort, _ := s.scrape(t)
 	if o := byPort[80][0]; o.Executable != odd || o.Deleted {
 		t.Errorf("while it is there: %+v", o)
@@ -134,7 +134,7 @@ func TestHungProcessInNamespace(t *testing.T) {
 			}
 			release := cover()
 
-			s := newScene(t, NewHost(elsewhere, "", quiet))
+			s := newScene(t, NewProcesses(elsewhere, "", quiet))
 			for range 2 {
 				byPort, r := s.scrape(t)
 				if o := byPort[80][0]; !o.Pending || o.Process != "" || o.User != "root" {
@@ -279,7 +279,7 @@ func TestHungUserInNamespace(t *testing.T) {
 		porttest.HangFile(t, filepath.Join(procfs, strconv.Itoa(int(pid)), "cmdline"))
 	}
 	other, _ := startServer(t, link, "listen", 80)
-	s := newScene(t, NewHost(elsewhere, "", quiet))
+	s := newScene(t, NewProcesses(elsewhere, "", quiet))
 	byPort, r := s.scrape(t)
 	if o := byPort[80][0]; o.PID != other || o.Process != "redis-server" || o.Pending {
 		t.Errorf("another user's: %+v", o)

@@ -113,7 +113,7 @@ func TestThreadsInNamespace(t *testing.T) {
 		t.Run(role, func(t *testing.T) {
 			porttest.Namespace(t)
 			pid, _ := startServer(t, self(t), role, 80)
-			s := newScene(t, NewHost("/proc", "", quiet))
+			s := newScene(t, NewProcesses("/proc", "", quiet))
 			porttest.Await(t, "the main thread to be where it should", func() bool {
 				stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 				p, parseErr := parseStat(stat)
@@ -155,7 +155,7 @@ func TestRingInNamespace(t *testing.T) {
 		t.Skipf("SKIP-IOURING: kernel.io_uring_disabled is %q, %v", setting, err)
 	}
 	pid, _ := startServer(t, self(t), "ring", 80)
-	s := newScene(t, NewHost("/proc", "", quiet))
+	s := newScene(t, NewProcesses("/proc", "", quiet))
 	for range 2 {
 		byPort, r := s.scrape(t)
 		if o := byPort[80][0]; o.PID != pid || r.Searches != 1 {
@@ -205,7 +205,7 @@ func TestUserManagerInNamespace(t *testing.T) {
 			manager, service := cgroup(t, name+"/init.scope"), cgroup(t, name+"/web.service")
 			pid, _ := startServer(t, self(t), "manager", 80, manager, service)
 			startServer(t, self(t), "cgroup", 81, manager, manager)
-			s := newScene(t, NewHost("/proc", "", quiet))
+			s := newScene(t, NewProcesses("/proc", "", quiet))
 			for _, when := range []string{"at first", "a minute later"} {
 				byPort, _ := s.scrape(t)
 				if o := byPort[80][0]; o.PID == pid || o.PID == 0 || want.Unit != "" && o.Unit != want.Unit || o.Container != want.Container {
@@ -229,7 +229,7 @@ func TestWaitingForAServiceInNamespace(t *testing.T) {
 	const user = "user@1000.service/"
 	manager, service := cgroup(t, user+"init.scope"), cgroup(t, user+"web.service")
 	pid, _ := startServer(t, self(t), "systemd", 80, manager, service)
-	s := newScene(t, NewHost("/proc", "", quiet))
+	s := newScene(t, NewProcesses("/proc", "", quiet))
 	var searches uint64
 	for range 2 * 60 {
 		byPort, r := s.scrape(t)

@@ -31,10 +31,10 @@ const (
 	cgroupsPatience = 5 * time.Second
 )
 
-// NewHost returns the host whose procfs is mounted at a place, /proc, and whose root
+// NewProcesses returns the host whose procfs is mounted at a place, /proc, and whose root
 // file system at another, for the names of its users; empty is one that is found
 // out. A panic is logged, and costs one answer.
-func NewHost(procfs, rootfs string, logger *slog.Logger) Host {
+func NewProcesses(procfs, rootfs string, logger *slog.Logger) Processes {
 	return newLinuxHost(procfs, rootfs, logger)
 }
 
@@ -339,7 +339,7 @@ func numbers(dir string) []int32 {
 	return pids
 }
 
-// Look implements [Host].
+// Look implements [Processes].
 func (h *linuxHost) Look(ctx context.Context, known Process, members []socket.Member) Sight {
 	h.learnInit(ctx)
 	p, presence := h.read(ctx, known.PID)
@@ -419,7 +419,7 @@ func (a *arrivals) since(asking int32, pids []int32) (fresh []int32) {
 // forget has the next call on behalf of a process return all.
 func (a *arrivals) forget(asking int32) { delete(a.looked, asking) }
 
-// Unit implements [Host]. The root cgroup and a systemd's own say nothing: there
+// Unit implements [Processes]. The root cgroup and a systemd's own say nothing: there
 // sockets are made by what systemd did not start, or by systemd before it
 // starts something.
 func (h *linuxHost) Unit(ctx context.Context, m socket.Member) (unit, container string) {

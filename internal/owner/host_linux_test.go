@@ -205,7 +205,7 @@ func owners(t *testing.T, f *Finder) (byPort map[uint16][]socket.Owner, r Result
 	if err != nil {
 		t.Skipf("SKIP-SOCKDIAG: %v", err)
 	}
-	table, err := socket.ReadListening(source.Sockets(t.Context(), socket.Listening), socket.Host{})
+	table, err := socket.ReadListening(source.Sockets(t.Context(), socket.Listening), socket.Criteria{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -248,7 +248,7 @@ func TestProcessesInNamespace(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	f := New(NewHost("/proc", "", quiet), quiet)
+	f := New(NewProcesses("/proc", "", quiet), quiet)
 	byPort, r := owners(t, f)
 	name := socket.ProcessName(filepath.Base(binary)[:min(15, len(filepath.Base(binary)))], binary)
 	one := func(port uint16) socket.Owner {
@@ -287,7 +287,7 @@ func TestProcessesInNamespace(t *testing.T) {
 // TestRestartInNamespace replaces a server by another process on the same port.
 func TestRestartInNamespace(t *testing.T) {
 	porttest.Namespace(t)
-	f := New(NewHost("/proc", "", quiet), quiet)
+	f := New(NewProcesses("/proc", "", quiet), quiet)
 	_, stop := startServer(t, self(t), "listen", 80)
 	before, _ := owners(t, f)
 	stop()
@@ -337,7 +337,7 @@ func TestUnitsAndContainersInNamespace(t *testing.T) {
 	startServer(t, self(t), "cgroup", 81, service, service)
 	startServer(t, self(t), "cgroup", 82, docker, docker)
 
-	byPort, r := owners(t, New(NewHost("/proc", "", quiet), quiet))
+	byPort, r := owners(t, New(NewProcesses("/proc", "", quiet), quiet))
 	for port, want := range map[uint16]socket.Owner{
 		80: {Unit: "web.socket"},
 		81: {Unit: "web.service"},
@@ -379,7 +379,7 @@ func TestCgroupShapesInNamespace(t *testing.T) {
 		dir := cgroup(t, shape)
 		startServer(t, self(t), "cgroup", 8000+i, dir, dir)
 	}
-	byPort, _ := owners(t, New(NewHost("/proc", "", quiet), quiet))
+	byPort, _ := owners(t, New(NewProcesses("/proc", "", quiet), quiet))
 	for i, shape := range shapes {
 		want, known := cgroupShapes()["/"+shape]
 		got := byPort[uint16(8000+i)][0]
@@ -393,7 +393,7 @@ func TestCgroupShapesInNamespace(t *testing.T) {
 // the cgroups.
 func TestLaterCgroupInNamespace(t *testing.T) {
 	porttest.Namespace(t)
-	f := New(NewHost("/proc", "", quiet), quiet)
+	f := New(NewProcesses("/proc", "", quiet), quiet)
 	for port, name := range map[int]string{80: "first", 81: "second"} {
 		startServer(t, self(t), "cgroup", port, cgroup(t, name+".socket"), cgroup(t, name+".service"))
 		byPort, _ := owners(t, f)
@@ -408,7 +408,7 @@ func TestLaterCgroupInNamespace(t *testing.T) {
 func TestHandOverInNamespace(t *testing.T) {
 	porttest.Namespace(t)
 	now := time.Now()
-	f := New(NewHost("/proc", "", quiet), quiet)
+	f := New(NewProcesses("/proc", "", quiet), quiet)
 	f.now = func() time.Time { return now }
 
 	listener := porttest.Listen(t, "127.0.0.1:80", 5)
@@ -454,7 +454,7 @@ func TestVanishingProcesses(t *testing.T) {
 			}
 		}
 	}()
-	host := NewHost("/proc", "", quiet)
+	host := NewProcesses("/proc", "", quiet)
 	for range 20 {
 		host.Find(t.Context(), []socket.Member{{Inode: 1<<63 + 1}}, func(_ uint64, f Found) {
 			if f.Fate == Held {
@@ -467,7 +467,7 @@ func TestVanishingProcesses(t *testing.T) {
 }
 
 func TestProcfsThatIsNotThere(t *testing.T) {
-	host := NewHost(filepath.Join(t.TempDir(), "proc"), "", quiet)
+	host := NewProcesses(filepath.Join(t.TempDir(), "proc"), "", quiet)
 	host.Find(t.Context(), []socket.Member{{Inode: 1, CgroupID: 5}}, func(_ uint64, f Found) {
 		t.Errorf("found %+v", f)
 	})
@@ -483,7 +483,7 @@ func TestMissingPrivileges(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("SKIP-ROOT: only root can tell that nothing is missing")
 	}
-	if missing := NewHost("/proc", "", quiet).Missing(); strings.Contains(strings.Join(missing, " "), "DAC") {
+	if missing := NewProcesses("/proc", "", quiet).Missing(); strings.Contains(strings.Join(missing, " "), "DAC") {
 		t.Errorf("root lacks %v", missing)
 	}
 }

@@ -11,13 +11,13 @@ import (
 	"github.com/port-exporter/port_exporter/internal/socket"
 )
 
-// NewHost returns a host that asks gopsutil for the process that the source
+// NewProcesses returns a host that asks gopsutil for the process that the source
 // named beside each socket.
-func NewHost(_, _ string, _ *slog.Logger) Host { return gopsutilHost{} }
+func NewProcesses(_, _ string, _ *slog.Logger) Processes { return gopsutilHost{} }
 
 type gopsutilHost struct{}
 
-// Find implements [Host].
+// Find implements [Processes].
 func (h gopsutilHost) Find(ctx context.Context, members []socket.Member, report func(uint64, Found)) {
 	for _, m := range members {
 		if m.PID == 0 {
@@ -29,7 +29,7 @@ func (h gopsutilHost) Find(ctx context.Context, members []socket.Member, report 
 	}
 }
 
-// Look implements [Host]. That the process still holds the sockets is what the
+// Look implements [Processes]. That the process still holds the sockets is what the
 // source says.
 func (h gopsutilHost) Look(ctx context.Context, known Process, members []socket.Member) Sight {
 	p, ok := h.read(ctx, known.PID)
@@ -59,11 +59,11 @@ func (gopsutilHost) read(ctx context.Context, pid int32) (Process, bool) {
 	}, true
 }
 
-// Unit implements [Host].
+// Unit implements [Processes].
 func (gopsutilHost) Unit(context.Context, socket.Member) (unit, container string) { return "", "" }
 
-// Missing implements [Host].
+// Missing implements [Processes].
 func (gopsutilHost) Missing() []string { return nil }
 
-// Names implements [Host].
+// Names implements [Processes].
 func (gopsutilHost) Names() Names { return Names{Look: systemName} }

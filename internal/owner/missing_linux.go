@@ -15,7 +15,7 @@ const (
 	initialUserNamespace = "user:[4026531837]"
 )
 
-// Missing implements [Host]. Either of two capabilities is not enough, and those
+// Missing implements [Processes]. Either of two capabilities is not enough, and those
 // of another user namespace are none. A security module is named where nothing else
 // explains that the last search was denied something.
 func (h *linuxHost) Missing() []string {

@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Names implements [Host]. Users have the names that they have on the host: by
+// Names implements [Processes]. Users have the names that they have on the host: by
 // --path.rootfs, else by the root of the first process where that is not ours, as
 // in a container.
 func (h *linuxHost) Names() Names {

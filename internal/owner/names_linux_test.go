@@ -44,7 +44,7 @@ require("net").createServer().listen(80, "127.0.0.1", () => console.log("ready")
 			t.Parallel()
 			porttest.Namespace(t)
 			startScript(t, tt.interpreter, tt.script, tt.text)
-			byPort, _ := owners(t, New(NewHost("/proc", "", quiet), quiet))
+			byPort, _ := owners(t, New(NewProcesses("/proc", "", quiet), quiet))
 			if o := byPort[80][0]; o.Process != tt.process || o.Comm != tt.comm {
 				t.Errorf("process %q, comm %q; want %q, %q", o.Process, o.Comm, tt.process, tt.comm)
 			}
@@ -58,7 +58,7 @@ func TestChangingNameInNamespace(t *testing.T) {
 	porttest.Namespace(t)
 	startScript(t, "perl", "mail-filter", listenInPerl+`$0 = "idle"; $SIG{USR1} = sub { $0 = "busy";
 our $o = IO::Socket::INET->new(LocalAddr => "127.0.0.1:81", Listen => 5) or die $!; }; print "ready\n"; <STDIN>;`)
-	s := newScene(t, NewHost("/proc", "", quiet))
+	s := newScene(t, NewProcesses("/proc", "", quiet))
 	byPort, _ := s.scrape(t)
 	first := byPort[80][0]
 	if first.Process != "idle" || first.PID == 0 {
@@ -90,7 +90,7 @@ func TestNameOfLinkInNamespace(t *testing.T) {
 			t.Fatal(err)
 		}
 		startServer(t, link, "listen", port)
-		byPort, _ := owners(t, New(NewHost("/proc", "", quiet), quiet))
+		byPort, _ := owners(t, New(NewProcesses("/proc", "", quiet), quiet))
 		if o := byPort[uint16(port)][0]; o.Process != name || o.Executable != self(t) {
 			t.Errorf("%+v, want the name %s", o, name)
 		}

@@ -52,9 +52,9 @@ const (
 	maxAllMembers = 131_072
 )
 
-// Host is the operating system's side: it reads processes. Find, Look and Unit are
+// Processes is the operating system's side: it reads processes. Find, Look and Unit are
 // called by one goroutine at a time.
-type Host interface {
+type Processes interface {
 	// Find reports what it finds out about each of the sockets, by the socket's
 	// ID, as soon as it does, until ctx ends. What it does not report was not found.
 	Find(ctx context.Context, members []socket.Member, report func(id uint64, f Found))
@@ -112,7 +112,7 @@ type Sight struct {
 
 // Finder finds owners. It is safe for concurrent use.
 type Finder struct {
-	host   Host
+	host   Processes
 	logger *slog.Logger
 	now    func() time.Time
 	users  *users
@@ -136,7 +136,7 @@ type answer struct {
 }
 
 // New returns a finder that asks a host. What panics is logged and not known.
-func New(host Host, logger *slog.Logger) *Finder {
+func New(host Processes, logger *slog.Logger) *Finder {
 	names := host.Names()
 	f := &Finder{host: host, logger: logger, now: time.Now, uids: names.Sockets, known: map[uint64]*answer{}}
 	f.users = newUsers(names.Look, f.panicked)

@@ -59,7 +59,7 @@ func proc(pid int32, name string) Process {
 	return Process{Owner: socket.Owner{Process: name, Unit: name + ".service", PID: pid}, Start: uint64(pid), UID: 33}
 }
 
-func finder(h Host, now *time.Time) *Finder {
+func finder(h Processes, now *time.Time) *Finder {
 	f := New(h, quiet)
 	f.now = func() time.Time { return *now }
 	f.users.now = f.now

@@ -23,7 +23,7 @@ func TestAnswer(t *testing.T) {
 		porttest.Socket(socket.UDP, socket.Unconnected, "0.0.0.0:53", ""),
 	}
 	read := func() (*socket.Table, error) {
-		return socket.ReadListening(source.Sockets(context.Background(), socket.Listening), socket.Host{})
+		return socket.ReadListening(source.Sockets(context.Background(), socket.Listening), socket.Criteria{})
 	}
 	for _, tt := range []struct {
 		name, kind, peer string

@@ -430,7 +430,7 @@ func TestDropsOfPeersInNamespace(t *testing.T) {
 		}
 	}
 	read := func() *socket.Table {
-		table, err := socket.ReadListening(source.Sockets(t.Context(), socket.Listening), socket.Host{})
+		table, err := socket.ReadListening(source.Sockets(t.Context(), socket.Listening), socket.Criteria{})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -82,7 +82,7 @@ func TestAnswer(t *testing.T) {
 			"0.0.0.0:53 listens on udp 192.0.2.1:53 (scope any)"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			table, err := ReadListening(rows(tt.sockets), Host{Ephemeral: EphemeralPorts{PortRange: PortRange{First: 32768, Last: 60999}}})
+			table, err := ReadListening(rows(tt.sockets), Criteria{Ephemeral: EphemeralPorts{PortRange: PortRange{First: 32768, Last: 60999}}})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -100,7 +100,7 @@ func TestAnswer(t *testing.T) {
 // TestAnswerOfUnread makes sure that nothing is said of a port whose listener
 // may have gone unread.
 func TestAnswerOfUnread(t *testing.T) {
-	table, err := ReadListening(rows(append(tooMany(TCP, Listen, 0), listening(TCP, "127.0.0.1:81"))), Host{})
+	table, err := ReadListening(rows(append(tooMany(TCP, Listen, 0), listening(TCP, "127.0.0.1:81"))), Criteria{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -112,7 +112,7 @@ func TestAnswerOfUnread(t *testing.T) {
 	if _, known := table.Answer(UDP, netip.MustParseAddrPort("192.0.2.1:53"), ""); !known {
 		t.Error("TCP listeners that were not read leave nothing known of UDP")
 	}
-	if table, err = ReadListening(rows(tooMany(UDP, Unconnected, 1)), Host{}); err != nil {
+	if table, err = ReadListening(rows(tooMany(UDP, Unconnected, 1)), Criteria{}); err != nil {
 		t.Fatal(err)
 	}
 	if _, known := table.Answer(UDP, netip.MustParseAddrPort("192.0.2.1:81"), ""); known {
@@ -124,7 +124,7 @@ func TestAnswerOfUnread(t *testing.T) {
 func TestAnswerOfYoung(t *testing.T) {
 	socket := listening(UDP, "0.0.0.0:5000")
 	socket.State = Unconnected
-	table, err := ReadListening(rows([]Socket{socket}), Host{Aged: func(*Socket, bool) Age { return AgeYoung }})
+	table, err := ReadListening(rows([]Socket{socket}), Criteria{Aged: func(*Socket, bool) Age { return AgeYoung }})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -78,7 +78,7 @@ func ReadConnections(sockets iter.Seq2[*Socket, error], table *Table, watched []
 	f := &folder{
 		Traffic:      &Traffic{Inbound: make([]Flow, len(table.Listeners))},
 		table:        table,
-		usable:       table.host.Ephemeral.Usable(),
+		usable:       table.criteria.Ephemeral.Usable(),
 		outbound:     newPortFlows(),
 		held:         newPortFlows(),
 		orphaned:     newPortFlows(),
@@ -120,7 +120,7 @@ func (f *folder) add(s *Socket) {
 func (f *folder) finish() *Traffic {
 	f.Outbound, f.Held, f.Orphaned = f.outbound.sorted(), f.held.sorted(), f.orphaned.sorted()
 	for i := range f.Outbound {
-		f.Outbound[i].Ephemeral = f.table.host.Ephemeral.Contains(f.Outbound[i].Port)
+		f.Outbound[i].Ephemeral = f.table.criteria.Ephemeral.Contains(f.Outbound[i].Port)
 	}
 	f.EphemeralPorts = f.usable.Len()
 	for p := range f.localPorts {

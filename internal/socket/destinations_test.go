@@ -14,9 +14,9 @@ import (
 )
 
 // small is a host with ten ephemeral ports, of which two are reserved.
-var small = Host{Ephemeral: EphemeralPorts{PortRange{First: 40000, Last: 40009}, []PortRange{{First: 40008, Last: 40009}}}}
+var small = Criteria{Ephemeral: EphemeralPorts{PortRange{First: 40000, Last: 40009}, []PortRange{{First: 40008, Last: 40009}}}}
 
-func destinationsOf(t *testing.T, h Host, sockets ...Socket) *Traffic {
+func destinationsOf(t *testing.T, h Criteria, sockets ...Socket) *Traffic {
 	t.Helper()
 	table := mustRead(t, h, slices.DeleteFunc(slices.Clone(sockets), func(s Socket) bool { return !Listening.Has(s.State) })...)
 	traffic, err := ReadConnections(seq(slices.DeleteFunc(slices.Clone(sockets), func(s Socket) bool { return Listening.Has(s.State) })...), table, nil)

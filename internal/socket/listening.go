@@ -9,9 +9,9 @@ import (
 	"sync"
 )
 
-// Host is what must be known of a host (or of one of its network namespaces)
+// Criteria are what must be known of a host (or of one of its network namespaces)
 // to distinguish its listeners from its clients.
-type Host struct {
+type Criteria struct {
 	// Netns is the name of the network namespace; empty is the host's own.
 	Netns     string
 	Ephemeral EphemeralPorts
@@ -131,7 +131,7 @@ type Table struct {
 	// what the system starts with was taken in its place.
 	DefaultPorts error
 
-	host        Host
+	criteria    Criteria
 	indexed     sync.Once // ports is made for the first connection
 	ports       map[uint16]tcpPort
 	transparent []int           // indices of TCP listeners
@@ -165,14 +165,14 @@ type tcpPort struct {
 // ReadListening folds the sockets of a read of [Listening] into a table.
 // It returns the first error that is not [ErrMalformed]; beside an
 // [ErrInterrupted] it returns the table of what was read.
-func ReadListening(sockets iter.Seq2[*Socket, error], host Host) (*Table, error) {
-	t := &Table{host: host}
+func ReadListening(sockets iter.Seq2[*Socket, error], criteria Criteria) (*Table, error) {
+	t := &Table{criteria: criteria}
 	listeners, passing := newGathering(), newGathering()
 	var peers []peer
 	err := each(sockets, &t.Malformed, func(s *Socket) {
 		t.Totals[s.Protocol][s.Family][s.State]++
 		t.LocalPorts[s.Protocol].Add(s.Local.Port())
-		switch is := host.roleOf(s); {
+		switch is := criteria.roleOf(s); {
 		case is == noListener:
 			if notable(s) && len(peers) < maxListeners {
 				peers = append(peers, peer{s.Protocol, s.Local, s.Interface, s.ReceiveQueue, memberOf(s)})
@@ -180,10 +180,10 @@ func ReadListening(sockets iter.Seq2[*Socket, error], host Host) (*Table, error)
 		case is == ageless:
 			t.cut(s)
 		case is == young:
-			if !passing.add(s, &host, true) {
+			if !passing.add(s, &criteria, true) {
 				t.cut(s)
 			}
-		case !listeners.add(s, &host, is == mayBeClient):
+		case !listeners.add(s, &criteria, is == mayBeClient):
 			t.cut(s)
 		}
 	})
@@ -264,7 +264,7 @@ const privilegedPorts = 1024
 // that a rule names, or one that has been there for a while. Of the last kind, one on an ephemeral
 // port may be a client: neither sendto(2) without bind(2) nor bind(2) to port 0
 // leaves another trace (ip(7), udp(7)).
-func (h *Host) roleOf(s *Socket) role {
+func (c *Criteria) roleOf(s *Socket) role {
 	if s.State == Listen {
 		return service
 	}
@@ -273,13 +273,13 @@ func (h *Host) roleOf(s *Socket) role {
 		return noListener
 	}
 	age := AgeUnknown
-	if h.Aged != nil {
-		age = h.Aged(s, !h.Ephemeral.Contains(port)) // it must see every socket
+	if c.Aged != nil {
+		age = c.Aged(s, !c.Ephemeral.Contains(port)) // it must see every socket
 	}
 	switch {
-	case port < privilegedPorts, s.Local.Addr().IsMulticast(), h.Named != nil && h.Named(s):
+	case port < privilegedPorts, s.Local.Addr().IsMulticast(), c.Named != nil && c.Named(s):
 		return service
-	case h.Aged == nil, age == AgeOld && h.Ephemeral.Contains(port):
+	case c.Aged == nil, age == AgeOld && c.Ephemeral.Contains(port):
 		return mayBeClient
 	case age == AgeOld:
 		return service
@@ -304,8 +304,8 @@ type gathering struct {
 func newGathering() *gathering { return &gathering{index: map[ListenerID]int{}} }
 
 // add returns false when the socket is beyond maxListeners.
-func (g *gathering) add(s *Socket, host *Host, mayBeClient bool) bool {
-	id := ListenerID{host.Netns, s.Protocol, s.Local.Addr(), s.Local.Port(), s.Interface}
+func (g *gathering) add(s *Socket, criteria *Criteria, mayBeClient bool) bool {
+	id := ListenerID{criteria.Netns, s.Protocol, s.Local.Addr(), s.Local.Port(), s.Interface}
 	at, ok := g.index[id]
 	if !ok {
 		if g.count[s.Protocol] == maxListeners {
@@ -317,7 +317,7 @@ func (g *gathering) add(s *Socket, host *Host, mayBeClient bool) bool {
 		g.listeners = append(g.listeners, Listener{
 			ListenerID:  id,
 			Scope:       ScopeOf(id.Address),
-			Ephemeral:   host.Ephemeral.Contains(id.Port),
+			Ephemeral:   criteria.Ephemeral.Contains(id.Port),
 			MayBeClient: mayBeClient,
 			Known:       s.Known,
 		})
@@ -434,7 +434,7 @@ func (t *Table) Acceptor(s *Socket) int {
 // accepted a connection, or -1. Rows in TIME_WAIT and SYN_RECV have no options:
 // on a port that nothing else explains they are taken for diverted ones.
 func (t *Table) diverted(s *Socket) int {
-	bare := (s.State == TimeWait || s.State == SynRecv) && !t.host.Ephemeral.Contains(s.Local.Port())
+	bare := (s.State == TimeWait || s.State == SynRecv) && !t.criteria.Ephemeral.Contains(s.Local.Port())
 	if t.isOutbound(s) || !s.Transparent && !bare {
 		return -1
 	}
@@ -458,7 +458,7 @@ func (t *Table) diverted(s *Socket) int {
 // only the remote port counts.
 func (t *Table) isOutbound(s *Socket) bool {
 	local, remote := s.Local.Port(), s.Remote.Port()
-	ephemeral := t.host.Ephemeral
+	ephemeral := t.criteria.Ephemeral
 	towardsService := !ephemeral.Contains(remote) && (remote < local || isReserved(local))
 	if s.Transparent {
 		return s.BindNoPort || towardsService

@@ -72,7 +72,7 @@ func TestReopened(t *testing.T) {
 			if at%tt.every <= tt.every/2 {
 				there = append(there, udp(Unconnected, "0.0.0.0:"+tt.port, func(s *Socket) { s.Cookie = 1 + uint64(at/tt.every) }))
 			}
-			table := mustRead(t, Host{Ephemeral: host.Ephemeral, Aged: memory.Age}, there...)
+			table := mustRead(t, Criteria{Ephemeral: host.Ephemeral, Aged: memory.Age}, there...)
 			was = was || len(table.Listeners) > 0
 			now = now.Add(scrape)
 		}
@@ -139,7 +139,7 @@ func TestUDPListeners(t *testing.T) {
 			by, want string
 			aged     func(*Socket, bool) Age
 		}{{"daemon", tt.daemon, aged}, {"command", tt.command, nil}} {
-			table := mustRead(t, Host{Ephemeral: host.Ephemeral, Named: named, Aged: reads.aged}, tt.socket)
+			table := mustRead(t, Criteria{Ephemeral: host.Ephemeral, Named: named, Aged: reads.aged}, tt.socket)
 			var got string
 			switch {
 			case table.Unread[UDP] == 1 && !table.Whole(UDP) && table.Whole(TCP):

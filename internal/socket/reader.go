@@ -13,7 +13,7 @@ type Reader struct {
 	// EphemeralPorts reads the ports that clients get. Beside an error it returns
 	// what the system starts with.
 	EphemeralPorts func() (EphemeralPorts, error)
-	// Named and Aged are those of [Host].
+	// Named and Aged are those of [Criteria].
 	Named func(*Socket) bool
 	Aged  func(s *Socket, chosen bool) Age
 	// Kinds says what addresses are to this host; those that it leaves out are
@@ -25,9 +25,9 @@ type Reader struct {
 // an interruption, which the table reports.
 func (r Reader) Listening(ctx context.Context) (*Table, error) {
 	ports, portsErr := r.EphemeralPorts()
-	host := Host{Ephemeral: ports, Named: r.Named, Aged: r.Aged}
+	criteria := Criteria{Ephemeral: ports, Named: r.Named, Aged: r.Aged}
 	table, err := Twice(func() (*Table, error) {
-		return ReadListening(r.Source.Sockets(ctx, Listening), host)
+		return ReadListening(r.Source.Sockets(ctx, Listening), criteria)
 	})
 	if err != nil && !errors.Is(err, ErrInterrupted) {
 		return nil, err

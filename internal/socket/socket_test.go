@@ -50,7 +50,7 @@ func TestNames(t *testing.T) {
 }
 
 // host has the ephemeral range of a Linux default.
-var host = Host{Ephemeral: EphemeralPorts{PortRange: PortRange{First: 32768, Last: 60999}}}
+var host = Criteria{Ephemeral: EphemeralPorts{PortRange: PortRange{First: 32768, Last: 60999}}}
 
 const allKnown = KnowsQueues | KnowsAcceptQueueLimit | KnowsDrops | KnowsV6Only | KnowsUID
 
@@ -104,7 +104,7 @@ func failing(err error, sockets ...Socket) iter.Seq2[*Socket, error] {
 	}
 }
 
-func mustRead(t *testing.T, host Host, sockets ...Socket) *Table {
+func mustRead(t *testing.T, host Criteria, sockets ...Socket) *Table {
 	t.Helper()
 	table, err := ReadListening(seq(sockets...), host)
 	if err != nil {

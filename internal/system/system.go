@@ -82,8 +82,8 @@ func Open(ctx context.Context, source, procfs, rootfs string, logger *slog.Logge
 	}
 	s.Own = new(Own)
 	s.Source = ownSource{s.Source, s.Own}
-	s.Owners = owner.New(owner.NewHost(procfs, rootfs, logger), logger)
-	s.PortlessOwners = owner.New(owner.NewHost(procfs, rootfs, logger), logger)
+	s.Owners = owner.New(owner.NewProcesses(procfs, rootfs, logger), logger)
+	s.PortlessOwners = owner.New(owner.NewProcesses(procfs, rootfs, logger), logger)
 	s.Addresses, s.Descriptors = addresses, descriptors
 	return s, nil
 }

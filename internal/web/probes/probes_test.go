@@ -67,7 +67,7 @@ func server(t *testing.T, plan *schedule.Plan) *Server {
 				return map[netip.Addr]string{netip.MustParseAddr("127.0.0.1"): "lo"}, nil
 			}
 			return ownhost.New(addresses, func() (*socket.Table, error) {
-				return socket.ReadListening(porttest.Sockets{}.Sockets(ctx, socket.Listening), socket.Host{})
+				return socket.ReadListening(porttest.Sockets{}.Sockets(ctx, socket.Listening), socket.Criteria{})
 			})
 		},
 	})
