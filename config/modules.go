@@ -60,6 +60,7 @@ func (m *module) origin() string {
 // ownKeys are what a module may have besides blackbox_exporter's keys.
 type ownKeys struct {
 	ExpectOutcome outcome    `yaml:"expect_outcome"`
+	Trace         bool       `yaml:"trace"`
 	UDP           rawUDP     `yaml:"udp"`
 	STUN          rawSTUN    `yaml:"stun"`
 	TCP           ownTCPKeys `yaml:"tcp"`
@@ -101,6 +102,12 @@ type rawSTUN struct {
 	Fallback      *bool      `yaml:"ip_protocol_fallback"`
 	SourceAddress sourceIP   `yaml:"source_address"`
 }
+
+// Keys of ours that stand beside the section of the prober.
+const (
+	keyExpectOutcome = "expect_outcome"
+	keyTrace         = "trace"
+)
 
 // The values of the key prober.
 const (
@@ -216,7 +223,7 @@ func (m *module) parseWebSocket(section *yaml.Node, check checker) error {
 // takeOwnKeys moves our keys out of a module into a mapping of their own.
 func takeOwnKeys(module *yaml.Node) *yaml.Node {
 	ours := mappingAt(module)
-	take(module, ours, "expect_outcome", proberUDP, proberSTUN)
+	take(module, ours, keyExpectOutcome, keyTrace, proberUDP, proberSTUN)
 	for section, names := range map[string][]string{proberTCP: {"close", "source_address", "all_ips"}, proberUnix: nil} {
 		key, theirs := yamldoc.Child(module, section)
 		if theirs == nil || theirs.Kind != yaml.MappingNode {
@@ -270,10 +277,20 @@ func take(from, to *yaml.Node, names ...string) {
 
 // checkSections finds our keys beside a prober that does not read them.
 func (m *module) checkSections(theirs, ours *yaml.Node, place string) error {
-	_, prober := yamldoc.Child(theirs, "prober")
+	of := ""
+	if _, prober := yamldoc.Child(theirs, "prober"); prober != nil {
+		of = prober.Value
+	}
 	for key := range yamldoc.Pairs(ours) {
-		if key.Value != "expect_outcome" && (prober == nil || prober.Value != key.Value) {
-			return yamldoc.Fault(key, yamldoc.Join(place, key.Value), "only the prober %s reads this\nhint: prober: %s", key.Value, key.Value)
+		at := yamldoc.Join(place, key.Value)
+		switch key.Value {
+		case of, keyExpectOutcome:
+		case keyTrace:
+			if of != proberTCP && of != proberUDP {
+				return yamldoc.Fault(key, at, "only the probers tcp and udp read this\nhint: remove it")
+			}
+		default:
+			return yamldoc.Fault(key, at, "only the prober %s reads this\nhint: prober: %s", key.Value, key.Value)
 		}
 	}
 	return nil
@@ -319,6 +336,7 @@ func (m *module) build() (*probe.Module, error) {
 	return &probe.Module{
 		Name: m.name, Kind: m.settings.Prober, Prober: prober, Timeout: m.settings.Timeout, Expect: m.own.ExpectOutcome.Outcome,
 		Credentials: m.holdsCredentials(),
+		Trace:       m.own.Trace,
 	}, nil
 }
 

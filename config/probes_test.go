@@ -84,6 +84,8 @@ func TestProbeErrorsNameTheirPlace(t *testing.T) {
 		{"expect_bytes", udp + "udp: {expect_bytes: ff}\n", []string{"line 4: modules.m.udp.expect_bytes: these are no bytes", "hint: write them as hex:c0ffee"}},
 		{"version of IP", udp + "udp: {preferred_ip_protocol: ipv4}\n", []string{`line 4: modules.m.udp.preferred_ip_protocol: "ipv4" is not known`, `did you mean "ip4"?`}},
 		{"keys of another prober", tcp + "udp: {payload: dns}\n", []string{"line 4: modules.m.udp: only the prober udp reads this", "hint: prober: udp"}},
+		{"trace of another prober", "modules:\n  m:\n    prober: dns\n    trace: true\n    dns: {query_name: a.test}\n", []string{"line 4: modules.m.trace: only the probers tcp and udp read this", "hint: remove it"}},
+		{"trace is no bool", tcp + "trace: often\n", []string{"line 4: modules.m.trace: "}},
 		{"our keys of tcp elsewhere", "modules:\n  m: {prober: unix, tcp: {close: rst}}\n", []string{"modules.m.tcp: only the prober tcp reads this"}},
 		{"key of websocket", "modules:\n  m:\n    prober: websocket\n    websocket: {http_confg: {}}\n", []string{"line 4: modules.m.websocket.http_confg: unknown key", `did you mean "http_config"?`}},
 		{"key of http_config", "modules:\n  m:\n    prober: websocket\n    websocket: {http_config: {basic_atuh: {}}}\n", []string{"line 4: modules.m.websocket.http_config.basic_atuh: unknown key"}},

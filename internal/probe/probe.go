@@ -26,6 +26,13 @@ type Prober interface {
 	Probe(ctx context.Context, r Request) Result
 }
 
+// A Tracer is a prober that can find out where on the way to a target packets die.
+type Tracer interface {
+	// Trace returns the measurements of the path to the address that a probe tried
+	// last; none if it cannot. It sends to no address that the request does not allow.
+	Trace(ctx context.Context, r Request, failed Result) []Sample
+}
+
 // Request is what a prober is to reach.
 type Request struct {
 	// Address is the target as its prober takes it: host:port, a URL, a host,
@@ -100,6 +107,23 @@ type Module struct {
 	// a token, a client certificate. On request such a module probes only what a
 	// rule allows that names it.
 	Credentials bool
+	// Trace has the path traced to a target that does not answer.
+	Trace bool
+}
+
+// Tracer returns what traces the path after a probe with this result, or nil: the module
+// asks for it, and the target was silent or out of reach.
+func (m *Module) Tracer(r Result) Tracer {
+	if !m.Trace || r.Outcome == m.Expect || !r.Peer.IsValid() {
+		return nil
+	}
+	switch r.Outcome {
+	case Timeout, NoReply, Unreachable:
+		tracer, _ := m.Prober.(Tracer)
+		return tracer
+	default:
+		return nil
+	}
 }
 
 // Success reports whether a result is what the module expects. It is not known

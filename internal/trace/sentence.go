@@ -19,8 +19,8 @@ const (
 	Rejected
 	// Loop: routers send packets in a circle.
 	Loop
-	// PortSilent: the target's host answers, and its port does not.
-	PortSilent
+	// SilentPort: the target's host answers, and its port does not.
+	SilentPort
 	// Lost: nothing behind a hop answers.
 	Lost
 	// NoHop: nothing answers at all.
@@ -32,7 +32,7 @@ const (
 	numFindings
 )
 
-var findingNames = [numFindings]string{"reached", "rejected", "loop", "port_silent", "lost", "no_hop", "not_sent", "mtu_black_hole"}
+var findingNames = [numFindings]string{"reached", "rejected", "routing_loop", "silent_port", "path_drops", "no_hop", "not_sent", "mtu_black_hole"}
 
 // String returns the finding as it stands in the label finding.
 func (f Finding) String() string {
@@ -58,7 +58,7 @@ func (p *Path) Finding() Finding {
 	case p.Answer.Origin == probe.OriginLocal:
 		return NotSent
 	case p.Host.IsTarget():
-		return PortSilent
+		return SilentPort
 	case anyHop:
 		return Lost
 	default:
@@ -85,7 +85,7 @@ func (p *Path) ending() string {
 		return p.rejection()
 	case NotSent:
 		return fmt.Sprintf("no packet leaves this host: %v", p.Answer.Err)
-	case PortSilent:
+	case SilentPort:
 		return p.portSilence()
 	}
 	if last, anyHop := p.LastHop(); anyHop {

@@ -257,7 +257,7 @@ func (l *line) countPackets(t *testing.T) {
 func ends(t *testing.T, l *line) {
 	l.add(row{name: "open", hops: append(upTo(routers), server), finding: Reached, says: "is reached, behind " + porttest.LineRouter(routers, l.v6).String()})
 	l.add(row{name: "closed", target: netip.AddrPortFrom(l.service(), 81), hops: append(upTo(routers), server), finding: Reached, says: "it refuses"})
-	port := l.add(row{name: "port dropped on the server", hops: upTo(routers), finding: PortSilent, says: "the host answers (tcp/33434 is refused), tcp/80 does not"})
+	port := l.add(row{name: "port dropped on the server", hops: upTo(routers), finding: SilentPort, says: "the host answers (tcp/33434 is refused), tcp/80 does not"})
 	l.filter(t, server, "input", port, "tcp dport 80 drop")
 	l.add(row{name: "no such host", target: netip.AddrPortFrom(porttest.LineAddr(routers, 9, l.v6), 80), hops: upTo(routers), finding: Rejected, from: routers, says: "unreachable (ICMP"})
 
@@ -292,7 +292,7 @@ func datagrams(t *testing.T, l *line) {
 	udp(row{name: "closed", hops: append(upTo(routers), server), finding: Reached, says: "it refuses"})
 	dropped := udp(row{name: "dropped at router 2", hops: upTo(2), finding: Lost})
 	l.filter(t, 2, "forward", dropped, "drop")
-	udp(row{name: "silent service", target: netip.AddrPortFrom(l.service(), 53), hops: upTo(routers), finding: PortSilent, says: "udp/53 does not"})
+	udp(row{name: "silent service", target: netip.AddrPortFrom(l.service(), 53), hops: upTo(routers), finding: SilentPort, says: "udp/53 does not"})
 }
 
 // silentRouters has two that report no TTL that ran out.
@@ -370,7 +370,7 @@ func reportedMTU(t *testing.T, l *line) {
 		}
 	}
 	l.add(row{name: "open", hops: append(upTo(routers), server), finding: Reached, check: check})
-	port := l.add(row{name: "port dropped on the server", hops: upTo(routers), finding: PortSilent, says: "the host answers (ping in ", check: check})
+	port := l.add(row{name: "port dropped on the server", hops: upTo(routers), finding: SilentPort, says: "the host answers (ping in ", check: check})
 	l.filter(t, server, "input", port, "tcp dport 80 drop")
 }
 

@@ -10,7 +10,7 @@ import (
 // labels of probe_expect_info are those of its module, so they are not exported
 // here.
 func Metrics() []*probe.Metric {
-	return slices.Concat(probe.AddressMetrics(), streamMetrics(), udpMetrics(), stunMetrics(), grpcMetrics(), httpMetrics(), webSocketMetrics(), dnsMetrics(), icmpMetrics())
+	return slices.Concat(probe.AddressMetrics(), streamMetrics(), udpMetrics(), traceMetrics(), stunMetrics(), grpcMetrics(), httpMetrics(), webSocketMetrics(), dnsMetrics(), icmpMetrics())
 }
 
 // The metrics of probes over a stream. Those of blackbox_exporter have its

@@ -160,11 +160,10 @@ func (b *background) probe(ctx context.Context, it *item) {
 	}
 	b.runner.tasks.Go(func() {
 		defer leave()
-		result := target.Module.Probe(ctx, probe.Request{
-			Address: target.Address, Hostname: target.Hostname, Allow: allowed.Configured(target.Module, target.Address),
-			Bodies: b.runner.bodies,
-		})
+		allow := allowed.Configured(target.Module, target.Address)
+		result := target.Module.Probe(ctx, probe.Request{Address: target.Address, Hostname: target.Hostname, Allow: allow, Bodies: b.runner.bodies})
 		if ctx.Err() == nil {
+			b.runner.trace(target, allow, result)
 			b.finish(it, Report{Target: target, Result: result, At: time.Now()})
 		}
 	})

@@ -142,6 +142,7 @@ func (f *flight) probe(i int) {
 	t := &f.plan.Targets[i]
 	g := grant{address: f.plan.Access.Configured(t.Module, t.Address)}
 	result := f.runner.probe(f.ctx, f.began, t, g, scheduled, nil)
+	f.runner.trace(t, g.address, result)
 	now := time.Now()
 	f.mu.Lock()
 	f.results[i], f.ended[i] = result, now
@@ -164,5 +165,8 @@ func (f *flight) reports() []Report {
 	}
 	f.mu.Unlock()
 	f.runner.background.fill(f.plan, reports)
+	for i := range reports {
+		f.runner.addPath(reports[i].Target, &reports[i].Result)
+	}
 	return reports
 }

@@ -113,6 +113,8 @@ func (r *Runner) call(ctx context.Context, of ask, alone bool, run func(*call)) 
 func (r *Runner) once(c *call, t *probe.Target, g grant) Entry {
 	var log Logbook
 	result := r.probe(c.ctx, c.began, t, g, requested, log.Logger())
+	r.trace(t, g.address, result)
+	r.addPath(t, &result)
 	entry := Entry{Report: Report{Target: t, Result: result, At: time.Now()}, Log: log.Text(t.Address)}
 	if c.ctx.Err() == nil || result.Outcome != probe.NotRun { // not when the clients have gone before its turn
 		entry.ID = r.note(entry, nil)

@@ -34,6 +34,7 @@ type Runner struct {
 	history    *History
 	bodies     *probe.Bodies
 	background *background
+	traces     traces
 
 	mu      sync.Mutex
 	plan    *Plan
@@ -52,7 +53,7 @@ const bodiesSize = 2 * probe.MaxMatchedBody
 // NewRunner returns a runner that stops when ctx ends. Most bounds the probes in
 // flight, whatever a plan says, where descriptors are few; zero does not.
 func NewRunner(ctx context.Context, most int) *Runner {
-	r := &Runner{most: most, history: newHistory(historyLimit), bodies: probe.NewBodies(bodiesSize), tallies: map[string]*Tally{}, kinds: map[string]*Tally{}, calls: map[ask]*call{}}
+	r := &Runner{most: most, history: newHistory(historyLimit), bodies: probe.NewBodies(bodiesSize), tallies: map[string]*Tally{}, kinds: map[string]*Tally{}, calls: map[ask]*call{}, traces: traces{of: map[string]*traced{}}}
 	r.ctx, r.cancel = context.WithCancelCause(ctx)
 	r.slots.size, r.heavy.size = r.sizes(DefaultMaxProbes)
 	r.background = newBackground(r)

@@ -1,0 +1,68 @@
+package prober
+
+import (
+	"context"
+	"net/netip"
+
+	"github.com/port-exporter/port_exporter/internal/probe"
+	"github.com/port-exporter/port_exporter/internal/trace"
+)
+
+// The metrics of the path to a target that does not answer.
+var (
+	traceInfo = &probe.Metric{Name: "probe_trace_info", Help: "Where packets to a target that does not answer end; always 1.", Labels: []string{"finding", "last_hop"}}
+	traceHops = &probe.Metric{Name: "probe_trace_hops", Help: "Number of the last hop that answered a trace; 0 if none did."}
+	pathMTU   = &probe.Metric{Name: "probe_path_mtu_bytes", Help: "Largest packet that passes the traced path, in bytes; absent if unknown."}
+)
+
+func traceMetrics() []*probe.Metric { return []*probe.Metric{traceInfo, traceHops, pathMTU} }
+
+// A Pather can trace the path to the address that a probe tried last. Its errors are
+// those of [trace.Run].
+type Pather interface {
+	Path(ctx context.Context, r probe.Request, of probe.Result) (trace.Path, error)
+}
+
+// Path implements [Pather].
+func (p *TCP) Path(ctx context.Context, r probe.Request, of probe.Result) (trace.Path, error) {
+	return trace.Run(ctx, trace.Options{Target: of.Peer, Protocol: probe.KindTCP, Source: p.SourceAddress, Allow: r.Allow})
+}
+
+// Path implements [Pather]. The datagrams are those of the probe.
+func (u *UDP) Path(ctx context.Context, r probe.Request, of probe.Result) (trace.Path, error) {
+	local := u.SourceAddress
+	if !local.IsValid() {
+		local = netip.IPv6Unspecified()
+	}
+	request := u.Payload.Message(netip.AddrPortFrom(local, 0), of.Peer).Request
+	return trace.Run(ctx, trace.Options{Target: of.Peer, Protocol: probe.KindUDP, Source: u.SourceAddress, Payload: request, Allow: r.Allow})
+}
+
+// Trace implements [probe.Tracer].
+func (p *TCP) Trace(ctx context.Context, r probe.Request, of probe.Result) []probe.Sample {
+	return samplesOf(p.Path(ctx, r, of))
+}
+
+// Trace implements [probe.Tracer].
+func (u *UDP) Trace(ctx context.Context, r probe.Request, of probe.Result) []probe.Sample {
+	return samplesOf(u.Path(ctx, r, of))
+}
+
+// samplesOf returns what is exported of a path; nothing of one that is not whole.
+func samplesOf(p trace.Path, err error) []probe.Sample {
+	if err != nil {
+		return nil
+	}
+	var last string
+	if hop, ok := p.LastHop(); ok {
+		last = hop.Addr.String()
+	}
+	samples := []probe.Sample{
+		{Metric: traceInfo, Value: 1, Labels: []string{p.Finding().String(), last}},
+		{Metric: traceHops, Value: float64(len(p.Hops))},
+	}
+	if p.MTU.Bytes > 0 {
+		samples = append(samples, probe.Sample{Metric: pathMTU, Value: float64(p.MTU.Bytes)})
+	}
+	return samples
+}

@@ -1,0 +1,65 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/port-exporter/port_exporter/internal/porttest"
+)
+
+// traced is a line of five routers of which the third drops what is for the server, and
+// the target there.
+func traced(t *testing.T) (target string) {
+	t.Helper()
+	const dropping = 3
+	l := porttest.NewLine(t, 5)
+	service := porttest.LineAddr(porttest.Services, 1, false)
+	l.Nodes[dropping].Do(t, func() { porttest.Filter(t, "forward", fmt.Sprintf("ip daddr %s drop", service)) })
+	return service.String() + ":80"
+}
+
+// readable makes a configuration file that every user can read.
+func readable(t *testing.T, text string) string {
+	t.Helper()
+	file := porttest.OpenDir(t) + "/port_exporter.yml"
+	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+// TestTraceOfTargetInNamespace has the program, without privilege, trace a target of a
+// scrape that does not answer, and compares its metrics with those in docs/diagnosis.md.
+func TestTraceOfTargetInNamespace(t *testing.T) {
+	openProgram(t)
+	target := traced(t)
+	file := readable(t, "modules: {web: {prober: tcp, trace: true, timeout: 1s}}\ntargets: [{address: \""+target+"\", module: web}]\n")
+	startInNamespaceAs(t, &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}, "port_exporter", "--config.file="+file)
+	document, err := os.ReadFile("docs/diagnosis.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, after, _ := strings.Cut(string(document), "TestTraceOfTargetInNamespace. -->\n```\n")
+	documented, _, _ := strings.Cut(after, "```")
+	var found string
+	for deadline := time.Now().Add(time.Minute); found == "" && time.Now().Before(deadline); time.Sleep(500 * time.Millisecond) {
+		_, body := porttest.Get(t, scrapeAddress, "/metrics?collect[]=probes")
+		for line := range strings.Lines(body) {
+			if strings.HasPrefix(line, "probe_trace_") || strings.HasPrefix(line, "probe_path_mtu_bytes") {
+				found += line
+			}
+		}
+	}
+	for line := range strings.Lines(documented) {
+		if !strings.Contains(found, line) {
+			t.Errorf("docs/diagnosis.md has %swhere the program exports\n%s", line, found)
+		}
+	}
+	if documented == "" {
+		t.Error("docs/diagnosis.md shows no metrics of a trace")
+	}
+}
