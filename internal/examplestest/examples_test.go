@@ -21,6 +21,8 @@ const (
 	rules      = examples + "/rules/*.yml"
 	ruleTests  = examples + "/rules/tests/*.yml"
 	dashboards = examples + "/dashboards/*.json"
+	// reachability is an example with rules of its own.
+	reachability = examples + "/reachability"
 )
 
 func TestPromtool(t *testing.T) {
@@ -31,6 +33,8 @@ func TestPromtool(t *testing.T) {
 		{"config", []string{"check", "config", examples + "/prometheus.yml"}},
 		{"rules", append([]string{"check", "rules"}, glob(t, rules)...)},
 		{"rule tests", append([]string{"test", "rules"}, glob(t, ruleTests)...)},
+		{"config of reachability", []string{"check", "config", reachability + "/prometheus.yml"}},
+		{"rule tests of reachability", []string{"test", "rules", reachability + "/rules_test.yml"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) { output(t, porttest.PromtoolPath(t), tt.args...) })
@@ -88,7 +92,7 @@ func TestRuleFilesLeaveTheTestsOut(t *testing.T) {
 func TestMetricsExist(t *testing.T) {
 	families := readFamilies(t)
 	embedded := regexp.MustCompile(`^probe_(http|dns|icmp)_`) // those of blackbox_exporter's probers
-	files := slices.Concat(glob(t, examples+"/*.yml"), glob(t, rules), glob(t, ruleTests), glob(t, dashboards))
+	files := slices.Concat(glob(t, examples+"/*.yml"), glob(t, reachability+"/*.yml"), glob(t, rules), glob(t, ruleTests), glob(t, dashboards))
 	for _, file := range files {
 		for _, name := range metricNames(read(t, file)) {
 			if _, ok := families[name]; !ok && !embedded.MatchString(name) {

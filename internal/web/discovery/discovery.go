@@ -72,10 +72,16 @@ const metaPrefix = "__meta_port_listener_"
 // Listeners serves what listens on this host: a group for each series of
 // port_listener_info, which info reads, with its labels behind metaPrefix. A
 // listener on every address is at the host that the client asked; one that the
-// client cannot reach is left out. Addresses are those of this host, with their
-// devices. An error is returned, so that Prometheus keeps its targets.
+// client cannot reach is left out, and so is one that the query of the request does
+// not want. Addresses are those of this host, with their devices. An error is
+// returned, so that Prometheus keeps its targets.
 func Listeners(info func(context.Context) (*dto.MetricFamily, error), addresses func() (map[netip.Addr]string, error)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		wanted, err := filterOf(r.URL.Query())
+		if err != nil {
+			http.Error(w, plain.Text(err.Error()), http.StatusBadRequest)
+			return
+		}
 		listeners, err := info(r.Context())
 		if err != nil {
 			http.Error(w, "cannot read the listeners: "+plain.Text(err.Error()), http.StatusServiceUnavailable)
@@ -88,6 +94,9 @@ func Listeners(info func(context.Context) (*dto.MetricFamily, error), addresses 
 		host := hostOf(r)
 		groups := make([]group, 0, len(listeners.GetMetric()))
 		for _, m := range listeners.GetMetric() {
+			if !wanted.wants(m) {
+				continue
+			}
 			if g, ok := listening(m, host, own); ok {
 				groups = append(groups, g)
 			}

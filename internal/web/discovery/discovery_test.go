@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	dto "github.com/prometheus/client_model/go"
 
+	"github.com/port-exporter/port_exporter/collector"
 	"github.com/port-exporter/port_exporter/internal/probe"
 	"github.com/port-exporter/port_exporter/internal/probe/schedule"
 )
@@ -152,6 +153,65 @@ func TestReach(t *testing.T) {
 			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
 		}
 	}
+}
+
+// TestFilter has queries and the ports of the listeners that they want; an error is
+// never an empty list.
+func TestFilter(t *testing.T) {
+	h := Listeners(func(context.Context) (*dto.MetricFamily, error) {
+		return &dto.MetricFamily{Metric: []*dto.Metric{
+			info("address", "0.0.0.0", "port", "80", "protocol", "tcp", "scope", "any", "process", "nginx", "interface", ""),
+			info("address", "192.0.2.7", "port", "53", "protocol", "udp", "scope", "public", "process", "named", "interface", ""),
+			info("address", "127.0.0.1", "port", "6379", "protocol", "tcp", "scope", "loopback", "process", "", "interface", "lo"),
+		}}, nil
+	}, own)
+	for query, want := range map[string]string{
+		"":                                    "80 53 6379",
+		"protocol=tcp":                        "80 6379",
+		"protocol=tcp&protocol=udp":           "80 53 6379",
+		"protocol=tcp&scope=any&scope=public": "80",
+		"scope=private":                       "",
+		"process=":                            "6379",
+		"process=nginx&process=named":         "80 53",
+		"interface=":                          "80 53",
+		"port=80&port=6379&address=0.0.0.0":   "80",
+		"unit=a":                              "",
+	} {
+		var ports []string
+		for _, g := range get(t, h, func(r *http.Request) { r.URL.RawQuery = query }) {
+			ports = append(ports, g.Labels["__meta_port_listener_port"])
+		}
+		if got := strings.Join(ports, " "); got != want {
+			t.Errorf("%s: %q, want %q", query, got, want)
+		}
+	}
+	for query, want := range map[string]string{
+		"protcol=tcp":      `unknown parameter "protcol"`,
+		"protocol=tpc":     `unknown value "tpc"`,
+		"scope=any,public": "repeat the parameter",
+		"scope=":           `scope: unknown value ""`,
+		"dual_stack=1":     "the values are true, false",
+		"%1b[31m=x":        `unknown parameter "\x1b[31m"`,
+	} {
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/sd/listeners?"+query, nil))
+		if w.Code != http.StatusBadRequest || !strings.Contains(w.Body.String(), want) || !strings.Contains(w.Body.String(), "hint: ") {
+			t.Errorf("%s: status %d: %s", query, w.Code, w.Body)
+		}
+	}
+}
+
+// TestFilterKnowsEveryLabel compares the parameters with the labels that there are.
+func TestFilterKnowsEveryLabel(t *testing.T) {
+	for _, f := range collector.Families() {
+		if f.Name == "port_listener_info" {
+			if diff := cmp.Diff(f.Labels, listenerLabels); diff != "" {
+				t.Errorf("(-labels +parameters):\n%s", diff)
+			}
+			return
+		}
+	}
+	t.Error("there is no port_listener_info")
 }
 
 // TestFailureIsNoEmptyList: for that Prometheus would drop every target.
