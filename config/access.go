@@ -136,7 +136,7 @@ func (p *rawProbes) access(all, configured map[string]*probe.Module) (allowed ac
 			if m == nil {
 				return allowed, nil, fmt.Errorf("%s.modules: %w", place, noModule(string(name), all))
 			}
-			if m.Kind == proberUnix {
+			if m.Kind == probe.KindUnix {
 				odd = append(odd, fmt.Sprintf("%s.modules: %s is of the prober unix, which is for configured targets only; hint: remove it", place, name))
 			}
 			configured[m.Name] = m

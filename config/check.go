@@ -16,6 +16,7 @@ import (
 
 	"github.com/port-exporter/port_exporter/internal/blackbox"
 	"github.com/port-exporter/port_exporter/internal/files"
+	"github.com/port-exporter/port_exporter/internal/probe"
 	"github.com/port-exporter/port_exporter/internal/yamldoc"
 )
 
@@ -85,7 +86,7 @@ func withOwnKeys(theirs []string, t reflect.Type) []string {
 	var own []string
 	switch t {
 	case reflect.TypeFor[blackbox.Module]():
-		own = append(yamldoc.KeysOf(reflect.TypeFor[ownKeys]()), proberWebSocket)
+		own = append(yamldoc.KeysOf(reflect.TypeFor[ownKeys]()), probe.KindWebSocket)
 	case reflect.TypeOf(blackbox.Module{}.TCP):
 		own = yamldoc.KeysOf(reflect.TypeFor[ownTCPKeys]())
 	case reflect.TypeFor[blackbox.Step]():

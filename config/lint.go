@@ -9,6 +9,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/port-exporter/port_exporter/internal/blackbox"
 	"github.com/port-exporter/port_exporter/internal/probe"
 	"github.com/port-exporter/port_exporter/internal/probe/prober"
 	"github.com/port-exporter/port_exporter/internal/yamldoc"
@@ -26,7 +27,7 @@ func oddities(list []*module) []string {
 	var odd []string
 	for _, m := range list {
 		if !m.isKnown() {
-			odd = append(odd, fmt.Sprintf("%s: prober: there is no prober %q, so the module is left out; hint: %s", m.at(), m.settings.Prober, yamldoc.Suggest(m.settings.Prober, "probers", probers())))
+			odd = append(odd, fmt.Sprintf("%s: prober: there is no prober %q, so the module is left out; hint: %s", m.at(), m.settings.Prober, yamldoc.Suggest(m.settings.Prober, "probers", probe.Kinds())))
 		}
 	}
 	odd = append(odd, misconfigured(list)...)
@@ -58,7 +59,7 @@ func misconfigured(list []*module) (odd []string) {
 // down.
 func (m *module) isHasty() bool {
 	t := m.settings.Timeout
-	return t > 0 && t < minTimeout && m.settings.Prober != proberUnix
+	return t > 0 && t < minTimeout && m.settings.Prober != probe.KindUnix
 }
 
 // maxNamed is how many modules a warning names.
@@ -91,10 +92,12 @@ func (m *module) slips() (odd []string) {
 			odd = append(odd, fmt.Sprintf("%s: %s: %s", m.at(), yamldoc.Join(place, "min_version"), text))
 		}
 	})
-	for _, name := range []string{proberTCP, proberUnix} {
-		if isTwiceTLS(m.node, name) {
-			odd = append(odd, fmt.Sprintf("%s: %s.tls: it makes TLS before the first step, and starttls makes it again inside; hint: leave tls out for STARTTLS", m.at(), name))
-		}
+	later := func(steps []blackbox.Step) bool {
+		return slices.ContainsFunc(steps, func(s blackbox.Step) bool { return s.StartTLS })
+	}
+	tcp, unix := &m.settings.TCP, &m.settings.Unix
+	if tcp.TLS && later(tcp.QueryResponse) || unix.TLS && later(unix.QueryResponse) {
+		odd = append(odd, fmt.Sprintf("%s: %s.tls: it makes TLS before the first step, and starttls makes it again inside; hint: leave tls out for STARTTLS", m.at(), m.settings.Prober))
 	}
 	return append(odd, m.unreadSteps()...)
 }
@@ -103,10 +106,8 @@ func (m *module) slips() (odd []string) {
 // does not use.
 func (m *module) unreadSteps() (odd []string) {
 	for i, step := range m.webSocket.QueryResponse {
-		for key, isThere := range map[string]bool{"starttls": step.StartTLS, "expect_bytes": step.ExpectBytes != ""} {
-			if isThere {
-				odd = append(odd, fmt.Sprintf("%s: websocket.query_response[%d].%s: the prober websocket does not use it; hint: it uses expect, send and labels", m.at(), i, key))
-			}
+		if step.StartTLS || step.ExpectBytes != "" {
+			odd = append(odd, fmt.Sprintf("%s: websocket.query_response[%d]: the prober websocket uses neither starttls nor expect_bytes; hint: it uses expect, send and labels", m.at(), i))
 		}
 	}
 	return odd
@@ -190,22 +191,4 @@ func reversed(mapping *yaml.Node) string {
 		return fmt.Sprintf("%s is above max_version %s, so every handshake fails; hint: swap them", least.Value, most.Value)
 	}
 	return ""
-}
-
-// isTwiceTLS reports whether a section has TLS from the start and a step that makes
-// it later.
-func isTwiceTLS(module *yaml.Node, section string) bool {
-	_, of := yamldoc.Child(module, section)
-	if of == nil {
-		return false
-	}
-	_, first := yamldoc.Child(of, "tls")
-	_, steps := yamldoc.Child(of, "query_response")
-	if first == nil || steps == nil || first.Value != "true" {
-		return false
-	}
-	return slices.ContainsFunc(steps.Content, func(step *yaml.Node) bool {
-		_, later := yamldoc.Child(step, "starttls")
-		return later != nil && later.Value == "true"
-	})
 }

@@ -109,21 +109,6 @@ const (
 	keyTrace         = "trace"
 )
 
-// The values of the key prober.
-const (
-	proberTCP  = "tcp"
-	proberUnix = "unix"
-	proberGRPC = "grpc"
-	proberUDP  = "udp"
-	proberSTUN = "stun"
-
-	proberWebSocket = probe.KindWebSocket
-)
-
-func probers() []string {
-	return []string{blackbox.HTTP, proberWebSocket, proberTCP, proberUDP, proberSTUN, proberUnix, proberGRPC, blackbox.DNS, blackbox.ICMP}
-}
-
 func (m *modules) DecodeNode(node *yaml.Node, place string) error {
 	if node.ShortTag() == "!!null" {
 		return nil
@@ -178,7 +163,7 @@ func (m *module) parse(place string) error {
 		return err
 	}
 	m.leaveOutUnknown(theirs)
-	_, webSocket := yamldoc.Cut(theirs, proberWebSocket)
+	_, webSocket := yamldoc.Cut(theirs, probe.KindWebSocket)
 	ours := takeOwnKeys(theirs)
 	if err := m.checkSections(theirs, ours, place); err != nil {
 		return err
@@ -189,18 +174,18 @@ func (m *module) parse(place string) error {
 		return err
 	}
 	if err := m.own.UDP.compile(); err != nil {
-		_, section := yamldoc.Child(ours, proberUDP)
+		_, section := yamldoc.Child(ours, probe.KindUDP)
 		_, expect := yamldoc.Child(section, "expect")
 		return yamldoc.Fault(expect, yamldoc.Join(place, "udp.expect"), "%v\nhint: %s", err, hintRegexp)
 	}
-	return errors.Join(m.parseTheirs(theirs, place), m.parseWebSocket(webSocket, check.at(yamldoc.Join(place, proberWebSocket))))
+	return errors.Join(m.parseTheirs(theirs, place), m.parseWebSocket(webSocket, check.at(yamldoc.Join(place, probe.KindWebSocket))))
 }
 
 // leaveOutUnknown takes the section of a prober that is not there out of a module.
 // There is a warning of the module.
 func (m *module) leaveOutUnknown(theirs *yaml.Node) {
 	_, prober := yamldoc.Child(theirs, "prober")
-	if prober != nil && !slices.Contains(probers(), prober.Value) {
+	if prober != nil && !slices.Contains(probe.Kinds(), prober.Value) {
 		yamldoc.Cut(theirs, prober.Value)
 	}
 }
@@ -223,8 +208,8 @@ func (m *module) parseWebSocket(section *yaml.Node, check checker) error {
 // takeOwnKeys moves our keys out of a module into a mapping of their own.
 func takeOwnKeys(module *yaml.Node) *yaml.Node {
 	ours := mappingAt(module)
-	take(module, ours, keyExpectOutcome, keyTrace, proberUDP, proberSTUN)
-	for section, names := range map[string][]string{proberTCP: {"close", "source_address", "all_ips"}, proberUnix: nil} {
+	take(module, ours, keyExpectOutcome, keyTrace, probe.KindUDP, probe.KindSTUN)
+	for section, names := range map[string][]string{probe.KindTCP: {"close", "source_address", "all_ips"}, probe.KindUnix: nil} {
 		key, theirs := yamldoc.Child(module, section)
 		if theirs == nil || theirs.Kind != yaml.MappingNode {
 			continue
@@ -286,7 +271,7 @@ func (m *module) checkSections(theirs, ours *yaml.Node, place string) error {
 		switch key.Value {
 		case of, keyExpectOutcome:
 		case keyTrace:
-			if of != proberTCP && of != proberUDP {
+			if of != probe.KindTCP && of != probe.KindUDP {
 				return yamldoc.Fault(key, at, "only the probers tcp and udp read this\nhint: remove it")
 			}
 		default:
@@ -345,23 +330,23 @@ func (m *module) prober() (probe.Prober, error) {
 		return nil, fmt.Errorf("timeout: %v is negative\nhint: leave the key out for %v", m.settings.Timeout, probe.DefaultTimeout)
 	}
 	switch m.settings.Prober {
-	case proberTCP:
+	case probe.KindTCP:
 		return m.tcp()
-	case proberUnix:
+	case probe.KindUnix:
 		u := m.settings.Unix
 		return &prober.Unix{Conversation: m.conversation(u.TLS, u.TLSConfig, u.QueryResponse, m.own.Unix.QueryResponse)}, nil
-	case proberGRPC:
+	case probe.KindGRPC:
 		return m.grpc(), nil
-	case proberUDP:
+	case probe.KindUDP:
 		return m.udp(), nil
-	case proberSTUN:
+	case probe.KindSTUN:
 		s := m.own.STUN
 		return &prober.STUN{Resolution: resolution(s.IPProtocol, s.Fallback), SourceAddress: s.SourceAddress.Addr}, nil
-	case proberWebSocket:
+	case probe.KindWebSocket:
 		return blackbox.NewWebSocket(m.webSocket, steps(m.webSocket.QueryResponse, nil), m.reader), nil
-	case blackbox.DNS:
+	case probe.KindDNS:
 		return m.embedded("dns.source_ip_address", m.settings.DNS.SourceIPAddress)
-	case blackbox.ICMP:
+	case probe.KindICMP:
 		return m.embedded("icmp.source_ip_address", m.settings.ICMP.SourceIPAddress)
 	default:
 		return m.embedded("", "")
@@ -370,7 +355,7 @@ func (m *module) prober() (probe.Prober, error) {
 
 // isKnown reports whether there is such a prober. blackbox_exporter loads a
 // module with any, and refuses to probe with it.
-func (m *module) isKnown() bool { return slices.Contains(probers(), m.settings.Prober) }
+func (m *module) isKnown() bool { return slices.Contains(probe.Kinds(), m.settings.Prober) }
 
 func (m *module) embedded(key, source string) (probe.Prober, error) {
 	if _, err := parseSource(key, source); err != nil {
@@ -429,7 +414,7 @@ func steps(theirs []blackbox.Step, own []ownStep) (all []prober.Step) {
 
 func (m *module) grpc() probe.Prober {
 	g := m.settings.GRPC
-	if _, section := yamldoc.Child(m.node, proberGRPC); section == nil || section.ShortTag() == "!!null" {
+	if _, section := yamldoc.Child(m.node, probe.KindGRPC); section == nil || section.ShortTag() == "!!null" {
 		// The manual has true for the default, and so has the section where there is
 		// one; a module without has false, and would reach no address of IPv4.
 		g.IPProtocolFallback = true

@@ -246,11 +246,11 @@ func wantEveryKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	for section, shapes := range map[string][]reflect.Type{
-		proberTCP:  {reflect.TypeFor[ownTCPKeys](), reflect.TypeOf(blackbox.Module{}.TCP)},
-		proberUnix: {reflect.TypeFor[ownDialog](), reflect.TypeOf(blackbox.Module{}.Unix)},
-		proberGRPC: {reflect.TypeOf(blackbox.Module{}.GRPC)},
-		proberUDP:  {reflect.TypeFor[rawUDP]()},
-		proberSTUN: {reflect.TypeFor[rawSTUN]()},
+		probe.KindTCP:  {reflect.TypeFor[ownTCPKeys](), reflect.TypeOf(blackbox.Module{}.TCP)},
+		probe.KindUnix: {reflect.TypeFor[ownDialog](), reflect.TypeOf(blackbox.Module{}.Unix)},
+		probe.KindGRPC: {reflect.TypeOf(blackbox.Module{}.GRPC)},
+		probe.KindUDP:  {reflect.TypeFor[rawUDP]()},
+		probe.KindSTUN: {reflect.TypeFor[rawSTUN]()},
 	} {
 		module := doc.Modules[section]
 		_, settings := yamldoc.Child(&module, section)
@@ -292,7 +292,7 @@ func TestModulesOfBlackboxBecomeProbers(t *testing.T) {
 		kinds[m.Kind]++
 		wantProber(t, name, &module, m.Prober)
 	}
-	for _, kind := range []string{blackbox.HTTP, blackbox.DNS, blackbox.ICMP, proberTCP} {
+	for _, kind := range []string{probe.KindHTTP, probe.KindDNS, probe.KindICMP, probe.KindTCP} {
 		if kinds[kind] == 0 {
 			t.Errorf("no module of the prober %s", kind)
 		}

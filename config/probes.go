@@ -110,7 +110,7 @@ func (r *raw) leaveOut(all map[string]*probe.Module) {
 // noModule says why there is no such module among all.
 func noModule(name string, all map[string]*probe.Module) error {
 	if _, leftOut := all[name]; leftOut {
-		return fmt.Errorf("the module %q is left out, for there is no prober of the name that it has\nhint: the probers are %s", name, strings.Join(probers(), ", "))
+		return fmt.Errorf("the module %q is left out, for there is no prober of the name that it has\nhint: the probers are %s", name, strings.Join(probe.Kinds(), ", "))
 	}
 	return fmt.Errorf("there is no module %q\nhint: %s", name, yamldoc.Suggest(name, "modules", moduleNames(all)))
 }

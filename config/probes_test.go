@@ -304,7 +304,7 @@ func TestProbeWarnings(t *testing.T) {
 		{"ping with too much data", "modules: {m: {prober: icmp, icmp: {payload_size: 70000}}}", []string{"icmp: every probe fails: payload_size", "hint: it may have 65507"}},
 		{"a prober of a later blackbox_exporter", "modules:\n  m: {prober: carrier, carrier: {query_response: [{send: a}]}}\n  n: {prober: tcp}\n", []string{`line 2: modules.m: prober: there is no prober "carrier", so the module is left out`}},
 		{"a section of another prober", "modules:\n  m: {prober: tcp, websocket: {query_response: [{send: a}]}}\n", nil},
-		{"STARTTLS of a websocket", "modules:\n  m: {prober: websocket, websocket: {query_response: [{starttls: true}]}}\n", []string{"line 2: modules.m: websocket.query_response[0].starttls: the prober websocket does not use it"}},
+		{"STARTTLS of a websocket", "modules:\n  m: {prober: websocket, websocket: {query_response: [{starttls: true}]}}\n", []string{"line 2: modules.m: websocket.query_response[0]: the prober websocket uses neither starttls nor expect_bytes"}},
 		{"proxy of a websocket without a scheme", "modules: {m: {prober: websocket, websocket: {http_config: {proxy_url: 'localhost:3206'}}}}", []string{"websocket.http_config.proxy_url: the scheme of the proxy is missing"}},
 		{"ip version", "modules:\n  m: {prober: tcp, tcp: {preferred_ip_protocol: ipv6}}\n", []string{`line 2: modules.m: tcp.preferred_ip_protocol: "ipv6" means ip4`, `did you mean "ip6"?`}},
 		{"ip version, in capitals", "modules: {m: {prober: http, http: {preferred_ip_protocol: IP6}}}", []string{`http.preferred_ip_protocol: "IP6" means ip4`}},

@@ -10,6 +10,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/port-exporter/port_exporter/internal/blackbox"
+	"github.com/port-exporter/port_exporter/internal/probe"
 	"github.com/port-exporter/port_exporter/internal/yamldoc"
 )
 
@@ -83,17 +84,17 @@ func hideHeader(name string, header *yaml.Node) {
 func (m *module) holdsCredentials() bool {
 	s := &m.settings
 	switch s.Prober {
-	case blackbox.HTTP:
+	case probe.KindHTTP:
 		return authenticates(&s.HTTP.HTTPClientConfig) || slices.ContainsFunc(sortedKeys(s.HTTP.Headers), isSecretHeader)
-	case proberWebSocket:
+	case probe.KindWebSocket:
 		return authenticates(&m.webSocket.HTTPClientConfig) || proves(&m.webSocket.Headers)
-	case proberTCP:
+	case probe.KindTCP:
 		return hasKey(&s.TCP.TLSConfig)
-	case proberUnix:
+	case probe.KindUnix:
 		return hasKey(&s.Unix.TLSConfig)
-	case proberGRPC:
+	case probe.KindGRPC:
 		return len(s.GRPC.Metadata) > 0 || hasKey(&s.GRPC.TLSConfig)
-	case blackbox.DNS:
+	case probe.KindDNS:
 		return hasKey(&s.DNS.TLSConfig)
 	default:
 		return false

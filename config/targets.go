@@ -14,7 +14,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/port-exporter/port_exporter/internal/blackbox"
 	"github.com/port-exporter/port_exporter/internal/probe"
 	"github.com/port-exporter/port_exporter/internal/probe/prober"
 	"github.com/port-exporter/port_exporter/internal/probe/schedule"
@@ -139,18 +138,18 @@ func labelsOf(raw map[string]plainText) []probe.Label {
 // a port as a number, no password, and may be that of one host.
 func CheckAddress(kind string, to probe.Address) error {
 	switch kind {
-	case proberUnix:
+	case probe.KindUnix:
 		return nil
-	case blackbox.HTTP, proberWebSocket:
+	case probe.KindHTTP, probe.KindWebSocket:
 		if _, secret := to.URL.User.Password(); secret {
 			return errors.New("there is a password in it, and the address is a label\nhint: basic_auth in a module keeps it secret")
 		}
 		if to.Port == "" && !strings.HasSuffix(to.URL.Host, ":") {
 			return checkHost(to.Host)
 		}
-	case blackbox.ICMP:
+	case probe.KindICMP:
 		return checkHost(to.Host)
-	case blackbox.DNS:
+	case probe.KindDNS:
 		if to.Port == "" {
 			return checkHost(to.Host)
 		}
@@ -216,7 +215,7 @@ func CheckHostname(m *probe.Module, hostname string) error {
 		return nil
 	}
 	switch m.Kind {
-	case blackbox.HTTP, proberWebSocket, proberTCP, proberUnix, proberGRPC:
+	case probe.KindHTTP, probe.KindWebSocket, probe.KindTCP, probe.KindUnix, probe.KindGRPC:
 	default:
 		return fmt.Errorf("the prober %s takes none\nhint: it is the header Host of http and the server name of TLS", m.Kind)
 	}

@@ -11,7 +11,6 @@ import (
 	"github.com/prometheus/blackbox_exporter/prober"
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/port-exporter/port_exporter/internal/blackbox"
 	"github.com/port-exporter/port_exporter/internal/probe"
 )
 
@@ -21,7 +20,7 @@ func BenchmarkHTTP(b *testing.B) {
 	for name, start := range map[string]func(http.Handler) *httptest.Server{"plain": httptest.NewServer, "tls": httptest.NewTLSServer} {
 		server := start(withStatus(http.StatusOK))
 		b.Cleanup(server.Close)
-		m := parseModule(b, blackbox.HTTP, "{tls_config: {insecure_skip_verify: true}}")
+		m := parseModule(b, probe.KindHTTP, "{tls_config: {insecure_skip_verify: true}}")
 		p := newProber(b, m)
 		within := func(b *testing.B, probe func(ctx context.Context) bool) {
 			b.ReportAllocs()

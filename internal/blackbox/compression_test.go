@@ -5,7 +5,7 @@ import (
 	"net"
 	"testing"
 
-	"github.com/port-exporter/port_exporter/internal/blackbox"
+	"github.com/port-exporter/port_exporter/internal/probe"
 )
 
 // TestCompressionFailures has bodies that are no gzip by their very length, beside
@@ -20,7 +20,7 @@ func TestCompressionFailures(t *testing.T) {
 			}
 		})
 	}
-	runFailures(t, blackbox.HTTP, []failure{
+	runFailures(t, probe.KindHTTP, []failure{
 		{name: "a short text", module: compressed, target: serving(withBody("ok\n")), want: "mismatch exchange target"},
 		{name: "gzip where br is wanted", module: "{compression: br}", target: serving(withBody(gzipped("some text, and more of it"))), want: "mismatch exchange target"},
 		{name: "text where deflate is wanted", module: "{compression: deflate}", target: serving(withBody("some text, and more of it\n")), want: "mismatch exchange target"},

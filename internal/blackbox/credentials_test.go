@@ -15,7 +15,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/port-exporter/port_exporter/internal/blackbox"
 	"github.com/port-exporter/port_exporter/internal/porttest"
 	"github.com/port-exporter/port_exporter/internal/probe"
 	"github.com/port-exporter/port_exporter/internal/probe/schedule"
@@ -83,10 +82,10 @@ func TestCredentialsStayWithTheirHost(t *testing.T) {
 	} {
 		t.Run(settings, func(t *testing.T) {
 			end := newRecorder(t)
-			m := parseModule(t, blackbox.HTTP, settings)
+			m := parseModule(t, probe.KindHTTP, settings)
 			m.HTTP.IPProtocol = "ip4"
 			m.HTTP.Headers = map[string]string{"Accept-Language": "de"}
-			maps.Copy(m.HTTP.Headers, parseModule(t, blackbox.HTTP, settings).HTTP.Headers)
+			maps.Copy(m.HTTP.Headers, parseModule(t, probe.KindHTTP, settings).HTTP.Headers)
 			run := func(target string) http.Header {
 				if r := probeWith(t, m, probe.Request{Address: target}); r.Outcome != probe.Open {
 					t.Fatalf("%s: %v", described(r), r.Err)
@@ -137,7 +136,7 @@ func TestCredentialsOfNamedHosts(t *testing.T) {
 		{"Host: localhost", "", false, true},
 		{"", "localhost", true, false}, // a client's
 	} {
-		m := parseModule(t, blackbox.HTTP, "{basic_auth: {username: u, password: p}, headers: {"+tt.headers+"}}")
+		m := parseModule(t, probe.KindHTTP, "{basic_auth: {username: u, password: p}, headers: {"+tt.headers+"}}")
 		r := probe.Request{Address: target, Hostname: tt.hostname}
 		if tt.asked {
 			r.AllowHost = func(string) error { return nil }
@@ -184,7 +183,7 @@ func TestBodiesStayWithTheirHost(t *testing.T) {
 		{"308 away and back", back, 308, "status exchange target", ""},
 	} {
 		bodies = nil
-		m := parseModule(t, blackbox.HTTP, "{preferred_ip_protocol: ip4, method: POST, body: password}")
+		m := parseModule(t, probe.KindHTTP, "{preferred_ip_protocol: ip4, method: POST, body: password}")
 		target := redirect(tt.to, tt.code)
 		if tt.to == "" {
 			target = within(t, tt.code, note)
@@ -206,7 +205,7 @@ func TestReferer(t *testing.T) {
 	end := newRecorder(t)
 	start := web(t, redirecting(byHost(end.url, "localhost")))
 	secret := strings.Replace(start, "http://", "http://u:pass@", 1) + "/path?token=secret#part"
-	m := parseModule(t, blackbox.HTTP, "{preferred_ip_protocol: ip4}")
+	m := parseModule(t, probe.KindHTTP, "{preferred_ip_protocol: ip4}")
 	for target, want := range map[string]string{
 		secret:                        start + "/",
 		byHost(secret, "localhost"):   byHost(start, "localhost") + "/", // another port
@@ -263,7 +262,7 @@ func TestClientCertificateStays(t *testing.T) {
 		return srv.URL
 	}
 	pem := porttest.WritePEM(t, filepath.Join(t.TempDir(), "client"), s.valid)
-	m := parseModule(t, blackbox.HTTP, fmt.Sprintf("{preferred_ip_protocol: ip4, tls_config: {insecure_skip_verify: true, cert_file: %[1]s, key_file: %[1]s}}", pem))
+	m := parseModule(t, probe.KindHTTP, fmt.Sprintf("{preferred_ip_protocol: ip4, tls_config: {insecure_skip_verify: true, cert_file: %[1]s, key_file: %[1]s}}", pem))
 	if r := probeWith(t, m, probe.Request{Address: server(byHost(server(""), "localhost"))}); r.Outcome != probe.Open {
 		t.Fatalf("%s: %v", described(r), r.Err)
 	}
@@ -277,7 +276,7 @@ func TestClientCertificateStays(t *testing.T) {
 func TestHostnameOfAClientAndAProxy(t *testing.T) {
 	plain := web(t, withBody("ok"))
 	proxy := httpProxy(t, hostOf(plain), nil)
-	m := parseModule(t, blackbox.HTTP, "{proxy_url: 'http://"+proxy.address+"'}")
+	m := parseModule(t, probe.KindHTTP, "{proxy_url: 'http://"+proxy.address+"'}")
 	for _, hostname := range []string{"evil.example", "10.9.9.9", "2852039166", "127.1", "evil.example:80"} {
 		r := probeWith(t, m, probe.Request{
 			Address: plain, Hostname: hostname, AllowHost: func(string) error { return nil },
@@ -295,7 +294,7 @@ func TestHostnameOfAClientAndAProxy(t *testing.T) {
 // TestBodiesShareTheirMemory matches many endless bodies at a time.
 func TestBodiesShareTheirMemory(t *testing.T) {
 	target := accept(t, answering(raw("200 OK", "Connection: close"), flooding))
-	p := newProber(t, parseModule(t, blackbox.HTTP, "{fail_if_body_matches_regexp: [nothing]}"))
+	p := newProber(t, parseModule(t, probe.KindHTTP, "{fail_if_body_matches_regexp: [nothing]}"))
 	runner := schedule.NewRunner(t.Context(), 0)
 	t.Cleanup(runner.Stop)
 	module := &probe.Module{Name: "m", Kind: probe.KindHTTP, Prober: p, Timeout: time.Minute}
@@ -328,7 +327,7 @@ func TestCredentialsAreNotSentInTheClear(t *testing.T) {
 	end := newRecorder(t)
 	secure := httptest.NewTLSServer(redirecting(end.url))
 	t.Cleanup(secure.Close)
-	m := parseModule(t, blackbox.HTTP, "{basic_auth: {username: u, password: secret}, tls_config: {insecure_skip_verify: true}}")
+	m := parseModule(t, probe.KindHTTP, "{basic_auth: {username: u, password: secret}, tls_config: {insecure_skip_verify: true}}")
 	if r := probeWith(t, m, probe.Request{Address: secure.URL}); r.Outcome != probe.Open {
 		t.Fatalf("%s: %v", described(r), r.Err)
 	}

@@ -6,8 +6,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/port-exporter/port_exporter/internal/blackbox"
 	"github.com/port-exporter/port_exporter/internal/porttest"
+	"github.com/port-exporter/port_exporter/internal/probe"
 )
 
 // firewalled are name servers behind a packet filter, or a router that forbids
@@ -59,7 +59,7 @@ func TestDNSBehindFirewallsInNamespace(t *testing.T) {
 				t.Parallel()
 				f.timeout = 4 * time.Second
 				began := time.Now()
-				result := f.run(t, blackbox.DNS, s)
+				result := f.run(t, probe.KindDNS, s)
 				if got := described(result); got != f.want {
 					t.Errorf("got %s, want %s\n%v", got, f.want, result.Err)
 				}

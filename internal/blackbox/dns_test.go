@@ -12,7 +12,6 @@ import (
 
 	"github.com/miekg/dns"
 
-	"github.com/port-exporter/port_exporter/internal/blackbox"
 	"github.com/port-exporter/port_exporter/internal/probe"
 )
 
@@ -159,7 +158,7 @@ var (
 )
 
 func TestDNSFailures(t *testing.T) {
-	runFailures(t, blackbox.DNS, dnsFailures)
+	runFailures(t, probe.KindDNS, dnsFailures)
 }
 
 // TestDNSKeepsItsDeadline has a server that takes two thirds of the time to
@@ -174,7 +173,7 @@ func TestDNSKeepsItsDeadline(t *testing.T) {
 			time.Sleep(4 * time.Second)
 		}
 	})
-	m := parseModule(t, blackbox.DNS, askTLS)
+	m := parseModule(t, probe.KindDNS, askTLS)
 	m.DNS.TLSConfig.CAFile = s.file
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 	defer cancel()
@@ -191,7 +190,7 @@ func TestDNSKeepsItsDeadline(t *testing.T) {
 func TestDNSOpen(t *testing.T) {
 	for _, settings := range []string{ask, askTCP} {
 		var asked []netip.AddrPort
-		m := parseModule(t, blackbox.DNS, settings)
+		m := parseModule(t, probe.KindDNS, settings)
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 		defer cancel()
 		server := nameServer(t, records(0, address))

@@ -15,7 +15,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/port-exporter/port_exporter/internal/blackbox"
 	"github.com/port-exporter/port_exporter/internal/porttest"
 	"github.com/port-exporter/port_exporter/internal/probe"
 )
@@ -31,7 +30,7 @@ func TestSHA1Signatures(t *testing.T) {
 	address := freePort(t)
 	start(t, address, openssl, "s_server", "-accept", address, "-cert", pem, "-key", pem, "-www",
 		"-tls1_2", "-sigalgs", "RSA+SHA1", "-cipher", "ECDHE-RSA-AES128-GCM-SHA256:@SECLEVEL=0")
-	r := probeWith(t, parseModule(t, blackbox.HTTP, "{tls_config: {insecure_skip_verify: true}}"), probe.Request{Address: "https://" + address + "/"})
+	r := probeWith(t, parseModule(t, probe.KindHTTP, "{tls_config: {insecure_skip_verify: true}}"), probe.Request{Address: "https://" + address + "/"})
 	if r.Outcome != probe.Open {
 		t.Errorf("%s: %v", described(r), r.Err)
 	}
@@ -62,7 +61,7 @@ func TestIPv6WithoutBrackets(t *testing.T) {
 	server.Start()
 	t.Cleanup(server.Close)
 	target := "http://" + strings.NewReplacer("[", "", "]", "").Replace(l.Addr().String()) + "/"
-	if r := probeWith(t, parseModule(t, blackbox.HTTP, ""), probe.Request{Address: target}); r.Outcome != probe.Open {
+	if r := probeWith(t, parseModule(t, probe.KindHTTP, ""), probe.Request{Address: target}); r.Outcome != probe.Open {
 		t.Errorf("%s: %s: %v", target, described(r), r.Err)
 	}
 }

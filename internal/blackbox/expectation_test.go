@@ -3,7 +3,6 @@ package blackbox_test
 import (
 	"testing"
 
-	"github.com/port-exporter/port_exporter/internal/blackbox"
 	"github.com/port-exporter/port_exporter/internal/probe"
 )
 
@@ -25,7 +24,7 @@ func TestFailedExpectation(t *testing.T) {
 		{"{body_size_limit: 3B}", "body_size_limit"},
 		{"{}", ""},
 	} {
-		r := probeWith(t, parseModule(t, blackbox.HTTP, tt.module), probe.Request{Address: web(t, body)})
+		r := probeWith(t, parseModule(t, probe.KindHTTP, tt.module), probe.Request{Address: web(t, body)})
 		got := ""
 		for _, s := range r.Samples {
 			if s.Metric.Name == name {

@@ -20,7 +20,6 @@ import (
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 
-	"github.com/port-exporter/port_exporter/internal/blackbox"
 	"github.com/port-exporter/port_exporter/internal/probe"
 )
 
@@ -56,7 +55,7 @@ func TestHeadersTakeLittleMemory(t *testing.T) {
 		"HTTP/3, packed":  {"{enable_http2: false, enable_http3: true, tls_config: {insecure_skip_verify: true}}", http3Header(t, s.valid, 60<<10), tooLarge},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p := newProber(t, parseModule(t, blackbox.HTTP, tt.module))
+			p := newProber(t, parseModule(t, probe.KindHTTP, tt.module))
 			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 			defer cancel()
 			var before, after runtime.MemStats
@@ -87,7 +86,7 @@ func TestLargeHeaders(t *testing.T) {
 	secure.StartTLS()
 	t.Cleanup(secure.Close)
 	for _, target := range []string{web(t, handler), secure.URL} {
-		if r := probeWith(t, parseModule(t, blackbox.HTTP, "{tls_config: {insecure_skip_verify: true}}"), probe.Request{Address: target}); r.Outcome != probe.Open {
+		if r := probeWith(t, parseModule(t, probe.KindHTTP, "{tls_config: {insecure_skip_verify: true}}"), probe.Request{Address: target}); r.Outcome != probe.Open {
 			t.Errorf("%s: %v", described(r), r.Err)
 		}
 	}

@@ -14,7 +14,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/port-exporter/port_exporter/internal/blackbox"
 	"github.com/port-exporter/port_exporter/internal/porttest"
 	"github.com/port-exporter/port_exporter/internal/probe"
 )
@@ -23,7 +22,7 @@ import (
 // of which a part came: in another process, since the servers hold some too.
 func TestDescriptorsOfHungProbes(t *testing.T) {
 	_, _, target := otherProcess(t)
-	p := newProber(t, parseModule(t, blackbox.HTTP, ""))
+	p := newProber(t, parseModule(t, probe.KindHTTP, ""))
 	settle(t)
 	count := func() int {
 		entries, err := os.ReadDir("/proc/self/fd")
@@ -102,7 +101,7 @@ func TestFilesThatAreNone(t *testing.T) {
 			if path == empty && strings.Contains(settings, "body_file") {
 				continue // an empty body is one
 			}
-			p := newProber(t, parseModule(t, blackbox.HTTP, strings.NewReplacer("FILE", path, "PEM", pem).Replace(settings)))
+			p := newProber(t, parseModule(t, probe.KindHTTP, strings.NewReplacer("FILE", path, "PEM", pem).Replace(settings)))
 			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 			r := p.Probe(ctx, probe.Request{Address: target})
 			if described(r) != "local_error none local" || ctx.Err() != nil || !strings.Contains(fmt.Sprint(r.Err), want) {
@@ -145,7 +144,7 @@ func TestFilesAreReadAnew(t *testing.T) {
 		"{basic_auth: {username: u, password_file: FILE}}",
 		"{http_headers: {X-Token: {files: [FILE]}}}",
 	} {
-		p := newProber(t, parseModule(t, blackbox.HTTP, strings.ReplaceAll(settings, "FILE", file)))
+		p := newProber(t, parseModule(t, probe.KindHTTP, strings.ReplaceAll(settings, "FILE", file)))
 		for age, text := range []string{"first", "second", "third"} {
 			put(text, time.Hour-time.Duration(age)*time.Minute)
 			if r := p.Probe(t.Context(), probe.Request{Address: target}); r.Outcome != probe.Open {
@@ -180,7 +179,7 @@ func TestCertificatesOfModulesAreReadAnew(t *testing.T) {
 		}
 	}
 	target := secureWeb(t, withCertificate(mine.valid))
-	p := newProber(t, parseModule(t, blackbox.HTTP, "{tls_config: {server_name: server.test, ca_file: "+file+"}}"))
+	p := newProber(t, parseModule(t, probe.KindHTTP, "{tls_config: {server_name: server.test, ca_file: "+file+"}}"))
 	for age, step := range []struct{ file, want string }{
 		{others.file, "tls_certificate tls target"}, {mine.file, "open none none"}, {others.file, "tls_certificate tls target"},
 	} {

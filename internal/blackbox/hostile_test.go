@@ -12,7 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/port-exporter/port_exporter/internal/blackbox"
 	"github.com/port-exporter/port_exporter/internal/probe"
 )
 
@@ -20,7 +19,7 @@ import (
 // nothing: that is no fault of the target, and nothing is left of the requests.
 func TestTokenServerThatHangs(t *testing.T) {
 	tokens := accept(t, silent)
-	m := parseModule(t, blackbox.HTTP, fmt.Sprintf("{oauth2: {client_id: a, client_secret: b, token_url: 'http://%s/'}}", tokens))
+	m := parseModule(t, probe.KindHTTP, fmt.Sprintf("{oauth2: {client_id: a, client_secret: b, token_url: 'http://%s/'}}", tokens))
 	p, target := newProber(t, m), web(t, withStatus(200))
 	settle(t)
 	before := runtime.NumGoroutine()
@@ -61,7 +60,7 @@ func TestToken(t *testing.T) {
 			got <- string(b[:n])
 			io.WriteString(c, raw("200 OK", "Content-Length: 0"))
 		})
-		m := parseModule(t, blackbox.HTTP, fmt.Sprintf("{oauth2: {client_id: a, client_secret: b, token_url: '%s/'%s}}", tokens, more))
+		m := parseModule(t, probe.KindHTTP, fmt.Sprintf("{oauth2: {client_id: a, client_secret: b, token_url: '%s/'%s}}", tokens, more))
 		r := probeWith(t, m, probe.Request{Address: target})
 		if r.Outcome != probe.Open {
 			t.Fatalf("%s: %s: %v", more, described(r), r.Err)
@@ -78,7 +77,7 @@ func TestToken(t *testing.T) {
 
 // TestTokenServerThatIsDown is told as our own fault, and what it is is told.
 func TestTokenServerThatIsDown(t *testing.T) {
-	m := parseModule(t, blackbox.HTTP, "{oauth2: {client_id: a, client_secret: b, token_url: 'http://127.0.0.1:1/'}}")
+	m := parseModule(t, probe.KindHTTP, "{oauth2: {client_id: a, client_secret: b, token_url: 'http://127.0.0.1:1/'}}")
 	r := probeWith(t, m, probe.Request{Address: web(t, withStatus(200))})
 	if got := described(r); got != "local_error none local" {
 		t.Errorf("%s: %v", got, r.Err)
@@ -89,7 +88,7 @@ func TestTokenServerThatIsDown(t *testing.T) {
 func TestJSONTakesLittleMemory(t *testing.T) {
 	text := raw("200 OK", "Connection: close") + "[" + strings.Repeat("[],", 5<<20) + "[]]"
 	target := accept(t, answering(text, nil))
-	p := newProber(t, parseModule(t, blackbox.HTTP, `{fail_if_body_json_matches_cel: "body.size() == 1"}`))
+	p := newProber(t, parseModule(t, probe.KindHTTP, `{fail_if_body_json_matches_cel: "body.size() == 1"}`))
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
@@ -109,7 +108,7 @@ func TestEndlessBody(t *testing.T) {
 	target := accept(t, answering(raw("200 OK", "Connection: close"), flooding))
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	r := newProber(t, parseModule(t, blackbox.HTTP, "")).Probe(ctx, probe.Request{Address: target})
+	r := newProber(t, parseModule(t, probe.KindHTTP, "")).Probe(ctx, probe.Request{Address: target})
 	if got := described(r); got != "mismatch exchange target" {
 		t.Errorf("%s: %v", got, r.Err)
 	}
@@ -120,7 +119,7 @@ func TestEndlessBody(t *testing.T) {
 		t.Errorf("no hint: %v", r.Err)
 	}
 	target = accept(t, answering(raw("200 OK", "Connection: close"), flooding))
-	r = probeWith(t, parseModule(t, blackbox.HTTP, "{body_size_limit: 10MB}"), probe.Request{Address: target})
+	r = probeWith(t, parseModule(t, probe.KindHTTP, "{body_size_limit: 10MB}"), probe.Request{Address: target})
 	if n := byName(r)["probe_http_uncompressed_body_length"]; n != 10<<20 {
 		t.Errorf("it read %v bytes, and the module says 10 MB", n)
 	}

@@ -43,18 +43,18 @@ func TestSamplesAreThoseOfBlackbox(t *testing.T) {
 		kind, settings, target string
 		run                    upstream.ProbeFn
 	}{
-		{blackbox.HTTP, "", web(t, withBody("hello")), upstream.ProbeHTTP},
-		{blackbox.HTTP, "", web(t, redirecting(web(t, withStatus(404)))), upstream.ProbeHTTP},
-		{blackbox.HTTP, "", secureWeb(t, withCertificate(s.valid)), upstream.ProbeHTTP},
-		{blackbox.HTTP, "", closedPort, upstream.ProbeHTTP},
-		{blackbox.HTTP, `{fail_if_body_json_matches_cel: "body.a == 1"}`, web(t, withBody(`{"a": 1}`)), upstream.ProbeHTTP},
-		{blackbox.HTTP, "{preferred_ip_protocol: ip6, ip_protocol_fallback: false}", "127.0.0.1", upstream.ProbeHTTP},
-		{blackbox.DNS, ask, server, upstream.ProbeDNS},
-		{blackbox.DNS, "{query_name: www.test, query_type: SOA}", server, upstream.ProbeDNS},
-		{blackbox.DNS, ask, closedPort, upstream.ProbeDNS},
-		{blackbox.DNS, query(", ip_protocol_fallback: false"), "127.0.0.1", upstream.ProbeDNS},
-		{blackbox.ICMP, "", "127.0.0.1", upstream.ProbeICMP},
-		{blackbox.ICMP, "{ip_protocol_fallback: false}", "127.0.0.1", upstream.ProbeICMP},
+		{probe.KindHTTP, "", web(t, withBody("hello")), upstream.ProbeHTTP},
+		{probe.KindHTTP, "", web(t, redirecting(web(t, withStatus(404)))), upstream.ProbeHTTP},
+		{probe.KindHTTP, "", secureWeb(t, withCertificate(s.valid)), upstream.ProbeHTTP},
+		{probe.KindHTTP, "", closedPort, upstream.ProbeHTTP},
+		{probe.KindHTTP, `{fail_if_body_json_matches_cel: "body.a == 1"}`, web(t, withBody(`{"a": 1}`)), upstream.ProbeHTTP},
+		{probe.KindHTTP, "{preferred_ip_protocol: ip6, ip_protocol_fallback: false}", "127.0.0.1", upstream.ProbeHTTP},
+		{probe.KindDNS, ask, server, upstream.ProbeDNS},
+		{probe.KindDNS, "{query_name: www.test, query_type: SOA}", server, upstream.ProbeDNS},
+		{probe.KindDNS, ask, closedPort, upstream.ProbeDNS},
+		{probe.KindDNS, query(", ip_protocol_fallback: false"), "127.0.0.1", upstream.ProbeDNS},
+		{probe.KindICMP, "", "127.0.0.1", upstream.ProbeICMP},
+		{probe.KindICMP, "{ip_protocol_fallback: false}", "127.0.0.1", upstream.ProbeICMP},
 	} {
 		t.Run(tt.kind+" "+tt.target, func(t *testing.T) {
 			m := parseModule(t, tt.kind, tt.settings)
@@ -132,7 +132,7 @@ func TestHostname(t *testing.T) {
 	server.StartTLS()
 	t.Cleanup(server.Close)
 	for _, settings := range []string{"", "{headers: {host: server.test}}", "{headers: {X-Other: x}}"} {
-		m := parseModule(t, blackbox.HTTP, settings)
+		m := parseModule(t, probe.KindHTTP, settings)
 		m.HTTP.HTTPClientConfig.TLSConfig.CAFile = s.file
 		before := len(m.HTTP.Headers)
 		if r := probeWith(t, m, probe.Request{Address: server.URL, Hostname: "server.test"}); r.Outcome != probe.Open {
@@ -145,7 +145,7 @@ func TestHostname(t *testing.T) {
 			t.Errorf("%s: the module was changed: %v", settings, m.HTTP.Headers)
 		}
 	}
-	p := newProber(t, parseModule(t, blackbox.HTTP, "{headers: {host: one.test}}")).(*prober.HTTP)
+	p := newProber(t, parseModule(t, probe.KindHTTP, "{headers: {host: one.test}}")).(*prober.HTTP)
 	var conflict *prober.HostError
 	if err := p.CheckHostname("other.test"); !errors.As(err, &conflict) || conflict.Configured != "one.test" {
 		t.Errorf("two hosts: %v", err)
@@ -163,7 +163,7 @@ func TestRequestIsBare(t *testing.T) {
 		got = fmt.Sprintf("%s %s %s %v", r.Method, r.RequestURI, r.Host, r.Header)
 		io.WriteString(w, "x")
 	})
-	r := probeWith(t, parseModule(t, blackbox.HTTP, ""), probe.Request{Address: url + "/path?a=b"})
+	r := probeWith(t, parseModule(t, probe.KindHTTP, ""), probe.Request{Address: url + "/path?a=b"})
 	want := fmt.Sprintf("GET /path?a=b %s map[Connection:[close] User-Agent:[Blackbox-Exporter/]]", strings.TrimPrefix(url, "http://"))
 	if got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
@@ -177,7 +177,7 @@ func TestRequestIsBare(t *testing.T) {
 // relay took to connect counts as connecting, as it would without it.
 func TestConnectTime(t *testing.T) {
 	s := newSite(t)
-	m := parseModule(t, blackbox.HTTP, "")
+	m := parseModule(t, probe.KindHTTP, "")
 	m.HTTP.HTTPClientConfig.TLSConfig.CAFile = s.file
 	r := probeWith(t, m, probe.Request{Address: secureWeb(t, withCertificate(s.valid))})
 	got := byName(r)
@@ -190,7 +190,7 @@ func TestConnectTime(t *testing.T) {
 func TestGoAwayIsBounded(t *testing.T) {
 	s := newSite(t)
 	url, connections := http2Server(t, s.valid, goAway)
-	m := parseModule(t, blackbox.HTTP, "")
+	m := parseModule(t, probe.KindHTTP, "")
 	m.HTTP.HTTPClientConfig.TLSConfig.CAFile = s.file
 	start := time.Now()
 	r := probeWith(t, m, probe.Request{Address: url})
@@ -207,7 +207,7 @@ func TestGoAwayIsBounded(t *testing.T) {
 
 // TestCancelled has who asked go away: that says nothing of the target.
 func TestCancelled(t *testing.T) {
-	for kind, settings := range map[string]string{blackbox.HTTP: "", blackbox.DNS: askTCP} {
+	for kind, settings := range map[string]string{probe.KindHTTP: "", probe.KindDNS: askTCP} {
 		m := parseModule(t, kind, settings)
 		ctx, cancel := context.WithCancel(t.Context())
 		target := accept(t, silent)
@@ -224,7 +224,7 @@ func TestCancelled(t *testing.T) {
 func TestLog(t *testing.T) {
 	var text strings.Builder
 	log := slog.New(slog.NewTextHandler(&text, &slog.HandlerOptions{Level: slog.LevelDebug})).With("target", "t")
-	probeWith(t, parseModule(t, blackbox.HTTP, ""), probe.Request{Address: web(t, withStatus(404)), Log: log})
+	probeWith(t, parseModule(t, probe.KindHTTP, ""), probe.Request{Address: web(t, withStatus(404)), Log: log})
 	for _, want := range []string{"level=DEBUG", "level=ERROR", "target=t", "status_code=404"} {
 		if !strings.Contains(text.String(), want) {
 			t.Errorf("the log lacks %s:\n%s", want, text.String())
@@ -251,7 +251,7 @@ func TestDescriptors(t *testing.T) {
 	}
 	s := newSite(t)
 	targets := []string{"http://" + accept(t, silent), "https://" + accept(t, silent), "http://" + closedPort, secureWeb(t, &tls.Config{Certificates: []tls.Certificate{s.valid}})}
-	p := newProber(t, parseModule(t, blackbox.HTTP, ""))
+	p := newProber(t, parseModule(t, probe.KindHTTP, ""))
 	round := func() {
 		for _, target := range targets {
 			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Millisecond)

@@ -279,7 +279,7 @@ func described(r probe.Result) string {
 }
 
 func TestHTTPFailures(t *testing.T) {
-	runFailures(t, blackbox.HTTP, httpFailures)
+	runFailures(t, probe.KindHTTP, httpFailures)
 }
 
 func runFailures(t *testing.T, kind string, failures []failure) {

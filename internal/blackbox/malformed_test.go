@@ -3,7 +3,6 @@ package blackbox_test
 import (
 	"testing"
 
-	"github.com/port-exporter/port_exporter/internal/blackbox"
 	"github.com/port-exporter/port_exporter/internal/probe"
 )
 
@@ -15,10 +14,10 @@ func TestMalformedTargets(t *testing.T) {
 		sample         string
 		targets        []string
 	}{
-		{blackbox.HTTP, "{}", "probe_http_status_code", []string{"", "http://", "http://a b/", "http://127.0.0.1:port/", "http://127.0.0.1:0/", "https://127.0.0.1:70000/", "http://:80/", "ftp://127.0.0.1/", "http://[::1/"}},
-		{blackbox.HTTP, "{enable_http3: true, enable_http2: false}", "probe_http_status_code", []string{"https://a b/", "https://127.0.0.1:70000/"}},
-		{blackbox.DNS, "{query_name: example.org}", "probe_dns_query_succeeded", []string{"", ":53", "127.0.0.1:", "127.0.0.1:0", "127.0.0.1:70000", "127.0.0.1:no-such-service", "a b", "https://127.0.0.1"}},
-		{blackbox.ICMP, "{}", "probe_icmp_duration_seconds{resolve}", []string{"", "127.0.0.1:80", "localhost:80", "a b", "http://127.0.0.1/"}},
+		{probe.KindHTTP, "{}", "probe_http_status_code", []string{"", "http://", "http://a b/", "http://127.0.0.1:port/", "http://127.0.0.1:0/", "https://127.0.0.1:70000/", "http://:80/", "ftp://127.0.0.1/", "http://[::1/"}},
+		{probe.KindHTTP, "{enable_http3: true, enable_http2: false}", "probe_http_status_code", []string{"https://a b/", "https://127.0.0.1:70000/"}},
+		{probe.KindDNS, "{query_name: example.org}", "probe_dns_query_succeeded", []string{"", ":53", "127.0.0.1:", "127.0.0.1:0", "127.0.0.1:70000", "127.0.0.1:no-such-service", "a b", "https://127.0.0.1"}},
+		{probe.KindICMP, "{}", "probe_icmp_duration_seconds{resolve}", []string{"", "127.0.0.1:80", "localhost:80", "a b", "http://127.0.0.1/"}},
 	} {
 		p := newProber(t, parseModule(t, tt.prober, tt.module))
 		for _, target := range tt.targets {

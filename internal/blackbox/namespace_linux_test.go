@@ -23,7 +23,6 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
-	"github.com/port-exporter/port_exporter/internal/blackbox"
 	"github.com/port-exporter/port_exporter/internal/porttest"
 	"github.com/port-exporter/port_exporter/internal/probe"
 )
@@ -365,14 +364,14 @@ func rebinding(t *testing.T, _ *site) string {
 // the metadata service.
 func proxiesAreHeld(t *testing.T) {
 	for _, settings := range []string{"{proxy_from_environment: true}", "{proxy_url: 'http://127.0.0.1:1', no_proxy: '127.0.0.1,169.254.169.254,meta.test'}"} {
-		m := parseModule(t, blackbox.HTTP, settings)
+		m := parseModule(t, probe.KindHTTP, settings)
 		for _, to := range []string{"http://" + metadata + "/", "http://meta.test/"} {
 			if r := configured(t, m, web(t, redirecting(to))); r.Outcome != probe.Denied {
 				t.Errorf("%s to %s: %s: %v", settings, to, described(r), r.Err)
 			}
 		}
 	}
-	m := parseModule(t, blackbox.HTTP, "{proxy_from_environment: true}")
+	m := parseModule(t, probe.KindHTTP, "{proxy_from_environment: true}")
 	if r := asked(t, m, "127.0.0.0/8", "http://rebind-env.test:80/", ""); r.Outcome != probe.Refused { // of 127.0.0.1
 		t.Errorf("a name that is allowed once: %s: %v", described(r), r.Err)
 	}
@@ -383,7 +382,7 @@ func icmpOpen(t *testing.T) {
 	for _, target := range []string{"127.0.0.1", "::1", "web.test"} {
 		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 		defer cancel()
-		r := newProber(t, parseModule(t, blackbox.ICMP, "")).Probe(ctx, probe.Request{Address: target})
+		r := newProber(t, parseModule(t, probe.KindICMP, "")).Probe(ctx, probe.Request{Address: target})
 		if r.Outcome != probe.Open || r.Err != nil {
 			t.Errorf("%s: %v: %v", target, r.Outcome, r.Err)
 		}
@@ -400,7 +399,7 @@ func allowedRedirect(t *testing.T) {
 	var asked []string
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 	defer cancel()
-	r := newProber(t, parseModule(t, blackbox.HTTP, "{preferred_ip_protocol: ip4}")).Probe(ctx, probe.Request{
+	r := newProber(t, parseModule(t, probe.KindHTTP, "{preferred_ip_protocol: ip4}")).Probe(ctx, probe.Request{
 		Address: web(t, redirecting("http://meta.test/")),
 		Allow: func(a netip.AddrPort) error {
 			asked = append(asked, a.String())

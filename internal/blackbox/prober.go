@@ -17,22 +17,15 @@ import (
 // Module is a module of blackbox.yml: how to probe.
 type Module = config.Module
 
-// The values of a module's key prober that [New] takes.
-const (
-	HTTP = "http"
-	DNS  = "dns"
-	ICMP = "icmp"
-)
-
-// New returns the prober of a module, whose kind must be HTTP, DNS or ICMP. It reads
+// New returns the prober of a module, whose kind must be http, dns or icmp. It reads
 // the files that the module names with f, at each probe.
 func New(m Module, f *files.Reader) (probe.Prober, error) {
 	switch m.Prober {
-	case HTTP:
+	case probe.KindHTTP:
 		return newHTTP(m.HTTP, f), nil
-	case DNS:
+	case probe.KindDNS:
 		return newDNS(m.DNS, f), nil
-	case ICMP:
+	case probe.KindICMP:
 		return newICMP(m.ICMP), nil
 	default:
 		return nil, fmt.Errorf("blackbox: there is no prober %q here", m.Prober)

@@ -159,7 +159,7 @@ func TestProxiesAreAskedAsByBlackbox(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			proxy := tt.proxy()
-			m := parseModule(t, blackbox.HTTP, strings.ReplaceAll(tt.module, "PROXY", proxy.address))
+			m := parseModule(t, probe.KindHTTP, strings.ReplaceAll(tt.module, "PROXY", proxy.address))
 			m.HTTP.HTTPClientConfig.TLSConfig.CAFile = s.file
 			registry := prometheus.NewRegistry()
 			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
@@ -263,7 +263,7 @@ func TestGuardWithProxies(t *testing.T) {
 			if strings.Contains(tt.module, "socks5") {
 				proxy = socksProxy(t, tt.place)
 			}
-			m := parseModule(t, blackbox.HTTP, strings.ReplaceAll(tt.module, "PROXY", proxy.address))
+			m := parseModule(t, probe.KindHTTP, strings.ReplaceAll(tt.module, "PROXY", proxy.address))
 			m.HTTP.HTTPClientConfig.TLSConfig.CAFile = s.file
 			run := func() probe.Result { return configured(t, m, tt.target) }
 			if tt.asked {

@@ -4,7 +4,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/port-exporter/port_exporter/internal/blackbox"
 	"github.com/port-exporter/port_exporter/internal/probe"
 	"github.com/port-exporter/port_exporter/internal/verdict"
 )
@@ -23,7 +22,7 @@ func TestWhoFailedIsNamed(t *testing.T) {
 		{"header", "{fail_if_header_not_matches: [{header: X-A, regexp: b}]}", web(t, withStatus(200)), "answers, and not what is expected", "no header X-A"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			r := probeWith(t, parseModule(t, blackbox.HTTP, tt.module), probe.Request{Address: tt.target})
+			r := probeWith(t, parseModule(t, probe.KindHTTP, tt.module), probe.Request{Address: tt.target})
 			if got := verdict.Judge(&verdict.Facts{Target: &probe.Target{Address: tt.target}, Result: &r}).Sentence; !strings.Contains(got, tt.sentence) || strings.Contains(got, "secret") {
 				t.Errorf("got %q, want %q in it", got, tt.sentence)
 			}

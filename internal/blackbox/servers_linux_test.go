@@ -15,7 +15,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/port-exporter/port_exporter/internal/blackbox"
 	"github.com/port-exporter/port_exporter/internal/porttest"
 	"github.com/port-exporter/port_exporter/internal/probe"
 )
@@ -90,7 +89,7 @@ func TestNginx(t *testing.T) {
 		{"TLS", "http://" + ports["valid"], "", "status exchange target"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			m := parseModule(t, blackbox.HTTP, tt.module)
+			m := parseModule(t, probe.KindHTTP, tt.module)
 			m.HTTP.HTTPClientConfig.TLSConfig.CAFile = s.file
 			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 			defer cancel()
@@ -145,7 +144,7 @@ func throughProxy(t *testing.T, proxy, wrong string) {
 	plain, secure := web(t, withBody("ok")), secureWeb(t, withCertificate(s.valid))
 	away := web(t, redirecting(plain))
 	probing := func(proxy, target string) probe.Result {
-		m := parseModule(t, blackbox.HTTP, fmt.Sprintf("{proxy_url: '%s'}", proxy))
+		m := parseModule(t, probe.KindHTTP, fmt.Sprintf("{proxy_url: '%s'}", proxy))
 		m.HTTP.HTTPClientConfig.TLSConfig.CAFile = s.file
 		return configured(t, m, target)
 	}
@@ -196,7 +195,7 @@ remote-control:
 	} {
 		for _, transport := range []string{"udp", "tcp"} {
 			t.Run(tt.name+", "+transport, func(t *testing.T) {
-				m := parseModule(t, blackbox.DNS, tt.module)
+				m := parseModule(t, probe.KindDNS, tt.module)
 				m.DNS.TransportProtocol = transport
 				ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 				defer cancel()

@@ -14,7 +14,6 @@ import (
 
 	"github.com/miekg/dns"
 
-	"github.com/port-exporter/port_exporter/internal/blackbox"
 	"github.com/port-exporter/port_exporter/internal/porttest"
 	"github.com/port-exporter/port_exporter/internal/probe"
 )
@@ -24,9 +23,9 @@ import (
 func TestNoDescriptors(t *testing.T) {
 	target, server, _ := otherProcess(t)
 	probers := map[string]probe.Prober{
-		target:      newProber(t, parseModule(t, blackbox.HTTP, "")),
-		server:      newProber(t, parseModule(t, blackbox.DNS, ask)),
-		"127.0.0.1": newProber(t, parseModule(t, blackbox.ICMP, "")),
+		target:      newProber(t, parseModule(t, probe.KindHTTP, "")),
+		server:      newProber(t, parseModule(t, probe.KindDNS, ask)),
+		"127.0.0.1": newProber(t, parseModule(t, probe.KindICMP, "")),
 	}
 	for address, p := range probers {
 		probeWithin(t, p, address) // what is opened once is open

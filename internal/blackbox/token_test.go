@@ -13,7 +13,6 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"github.com/port-exporter/port_exporter/internal/blackbox"
 	"github.com/port-exporter/port_exporter/internal/probe"
 )
 
@@ -45,7 +44,7 @@ func TestTokenRequestsAreNotRedirected(t *testing.T) {
 				})
 				proxy := httpProxy(t, hostOf(server.URL), nil)
 				for _, more := range []string{"", ", proxy_url: 'http://" + proxy.address + "'"} {
-					m := parseModule(t, blackbox.HTTP, fmt.Sprintf("{oauth2: {client_id: a, %s, token_url: '%s/token'%s}}", credential, server.URL, more))
+					m := parseModule(t, probe.KindHTTP, fmt.Sprintf("{oauth2: {client_id: a, %s, token_url: '%s/token'%s}}", credential, server.URL, more))
 					r := probeWith(t, m, probe.Request{Address: target})
 					text := fmt.Sprint(r.Err)
 					if described(r) != "local_error none local" || !strings.Contains(text, "\nhint: ") || !strings.Contains(text, "token_url") || strings.Contains(text, "hidden") {
@@ -75,7 +74,7 @@ func TestTokenByAssertion(t *testing.T) {
 			w.WriteHeader(http.StatusUnauthorized)
 		}
 	})
-	m := parseModule(t, blackbox.HTTP, fmt.Sprintf(`{headers: {User-Agent: us}, oauth2: {client_id: a, scopes: [c, d], endpoint_params: {e: f}, signature_algorithm: RS512,
+	m := parseModule(t, probe.KindHTTP, fmt.Sprintf(`{headers: {User-Agent: us}, oauth2: {client_id: a, scopes: [c, d], endpoint_params: {e: f}, signature_algorithm: RS512,
   grant_type: "urn:ietf:params:oauth:grant-type:jwt-bearer", client_certificate_key: %s, token_url: '%s'}}`, quotedKey(t), tokens))
 	if r := probeWith(t, m, probe.Request{Address: target}); r.Outcome != probe.Open {
 		t.Errorf("%s: %v", described(r), r.Err)

@@ -3,17 +3,21 @@ package probe
 // The kinds of probers: the values of [Module.Kind], of the key prober and of
 // the label prober.
 const (
-	KindTCP  = "tcp"
-	KindUDP  = "udp"
-	KindSTUN = "stun"
-	KindUnix = "unix"
-	KindGRPC = "grpc"
-	KindHTTP = "http"
-	KindDNS  = "dns"
-	KindICMP = "icmp"
-
+	KindHTTP      = "http"
 	KindWebSocket = "websocket"
+	KindTCP       = "tcp"
+	KindUDP       = "udp"
+	KindSTUN      = "stun"
+	KindUnix      = "unix"
+	KindGRPC      = "grpc"
+	KindDNS       = "dns"
+	KindICMP      = "icmp"
 )
+
+// Kinds returns every kind.
+func Kinds() []string {
+	return []string{KindHTTP, KindWebSocket, KindTCP, KindUDP, KindSTUN, KindUnix, KindGRPC, KindDNS, KindICMP}
+}
 
 // costly is a prober that may be heavy, as tcp is with TLS.
 type costly interface{ Heavy() bool }

@@ -196,14 +196,7 @@ func (j *judge) headers() {
 			j.mismatch("fail_if_header_not_matches", "the header %s does not match %q", rule.Name, rule.Regexp)
 		}
 	}
-	j.x.found.Set(failedDueToRegex, oneIf(j.failed()))
-}
-
-func oneIf(b bool) float64 {
-	if b {
-		return 1
-	}
-	return 0
+	j.x.found.Set(failedDueToRegex, number(j.failed()))
 }
 
 // body reads the body to its end or limit, unless net/http has closed it since a
@@ -215,11 +208,11 @@ func (j *judge) body(closed bool) {
 	counted := &counter{r: http.MaxBytesReader(nil, body, a.bodyLimit())}
 	if !j.failed() && a.matchesBody() {
 		j.matchBody(counted)
-		j.x.found.Set(failedDueToRegex, oneIf(j.failed()))
+		j.x.found.Set(failedDueToRegex, number(j.failed()))
 	}
 	if !j.failed() && a.parsesBody() {
 		j.parseBody(counted)
-		j.x.found.Set(failedDueToCEL, oneIf(j.failed()))
+		j.x.found.Set(failedDueToCEL, number(j.failed()))
 	}
 	if !closed {
 		if _, err := io.Copy(io.Discard, counted); err != nil {
@@ -393,8 +386,8 @@ func (j *judge) version() {
 
 // The errors of a last hop with TLS, and without it.
 var (
-	ErrTLS   = errors.New("the answer came over TLS, which the module rejects")
-	ErrNoTLS = errors.New("the answer did not come over TLS, which the module requires")
+	errTLS   = errors.New("the answer came over TLS, which the module rejects")
+	errNoTLS = errors.New("the answer did not come over TLS, which the module requires")
 )
 
 // noteTLS notes what the last hop was secured with.
@@ -409,13 +402,13 @@ func (j *judge) tls() {
 	state := j.response.TLS
 	if state == nil {
 		if j.x.Answer.RequireTLS {
-			j.failExpectation("fail_if_not_ssl", probe.Mismatch, ErrNoTLS)
+			j.failExpectation("fail_if_not_ssl", probe.Mismatch, errNoTLS)
 		}
 		return
 	}
 	j.x.found.Set(httpSSL, 1)
 	j.x.noteTLS(state)
 	if j.x.Answer.RejectTLS {
-		j.failExpectation("fail_if_ssl", probe.Mismatch, ErrTLS)
+		j.failExpectation("fail_if_ssl", probe.Mismatch, errTLS)
 	}
 }

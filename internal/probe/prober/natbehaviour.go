@@ -12,23 +12,23 @@ import (
 	"github.com/port-exporter/port_exporter/internal/probe/payload"
 )
 
-// Behaviour is what a NAT's mapping, or its filter, depends on besides our own
+// behaviour is what a NAT's mapping, or its filter, depends on besides our own
 // address and port: RFC 4787 sections 4.1 and 5.
-type Behaviour uint8
+type behaviour uint8
 
 // The behaviours.
 const (
-	BehaviourUnknown    Behaviour = iota
-	EndpointIndependent           // on nothing
-	AddressDependent              // on the address at the other end
-	AddressAndPortDependent
+	behaviourUnknown    behaviour = iota
+	endpointIndependent           // on nothing
+	addressDependent              // on the address at the other end
+	addressAndPortDependent
 	numBehaviours
 )
 
 var behaviourNames = [numBehaviours]string{"unknown", "endpoint-independent", "address-dependent", "address-and-port-dependent"}
 
 // String returns the behaviour as it stands in labels.
-func (b Behaviour) String() string {
+func (b behaviour) String() string {
 	if b < numBehaviours {
 		return behaviourNames[b]
 	}
@@ -53,20 +53,20 @@ type natTests struct {
 
 // run takes [natWindow] where a filter keeps answers out, else a round trip or
 // two. A behaviour that ctx leaves no time for is unknown.
-func (n *natTests) run(ctx context.Context) (mapping, filtering Behaviour) {
+func (n *natTests) run(ctx context.Context) (mapping, filtering behaviour) {
 	if !n.plausible() {
-		return BehaviourUnknown, BehaviourUnknown
+		return behaviourUnknown, behaviourUnknown
 	}
 	// The sockets are made here, so that they are of the caller's network
 	// namespace.
 	mappingConn, err := dial.ListenUDP(n.local)
 	if err != nil {
-		return BehaviourUnknown, BehaviourUnknown
+		return behaviourUnknown, behaviourUnknown
 	}
 	defer mappingConn.Close()
 	filteringConn, err := dial.ListenUDP(n.local)
 	if err != nil {
-		return BehaviourUnknown, BehaviourUnknown
+		return behaviourUnknown, behaviourUnknown
 	}
 	defer filteringConn.Close()
 	var both probe.Crew
@@ -129,10 +129,10 @@ func reachOf(addr netip.Addr) reach {
 }
 
 // mapping compares how the server's addresses see one port of ours.
-func (n *natTests) mapping(ctx context.Context, conn *net.UDPConn) Behaviour {
+func (n *natTests) mapping(ctx context.Context, conn *net.UDPConn) behaviour {
 	otherAddress := netip.AddrPortFrom(n.other.Addr(), n.server.Port())
 	if allowedAddr(n.allow, otherAddress) != nil || allowedAddr(n.allow, n.other) != nil {
-		return BehaviourUnknown
+		return behaviourUnknown
 	}
 	b := newBindings(conn, []question{{to: n.server}, {to: otherAddress}, {to: n.other}})
 	b.ask(ctx, func() bool {
@@ -142,21 +142,21 @@ func (n *natTests) mapping(ctx context.Context, conn *net.UDPConn) Behaviour {
 	first, second, third := b.mapped(0), b.mapped(1), b.mapped(2)
 	switch {
 	case first.IsValid() && sameEndpoint(first, dial.LocalAddr(conn)): // no NAT
-		return EndpointIndependent
+		return endpointIndependent
 	case !first.IsValid() || !second.IsValid():
-		return BehaviourUnknown
+		return behaviourUnknown
 	case first == second:
-		return EndpointIndependent
+		return endpointIndependent
 	case !third.IsValid():
-		return BehaviourUnknown
+		return behaviourUnknown
 	case second == third:
-		return AddressDependent
+		return addressDependent
 	}
-	return AddressAndPortDependent
+	return addressAndPortDependent
 }
 
 // filtering asks the server to answer from where we have sent nothing to.
-func (n *natTests) filtering(ctx context.Context, conn *net.UDPConn) Behaviour {
+func (n *natTests) filtering(ctx context.Context, conn *net.UDPConn) behaviour {
 	otherPort := netip.AddrPortFrom(n.server.Addr(), n.other.Port())
 	b := newBindings(conn, []question{
 		{to: n.server}, // whether it answers this port of ours at all
@@ -166,15 +166,15 @@ func (n *natTests) filtering(ctx context.Context, conn *net.UDPConn) Behaviour {
 	silent := b.ask(ctx, func() bool { return b.mapped(1).IsValid() })
 	switch {
 	case sameEndpoint(b.from[1], n.other):
-		return EndpointIndependent
+		return endpointIndependent
 	case b.answered(1) || !b.mapped(0).IsValid() || !silent:
-		return BehaviourUnknown // among others, a server that does not change
+		return behaviourUnknown // among others, a server that does not change
 	case sameEndpoint(b.from[2], otherPort):
-		return AddressDependent
+		return addressDependent
 	case b.answered(2):
-		return BehaviourUnknown
+		return behaviourUnknown
 	}
-	return AddressAndPortDependent
+	return addressAndPortDependent
 }
 
 // question is a binding request to one of the server's addresses.

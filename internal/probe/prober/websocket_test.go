@@ -230,8 +230,8 @@ func TestWebSocket(t *testing.T) {
 func checkSocketSamples(t *testing.T, r probe.Result, status, step float64, conversed bool) {
 	t.Helper()
 	want := map[string]float64{"probe_websocket_status_code": status}
-	want["probe_websocket_connection_upgraded"] = oneIf(status == 101 && (r.Outcome == probe.Open || step > 0))
-	want["probe_websocket_failed_due_to_regex"] = oneIf(step > 0)
+	want["probe_websocket_connection_upgraded"] = number(status == 101 && (r.Outcome == probe.Open || step > 0))
+	want["probe_websocket_failed_due_to_regex"] = number(step > 0)
 	if conversed && want["probe_websocket_connection_upgraded"] == 1 {
 		want["probe_failed_step"] = step
 	}
