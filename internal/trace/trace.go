@@ -198,6 +198,11 @@ func (t *trail) grow(all []*question) []*question {
 	last := 0
 	t.end = 0
 	for i, q := range t.hops {
+		if q.isAnonymous() { // a datagram has a name for it
+			t.hops[i] = &question{method: datagram, to: t.otherPort(), ttl: i + 1}
+			all = append(all, t.hops[i])
+			continue
+		}
 		if q.answer == nil || !q.answer.sent {
 			continue
 		}

@@ -7,11 +7,13 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"os/exec"
 	"regexp"
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -396,6 +398,20 @@ func blackHole(t *testing.T, l *line) {
 	l.filter(t, routers, "forward", behind, "drop")
 }
 
+// TestAnonymousErrors has a kernel that does not name who sent the error about a SYN.
+func TestAnonymousErrors(t *testing.T) {
+	o := &Options{Target: netip.MustParseAddrPort("192.0.2.1:80")}
+	trail := newTrail(o, &Path{Target: o.Target})
+	all := trail.grow(trail.questions)
+	for _, q := range trail.hops[:2] {
+		q.answer = &answer{err: os.NewSyscallError("connect", syscall.EHOSTUNREACH), sent: true}
+	}
+	trail.grow(all)
+	if q := trail.hops[1]; trail.end != 0 || q.method != datagram || q.ttl != 2 || q.to.Port() != OtherPort || !q.isOpen() {
+		t.Errorf("the path ends at hop %d, hop 2 is %+v", trail.end, q)
+	}
+}
+
 // TestTraceIsBoundedInNamespace denies addresses, and ends the time.
 func TestTraceIsBoundedInNamespace(t *testing.T) {
 	t.Parallel()
@@ -404,7 +420,11 @@ func TestTraceIsBoundedInNamespace(t *testing.T) {
 	l.Nodes[1].Do(t, func() { porttest.Filter(t, "forward", "drop") })
 	errNo := errors.New("no")
 
-	p, err := Run(t.Context(), Options{Target: to, Allow: func(netip.AddrPort) error { return errNo }})
+	p, err := Run(t.Context(), Options{Target: to, Source: netip.MustParseAddr("192.0.2.77")})
+	if !errors.Is(err, syscall.EADDRNOTAVAIL) || p.Packets != 0 {
+		t.Errorf("from an address that is not here: %v, %d packets", err, p.Packets)
+	}
+	p, err = Run(t.Context(), Options{Target: to, Allow: func(netip.AddrPort) error { return errNo }})
 	if _, denied := probe.AsDenied(err); !denied || p.Packets != 0 {
 		t.Errorf("%d packets to a denied target: %v", p.Packets, err)
 	}

@@ -1,8 +1,10 @@
 package trace
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
+	"syscall"
 	"time"
 
 	"github.com/port-exporter/port_exporter/internal/probe"
@@ -76,6 +78,12 @@ func (q *question) String() string {
 	default:
 		return "ping"
 	}
+}
+
+// isAnonymous reports whether the answer is an error that a router sent, and the kernel
+// does not say which: for a SYN, one before Linux 5.9 does not.
+func (q *question) isAnonymous() bool {
+	return q.method == syn && q.answer != nil && q.answer.sent && errors.Is(q.answer.err, syscall.EHOSTUNREACH) && !q.answer.icmp.Offender.IsValid()
 }
 
 // withdraw takes a question back that is not answered.

@@ -134,12 +134,12 @@ func (w *wire) send(q *question) error {
 		return nil
 	}
 	fd, err := w.open(q)
+	if errno, ok := errors.AsType[syscall.Errno](err); ok && probe.IsShortage(errno) {
+		return err
+	}
 	if err != nil {
-		q.withdrawn = true
-		if errno, ok := errors.AsType[syscall.Errno](err); ok && probe.IsShortage(errno) {
-			return err
-		}
-		return nil // no right to ping, or no such source for this family
+		q.answer = &answer{err: err} // no right to ping, or the source is not of this host
+		return nil
 	}
 	now := time.Now()
 	if q.sent++; q.sent == 1 {
