@@ -101,10 +101,66 @@ var kernelFigures = []kernelFigure{
 	namespaced(counter("port_tcp_resets_sent_total",
 		"TCP resets sent (OutRsts).", "netns"),
 		func(s *kernel.Stats) *float64 { return s.Snmp.ResetsSent }),
+	namespaced(counter("port_tcp_active_opens_total",
+		"Connections that this host began (ActiveOpens).", "netns"),
+		func(s *kernel.Stats) *float64 { return s.Snmp.ActiveOpens }),
+	namespaced(counter("port_tcp_passive_opens_total",
+		"Connections that others began (PassiveOpens).", "netns"),
+		func(s *kernel.Stats) *float64 { return s.Snmp.PassiveOpens }),
+	namespaced(counter("port_tcp_syn_cookies_received_total",
+		"Valid SYN cookies received (SyncookiesRecv).", "netns"),
+		func(s *kernel.Stats) *float64 { return s.Netstat.SynCookiesValid }),
+	namespaced(counter("port_tcp_syn_cookies_failed_total",
+		"Invalid SYN cookies received (SyncookiesFailed).", "netns"),
+		func(s *kernel.Stats) *float64 { return s.Netstat.SynCookiesInvalid }),
+	namespaced(counter("port_tcp_timeouts_total",
+		"Retransmission timeouts of TCP (TCPTimeouts).", "netns"),
+		func(s *kernel.Stats) *float64 { return s.Netstat.Timeouts }),
+	namespaced(counter("port_tcp_loss_probes_total",
+		"Tail loss probes sent (TCPLossProbes).", "netns"),
+		func(s *kernel.Stats) *float64 { return s.Netstat.LossProbes }),
+	namespaced(counter("port_tcp_zero_window_drops_total",
+		"Segments dropped because the receive window was closed (TCPZeroWindowDrop).", "netns"),
+		func(s *kernel.Stats) *float64 { return s.Netstat.ZeroWindowDrop }),
+	namespaced(counter("port_tcp_backlog_drops_total",
+		"Segments dropped because the socket's backlog was full (TCPBacklogDrop).", "netns"),
+		func(s *kernel.Stats) *float64 { return s.Netstat.BacklogDrop }),
+	namespaced(counter("port_tcp_receive_queue_drops_total",
+		"Segments dropped because the receive queue was full (TCPRcvQDrop).", "netns"),
+		func(s *kernel.Stats) *float64 { return s.Netstat.ReceiveQueueDrop }),
+	namespaced(counter("port_reverse_path_filter_drops_total",
+		"Packets dropped by the reverse-path filter (IPReversePathFilter).", "netns"),
+		func(s *kernel.Stats) *float64 { return s.Netstat.ReversePathFilter }),
+	namespaced(counter("port_conntrack_drops_total",
+		"Packets dropped because conntrack had no room (drop).", "netns"),
+		func(s *kernel.Stats) *float64 { return s.Tracking.Drops }),
+	namespaced(counter("port_conntrack_insert_failures_total",
+		"Packets dropped because their connection was tracked already (insert_failed).", "netns"),
+		func(s *kernel.Stats) *float64 { return s.Tracking.InsertFailures }),
 }
 
-// The figures of UDP, which the kernel counts by address family.
+// tcpAborts counts connections that the kernel reset, by reason. Those for lack of
+// memory are in a family of their own.
+var tcpAborts = counter("port_tcp_aborts_total",
+	"Connections aborted by this host, by reason (TCPAbortOn*).", "netns", "reason")
+
+var abortReasons = []struct {
+	reason string
+	of     func(*kernel.Stats) *float64
+}{
+	{"data", func(s *kernel.Stats) *float64 { return s.Netstat.AbortOnData }},
+	{"close", func(s *kernel.Stats) *float64 { return s.Netstat.AbortOnClose }},
+	{"timeout", func(s *kernel.Stats) *float64 { return s.Netstat.AbortOnTimeout }},
+	{"linger", func(s *kernel.Stats) *float64 { return s.Netstat.AbortOnLinger }},
+	{"failed", func(s *kernel.Stats) *float64 { return s.Netstat.AbortFailed }},
+}
+
+// The figures that the kernel counts by address family.
 var (
+	icmpRateLimited = counter("port_icmp_rate_limited_total",
+		"ICMP errors not sent because of the rate limits.", "netns", "family")
+	neighbourTableFull = counter("port_neighbour_table_overflows_total",
+		"Neighbours not added because the table was full (table_fulls).", "family")
 	udpNoPort = counter("port_udp_no_port_datagrams_total",
 		"Datagrams received for a port without a listener (NoPorts).", "netns", "family")
 	udpReceiveBufferErrors = counter("port_udp_receive_buffer_errors_total",
@@ -120,7 +176,7 @@ func (limits) Families() []*Family {
 	for _, f := range kernelFigures {
 		families = append(families, f.family)
 	}
-	return append(families, udpNoPort, udpReceiveBufferErrors, udpSendBufferErrors)
+	return append(families, tcpAborts, icmpRateLimited, neighbourTableFull, udpNoPort, udpReceiveBufferErrors, udpSendBufferErrors)
 }
 
 func (c limits) Collect(_ context.Context, host *Snapshot, out *Output) error {
@@ -132,6 +188,13 @@ func (c limits) Collect(_ context.Context, host *Snapshot, out *Output) error {
 	for _, f := range kernelFigures {
 		addKnown(out, f.family, f.of(stats), f.labels...)
 	}
+	for _, r := range abortReasons {
+		addKnown(out, tcpAborts, r.of(stats), hostNetns, r.reason)
+	}
+	addKnown(out, icmpRateLimited, stats.ICMP.RateLimited, hostNetns, socket.IPv4.String())
+	addKnown(out, icmpRateLimited, stats.ICMP6.RateLimited, hostNetns, socket.IPv6.String())
+	addKnown(out, neighbourTableFull, stats.Neighbours.TableFull, socket.IPv4.String())
+	addKnown(out, neighbourTableFull, stats.Neighbours6.TableFull, socket.IPv6.String())
 	addUDP(out, stats.UDP, socket.IPv4)
 	addUDP(out, stats.UDP6, socket.IPv6)
 	return nil

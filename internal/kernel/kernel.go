@@ -19,8 +19,13 @@ type Stats struct {
 	Netstat        Netstat
 	Snmp           Snmp
 	UDP, UDP6      UDP
+	ICMP, ICMP6    ICMP
+	Tracking       Tracking
 	TimeWaitReuse  *float64 // sys/net/ipv4/tcp_tw_reuse; 0 without tcp_timestamps, which it needs
 	TimeWait       *float64 // TCP tw of net/sockstat: TIME_WAIT, and FIN_WAIT2 of orphans
+
+	// Neighbours and Neighbours6 are the ARP and the ND cache.
+	Neighbours, Neighbours6 Neighbours
 
 	Orphans        *float64 // TCP orphan of net/sockstat
 	OrphanLimit    *float64 // sys/net/ipv4/tcp_max_orphans
@@ -38,10 +43,25 @@ type Netstat struct {
 	SynCookiesSent    *float64
 	SynQueueFullDrops *float64 // TCPReqQFullDrop
 	AbortOnMemory     *float64
+	AbortOnData       *float64 // data arrived for a closed socket
+	AbortOnClose      *float64 // closed with data unread
+	AbortOnTimeout    *float64 // retransmissions or keep-alives used up
+	AbortOnLinger     *float64 // closed with SO_LINGER, or FIN_WAIT2 timed out
+	AbortFailed       *float64 // a reset that could not be sent
+	SynCookiesValid   *float64 // SyncookiesRecv
+	SynCookiesInvalid *float64 // SyncookiesFailed
+	Timeouts          *float64 // TCPTimeouts
+	LossProbes        *float64 // TCPLossProbes
+	ZeroWindowDrop    *float64 // TCPZeroWindowDrop
+	BacklogDrop       *float64 // TCPBacklogDrop
+	ReceiveQueueDrop  *float64 // TCPRcvQDrop
+	ReversePathFilter *float64 // IPReversePathFilter
 }
 
 // Snmp are counters of the Tcp lines of net/snmp.
 type Snmp struct {
+	ActiveOpens  *float64
+	PassiveOpens *float64
 	AttemptFails *float64
 	EstabResets  *float64
 	RetransSegs  *float64
@@ -54,6 +74,23 @@ type UDP struct {
 	NoPorts     *float64
 	ReceiveFull *float64 // RcvbufErrors
 	SendFull    *float64 // SndbufErrors
+}
+
+// ICMP are counters of the Icmp lines of net/snmp, and of the Icmp6 lines of
+// net/snmp6.
+type ICMP struct {
+	RateLimited *float64 // errors that were not sent: OutRateLimitGlobal and OutRateLimitHost
+}
+
+// Tracking are counters of net/stat/nf_conntrack, over all CPUs.
+type Tracking struct {
+	Drops          *float64 // no memory, or the table is full
+	InsertFailures *float64 // another packet of the same connection was first
+}
+
+// Neighbours are counters of net/stat/arp_cache and ndisc_cache, over all CPUs.
+type Neighbours struct {
+	TableFull *float64 // net.ipv4.neigh.default.gc_thresh3 was reached
 }
 
 // FileError says that a file below procfs could not be read or understood. The

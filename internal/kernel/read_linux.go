@@ -45,14 +45,14 @@ func Read(proc string) (*Stats, error) {
 		return nil, err
 	}
 	r.note("net/sockstat", s.readSockstat(files))
-	self, err := files.Self()
-	if err != nil {
-		r.note("self", err)
-		return s, errors.Join(r.faults...)
-	}
-	r.note("self/net/netstat", s.readNetstat(proc, self))
-	r.note("self/net/snmp", s.readSnmp(self))
-	r.note("self/net/snmp6", s.readSnmp6(self))
+	r.note("net/stat/nf_conntrack", s.readTracking(files))
+	s.Neighbours.TableFull = r.perCPU("net/stat/arp_cache", "table_fulls")
+	s.Neighbours6.TableFull = r.perCPU("net/stat/ndisc_cache", "table_fulls")
+	r.counters("self/net/netstat", s.netstat())
+	var everyone, host *float64 // the two rate limits of ICMP
+	r.counters("self/net/snmp", s.snmp(&everyone, &host))
+	r.counters("self/net/snmp6", s.snmp6())
+	s.ICMP.RateLimited = sum(everyone, host)
 	return s, errors.Join(r.faults...)
 }
 
@@ -94,6 +94,36 @@ func (r *reader) numbers(name string, into ...**float64) {
 	}
 }
 
+// perCPU sums a column of a file that has a line of names and one of hexadecimal
+// numbers for each CPU: neigh_stat_seq_show of net/core/neighbour.c.
+func (r *reader) perCPU(name, column string) *float64 {
+	b, err := os.ReadFile(filepath.Join(r.proc, name))
+	if err != nil {
+		r.note(name, err)
+		return nil
+	}
+	names, lines, _ := strings.Cut(string(b), "\n")
+	at := slices.Index(strings.Fields(names), column)
+	if at < 0 {
+		return nil
+	}
+	var sum float64
+	for line := range strings.Lines(lines) {
+		words := strings.Fields(line)
+		if len(words) <= at {
+			r.note(name, fmt.Errorf("a line of %d numbers, without %s", len(words), column))
+			return nil
+		}
+		n, err := strconv.ParseUint(words[at], 16, 64)
+		if err != nil {
+			r.note(name, err)
+			return nil
+		}
+		sum += float64(n)
+	}
+	return &sum
+}
+
 // inBytes turns a number of pages, if there is one, into bytes.
 func inBytes(pages *float64) {
 	if pages != nil {
@@ -122,70 +152,107 @@ func number(n *int) *float64 {
 	return new(float64(*n))
 }
 
-// readNetstat reads pairs of lines, one of names and one of values.
-func (s *Stats) readNetstat(proc string, self procfs.Proc) error {
-	b, err := os.ReadFile(filepath.Join(proc, "self/net/netstat"))
+// counters reads the wanted counters of a file: net/netstat and net/snmp have pairs of
+// lines, one of names and one of values, net/snmp6 a name and a value on each line.
+// They are called as nstat(8) calls them. procfs does not fill all of these.
+func (r *reader) counters(name string, want map[string]**float64) {
+	b, err := os.ReadFile(filepath.Join(r.proc, name))
 	if err != nil {
-		return err
+		r.note(name, err)
+		return
 	}
-	lines := strings.Split(strings.TrimSpace(string(b)), "\n")
-	if len(lines) == 1 {
-		return nil // gVisor has names without values
+	names := ""
+	for line := range strings.Lines(string(b)) {
+		group, rest, paired := strings.Cut(line, ": ")
+		switch {
+		case !paired:
+			err = fill(want, "", firstWord(line), strings.TrimPrefix(line, firstWord(line)))
+		case names == "":
+			names = rest
+			continue
+		default:
+			err = fill(want, group, names, rest)
+			names = ""
+		}
+		if err != nil {
+			r.note(name, err)
+			return
+		}
 	}
-	stat, err := self.Netstat()
-	if err != nil {
-		return err
-	}
-	s.Netstat = Netstat{
-		ListenOverflows:   stat.ListenOverflows,
-		ListenDrops:       stat.ListenDrops,
-		TimeWaitOverflow:  stat.TCPTimeWaitOverflow,
-		SynRetransmits:    stat.TCPSynRetrans,
-		SynCookiesSent:    stat.SyncookiesSent,
-		SynQueueFullDrops: stat.TCPReqQFullDrop,
-	}
-	s.Netstat.AbortOnMemory, err = counterIn(lines, "TCPAbortOnMemory")
-	return err
 }
 
-// counterIn finds the one counter that procfs (0.22 and 0.23) declares and never
-// fills.
-func counterIn(lines []string, name string) (*float64, error) {
-	for i := 0; i+1 < len(lines); i += 2 {
-		names, values := strings.Fields(lines[i]), strings.Fields(lines[i+1])
-		at := slices.Index(names, name)
-		if at < 0 || at >= len(values) {
+// fill takes the wanted ones of some names and their values.
+func fill(want map[string]**float64, group, names, values string) error {
+	words := strings.Fields(values)
+	for i, name := range strings.Fields(names) {
+		into, ok := want[group+name]
+		switch {
+		case i >= len(words):
+			return fmt.Errorf("%s%s has no value", group, name)
+		case !ok:
 			continue
 		}
-		n, err := strconv.ParseFloat(values[at], 64)
+		n, err := strconv.ParseFloat(words[i], 64)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		return &n, nil
+		*into = &n
 	}
-	return nil, nil
-}
-
-func (s *Stats) readSnmp(self procfs.Proc) error {
-	stat, err := self.Snmp()
-	if err != nil {
-		return err
-	}
-	s.Snmp = Snmp{
-		AttemptFails: stat.AttemptFails,
-		EstabResets:  stat.EstabResets,
-		RetransSegs:  stat.RetransSegs,
-		ResetsSent:   stat.OutRsts,
-	}
-	s.UDP = UDP{NoPorts: stat.Udp.NoPorts, ReceiveFull: stat.Udp.RcvbufErrors, SendFull: stat.Udp.SndbufErrors}
 	return nil
 }
 
-func (s *Stats) readSnmp6(self procfs.Proc) error {
-	stat, err := self.Snmp6()
-	if err != nil {
+func firstWord(line string) string {
+	end := strings.IndexAny(line, " \t\n")
+	return line[:max(end, 0)]
+}
+
+func (s *Stats) netstat() map[string]**float64 {
+	n := &s.Netstat
+	return map[string]**float64{
+		"TcpExtListenOverflows": &n.ListenOverflows, "TcpExtListenDrops": &n.ListenDrops, "TcpExtTCPTimeWaitOverflow": &n.TimeWaitOverflow,
+		"TcpExtTCPSynRetrans": &n.SynRetransmits, "TcpExtSyncookiesSent": &n.SynCookiesSent, "TcpExtTCPReqQFullDrop": &n.SynQueueFullDrops,
+		"TcpExtTCPAbortOnMemory": &n.AbortOnMemory, "TcpExtTCPAbortOnData": &n.AbortOnData, "TcpExtTCPAbortOnClose": &n.AbortOnClose,
+		"TcpExtTCPAbortOnTimeout": &n.AbortOnTimeout, "TcpExtTCPAbortOnLinger": &n.AbortOnLinger, "TcpExtTCPAbortFailed": &n.AbortFailed,
+		"TcpExtSyncookiesRecv": &n.SynCookiesValid, "TcpExtSyncookiesFailed": &n.SynCookiesInvalid, "TcpExtTCPTimeouts": &n.Timeouts,
+		"TcpExtTCPLossProbes": &n.LossProbes, "TcpExtTCPZeroWindowDrop": &n.ZeroWindowDrop, "TcpExtTCPBacklogDrop": &n.BacklogDrop,
+		"TcpExtTCPRcvQDrop": &n.ReceiveQueueDrop, "TcpExtIPReversePathFilter": &n.ReversePathFilter,
+	}
+}
+
+func (s *Stats) snmp(everyone, host **float64) map[string]**float64 {
+	return map[string]**float64{
+		"TcpAttemptFails": &s.Snmp.AttemptFails, "TcpEstabResets": &s.Snmp.EstabResets, "TcpRetransSegs": &s.Snmp.RetransSegs,
+		"TcpOutRsts": &s.Snmp.ResetsSent, "TcpActiveOpens": &s.Snmp.ActiveOpens, "TcpPassiveOpens": &s.Snmp.PassiveOpens,
+		"UdpNoPorts": &s.UDP.NoPorts, "UdpRcvbufErrors": &s.UDP.ReceiveFull, "UdpSndbufErrors": &s.UDP.SendFull,
+		"IcmpOutRateLimitGlobal": everyone, "IcmpOutRateLimitHost": host,
+	}
+}
+
+func (s *Stats) snmp6() map[string]**float64 {
+	return map[string]**float64{
+		"Udp6NoPorts": &s.UDP6.NoPorts, "Udp6RcvbufErrors": &s.UDP6.ReceiveFull, "Udp6SndbufErrors": &s.UDP6.SendFull,
+		"Icmp6OutRateLimitHost": &s.ICMP6.RateLimited,
+	}
+}
+
+// sum adds two figures; it is nil where one is unknown.
+func sum(a, b *float64) *float64 {
+	if a == nil || b == nil {
+		return nil
+	}
+	return new(*a + *b)
+}
+
+func (s *Stats) readTracking(files procfs.FS) error {
+	cpus, err := files.ConntrackStat()
+	if err != nil || len(cpus) == 0 {
 		return err
 	}
-	s.UDP6 = UDP{NoPorts: stat.Udp6.NoPorts, ReceiveFull: stat.Udp6.RcvbufErrors, SendFull: stat.Udp6.SndbufErrors}
+	var drops, failures float64
+	for i := range cpus {
+		drops += float64(cpus[i].Drop)
+		failures += float64(cpus[i].InsertFailed)
+	}
+	s.Tracking = Tracking{Drops: &drops, InsertFailures: &failures}
 	return nil
 }

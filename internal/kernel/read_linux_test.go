@@ -47,6 +47,9 @@ func TestReadFaults(t *testing.T) {
 		{"netstat with a text", "77/net/netstat", "TcpExt: ListenOverflows\nTcpExt: x\n"},
 		{"snmp cut short", "77/net/snmp", "Tcp: RetransSegs OutRsts\nTcp: 1\n"},
 		{"snmp6 with a text", "77/net/snmp6", "Udp6NoPorts x\n"},
+		{"neighbours cut short", "net/stat/arp_cache", "entries table_fulls\n0000000c\n"},
+		{"neighbours with a text", "net/stat/ndisc_cache", "entries table_fulls\n0000000c x\n"},
+		{"conntrack with a text", "net/stat/nf_conntrack", "entries\nx\n"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			got, err := Read(tree(t, map[string]string{tt.file: tt.text, "sys/net/ipv4/tcp_max_syn_backlog": "-1\n"}))
@@ -116,11 +119,19 @@ func TestRead(t *testing.T) {
 		"sys/net/netfilter/nf_conntrack_count": "7\n",
 		"sys/net/netfilter/nf_conntrack_max":   "262144\n",
 		"net/sockstat":                         "sockets: used 13\nTCP: inuse 1 orphan 2 tw 3 alloc 4 mem 5\nUDP: inuse 0 mem 0\n",
-		"77/net/netstat": "TcpExt: SyncookiesSent ListenOverflows ListenDrops TCPAbortOnMemory TCPTimeWaitOverflow TCPReqQFullDrop TCPSynRetrans\n" +
-			"TcpExt: 1 2 3 4 5 6 7\nIpExt: InNoRoutes\nIpExt: 0\n",
-		"77/net/snmp": "Tcp: AttemptFails EstabResets RetransSegs OutRsts\nTcp: 11 12 13 14\n" +
+		"77/net/netstat": "TcpExt: SyncookiesSent ListenOverflows ListenDrops TCPAbortOnMemory TCPTimeWaitOverflow TCPReqQFullDrop TCPSynRetrans " +
+			"TCPAbortOnData TCPAbortOnClose TCPAbortOnTimeout TCPAbortOnLinger TCPAbortFailed SyncookiesRecv SyncookiesFailed TCPTimeouts TCPLossProbes " +
+			"TCPZeroWindowDrop TCPBacklogDrop TCPRcvQDrop IPReversePathFilter\n" +
+			"TcpExt: 1 2 3 4 5 6 7 31 32 33 34 35 36 37 38 39 40 41 42 43\nIpExt: InNoRoutes\nIpExt: 0\n",
+		"net/stat/arp_cache":   "entries  allocs table_fulls\n0000000c 00000001 0000000a\n0000000c 00000001 00000010\n",
+		"net/stat/ndisc_cache": "entries  allocs table_fulls\n00000000 00000001 00000001\n",
+		"net/stat/nf_conntrack": "entries  searched found new invalid ignore delete delete_list insert insert_failed drop early_drop icmp_error  expect_new expect_create expect_delete search_restart\n" +
+			"00000007  00000000 00000000 00000000 00000000 00000000 00000000 00000000 00000000 00000003 00000002 00000000 00000000  00000000 00000000 00000000 00000000\n" +
+			"00000007  00000000 00000000 00000000 00000000 00000000 00000000 00000000 00000000 00000010 00000001 00000000 00000000  00000000 00000000 00000000 00000000\n",
+		"77/net/snmp": "Icmp: OutErrors OutRateLimitGlobal OutRateLimitHost\nIcmp: 0 51 2\n" +
+			"Tcp: AttemptFails EstabResets RetransSegs OutRsts ActiveOpens PassiveOpens\nTcp: 11 12 13 14 44 45\n" +
 			"Udp: NoPorts RcvbufErrors SndbufErrors\nUdp: 15 16 17\n",
-		"77/net/snmp6": "Udp6NoPorts \t18\nUdp6RcvbufErrors \t19\nUdp6SndbufErrors \t20\n",
+		"77/net/snmp6": "Icmp6OutRateLimitHost \t54\nUdp6NoPorts \t18\nUdp6RcvbufErrors \t19\nUdp6SndbufErrors \t20\n",
 	}))
 	if err != nil {
 		t.Fatal(err)
@@ -130,8 +141,13 @@ func TestRead(t *testing.T) {
 		Netstat: Netstat{
 			SynCookiesSent: new(1.0), ListenOverflows: new(2.0), ListenDrops: new(3.0), AbortOnMemory: new(4.0),
 			TimeWaitOverflow: new(5.0), SynQueueFullDrops: new(6.0), SynRetransmits: new(7.0),
+			AbortOnData: new(31.0), AbortOnClose: new(32.0), AbortOnTimeout: new(33.0), AbortOnLinger: new(34.0), AbortFailed: new(35.0),
+			SynCookiesValid: new(36.0), SynCookiesInvalid: new(37.0), Timeouts: new(38.0), LossProbes: new(39.0),
+			ZeroWindowDrop: new(40.0), BacklogDrop: new(41.0), ReceiveQueueDrop: new(42.0), ReversePathFilter: new(43.0),
 		},
-		Snmp:    Snmp{AttemptFails: new(11.0), EstabResets: new(12.0), RetransSegs: new(13.0), ResetsSent: new(14.0)},
+		Snmp: Snmp{AttemptFails: new(11.0), EstabResets: new(12.0), RetransSegs: new(13.0), ResetsSent: new(14.0), ActiveOpens: new(44.0), PassiveOpens: new(45.0)},
+		ICMP: ICMP{RateLimited: new(53.0)}, ICMP6: ICMP{RateLimited: new(54.0)}, Tracking: Tracking{Drops: new(3.0), InsertFailures: new(19.0)},
+		Neighbours: Neighbours{new(26.0)}, Neighbours6: Neighbours{new(1.0)},
 		UDP:     UDP{NoPorts: new(15.0), ReceiveFull: new(16.0), SendFull: new(17.0)},
 		UDP6:    UDP{NoPorts: new(18.0), ReceiveFull: new(19.0), SendFull: new(20.0)},
 		Orphans: new(2.0), OrphanLimit: new(8192.0),
@@ -181,6 +197,12 @@ func TestReadThisHost(t *testing.T) {
 		"TcpRetransSegs":            func(s *Stats) *float64 { return s.Snmp.RetransSegs },
 		"TcpOutRsts":                func(s *Stats) *float64 { return s.Snmp.ResetsSent },
 		"TcpEstabResets":            func(s *Stats) *float64 { return s.Snmp.EstabResets },
+		"TcpExtTCPAbortOnTimeout":   func(s *Stats) *float64 { return s.Netstat.AbortOnTimeout },
+		"TcpExtTCPBacklogDrop":      func(s *Stats) *float64 { return s.Netstat.BacklogDrop },
+		"TcpExtIPReversePathFilter": func(s *Stats) *float64 { return s.Netstat.ReversePathFilter },
+		"TcpActiveOpens":            func(s *Stats) *float64 { return s.Snmp.ActiveOpens },
+		"TcpPassiveOpens":           func(s *Stats) *float64 { return s.Snmp.PassiveOpens },
+		"Icmp6OutRateLimitHost":     func(s *Stats) *float64 { return s.ICMP6.RateLimited },
 		"UdpNoPorts":                func(s *Stats) *float64 { return s.UDP.NoPorts },
 		"Udp6NoPorts":               func(s *Stats) *float64 { return s.UDP6.NoPorts },
 	} {

@@ -19,7 +19,7 @@ const (
 
 // String returns the place as the label has it.
 func (p Place) String() string {
-	return [numPlaces + 1]string{"", "here", "path", "there", "name_service", "unknown", "unknown"}[min(p, numPlaces)]
+	return [numPlaces + 1]string{"", "here", "path", "there", "names", "unknown", "unknown"}[min(p, numPlaces)]
 }
 
 // Words returns the place for people.
