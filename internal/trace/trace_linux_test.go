@@ -276,7 +276,11 @@ func ends(t *testing.T, l *line) {
 	}
 	l.add(r)
 
-	away := l.add(row{name: "local route blackhole", finding: NotSent, says: "no packet leaves this host: connect: invalid argument"})
+	away := l.add(row{name: "local route blackhole", finding: NotSent, says: "no packet leaves this host: connect: invalid argument", check: func(t *testing.T, p *Path) {
+		if p.Packets != 0 {
+			t.Errorf("%d packets were sent", p.Packets)
+		}
+	}})
 	porttest.RouteType(t, netip.PrefixFrom(away, away.BitLen()).String(), unix.RTN_BLACKHOLE)
 	silent := l.add(row{name: "local rule drops", finding: NoHop, says: "nothing answers"})
 	l.filter(t, 0, "output", silent, "drop")

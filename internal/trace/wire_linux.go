@@ -145,12 +145,15 @@ func (w *wire) send(q *question) error {
 	if q.sent++; q.sent == 1 {
 		q.began = now
 	}
-	w.packets++
 	f := flight{fd: fd, of: q, sent: now, end: now.Add(cmp.Or(q.life, usualLife))}
 	w.flights = append(w.flights, f)
 	if err := f.launch(); err != nil {
 		q.answer = f.failed(err)
-	} else if w.mtu == 0 {
+	}
+	if q.answer == nil || q.answer.sent {
+		w.packets++
+	}
+	if w.mtu == 0 {
 		w.mtu = min(f.mtu(), maxPacket)
 	}
 	return nil
