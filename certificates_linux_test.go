@@ -14,8 +14,6 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/port-exporter/port_exporter/internal/porttest"
 )
 
@@ -43,7 +41,12 @@ func hear(t *testing.T, address string) *heard {
 func listenTCP(t *testing.T, address string) net.Listener {
 	t.Helper()
 	reuse := func(_, _ string, c syscall.RawConn) error { // several addresses of a port, the wildcard among them
-		return c.Control(func(fd uintptr) { _ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1) })
+		return c.Control(func(fd uintptr) {
+			_ = porttest.ReusePort(int(fd))
+			if strings.HasSuffix(address, ":6443") {
+				_ = porttest.BindToDevice("eth8")(int(fd))
+			}
+		})
 	}
 	network := "tcp4" // of tcp, 0.0.0.0 is ::
 	if strings.HasPrefix(address, "[") {
@@ -100,7 +103,7 @@ func label(series, name string) string {
 func TestCertificatesInNamespace(t *testing.T) {
 	porttest.Namespace(t)
 	porttest.AddVeth(t, "eth7", "192.0.2.1/24", "192.0.2.2/24")
-	porttest.Address(t, "eth7", "2001:db8::1/64")
+	porttest.Address(t, "eth7", "2001:db8::1/64", "fe80::7/64")
 	porttest.AddVeth(t, "eth8", "198.51.100.1/24")
 	shutDown := serveTLS(t, "127.0.0.1:993", "gone soon")
 	for address, name := range map[string]string{
@@ -118,7 +121,9 @@ func TestCertificatesInNamespace(t *testing.T) {
 	old := func(c *tls.Config) { c.MaxVersion = tls.VersionTLS10; c.MinVersion = tls.VersionTLS10 }
 	serveTLS(t, "127.0.0.1:5671", "old", old)
 	plain, unlisted, alsoUnlisted := hear(t, "127.0.0.1:9443"), hear(t, "127.0.0.1:9100"), hear(t, "192.0.2.1:80")
-	porttest.Listen(t, "0.0.0.0:6443", 1, porttest.BindToDevice("eth8")) // says nothing
+	porttest.Listen(t, "127.0.0.1:10257", 1) // says nothing
+	serveTLS(t, "0.0.0.0:6443", "bound to a device")
+	serveTLS(t, "[fe80::7%eth7]:6697", "link-local")
 	porttest.Listen(t, "203.0.113.1:6514", 1, porttest.FreeBind)
 	dir := porttest.OpenDir(t)
 	porttest.WritePEM(t, filepath.Join(dir, "c.pem"), porttest.SelfSigned(t, func(c *x509.Certificate) { c.Subject.CommonName = "nginx" }))
@@ -130,7 +135,7 @@ func TestCertificatesInNamespace(t *testing.T) {
 		"0.0.0.0 443": "CN=every address TLS 1.3", "127.0.0.1 443": "CN=loopback TLS 1.3", "192.0.2.1 8443": "CN=one TLS 1.3",
 		"192.0.2.2 8443": "CN=the other TLS 1.3", "2001:db8::1 853": "CN=IPv6 TLS 1.3", ":: 636": "CN=dual stack TLS 1.3",
 		"127.0.0.1 995": "CN=expired TLS 1.3", "127.0.0.1 993": "CN=gone soon TLS 1.3", "127.0.0.1 8883": "CN=mutual TLS 1.3",
-		"127.0.0.1 5671": "CN=old TLS 1.0", "127.0.0.1 10250": "CN=nginx TLS 1.2",
+		"0.0.0.0 6443": "CN=bound to a device TLS 1.3", "fe80::7 6697": "CN=link-local TLS 1.3", "127.0.0.1 5671": "CN=old TLS 1.0", "127.0.0.1 10250": "CN=nginx TLS 1.2",
 	}
 	awaitSubjects(t, want)
 	outcomes := map[string]string{}
@@ -138,9 +143,9 @@ func TestCertificatesInNamespace(t *testing.T) {
 		for series := range scrape(t, "port_listener_tls_outcome_info{") {
 			outcomes[label(series, "port")] = label(series, "outcome")
 		}
-		return len(outcomes) == 12
+		return len(outcomes) == 14
 	})
-	for port, outcome := range map[string]string{"443": "open", "995": "open", "8883": "tls_handshake", "9443": "tls_handshake", "6443": "timeout", "6514": "local_error"} {
+	for port, outcome := range map[string]string{"443": "open", "995": "open", "8883": "tls_handshake", "9443": "tls_handshake", "10257": "timeout", "6514": "local_error"} {
 		if outcomes[port] != outcome {
 			t.Errorf("port %s: %q, want %q", port, outcomes[port], outcome)
 		}

@@ -102,9 +102,12 @@ func (b *Book) keep(wanted func(socket.ListenerID) bool) {
 func (b *Book) Read(table *socket.Table, own map[netip.Addr]string) (found []Found, leftOut int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	listeners := slices.DeleteFunc(slices.Clone(table.Listeners), func(l socket.Listener) bool {
-		return l.Protocol != socket.TCP || !b.settings.includes(l.Port)
-	})
+	var listeners []socket.Listener // few of many, which are not copied
+	for i := range table.Listeners {
+		if l := &table.Listeners[i]; l.Protocol == socket.TCP && b.settings.includes(l.Port) {
+			listeners = append(listeners, *l)
+		}
+	}
 	chosen, leftOut := socket.MostExposed(listeners, maxListeners)
 	b.keep(func(id socket.ListenerID) bool { return chosen[id] })
 	for i := range listeners {
