@@ -364,7 +364,7 @@ func TestSeveralAddresses(t *testing.T) {
 func TestStatusOfUsageErrors(t *testing.T) {
 	for args, want := range map[string]int{
 		"listeners --output=xml": 2, "listeners --bogus": 2, "baseline --bogus": 2, "listeners --unexpected": 2, "--bogus": 1,
-		"check": 2, "check ::1": 2, "check :80": 2, "check 127.0.0.1:": 2, "check 127.0.0.1:70000": 2, "check a:1 --module=x": 2, "check --bogus a:1": 2,
+		"check": 2, "check ::1": 2, "check :0": 2, "check 127.0.0.1:": 2, "check 127.0.0.1:70000": 2, "check a:1 --module=x": 2, "check --bogus a:1": 2,
 		"check 127.0.0.1:1": 1,
 	} {
 		err := cli.Run(t.Context(), strings.Fields(args), io.Discard, io.Discard)

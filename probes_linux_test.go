@@ -218,7 +218,7 @@ targets:
 	reasons, fine := map[string]string{}, map[string]float64{}
 	named := regexp.MustCompile(`target_name="([^"]*)"`)
 	for series := range samplesOf(t, body, "probe_failure_info") {
-		m := regexp.MustCompile(`origin="(\w+)",phase="(\w*)",reason="(\w+)"`).FindStringSubmatch(series)
+		m := regexp.MustCompile(`origin="(\w+)",phase="(\w*)",place="\w*",reason="(\w+)"`).FindStringSubmatch(series)
 		reasons[named.FindStringSubmatch(series)[1]] = strings.Join(m[1:], " ")
 	}
 	for series, value := range samplesOf(t, body, "probe_success") {

@@ -3,97 +3,279 @@ package cli
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/port-exporter/port_exporter/config"
-	"github.com/port-exporter/port_exporter/internal/ownhost"
+	"github.com/port-exporter/port_exporter/internal/check"
 	"github.com/port-exporter/port_exporter/internal/plain"
 	"github.com/port-exporter/port_exporter/internal/probe"
 	"github.com/port-exporter/port_exporter/internal/probe/dial"
 	"github.com/port-exporter/port_exporter/internal/probe/schedule"
-	"github.com/port-exporter/port_exporter/internal/socket"
-	"github.com/port-exporter/port_exporter/internal/verdict"
 )
 
-// CheckOptions say what [Check] reaches.
+// outputText is a value of --output of check, beside outputJSON.
+const outputText = "text"
+
+// CheckOptions say what [Check] reaches, and how.
 type CheckOptions struct {
-	Target string
+	Targets []string
 	// Module names how; empty is that of the configured target, or by the form of the
 	// address.
 	Module string
 	// Hostname is what the target is called towards it; empty is that of the
 	// configured target.
 	Hostname string
+	Form     check.FormOptions
+	From     string        // an address or an interface of this host
+	AllIPs   bool          // the module probes every address of the name
 	Timeout  time.Duration // zero is the module's own
 	Debug    bool          // shows the log of the probe
+	Output   string        // outputText or outputJSON; empty is outputText
+	Quiet    bool          // the exit status says all
+	Wait     time.Duration // how long a target may take to be as expected
+	Watch    bool          // checks again each second
 }
 
-// Check reaches a target once and says what came of it, as a probe of a configured
-// target does. The error has status 1 when the outcome is not the one that the
-// module expects, and 2 when the target could not be tried.
-func Check(ctx context.Context, h *Host, o CheckOptions) error {
-	target, err := h.target(ctx, o)
-	if err != nil {
-		return Failure(err)
-	}
-	var log schedule.Logbook
-	r := probe.Request{Address: target.Address, Hostname: target.Hostname, Allow: h.Config.Access.Configured(target.Module, target.Address)}
-	if o.Debug {
-		r.Log = log.Logger()
-	}
-	result := target.Module.Probe(ctx, r)
-	h.sayResult(ctx, &schedule.Report{Target: target, Result: result})
-	fmt.Fprint(h.Stdout, plain.Text(log.Text(target.Address)))
-	success, known := target.Module.Success(result)
+// check refuses options that make no sense together.
+func (o *CheckOptions) check() error {
 	switch {
-	case !known:
-		return &ExitError{Code: statusFailure}
-	case !success:
-		return &ExitError{Code: statusFinding}
+	case o.Output != "" && o.Output != outputText && o.Output != outputJSON:
+		return fmt.Errorf("--output=%s: unknown output format\nhint: must be one of %s, %s", o.Output, outputText, outputJSON)
+	case o.Timeout < 0:
+		return fmt.Errorf("--timeout=%v: must not be negative", o.Timeout)
+	case o.Wait < 0:
+		return fmt.Errorf("--wait=%v: must not be negative", o.Wait)
+	case o.Wait > 0 && o.Watch:
+		return errors.New("--wait and --watch: only one of them is possible")
+	case o.Quiet && o.Watch:
+		return errors.New("--quiet and --watch: nothing would be shown, and it would not end")
+	case o.Module != "" && (o.Form.UDP || o.Form.TLS):
+		return errors.New("--module and --udp or --tls: only one of them is possible")
 	default:
 		return nil
 	}
 }
 
-// target returns what to reach: the configured target that is meant, if there is
-// one.
-func (h *Host) target(ctx context.Context, o CheckOptions) (*probe.Target, error) {
-	t, err := h.configured(o)
+// Check reaches targets and says what came of it, as probes of configured targets do.
+// The error has status 1 when the outcome of one is not what its module expects, and 2
+// when one could not be tried.
+func Check(ctx context.Context, h *Host, o CheckOptions) error {
+	if err := o.check(); err != nil {
+		return Failure(err)
+	}
+	var requests []check.Request
+	for _, text := range o.Targets {
+		found, err := h.requests(ctx, text, &o)
+		if err != nil {
+			return Failure(err)
+		}
+		requests = append(requests, found...)
+	}
+	c := &checks{host: h, options: &o, of: check.Of(h.System), requests: requests, last: make([]string, len(requests))}
+	status := c.round(ctx)
+	for o.Watch {
+		select {
+		case <-ctx.Done():
+			return exit(status)
+		case <-time.After(time.Second):
+			status = c.round(ctx)
+		}
+	}
+	return exit(status)
+}
+
+func exit(status int) error {
+	if status == 0 {
+		return nil
+	}
+	return &ExitError{Code: status}
+}
+
+// checks are the targets of one command.
+type checks struct {
+	host     *Host
+	options  *CheckOptions
+	of       *check.Host
+	requests []check.Request
+	last     []string // sentence and success of the latest round, by target
+}
+
+// maxChecks bounds how many targets are checked concurrently.
+const maxChecks = 16
+
+// round checks every target, and writes the reports in their order. It returns the exit
+// status.
+func (c *checks) round(ctx context.Context) (status int) {
+	type done struct {
+		report *check.Report
+		log    string
+	}
+	reports := make([]chan done, len(c.requests))
+	slots := make(chan struct{}, maxChecks)
+	var all sync.WaitGroup
+	for i := range c.requests {
+		reports[i] = make(chan done, 1)
+		all.Go(func() {
+			slots <- struct{}{}
+			defer func() { <-slots }()
+			report, log := c.run(ctx, c.requests[i])
+			reports[i] <- done{report, log}
+		})
+	}
+	for i := range reports {
+		d := <-reports[i]
+		c.write(i, d.report, d.log)
+		switch {
+		case !d.report.Known:
+			status = max(status, statusFailure)
+		case !d.report.Success:
+			status = max(status, statusFinding)
+		}
+	}
+	all.Wait()
+	return status
+}
+
+// run checks one target, until it is as expected if it is to be waited for.
+func (c *checks) run(ctx context.Context, q check.Request) (*check.Report, string) {
+	end := time.Now().Add(c.options.Wait)
+	limit := q.Target.Module.Limit()
+	for {
+		var log schedule.Logbook
+		if c.options.Debug {
+			q.Probe.Log = log.Logger()
+		}
+		if c.options.Wait > 0 {
+			q.Target = withTimeout(q.Target, min(limit, max(time.Until(end), time.Second)))
+		}
+		report := c.of.Run(ctx, q)
+		left := time.Until(end)
+		if report.Success || left <= 0 || ctx.Err() != nil {
+			return report, log.Text(q.Target.Address)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(min(left, pause)):
+		}
+	}
+}
+
+// pause is how long --wait rests before it tries again.
+const pause = 500 * time.Millisecond
+
+// write writes a report: whole, or in a line if the one before said the same.
+func (c *checks) write(i int, r *check.Report, log string) {
+	out := c.host.Stdout
+	said := fmt.Sprint(r.Verdict.Sentence, r.Success)
+	again := c.options.Watch && said == c.last[i]
+	c.last[i] = said
+	switch {
+	case c.options.Quiet:
+	case c.options.Output == outputJSON:
+		line, err := r.JSON()
+		if err != nil {
+			fmt.Fprintf(c.host.Stderr, "%v\n", err)
+			return
+		}
+		fmt.Fprintf(out, "%s\n", line)
+	case again:
+		fmt.Fprintf(out, "%s  %s, %.1f ms\n", time.Now().Format(time.TimeOnly), plain.Line(r.Verdict.Sentence), r.Result.Duration.Seconds()*1000)
+	default:
+		if i > 0 {
+			fmt.Fprintln(out)
+		}
+		styles := check.Styles{}
+		if isTerminal(out) {
+			styles = check.Terminal()
+		}
+		fmt.Fprint(out, r.Text(styles))
+	}
+	if log != "" && !c.options.Quiet {
+		to := out
+		if c.options.Output == outputJSON {
+			to = c.host.Stderr
+		}
+		fmt.Fprint(to, plain.Text(log))
+	}
+}
+
+// requests returns what a text on the command line asks for: a target, or the listeners
+// of a unit or container.
+func (h *Host) requests(ctx context.Context, text string, o *CheckOptions) ([]check.Request, error) {
+	targets, err := h.targets(ctx, text, o)
 	if err != nil {
 		return nil, err
 	}
-	if t == nil {
-		m, err := h.module(o.Module, o.Target)
+	var all []check.Request
+	for _, t := range targets {
+		if err := cmp.Or(checkAddress(ctx, t.Module.Kind, t.Address), config.CheckHostname(t.Module, t.Hostname)); err != nil {
+			return nil, err
+		}
+		if o.Timeout > 0 {
+			t = withTimeout(t, o.Timeout)
+		}
+		source, err := h.source(o.From, t)
 		if err != nil {
 			return nil, err
 		}
-		t = &probe.Target{Address: o.Target, Module: m, Hostname: o.Hostname}
+		all = append(all, check.Request{
+			Target: t, AllAddresses: o.AllIPs,
+			Probe: probe.Request{Source: source, Allow: h.Config.Access.Configured(t.Module, t.Address)},
+		})
 	}
-	if err := cmp.Or(checkAddress(ctx, t.Module.Kind, t.Address), config.CheckHostname(t.Module, t.Hostname)); err != nil {
-		return nil, err
+	return all, nil
+}
+
+func withTimeout(t *probe.Target, timeout time.Duration) *probe.Target {
+	changed, module := *t, *t.Module
+	module.Timeout = timeout
+	changed.Module = &module
+	return &changed
+}
+
+// targets returns what to reach: the configured target that is meant, if there is one.
+func (h *Host) targets(ctx context.Context, text string, o *CheckOptions) ([]*probe.Target, error) {
+	t, err := h.configured(text, o)
+	if err != nil || t != nil {
+		return []*probe.Target{t}, err
 	}
-	if o.Timeout > 0 {
-		changed := *t.Module
-		changed.Timeout = o.Timeout
-		t.Module = &changed
+	form := check.Form{Address: text, Name: o.Module}
+	if o.Module == "" {
+		if form, err = check.ParseForm(text, o.Form); err != nil {
+			return nil, err
+		}
 	}
-	return t, nil
+	if form.Module == nil && cmp.Or(form.Name, config.DefaultModule(form.Address)) == "" {
+		return h.ownedBy(ctx, text)
+	}
+	m := form.Module
+	if m == nil {
+		if m, err = h.module(cmp.Or(form.Name, config.DefaultModule(form.Address))); err != nil {
+			return nil, err
+		}
+	}
+	return []*probe.Target{{Address: form.Address, Module: m, Hostname: o.Hostname}}, nil
 }
 
 // configured returns a copy of the configured target with an address, if there is
 // one; of several, the one without a hostname or with the default module.
-func (h *Host) configured(o CheckOptions) (*probe.Target, error) {
+func (h *Host) configured(text string, o *CheckOptions) (*probe.Target, error) {
+	if o.Form != (check.FormOptions{}) {
+		return nil, nil
+	}
 	var found []probe.Target
 	for _, t := range h.Config.Targets {
-		if t.Address == o.Target && (o.Module == "" || t.Module.Name == o.Module) && (o.Hostname == "" || t.Hostname == o.Hostname) {
+		if t.Address == text && (o.Module == "" || t.Module.Name == o.Module) && (o.Hostname == "" || t.Hostname == o.Hostname) {
 			found = append(found, t)
 		}
 	}
-	usual := func(t probe.Target) bool { return o.Module != "" || t.Module.Name == config.DefaultModule(o.Target) }
+	usual := func(t probe.Target) bool { return o.Module != "" || t.Module.Name == config.DefaultModule(text) }
 	if slices.ContainsFunc(found, usual) {
 		found = slices.DeleteFunc(found, func(t probe.Target) bool { return !usual(t) })
 	}
@@ -110,15 +292,11 @@ func (h *Host) configured(o CheckOptions) (*probe.Target, error) {
 	for _, t := range found {
 		choices = append(choices, fmt.Sprintf("--module=%s --hostname=%s", t.Module.Name, t.Hostname))
 	}
-	return nil, fmt.Errorf("%s is the address of %d configured targets\nhint: choose one: %s", o.Target, len(found), strings.Join(choices, ", or "))
+	return nil, fmt.Errorf("%s is the address of %d configured targets\nhint: choose one: %s", text, len(found), strings.Join(choices, ", or "))
 }
 
-// module returns the module of a name, else the one that the form of the address
-// asks for.
-func (h *Host) module(name, address string) (*probe.Module, error) {
-	if name = cmp.Or(name, config.DefaultModule(address)); name == "" {
-		return nil, fmt.Errorf("%q has no port, and there is no module\nhint: %s:443 is probed by tcp; --module=icmp pings", address, address)
-	}
+// module returns the module of a name.
+func (h *Host) module(name string) (*probe.Module, error) {
 	if m := h.Config.Module(name); m != nil {
 		return m, nil
 	}
@@ -136,54 +314,4 @@ func checkAddress(ctx context.Context, kind, address string) error {
 		to.Port = strconv.Itoa(int(port))
 	}
 	return config.CheckAddress(kind, to)
-}
-
-// sayResult writes the outcome in a sentence, who said so, and what the
-// listeners of this host make of it.
-func (h *Host) sayResult(ctx context.Context, r *schedule.Report) {
-	own := ownhost.New(h.System.Addresses, func() (*socket.Table, error) {
-		return Within(ctx, "read the listeners", h.System.Reader().Listening)
-	})
-	about := own.Facts(r)
-	judged := verdict.Judge(&about)
-	fmt.Fprintf(h.Stdout, "%s.\n", plain.Line(judged.Sentence))
-	success, known := r.Target.Module.Success(r.Result)
-	facts := []string{"outcome " + r.Result.Outcome.String() + expectation(r.Target.Module, success)}
-	if r.Result.Phase != probe.PhaseNone {
-		facts = append(facts, "phase "+r.Result.Phase.String(), "origin "+r.Result.Origin.String())
-	}
-	if r.Result.ICMP.Offender.IsValid() {
-		facts = append(facts, "offender "+r.Result.ICMP.Offender.String())
-	}
-	if r.Result.Peer.IsValid() {
-		facts = append(facts, "address "+r.Result.Peer.String())
-	}
-	facts = append(facts, fmt.Sprintf("%.1f ms", r.Result.Duration.Seconds()*1000))
-	fmt.Fprintf(h.Stdout, "%s\n", strings.Join(facts, ", "))
-	if r.Result.Err != nil {
-		what := "error"
-		if known && success {
-			what = "detail"
-		}
-		fmt.Fprintf(h.Stdout, "%s: %s\n", what, plain.Line(strings.ReplaceAll(probe.Redact(r.Result.Err.Error(), r.Target.Address), "\n", "; ")))
-	}
-	if about.Listener != nil {
-		fmt.Fprintf(h.Stdout, "It is an address of this host, where %s.\n", plain.Line(about.Listener.String()))
-	}
-	if judged.Next != "" && !(known && success) {
-		fmt.Fprintf(h.Stdout, "Try: %s\n", plain.Line(judged.Next))
-	}
-}
-
-// expectation says whether an outcome is the one that a module asks for, where
-// that is another than open.
-func expectation(m *probe.Module, success bool) string {
-	switch {
-	case m.Expect == probe.Open:
-		return ""
-	case success:
-		return " as expected"
-	default:
-		return " and not " + m.Expect.String() + " as expected"
-	}
 }

@@ -40,14 +40,14 @@ func TestCheckIsThatOfTheConfiguredTarget(t *testing.T) {
 		{"one without a hostname among several", bare, CheckOptions{}, 1, "the status is 418"},
 		{"the module of the target", ping, CheckOptions{}, 0, "answers as expected"},
 		{"the log", one, CheckOptions{Debug: true}, 0, "msg=response status_code=200"},
-		{"what /metrics would deny", "", CheckOptions{Target: server.URL + "/away"}, 2, "outcome denied"},
-		{"a hostname that the prober does not take", "", CheckOptions{Module: "icmp", Hostname: "a.test", Target: "127.0.0.1"}, 2, "the prober icmp takes none"},
+		{"what /metrics would deny", "", CheckOptions{Targets: []string{server.URL + "/away"}}, 2, "outcome denied"},
+		{"a hostname that the prober does not take", "", CheckOptions{Module: "icmp", Hostname: "a.test", Targets: []string{"127.0.0.1"}}, 2, "the prober icmp takes none"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			h, stdout, _ := host(t, tt.config)
 			h.System.Addresses = func() (map[netip.Addr]string, error) { return nil, nil }
-			if tt.o.Target == "" {
-				tt.o.Target = server.URL
+			if tt.o.Targets == nil {
+				tt.o.Targets = []string{server.URL}
 			}
 			err := Check(t.Context(), h, tt.o)
 			got, text := 0, stdout.String()

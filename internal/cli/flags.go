@@ -171,12 +171,25 @@ func (f *flags) addCommands(app *kingpin.Application) {
 	baseline.Flag("merge", "Write this configuration file with rules added for unexpected listeners.").StringVar(&f.baseline.Merge)
 	baseline.Flag("ephemeral", "Expect all ephemeral ports of a program that listens on one, also on addresses that other hosts can reach.").BoolVar(&f.baseline.Ephemeral)
 	baseline.Flag("wait", waitHelp).DurationVar(&f.wait)
-	check := app.Command(commandCheck, "Probe a target once and report the outcome and its origin. Exit status: 0 as the module expects, 1 not, 2 not tried.")
-	check.Arg("target", "Target: host:port, or another form that the module accepts.").Required().StringVar(&f.target.Target)
-	check.Flag("module", "Configured or built-in module. Default: that of the configured target, otherwise tcp_connect for host:port, http_2xx for URLs, websocket for those of ws and wss, unix_connect for paths.").StringVar(&f.target.Module)
+	f.addCheck(app)
+}
+
+// addCheck adds the command check.
+func (f *flags) addCheck(app *kingpin.Application) {
+	check := app.Command(commandCheck, "Say why a target cannot be reached: a verdict, its evidence, and what to try. Exit status: 0 as expected, 1 not, 2 not tried.")
+	check.Arg("target", "Port of this host, host:port, URL (http, https, tcp, tls, udp, dns, redis, postgres, unix, ...), path of a unix socket, or a unit or container of this host.").Required().StringsVar(&f.target.Targets)
+	check.Flag("module", "Configured or built-in module. Default: that of the configured target, otherwise by the form of the target.").StringVar(&f.target.Module)
 	check.Flag("hostname", "Host name for the Host header and TLS. Default: that of the configured target.").StringVar(&f.target.Hostname)
-	check.Flag("debug", "Show the log of the probe.").BoolVar(&f.target.Debug)
+	check.Flag("udp", "Send a datagram to host:port; a DNS, NTP, SNMP, STUN, SIP or QUIC request if the port is theirs.").BoolVar(&f.target.Form.UDP)
+	check.Flag("tls", "Make a TLS handshake with host:port.").BoolVar(&f.target.Form.TLS)
+	check.Flag("from", "Address or interface of this host to probe from. Default: chosen by the kernel.").StringVar(&f.target.From)
+	check.Flag("all-ips", "Probe every address of the name. Without it the others are only connected to.").BoolVar(&f.target.AllIPs)
 	check.Flag("timeout", "Timeout of the probe. 0: the module's timeout.").Default("0s").DurationVar(&f.target.Timeout)
+	check.Flag("wait", "Retry for this long until the target is as expected.").Default("0s").DurationVar(&f.target.Wait)
+	check.Flag("watch", "Check each second until interrupted.").BoolVar(&f.target.Watch)
+	check.Flag("output", "Output format: text or json (one line for each target).").Short('o').Default(outputText).StringVar(&f.target.Output)
+	check.Flag("quiet", "Write nothing; the exit status is the answer.").Short('q').BoolVar(&f.target.Quiet)
+	check.Flag("debug", "Show the log of the probe.").BoolVar(&f.target.Debug)
 }
 
 // parseWith parses the command line. kingpin panics where it cannot write the help.
@@ -254,8 +267,8 @@ func (f *flags) checkNumbers() error {
 	if f.gomaxprocs < 0 || f.gomaxprocs > maxProcs {
 		return fmt.Errorf("--runtime.gomaxprocs=%d: must be from 0 (Go's default) to %d\nhint: use the number of CPUs; the environment variable GOMAXPROCS sets it too", f.gomaxprocs, maxProcs)
 	}
-	if f.target.Timeout < 0 {
-		return fmt.Errorf("--timeout=%v: must not be negative", f.target.Timeout)
+	if err := f.target.check(); f.command == commandCheck && err != nil {
+		return err
 	}
 	if f.daemon.TimeoutOffset < 0 {
 		return fmt.Errorf("--timeout-offset=%v: must not be negative", f.daemon.TimeoutOffset)

@@ -41,6 +41,10 @@ type Request struct {
 	// Hostname, if not empty, replaces the target's name towards it: the TLS
 	// server name, the Host header.
 	Hostname string
+	// Source is the address of this host to probe from, in place of the module's; the
+	// zero value leaves it to the module. The target's name is then resolved to
+	// addresses of the same version of IP.
+	Source netip.Addr
 	// Allow is asked for each address before a packet is sent to it, after the
 	// name was resolved, so that a name cannot lead elsewhere between check and
 	// use. Its error makes the outcome Denied. Nil allows everything. The zero

@@ -175,7 +175,7 @@ func ReadListening(sockets iter.Seq2[*Socket, error], criteria Criteria) (*Table
 		switch is := criteria.roleOf(s); {
 		case is == noListener:
 			if notable(s) && len(peers) < maxListeners {
-				peers = append(peers, peer{s.Protocol, s.Local, s.Interface, s.ReceiveQueue, memberOf(s)})
+				peers = append(peers, peer{s.Protocol, s.Local, s.Interface, s.ReceiveQueue, MemberOf(s)})
 			}
 		case is == ageless:
 			t.cut(s)
@@ -337,13 +337,14 @@ func (l *Listener) add(s *Socket) {
 	l.AcceptQueueLimit += uint64(s.AcceptQueueLimit)
 	l.ReceiveQueue += uint64(s.ReceiveQueue)
 	l.Drops += uint64(s.Drops)
-	l.Members = append(l.Members, memberOf(s))
+	l.Members = append(l.Members, MemberOf(s))
 	if l.Address == netip.IPv6Unspecified() && !s.V6Only {
 		l.DualStack = true
 	}
 }
 
-func memberOf(s *Socket) Member { return Member{s.Inode, s.Cookie, s.CgroupID, s.UID, s.Drops, s.PID} }
+// MemberOf returns what identifies a socket and its owner.
+func MemberOf(s *Socket) Member { return Member{s.Inode, s.Cookie, s.CgroupID, s.UID, s.Drops, s.PID} }
 
 func (l *Listener) addQueue(q AcceptQueue) {
 	if q.isFull() {

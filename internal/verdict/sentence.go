@@ -104,7 +104,7 @@ func hereWords(c Code) string {
 	case NoResources:
 		return "was not tried: this host has no file descriptor, no memory, or no address of that family"
 	case SourceUnusable:
-		return "was not tried: the source address of its module cannot be used here"
+		return "was not tried: the source address cannot be used here"
 	case NoPrivilege:
 		return "was not tried: such a socket requires a privilege; a ping may require CAP_NET_RAW"
 	case NotAllowed:
@@ -238,7 +238,7 @@ func (f *Facts) undecided(c Code, address string) string {
 	case Prohibited:
 		return address + " is prohibited by a firewall or an access list"
 	default:
-		return fmt.Sprintf("the probe of %s failed in a way that has no name", address)
+		return address + " failed in a way that has no name"
 	}
 }
 

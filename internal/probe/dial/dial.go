@@ -37,6 +37,7 @@ type Attempt struct {
 type Handshake struct {
 	Retransmits int           // of the SYN
 	RoundTrip   time.Duration // 0 if it was not measured
+	MSS         int           // bytes of a segment to the peer
 	Sent        bool          // a SYN was sent
 	Segment     int           // how much data a packet may carry (MSS), in bytes; 0 if it is not known
 }
@@ -70,13 +71,34 @@ func (a *Attempt) Connect(ctx context.Context) (*net.TCPConn, *Failure) {
 	if a.Source.IsValid() {
 		d.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(a.Source, 0))
 	}
+	start := time.Now()
 	conn, err := d.DialContext(ctx, networkOf("tcp", a.Target.Addr()), a.Target.String())
 	a.examine(err != nil)
+	a.note(ctx, conn, err, time.Since(start))
 	if err != nil {
 		outcome, origin := Classify(err, a.evidence())
 		return nil, &Failure{Outcome: outcome, Origin: origin, ICMP: a.icmp, Err: err}
 	}
 	return conn.(*net.TCPConn), nil
+}
+
+// note adds the connection to the details of the probe.
+func (a *Attempt) note(ctx context.Context, conn net.Conn, err error, took time.Duration) {
+	details := probe.DetailsOf(ctx)
+	if details == nil {
+		return
+	}
+	c := probe.Connection{To: a.Target, Duration: took, Err: err}
+	if handshake, ok := a.Handshake(); ok {
+		c.Retransmits, c.RoundTrip = handshake.Retransmits, handshake.RoundTrip
+	}
+	if err == nil {
+		c.MSS = a.handshake.MSS
+		if from, ok := conn.LocalAddr().(*net.TCPAddr); ok {
+			c.From = from.AddrPort()
+		}
+	}
+	details.AddConnection(c)
 }
 
 // Handshake returns what is known of the handshake, if a SYN was sent.

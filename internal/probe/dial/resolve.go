@@ -45,6 +45,18 @@ type Resolution struct {
 	Resolver *net.Resolver
 }
 
+// From returns the resolution for a source address: addresses of its version of IP
+// only. Without one it is the same.
+func (r Resolution) From(source netip.Addr) Resolution {
+	if source.IsValid() {
+		r.Prefer, r.NoFallback = IP6, true
+		if source.Is4() {
+			r.Prefer = IP4
+		}
+	}
+	return r
+}
+
 // LookUp returns the addresses of a name that may be probed, the preferred ones
 // first; at least one if the error is nil. An address is returned as it is. Its
 // errors are for classifyLookup.
@@ -60,7 +72,17 @@ func (r Resolution) LookUp(ctx context.Context, host string) ([]netip.Addr, erro
 	if r.NoFallback {
 		network = r.Prefer.String()
 	}
-	addrs, err := newLookup(r.Resolver).addresses(ctx, network, host)
+	l, start := newLookup(r.Resolver), time.Now()
+	l.details = probe.DetailsOf(ctx)
+	addrs, err := l.addresses(ctx, network, host)
+	took := time.Since(start)
+	chosen, err := r.chosen(host, addrs, err)
+	l.noteEnd(host, chosen, err, took)
+	return chosen, err
+}
+
+// chosen returns what of the answer of a resolver may be probed.
+func (r Resolution) chosen(host string, addrs []netip.Addr, err error) ([]netip.Addr, error) {
 	if _, other := errors.AsType[*net.AddrError](err); other { // it has addresses of the other version only, as in /etc/hosts
 		return nil, r.noAddress(host)
 	}

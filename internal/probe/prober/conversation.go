@@ -43,6 +43,8 @@ type Step struct {
 	Labels []probe.Label
 	// ExpectBytes must be what comes next, line or no line.
 	ExpectBytes []byte
+	// ExpectOneOf has the bytes of which one must be what comes next.
+	ExpectOneOf []byte
 	// Send is a line, sent with a line feed behind it; a template as in Labels
 	// when there is an Expect.
 	Send string
@@ -72,6 +74,7 @@ type session struct {
 	duration   *probe.Metric // takes the time of each phase
 	samples    probe.Samples
 	log        *slog.Logger // may be nil
+	details    *probe.Details
 
 	in        *bufio.Reader // of conn; made for the first step that reads
 	spill     []byte        // a line longer than in
@@ -89,6 +92,7 @@ type session struct {
 // connection.
 func (s *session) run(ctx context.Context, result *probe.Result) {
 	raw := s.conn
+	s.details = probe.DetailsOf(ctx)
 	if s.TLS || len(s.Exchange) > 0 {
 		deadline, _ := ctx.Deadline()
 		_ = raw.SetDeadline(deadline)
@@ -180,6 +184,11 @@ func (s *session) talk(step *Step) error {
 	}
 	if len(step.ExpectBytes) > 0 {
 		if err := s.expectBytes(step.ExpectBytes); err != nil {
+			return err
+		}
+	}
+	if len(step.ExpectOneOf) > 0 {
+		if err := s.expectOneOf(step.ExpectOneOf); err != nil {
 			return err
 		}
 	}
@@ -337,6 +346,21 @@ func (s *session) expectBytes(want []byte) error {
 		}
 	}
 	s.samples.Set(failedDueToBytes, 0)
+	return nil
+}
+
+// expectOneOf reads one byte.
+func (s *session) expectOneOf(want []byte) error {
+	s.waitFor(want)
+	got, err := s.reader().ReadByte()
+	if err != nil {
+		return err
+	}
+	s.hear([]byte{got})
+	if bytes.IndexByte(want, got) < 0 {
+		s.samples.Set(failedDueToBytes, 1)
+		return s.unexpected("")
+	}
 	return nil
 }
 

@@ -80,6 +80,11 @@ func (p *DNS) Misconfigured() error { return cmp.Or(p.Unusable, p.Unjudged) }
 
 // Probe implements [probe.Prober].
 func (p *DNS) Probe(ctx context.Context, r probe.Request) probe.Result {
+	if r.Source.IsValid() {
+		from := *p
+		from.SourceAddress, from.Resolution = r.Source, p.From(r.Source)
+		p = &from
+	}
 	found := probe.NewSamples()
 	for _, phase := range [][]string{probe.PhaseResolve.Labels(), probe.PhaseConnect.Labels(), phaseRequest} {
 		found.Set(dnsDuration, 0, phase...)

@@ -80,12 +80,12 @@ func (p *GRPC) Probe(ctx context.Context, r probe.Request) probe.Result {
 	noteHealth(&found, codes.Unavailable, "")
 	found.Set(grpcSSL, 0)
 	found.Set(grpcDuration, 0, phaseCheck...)
-	to, addrs, failed := p.Targets(ctx, probe.KindGRPC, p.port(), &r, grpcDuration, &found)
+	to, addrs, failed := p.From(r.Source).Targets(ctx, probe.KindGRPC, p.port(), &r, grpcDuration, &found)
 	if failed != nil {
 		return *failed
 	}
 	start := time.Now()
-	conn, failure := (&dial.Attempt{Target: addrs[0], Allow: r.Allow}).Connect(ctx)
+	conn, failure := (&dial.Attempt{Target: addrs[0], Source: r.Source, Allow: r.Allow}).Connect(ctx)
 	found.Set(grpcDuration, time.Since(start).Seconds(), probe.PhaseConnect.Labels()...)
 	if failure != nil {
 		result := failure.Result(addrs[0])
@@ -108,7 +108,7 @@ func (p *GRPC) port() string {
 func (p *GRPC) talk(ctx context.Context, r *probe.Request, to probe.Address, conn net.Conn, peer netip.AddrPort, found probe.Samples) probe.Result {
 	s := &session{
 		Conversation: &Conversation{TLSConfig: p.tlsConfig}, conn: conn, serverName: serverName(r, to), peer: peer.Addr(),
-		duration: grpcDuration, samples: found, log: r.Log, phase: probe.PhaseExchange,
+		duration: grpcDuration, samples: found, log: r.Log, details: probe.DetailsOf(ctx), phase: probe.PhaseExchange,
 	}
 	err := p.secure(ctx, s)
 	if err == nil {

@@ -217,7 +217,7 @@ func (x *exchange) resolveTarget() *probe.Result {
 		return nil
 	}
 	start := time.Now()
-	addrs, err := x.LookUp(x.ctx, x.target.Hostname())
+	addrs, err := x.From(x.request.Source).LookUp(x.ctx, x.target.Hostname())
 	took := time.Since(start).Seconds()
 	x.found.Set(probe.DNSLookupTime, took)
 	x.found.Set(x.duration, took, probe.PhaseResolve.Labels()...)

@@ -344,7 +344,7 @@ func (h *hop) lookUp(host string) ([]netip.Addr, error) {
 	}
 	h.enter(probe.PhaseResolve)
 	start := time.Now()
-	addrs, err := dial.Resolution{Resolver: h.x.Resolver}.LookUp(h.x.life, host)
+	addrs, err := dial.Resolution{Resolver: h.x.Resolver}.From(h.x.request.Source).LookUp(h.x.life, host)
 	h.x.mu.Lock()
 	defer h.x.mu.Unlock()
 	h.resolve += time.Since(start)
@@ -367,7 +367,7 @@ func (h *hop) try(to netip.AddrPort, shares int, allow func(netip.AddrPort) erro
 		h.peer = to
 		h.x.mu.Unlock()
 	}
-	conn, failed := (&dial.Attempt{Target: to, Allow: allow}).Connect(ctx)
+	conn, failed := (&dial.Attempt{Target: to, Source: h.x.request.Source, Allow: allow}).Connect(ctx)
 	if log := h.x.request.Log; log != nil && failed == nil {
 		log.Debug("connected", "to", to)
 	}

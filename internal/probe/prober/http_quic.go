@@ -76,7 +76,7 @@ func (h *hop) bindQUIC(to string) (*dial.Datagrams, *probe.Result) {
 			return nil, &probe.Result{Outcome: outcome, Phase: probe.PhaseResolve, Origin: origin, Err: err}
 		}
 	}
-	d := &dial.Datagrams{Target: netip.AddrPortFrom(addrs[0], port), Allow: h.x.request.Allow}
+	d := &dial.Datagrams{Target: netip.AddrPortFrom(addrs[0], port), Source: h.x.request.Source, Allow: h.x.request.Allow}
 	h.x.mu.Lock()
 	h.peer = d.Target
 	h.x.mu.Unlock()

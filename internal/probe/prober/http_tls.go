@@ -25,11 +25,14 @@ func (h *hop) secure(raw net.Conn) (net.Conn, error) {
 	h.phase, h.isTLS = probe.PhaseTLS, true
 	h.x.mu.Unlock()
 	start := time.Now()
-	conn := tls.Client(raw, h.tlsConfig())
+	config := h.tlsConfig()
+	conn := tls.Client(raw, config)
 	err := conn.HandshakeContext(h.x.life)
 	h.x.mu.Lock()
 	h.handshake += time.Since(start)
+	asked := h.wantsOurs
 	h.x.mu.Unlock()
+	probe.DetailsOf(h.x.life).AddHandshake(agreed(conn, config.ServerName, asked, time.Since(start), err))
 	if err != nil {
 		_ = raw.Close()
 		return nil, h.failTLS(err)

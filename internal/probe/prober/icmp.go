@@ -67,6 +67,11 @@ func (p *ICMP) Misconfigured() error {
 
 // Probe implements [probe.Prober].
 func (p *ICMP) Probe(ctx context.Context, r probe.Request) probe.Result {
+	if r.Source.IsValid() {
+		from := *p
+		from.SourceAddress, from.Resolution = r.Source, p.From(r.Source)
+		p = &from
+	}
 	found := probe.NewSamples()
 	for _, phase := range [][]string{probe.PhaseResolve.Labels(), phaseSetup, phaseRTT} {
 		found.Set(icmpDuration, 0, phase...)

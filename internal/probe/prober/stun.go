@@ -55,6 +55,11 @@ func stunMetrics() []*probe.Metric {
 
 // Probe implements [probe.Prober].
 func (s *STUN) Probe(ctx context.Context, r probe.Request) probe.Result {
+	if r.Source.IsValid() {
+		from := *s
+		from.SourceAddress, from.Resolution = r.Source, s.From(r.Source)
+		s = &from
+	}
 	found := probe.NewSamples()
 	result := s.probe(ctx, r, &found)
 	result.Samples = found

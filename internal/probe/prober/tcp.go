@@ -28,6 +28,11 @@ type TCP struct {
 
 // Probe implements [probe.Prober].
 func (p *TCP) Probe(ctx context.Context, r probe.Request) probe.Result {
+	if r.Source.IsValid() {
+		from := *p
+		from.SourceAddress, from.Resolution = r.Source, p.From(r.Source)
+		p = &from
+	}
 	found := probe.NewSamples()
 	to, addrs, failed := p.Targets(ctx, probe.KindTCP, "", &r, tcpDuration, &found)
 	if failed != nil {

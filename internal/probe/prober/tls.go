@@ -23,8 +23,10 @@ func (s *session) startTLS() error {
 	if err != nil {
 		return &probe.ConfigError{Err: err}
 	}
-	conn := tls.Client(ownDeadline{s.conn}, s.watched(config))
-	if err := conn.Handshake(); err != nil {
+	conn, start := tls.Client(ownDeadline{s.conn}, s.watched(config)), time.Now()
+	err = conn.Handshake()
+	s.details.AddHandshake(agreed(conn, config.ServerName, s.wantsOurs, time.Since(start), err))
+	if err != nil {
 		if bad, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
 			noteCertificates(&s.samples, bad.UnverifiedCertificates)
 		}
@@ -38,6 +40,19 @@ func (s *session) startTLS() error {
 	noteChains(&s.samples, state.VerifiedChains)
 	s.samples.Set(tlsVersion, 1, versionName(state.Version))
 	return nil
+}
+
+// agreed returns what a handshake came to.
+func agreed(conn *tls.Conn, name string, asked bool, took time.Duration, err error) probe.Handshake {
+	h := probe.Handshake{ServerName: name, AskedForOurs: asked, Duration: took, Err: err}
+	if bad, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
+		h.Certificates = bad.UnverifiedCertificates
+	}
+	if err == nil {
+		state := conn.ConnectionState()
+		h.Version, h.Cipher, h.Protocol, h.Certificates = state.Version, state.CipherSuite, state.NegotiatedProtocol, state.PeerCertificates
+	}
+	return h
 }
 
 // rejectionTime is how long the rejection of a handshake is waited for: longer than

@@ -50,6 +50,11 @@ func udpMetrics() []*probe.Metric {
 
 // Probe implements [probe.Prober].
 func (u *UDP) Probe(ctx context.Context, r probe.Request) probe.Result {
+	if r.Source.IsValid() {
+		from := *u
+		from.SourceAddress, from.Resolution = r.Source, u.From(r.Source)
+		u = &from
+	}
 	found := probe.NewSamples()
 	found.Set(udpRequests, 0)
 	found.Set(udpReplies, 0)
