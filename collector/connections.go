@@ -25,6 +25,16 @@ var (
 		"Outbound sockets that have retransmitted their SYN, by remote port.", "netns", "remote_port")
 	destinationRetransmitting = gauge("port_destination_syn_sent_retransmitting",
 		"Outbound sockets that have retransmitted their SYN, by destination.", "netns", "remote_address", "remote_port")
+	inboundRetransmitting = gauge("port_inbound_retransmitting_connections",
+		"Connections of a listener whose retransmissions are not acknowledged.", listenerLabels...)
+	inboundZeroWindow = gauge("port_inbound_zero_window_connections",
+		"Connections of a listener that wait for the peer to read (zero window).", listenerLabels...)
+	inboundSynAckRetransmitting = gauge("port_inbound_syn_ack_retransmitting",
+		"Incoming connections whose retransmitted SYN-ACK is not answered.", listenerLabels...)
+	outboundRetransmitting = gauge("port_outbound_retransmitting_connections",
+		"Outbound connections whose retransmissions are not acknowledged, by remote port.", "netns", "protocol", "remote_port")
+	outboundZeroWindow = gauge("port_outbound_zero_window_connections",
+		"Outbound connections that wait for the peer to read, by remote port.", "netns", "protocol", "remote_port")
 	inboundReceiveQueue = gauge("port_inbound_receive_queue_bytes",
 		"Bytes received but not yet read, over all connections of a listener.", listenerLabels...)
 	inboundSendQueue = gauge("port_inbound_send_queue_bytes",
@@ -45,7 +55,8 @@ func (connections) Name() string { return "connections" }
 
 func (connections) Families() []*Family {
 	return []*Family{inboundConnections, outboundConnections, orphanedConnections, heldConnections, synRetransmitting, destinationRetransmitting,
-		inboundReceiveQueue, inboundSendQueue, outboundReceiveQueue, outboundSendQueue}
+		inboundReceiveQueue, inboundSendQueue, outboundReceiveQueue, outboundSendQueue,
+		inboundRetransmitting, inboundZeroWindow, inboundSynAckRetransmitting, outboundRetransmitting, outboundZeroWindow}
 }
 
 func (c connections) Collect(_ context.Context, host *Snapshot, out *Output) error {
@@ -72,6 +83,7 @@ func (c connections) addInbound(out *Output, table *socket.Table, traffic *socke
 		flow := traffic.Inbound[i]
 		if !series[l.ListenerID] {
 			rest.Add(flow)
+			rest.QueuesUnknown = rest.QueuesUnknown || !l.Known.Has(socket.KnowsQueues)
 			others = true
 			continue
 		}
@@ -80,11 +92,25 @@ func (c connections) addInbound(out *Output, table *socket.Table, traffic *socke
 		if l.Known.Has(socket.KnowsQueues) {
 			out.add(inboundReceiveQueue, float64(flow.ReceiveQueue), id...)
 			out.add(inboundSendQueue, float64(flow.SendQueue), id...)
+			addStalled(out, flow, id)
 		}
 	}
 	if others {
-		addStates(out, inboundConnections, rest, always, []string{hostNetns, socket.TCP.String(), other, other, ""})
+		id := []string{hostNetns, socket.TCP.String(), other, other, ""}
+		addStates(out, inboundConnections, rest, always, id)
+		if !rest.QueuesUnknown {
+			addStalled(out, rest, id)
+		}
 	}
+}
+
+// addStalled adds the connections of a listener whose peer does not answer or does not
+// read.
+func addStalled(out *Output, flow socket.Flow, id []string) {
+	labels := out.set(inboundRetransmitting, id...)
+	out.addSet(inboundRetransmitting, float64(flow.Retransmitting), labels)
+	out.addSet(inboundZeroWindow, float64(flow.ZeroWindow), labels)
+	out.addSet(inboundSynAckRetransmitting, float64(flow.SynAckRetransmitting), labels)
 }
 
 func (c connections) addOutbound(out *Output, flows []socket.PortFlow) {
@@ -100,11 +126,21 @@ func (c connections) addOutbound(out *Output, flows []socket.PortFlow) {
 	})
 	out.fold(outboundConnections, folded)
 
-	top, rest, folded = socket.TopSynRetransmitting(flows, c.limits.OutboundPorts, c.memory.silent)
+	tcp := socket.TCP.String()
+	c.addStalledPorts(out, synRetransmitting, flows, c.memory.silent, func(f *socket.Flow) uint32 { return f.SynRetransmitting })
+	c.addStalledPorts(out, outboundRetransmitting, flows, c.memory.retransmitting, func(f *socket.Flow) uint32 { return f.Retransmitting }, tcp)
+	c.addStalledPorts(out, outboundZeroWindow, flows, c.memory.zeroWindow, func(f *socket.Flow) uint32 { return f.ZeroWindow }, tcp)
+}
+
+// addStalledPorts adds the remote ports that have such sockets, with what stands
+// before the port among the labels.
+func (c connections) addStalledPorts(out *Output, family *Family, flows []socket.PortFlow, ranking *socket.Ranking[uint16],
+	count func(*socket.Flow) uint32, before ...string) {
+	top, rest, folded := socket.TopOf(flows, count, c.limits.OutboundPorts, ranking)
 	eachPort(top, rest, folded, func(port string, flow socket.Flow) {
-		out.add(synRetransmitting, float64(flow.SynRetransmitting), hostNetns, port)
+		out.add(family, float64(count(&flow)), append(bind([]string{hostNetns}, before...), port)...)
 	})
-	out.fold(synRetransmitting, folded)
+	out.fold(family, folded)
 }
 
 func (c connections) addUnanswered(out *Output, all []socket.Unanswered) {

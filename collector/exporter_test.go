@@ -127,6 +127,8 @@ func v6only(s *socket.Socket) { s.V6Only = true }
 
 func unanswered(s *socket.Socket) { s.Retransmits = 2 }
 
+func noRoom(s *socket.Socket) { s.ZeroWindow = true }
+
 func device(name string) func(*socket.Socket) {
 	return func(s *socket.Socket) { s.Interface = name }
 }
@@ -156,6 +158,9 @@ var stories = map[string]porttest.Sockets{
 			made(socket.TCP, socket.Established, "127.0.0.1:6379", "127.0.0.1:40002", queued(10, 0)),
 			made(socket.TCP, socket.Established, "127.0.0.1:40002", "127.0.0.1:6379", queued(0, 5)),
 			made(socket.TCP, socket.Established, "10.0.0.5:443", "192.0.2.10:5000", device("eth1")),
+			made(socket.TCP, socket.Established, "10.0.0.5:443", "192.0.2.11:5000", device("eth1"), noRoom),
+			made(socket.TCP, socket.Established, "10.0.0.5:443", "192.0.2.12:5000", device("eth1"), unanswered),
+			made(socket.TCP, socket.SynRecv, "10.0.0.5:443", "192.0.2.13:5000", device("eth1"), unanswered),
 		},
 		porttest.Times(40, made(socket.TCP, socket.Established, "[::ffff:10.0.0.5]:443", "[::ffff:192.0.2.7]:5000", queued(1, 2))),
 		porttest.Times(20, made(socket.TCP, socket.TimeWait, "[2001:db8::5]:443", "[2001:db8::7]:5000")),
@@ -175,8 +180,8 @@ var stories = map[string]porttest.Sockets{
 		made(socket.TCP, socket.Established, "10.0.0.5:41001", "10.0.0.9:80"),
 		made(socket.TCP, socket.Established, "10.0.0.5:41002", "10.0.0.9:81", queued(2, 2)),
 		made(socket.TCP, socket.TimeWait, "10.0.0.5:41003", "10.0.0.9:81"),
-		made(socket.TCP, socket.Established, "10.0.0.5:41004", "10.0.0.9:82", queued(4, 4)),
-		made(socket.TCP, socket.LastAck, "10.0.0.5:41005", "10.0.0.9:83", queued(8, 8)),
+		made(socket.TCP, socket.Established, "10.0.0.5:41004", "10.0.0.9:82", queued(4, 4), noRoom),
+		made(socket.TCP, socket.LastAck, "10.0.0.5:41005", "10.0.0.9:83", queued(8, 8), unanswered),
 		made(socket.TCP, socket.CloseWait, "10.0.0.5:90", "10.0.0.9:41000"),
 		made(socket.TCP, socket.CloseWait, "10.0.0.5:91", "10.0.0.9:41000"),
 		made(socket.TCP, socket.CloseWait, "10.0.0.5:92", "10.0.0.9:41000"),

@@ -51,8 +51,9 @@ type Memory struct {
 	clients   *socket.Clients
 	history   *socket.History
 	// Stable choices of the ports and destinations with their own series.
-	outbound, orphaned, held, silent  *socket.Ranking[uint16]
-	destinations, watched, unanswered *socket.Ranking[netip.AddrPort]
+	outbound, orphaned, held           *socket.Ranking[uint16]
+	silent, retransmitting, zeroWindow *socket.Ranking[uint16]
+	destinations, watched, unanswered  *socket.Ranking[netip.AddrPort]
 
 	interrupted atomic.Uint64
 	malformed   atomic.Uint64
@@ -64,16 +65,18 @@ type Memory struct {
 // NewMemory returns an empty memory that reads the time from now.
 func NewMemory(now func() time.Time) *Memory {
 	return &Memory{
-		longLived:    socket.NewLongLived(longLivedAge, longLivedLimit, now),
-		clients:      socket.NewClients(now),
-		history:      socket.NewHistory(now),
-		outbound:     socket.NewRanking[uint16](now),
-		orphaned:     socket.NewRanking[uint16](now),
-		held:         socket.NewRanking[uint16](now),
-		silent:       socket.NewRanking[uint16](now),
-		destinations: socket.NewRanking[netip.AddrPort](now),
-		watched:      socket.NewRanking[netip.AddrPort](now),
-		unanswered:   socket.NewRanking[netip.AddrPort](now),
+		longLived:      socket.NewLongLived(longLivedAge, longLivedLimit, now),
+		clients:        socket.NewClients(now),
+		history:        socket.NewHistory(now),
+		outbound:       socket.NewRanking[uint16](now),
+		orphaned:       socket.NewRanking[uint16](now),
+		held:           socket.NewRanking[uint16](now),
+		silent:         socket.NewRanking[uint16](now),
+		retransmitting: socket.NewRanking[uint16](now),
+		zeroWindow:     socket.NewRanking[uint16](now),
+		destinations:   socket.NewRanking[netip.AddrPort](now),
+		watched:        socket.NewRanking[netip.AddrPort](now),
+		unanswered:     socket.NewRanking[netip.AddrPort](now),
 	}
 }
 

@@ -66,7 +66,7 @@ func runLoad(ctx context.Context, slower float64) {
 	var wg sync.WaitGroup
 	for _, part := range []func(){
 		l.timeWait, l.closeWaitOfService, l.closeWaitOfClient, l.synSent, l.acceptQueue, l.halfQueue, l.synQueue, l.ephemeralPorts,
-		l.ephemeralPortsOfUDP, l.timeWaitOfClient, l.orphaned, l.orphans, l.unread, l.datagrams, l.churn, l.steady, l.resets, l.selfSigned, l.expired, l.stun,
+		l.lossy, l.noWayBack, l.ephemeralPortsOfUDP, l.timeWaitOfClient, l.orphaned, l.orphans, l.unread, l.datagrams, l.churn, l.steady, l.resets, l.selfSigned, l.expired, l.stun,
 	} {
 		wg.Go(part)
 	}
@@ -336,12 +336,42 @@ func stuff(c *net.TCPConn) {
 // unread leaves bytes in the queues of a service and of its client.
 func (l load) unread() {
 	go l.accept(l.listen("127.0.0.1:7002"), func(c *net.TCPConn) { stuff(c); l.keep(c) })
-	l.every(l.upTo(5, 0.5), func(int) {
+	l.every(l.upTo(8, 0.8), func(int) {
 		if c := l.dial("", "127.0.0.1:7002", time.Second); c != nil {
 			stuff(c)
 			l.keep(c)
 		}
 	})
+}
+
+// lossyPort is of a service to and from which large packets are lost, and noWayBackPort
+// of one whose SYN-ACKs are: the firewall of the test sees to it.
+const lossyPort, noWayBackPort = "7004", "7005"
+
+// lossy has both ends of connections send what does not arrive.
+func (l load) lossy() {
+	send := func(c *net.TCPConn) {
+		_, _ = c.Write(make([]byte, 1000))
+		l.keep(c)
+	}
+	go l.accept(l.listen("127.0.0.1:"+lossyPort), send)
+	l.every(l.upTo(8, 4), func(int) {
+		if c := l.dial("", "127.0.0.1:"+lossyPort, time.Second); c != nil {
+			send(c)
+		}
+	})
+}
+
+// noWayBack are clients that never get an answer.
+func (l load) noWayBack() {
+	l.listen("127.0.0.1:" + noWayBackPort)
+	var wg sync.WaitGroup
+	for range 14 {
+		wg.Go(func() {
+			l.every(constant(1), func(int) { l.keep(l.dial("", "127.0.0.1:"+noWayBackPort, 10*time.Second)) })
+		})
+	}
+	wg.Wait()
 }
 
 // datagrams go to a service that does not read, and to a port where there is

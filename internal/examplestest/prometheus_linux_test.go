@@ -220,6 +220,10 @@ var named = []string{
 	`PortEphemeralPortsHighUDP", instance="web`,
 	`PortDestinationNotAnswering", remote_address="` + silentAddress + `", remote_port="5432`,
 	`PortRemoteNotAnswering", remote_port="5432`,
+	`PortSynAckRetransmitting", address="127.0.0.1", port="` + noWayBackPort,
+	`PortInboundRetransmitting", address="127.0.0.1", port="` + lossyPort,
+	`PortOutboundRetransmitting", remote_port="` + lossyPort,
+	`PortOutboundZeroWindow", remote_port="7002`,
 	`PortServiceCloseWaitGrowing", address="127.0.0.1", port="9000`,
 	`PortOutboundCloseWaitGrowing", remote_port="9001`,
 	`PortUnexpectedPublicListener", port="4444", process="load`,
@@ -332,6 +336,9 @@ func startMonitoring(t *testing.T, dir string, slower float64) {
 		porttest.Sysctl(t, name, value)
 	}
 	output(t, nft, `add table inet load; add chain inet load input { type filter hook input priority 0; };
+		add rule inet load input tcp sport `+noWayBackPort+` tcp flags & (syn|ack) == (syn|ack) drop;
+		add rule inet load input tcp dport `+lossyPort+` meta length > 500 drop;
+		add rule inet load input tcp sport `+lossyPort+` meta length > 500 drop;
 		add rule inet load input ct state established accept;
 		add rule inet load input tcp dport { 9997, 9998 } reject with icmpx admin-prohibited;
 		add rule inet load input ip daddr 127.0.0.9 tcp flags & (syn|ack) == syn numgen inc mod 2 0 drop`)

@@ -37,6 +37,12 @@ const (
 	maxColumns    = 13
 )
 
+// The timers of a connection that matter (get_tcp4_sock, net/ipv4/tcp_ipv4.c).
+const (
+	timerRetransmit = "01"
+	timerProbe      = "04"
+)
+
 // parseLine reads one line into s. It returns errLine, and leaves s undefined,
 // for what is not a line of these files.
 func parseLine(line []byte, protocol socket.Protocol, family socket.Family, s *socket.Socket) error {
@@ -66,9 +72,12 @@ func parseLine(line []byte, protocol socket.Protocol, family socket.Family, s *s
 		return nil
 	}
 	s.SendQueue, s.ReceiveQueue = uint32(send), uint32(receive)
-	if bytes.HasPrefix(columns[columnTimer], []byte("01:")) {
+	switch timer, _, _ := bytes.Cut(columns[columnTimer], []byte(":")); string(timer) {
+	case timerRetransmit:
 		retransmits, _ := hex(columns[columnRetrans], math.MaxUint8)
 		s.Retransmits = uint8(retransmits)
+	case timerProbe:
+		s.ZeroWindow = true
 	}
 	if protocol != socket.TCP && count > columnDrops {
 		if drops, ok := decimal(columns[columnDrops], math.MaxUint32); ok {

@@ -54,6 +54,11 @@ const (
 	sockOptTransparent = 5
 	sockOptBindNoPort  = 0 // of the second byte
 
+	// Values of idiag_timer (inet_sk_diag_fill, net/ipv4/inet_diag.c). idiag_retrans
+	// belongs to it.
+	timerRetransmit = 1
+	timerProbe      = 4
+
 	skMemInfoDrops = 8 // the index of SK_MEMINFO_DROPS, in words
 )
 
@@ -269,9 +274,11 @@ func (r *reader) decode(b []byte) error {
 	s.Inode = uint64(native.Uint32(b[68:]))
 	s.Known = socket.KnowsUID | socket.KnowsQueues
 
-	const timerRetransmit = 1 // idiag_timer; the count belongs to it
-	if b[2] == timerRetransmit {
+	switch b[2] {
+	case timerRetransmit:
 		s.Retransmits = b[3]
+	case timerProbe:
+		s.ZeroWindow = true
 	}
 	receive, send := native.Uint32(b[56:]), native.Uint32(b[60:])
 	if s.State == socket.Listen {

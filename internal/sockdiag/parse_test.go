@@ -46,6 +46,12 @@ func row(family, state uint8, local, remote string, attributes ...[]byte) []byte
 	return join(append([][]byte{b}, attributes...)...)
 }
 
+// timed is a row with another timer.
+func timed(row []byte, timer byte) []byte {
+	row[2] = timer
+	return row
+}
+
 func attribute(kind uint16, value ...byte) []byte {
 	b := native.AppendUint16(nil, uint16(4+len(value)))
 	b = append(native.AppendUint16(b, kind), value...)
@@ -202,6 +208,14 @@ func TestDecode(t *testing.T) {
 		})},
 		{name: "request socket of a mapped connection", row: row(familyINET6, 12, "[::ffff:10.0.0.1]:80", "[::ffff:10.0.0.2]:9"), want: with(func(s *socket.Socket) {
 			s.Family, s.State, s.ReceiveQueue, s.SendQueue = socket.IPv6, socket.SynRecv, 11, 22
+			s.Local, s.Remote = netip.MustParseAddrPort("10.0.0.1:80"), netip.MustParseAddrPort("10.0.0.2:9")
+		})},
+		{name: "zero window", row: timed(row(familyINET, 1, "10.0.0.1:80", "10.0.0.2:9"), 4), want: with(func(s *socket.Socket) {
+			s.State, s.ReceiveQueue, s.SendQueue, s.Retransmits, s.ZeroWindow = socket.Established, 11, 22, 0, true
+			s.Local, s.Remote = netip.MustParseAddrPort("10.0.0.1:80"), netip.MustParseAddrPort("10.0.0.2:9")
+		})},
+		{name: "keepalive", row: timed(row(familyINET, 1, "10.0.0.1:80", "10.0.0.2:9"), 2), want: with(func(s *socket.Socket) {
+			s.State, s.ReceiveQueue, s.SendQueue, s.Retransmits = socket.Established, 11, 22, 0
 			s.Local, s.Remote = netip.MustParseAddrPort("10.0.0.1:80"), netip.MustParseAddrPort("10.0.0.2:9")
 		})},
 		{name: "attributes of a connection are not read", row: row(familyINET, 1, "10.0.0.1:80", "10.0.0.2:9", memInfo(5)), want: with(func(s *socket.Socket) {

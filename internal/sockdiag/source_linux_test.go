@@ -39,7 +39,7 @@ func sockets(t testing.TB, s *Source) []socket.Socket {
 	byCookie := func(sockets []socket.Socket) map[uint64]socket.Socket {
 		m := map[uint64]socket.Socket{}
 		for _, s := range sockets {
-			s.ReceiveQueue, s.SendQueue, s.Retransmits = 0, 0, 0 // these move between the two reads
+			s.ReceiveQueue, s.SendQueue, s.Retransmits, s.ZeroWindow = 0, 0, 0, false // these move between the two reads
 			m[s.Cookie] = s
 		}
 		return m

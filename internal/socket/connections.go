@@ -16,8 +16,11 @@ type Flow struct {
 	// ReceiveQueue and SendQueue are the bytes waiting in these sockets.
 	ReceiveQueue, SendQueue uint64
 	// SynRetransmitting counts the sockets in SYN_SENT that have sent their SYN
-	// more than once: no answer.
-	SynRetransmitting uint32
+	// more than once: no answer. SynAckRetransmitting is the same of SYN_RECV and the
+	// SYN-ACK, and Retransmitting of all other states and data.
+	SynRetransmitting, SynAckRetransmitting, Retransmitting uint32
+	// ZeroWindow counts the sockets that wait for room at the peer.
+	ZeroWindow uint32
 	// QueuesUnknown says that the source does not provide the bytes of some of them.
 	QueuesUnknown bool
 }
@@ -174,8 +177,23 @@ func (f *Flow) count(s *Socket) {
 	f.ReceiveQueue += uint64(s.ReceiveQueue)
 	f.SendQueue += uint64(s.SendQueue)
 	f.QueuesUnknown = f.QueuesUnknown || !s.Known.Has(KnowsQueues)
-	if s.isUnanswered() {
+	if s.Retransmits > 0 || s.ZeroWindow {
+		f.countStalled(s)
+	}
+}
+
+// countStalled counts a socket whose peer does not answer, or has no room. The kernel
+// has one timer for both.
+func (f *Flow) countStalled(s *Socket) {
+	switch {
+	case s.ZeroWindow:
+		f.ZeroWindow++
+	case s.State == SynSent:
 		f.SynRetransmitting++
+	case s.State == SynRecv:
+		f.SynAckRetransmitting++
+	default:
+		f.Retransmitting++
 	}
 }
 
@@ -191,6 +209,9 @@ func (f *Flow) Add(g Flow) {
 	f.SendQueue += g.SendQueue
 	f.QueuesUnknown = f.QueuesUnknown || g.QueuesUnknown
 	f.SynRetransmitting += g.SynRetransmitting
+	f.SynAckRetransmitting += g.SynAckRetransmitting
+	f.Retransmitting += g.Retransmitting
+	f.ZeroWindow += g.ZeroWindow
 }
 
 // Sockets returns how many sockets the flow has.
@@ -239,13 +260,12 @@ func Top(flows []PortFlow, n int, ranking *Ranking[uint16]) (top []PortFlow, res
 	})
 }
 
-// TopSynRetransmitting is Top among the flows that have sockets whose SYN
-// does not answer, by the number of these: the port of a dead service need not
-// be a busy one.
-func TopSynRetransmitting(flows []PortFlow, n int, ranking *Ranking[uint16]) (top []PortFlow, rest Flow, folded int) {
-	silent := slices.DeleteFunc(slices.Clone(flows), func(f PortFlow) bool { return f.SynRetransmitting == 0 })
-	return topBy(silent, n, ranking, func(f *PortFlow) Candidate[uint16] {
-		return Candidate[uint16]{Key: f.Port, Weight: int(f.SynRetransmitting)}
+// TopOf is Top among the flows that have sockets of some kind, by the number of
+// these: the port of a dead service need not be a busy one.
+func TopOf(flows []PortFlow, count func(*Flow) uint32, n int, ranking *Ranking[uint16]) (top []PortFlow, rest Flow, folded int) {
+	having := slices.DeleteFunc(slices.Clone(flows), func(f PortFlow) bool { return count(&f.Flow) == 0 })
+	return topBy(having, n, ranking, func(f *PortFlow) Candidate[uint16] {
+		return Candidate[uint16]{Key: f.Port, Weight: int(count(&f.Flow))}
 	})
 }
 

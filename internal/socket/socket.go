@@ -33,8 +33,12 @@ type Socket struct {
 	// mean something else.
 	ReceiveQueue, SendQueue uint32
 	// Retransmits counts how often the segment that is under way, the SYN in
-	// SYN_SENT, was sent again without an answer (fact KnowsQueues).
+	// SYN_SENT, the SYN-ACK in SYN_RECV, was sent again without an answer (fact
+	// KnowsQueues). A tail loss probe is not counted.
 	Retransmits uint8
+	// ZeroWindow says that the socket has something to send, and asks the peer from
+	// time to time whether it has room again (fact KnowsQueues).
+	ZeroWindow bool
 	// AcceptQueue is the number of connections waiting for accept(2), of a
 	// LISTEN socket only (fact KnowsQueues).
 	AcceptQueue uint32

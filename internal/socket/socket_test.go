@@ -472,7 +472,7 @@ func TestTop(t *testing.T) {
 }
 
 // The port of a dead service is told, however many busier ones there are.
-func TestTopSynRetransmitting(t *testing.T) {
+func TestTopOf(t *testing.T) {
 	var flows []PortFlow
 	for port := uint16(1); port <= 9; port++ {
 		f := PortFlow{Port: port}
@@ -480,9 +480,40 @@ func TestTopSynRetransmitting(t *testing.T) {
 		flows = append(flows, f)
 	}
 	flows[2].SynRetransmitting, flows[5].SynRetransmitting, flows[7].SynRetransmitting = 1, 3, 2
-	top, rest, folded := TopSynRetransmitting(flows, 2, NewRanking[uint16](time.Now))
+	top, rest, folded := TopOf(flows, func(f *Flow) uint32 { return f.SynRetransmitting }, 2, NewRanking[uint16](time.Now))
 	if len(top) != 2 || top[0].Port != 6 || top[1].Port != 8 || rest.SynRetransmitting != 1 || folded != 1 {
 		t.Errorf("top %v, rest %v, folded %d", top, rest, folded)
+	}
+}
+
+// TestStalled has one connection of each kind that does not get on, and says so once.
+func TestStalled(t *testing.T) {
+	table := mustRead(t, host, tcp(Listen, "0.0.0.0:80", ""))
+	again, noRoom := func(s *Socket) { s.Retransmits = 1 }, func(s *Socket) { s.ZeroWindow = true }
+	got, err := ReadConnections(seq(
+		tcp(SynRecv, "10.0.0.1:80", "10.0.0.2:40000", again),
+		tcp(SynRecv, "10.0.0.1:80", "10.0.0.2:40001"),
+		tcp(Established, "10.0.0.1:80", "10.0.0.2:40002", again),
+		tcp(FinWait1, "10.0.0.1:80", "10.0.0.2:40003", again),
+		tcp(Established, "10.0.0.1:80", "10.0.0.2:40004", noRoom),
+		tcp(Established, "10.0.0.1:80", "10.0.0.2:40005"),
+		tcp(SynSent, "10.0.0.1:40000", "10.0.0.2:443", again),
+		tcp(Established, "10.0.0.1:40001", "10.0.0.2:443", again),
+		tcp(CloseWait, "10.0.0.1:40002", "10.0.0.2:443", noRoom),
+	), table, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	in, out := got.Inbound[0], got.Outbound[0]
+	if in.SynAckRetransmitting != 1 || in.Retransmitting != 2 || in.ZeroWindow != 1 || in.SynRetransmitting != 0 {
+		t.Errorf("inbound: %+v", in)
+	}
+	if out.SynRetransmitting != 1 || out.Retransmitting != 1 || out.ZeroWindow != 1 || out.SynAckRetransmitting != 0 {
+		t.Errorf("outbound: %+v", out)
+	}
+	in.Add(out.Flow)
+	if in.SynRetransmitting != 1 || in.SynAckRetransmitting != 1 || in.Retransmitting != 3 || in.ZeroWindow != 2 {
+		t.Errorf("the sum: %+v", in)
 	}
 }
 
