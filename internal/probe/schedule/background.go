@@ -32,7 +32,7 @@ type lane struct {
 type item struct {
 	target *probe.Target
 	access *access.Control
-	tally  *Tally
+	record *record
 	due    time.Time
 	index  int  // in its queue; -1 while it is being probed
 	gone   bool // not in the plan any more
@@ -73,7 +73,7 @@ func (b *background) use(p *Plan) {
 				it.due = firstTurn(t, now)
 			}
 		}
-		it.target, it.access, it.tally = t, &p.Access, p.tallies[i]
+		it.target, it.access, it.record = t, &p.Access, p.records[i]
 		b.items[p.keys[i]] = it
 		if it.index >= 0 {
 			b.push(it)
@@ -179,9 +179,9 @@ func (b *background) now(it *item) (t *probe.Target, allowed *access.Control, go
 // finish keeps a result, and puts its target back in the queue.
 func (b *background) finish(it *item, report Report) {
 	b.mu.Lock()
-	tally := it.tally
+	record := it.record
 	if it.gone {
-		tally = nil
+		record = nil
 	} else {
 		it.result, it.ended = report.Result, report.At
 		it.due = nextTurn(it.target, report.At)
@@ -190,7 +190,7 @@ func (b *background) finish(it *item, report Report) {
 		b.heavy.rouse()
 	}
 	b.mu.Unlock()
-	b.runner.note(Entry{Report: report}, tally)
+	b.runner.note(Entry{Report: report}, record)
 }
 
 // fill puts the latest results in the reports of the targets that have an

@@ -148,7 +148,7 @@ func (f *flight) probe(i int) {
 	f.results[i], f.ended[i] = result, now
 	f.mu.Unlock()
 	if f.hasCounted() {
-		f.runner.note(Entry{Report: Report{Target: t, Result: result, At: now}}, f.plan.tallies[i])
+		f.runner.note(Entry{Report: Report{Target: t, Result: result, At: now}}, f.plan.records[i])
 	}
 }
 
@@ -157,7 +157,7 @@ func (f *flight) reports() []Report {
 	reports := make([]Report, len(f.plan.Targets))
 	f.mu.Lock()
 	for i := range reports {
-		r := Report{Target: &f.plan.Targets[i], Result: f.results[i], At: f.ended[i], Tally: f.plan.tallies[i]}
+		r := Report{Target: &f.plan.Targets[i], Result: f.results[i], At: f.ended[i], Tally: &f.plan.records[i].Tally}
 		if r.At.IsZero() {
 			r.Result = notRun(errUnderWay)
 		}

@@ -236,8 +236,8 @@ func TestTargetsThatShareAnAddress(t *testing.T) {
 		{"10.0.0.2:443", "10.0.0.2", ""},
 	} {
 		got := ""
-		if target, ok := plan.find(Ask{Target: tt.target, Module: m, Hostname: tt.hostname}); ok {
-			got = target.Name
+		if at, ok := plan.find(Ask{Target: tt.target, Module: m, Hostname: tt.hostname}); ok {
+			got = plan.Targets[at].Name
 		}
 		if got != tt.want {
 			t.Errorf("%s with %q: %q, want %q", tt.target, tt.hostname, got, tt.want)

@@ -45,12 +45,12 @@ type call struct {
 // the runner has stopped.
 func (r *Runner) Once(ctx context.Context, p *Plan, a Ask) (Entry, error) {
 	a.Target, a.Hostname = strings.Clone(a.Target), strings.Clone(a.Hostname) // each may be part of a long request
-	t, grant, err := p.requested(a)
+	w, err := p.requested(a)
 	if err != nil {
 		return Entry{}, err
 	}
 	c, err := r.call(ctx, ask{p, a.Module, a.Target, a.Hostname}, a.Alone, func(c *call) {
-		c.entry = r.once(c, t, grant)
+		c.entry = r.once(c, w)
 	})
 	if err != nil {
 		return Entry{}, err
@@ -73,19 +73,28 @@ type grant struct {
 	address func(netip.AddrPort) error // [probe.Request].Allow
 }
 
+// wanted is what is to be probed for an ask.
+type wanted struct {
+	target *probe.Target
+	grant
+	record *record // of a configured target; nil of another
+}
+
 // requested returns the target of an ask, and what its probe may reach.
-func (p *Plan) requested(a Ask) (*probe.Target, grant, error) {
+func (p *Plan) requested(a Ask) (wanted, error) {
 	if !access.TakesHostname(a.Module.Kind) {
 		a.Hostname = ""
 	}
-	if t, ok := p.find(a); ok {
-		return t, grant{address: p.Access.Configured(a.Module, a.Target)}, nil
+	if i, ok := p.find(a); ok {
+		t := p.Targets[i]
+		return wanted{&t, grant{address: p.Access.Configured(a.Module, a.Target)}, p.records[i]}, nil
 	}
 	permit, err := p.Access.Permit(a.Module, a.Target, access.HostnameOf(a.Module.Kind, a.Target, a.Hostname))
 	if err != nil {
-		return nil, grant{}, err
+		return wanted{}, err
 	}
-	return &probe.Target{Address: a.Target, Module: a.Module, Hostname: a.Hostname}, grant{permit.AllowHost, permit.Allow}, nil
+	t := &probe.Target{Address: a.Target, Module: a.Module, Hostname: a.Hostname}
+	return wanted{target: t, grant: grant{permit.AllowHost, permit.Allow}}, nil
 }
 
 // call returns the call that is under way for what is asked, if its time is about
@@ -109,15 +118,18 @@ func (r *Runner) call(ctx context.Context, of ask, alone bool, run func(*call)) 
 	return c, err
 }
 
-// once probes and remembers it.
-func (r *Runner) once(c *call, t *probe.Target, g grant) Entry {
+// once probes and remembers it. The counters are those of scheduled probes only.
+func (r *Runner) once(c *call, w wanted) Entry {
 	var log Logbook
-	result := r.probe(c.ctx, c.began, t, g, requested, log.Logger())
-	r.trace(t, g.address, result)
-	r.addPath(t, &result)
-	entry := Entry{Report: Report{Target: t, Result: result, At: time.Now()}, Log: log.Text(t.Address)}
+	result := r.probe(c.ctx, c.began, w.target, w.grant, requested, log.Logger())
+	r.trace(w.target, w.address, result)
+	r.addPath(w.target, &result)
+	entry := Entry{Report: Report{Target: w.target, Result: result, At: time.Now()}, Log: log.Text(w.target.Address)}
 	if c.ctx.Err() == nil || result.Outcome != probe.NotRun { // not when the clients have gone before its turn
 		entry.ID = r.note(entry, nil)
+		if w.record != nil {
+			w.record.remember(entry.Report)
+		}
 	}
 	return entry
 }

@@ -25,7 +25,7 @@ type Plan struct {
 	OnRequest bool
 
 	keys    []string
-	tallies []*Tally
+	records []*record
 	// The targets of each scrape, as indices into Targets: heavy probes and the
 	// others.
 	heavy, light []int
@@ -69,10 +69,10 @@ func (p *Plan) prepare() {
 // identity is what a request names of a configured target.
 type identity struct{ address, module, hostname string }
 
-// find returns the configured target that a request is for. A hostname has to be
+// find returns the index of the configured target that a request is for. A hostname has to be
 // the configured one, or the target's own host where none is configured. Without
 // one it is the target that has none, else the first with that address and module.
-func (p *Plan) find(a Ask) (*probe.Target, bool) {
+func (p *Plan) find(a Ask) (int, bool) {
 	id := identity{a.Target, a.Module.Name, a.Hostname}
 	i := p.configured[id]
 	if i == 0 && access.HostnameOf(a.Module.Kind, a.Target, a.Hostname) == "" {
@@ -82,11 +82,7 @@ func (p *Plan) find(a Ask) (*probe.Target, bool) {
 	if i == 0 && a.Hostname == "" {
 		i = p.anyHostname[id]
 	}
-	if i == 0 {
-		return nil, false
-	}
-	t := p.Targets[i-1]
-	return &t, true
+	return i - 1, i > 0
 }
 
 // keyOf returns the identity of a target: what its series have for labels.

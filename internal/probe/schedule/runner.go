@@ -38,11 +38,11 @@ type Runner struct {
 
 	mu      sync.Mutex
 	plan    *Plan
-	flights []*flight         // under way
-	turns   turns             // where the next one begins
-	calls   map[ask]*call     // under way, by what they ask
-	tallies map[string]*Tally // by key of target
-	kinds   map[string]*Tally // by kind of module
+	flights []*flight          // under way
+	turns   turns              // where the next one begins
+	calls   map[ask]*call      // under way, by what they ask
+	records map[string]*record // by key of target
+	kinds   map[string]*Tally  // by kind of module
 
 	panicked time.Time // when a panic was logged last
 }
@@ -53,7 +53,7 @@ const bodiesSize = 2 * probe.MaxMatchedBody
 // NewRunner returns a runner that stops when ctx ends. Most bounds the probes in
 // flight, whatever a plan says, where descriptors are few; zero does not.
 func NewRunner(ctx context.Context, most int) *Runner {
-	r := &Runner{most: most, history: newHistory(historyLimit), bodies: probe.NewBodies(bodiesSize), tallies: map[string]*Tally{}, kinds: map[string]*Tally{}, calls: map[ask]*call{}, traces: traces{of: map[string]*traced{}}}
+	r := &Runner{most: most, history: newHistory(historyLimit), bodies: probe.NewBodies(bodiesSize), records: map[string]*record{}, kinds: map[string]*Tally{}, calls: map[ask]*call{}, traces: traces{of: map[string]*traced{}}}
 	r.ctx, r.cancel = context.WithCancelCause(ctx)
 	r.slots.size, r.heavy.size = r.sizes(DefaultMaxProbes)
 	r.background = newBackground(r)
@@ -103,15 +103,15 @@ func (r *Runner) Use(p *Plan) {
 
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	kept := make(map[string]*Tally, len(p.Targets))
-	p.tallies = make([]*Tally, len(p.Targets))
+	kept := make(map[string]*record, len(p.Targets))
+	p.records = make([]*record, len(p.Targets))
 	for i, key := range p.keys {
-		if kept[key] = r.tallies[key]; kept[key] == nil {
-			kept[key] = &Tally{}
+		if kept[key] = r.records[key]; kept[key] == nil {
+			kept[key] = &record{}
 		}
-		p.tallies[i] = kept[key]
+		p.records[i] = kept[key]
 	}
-	r.tallies, r.plan = kept, p
+	r.records, r.plan = kept, p
 	r.background.use(p)
 }
 
@@ -162,10 +162,11 @@ func (r *Runner) enter(ctx context.Context, m *probe.Module, c class) (leave fun
 }
 
 // note remembers a probe and returns its ID in the history, if it got one. The
-// tally is nil for what is not a scheduled probe of a configured target.
-func (r *Runner) note(e Entry, tally *Tally) (id uint64) {
-	if tally != nil {
-		tally.Add(e.Result.Outcome)
+// target's record is nil for what is not a scheduled probe of a configured target.
+func (r *Runner) note(e Entry, target *record) (id uint64) {
+	if target != nil {
+		target.Add(e.Result.Outcome)
+		target.remember(e.Report)
 	}
 	r.logPanic(e.Result.Err, e.Target.Address)
 	kind := e.Target.Module.Kind

@@ -583,8 +583,8 @@ func TestReload(t *testing.T) {
 		r.Use(&Plan{})
 		when = nil
 		time.Sleep(5 * time.Minute)
-		if len(when) != 0 || len(r.tallies) != 0 || len(r.background.items) != 0 {
-			t.Errorf("of what went are left: %d probes, %d tallies, %d items", len(when), len(r.tallies), len(r.background.items))
+		if len(when) != 0 || len(r.records) != 0 || len(r.background.items) != 0 {
+			t.Errorf("of what went are left: %d probes, %d tallies, %d items", len(when), len(r.records), len(r.background.items))
 		}
 	})
 }
