@@ -185,7 +185,7 @@ func (h *Host) sayMissing(owners reading) {
 		fmt.Fprintln(h.Stderr, "the filters of packet sockets are unknown")
 		missing = append(slices.Clone(missing), owner.CapNetAdmin)
 	}
-	for _, hint := range hints(missing) {
+	for _, hint := range owner.Hints(missing) {
 		fmt.Fprintf(h.Stderr, "hint: %s\n", hint)
 	}
 }

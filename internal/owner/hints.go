@@ -1,29 +1,27 @@
-package cli
+package owner
 
 import (
 	"slices"
 	"strings"
-
-	"github.com/port-exporter/port_exporter/internal/owner"
 )
 
-// hints returns what would let more processes be read, one line for each cause.
+// Hints returns what would let more processes be read, one line for each cause.
 // In a user namespace more capabilities are of no use.
-func hints(missing []string) []string {
+func Hints(missing []string) []string {
 	var lines, capabilities []string
 	for _, privilege := range missing {
 		switch privilege {
-		case owner.PIDNamespace:
+		case PIDNamespace:
 			lines = append(lines, "the processes of the host are in another PID namespace: run the container with --pid host (Kubernetes: hostPID: true)")
-		case owner.UserNamespace:
+		case UserNamespace:
 			lines = append(lines, "capabilities do not count outside of this user namespace: run it in that of the host, as root (containers: not rootless, --userns host; systemd: PrivateUsers=no)")
-		case owner.SecurityModule:
+		case SecurityModule:
 			lines = append(lines, "a security module denies it: run the container with --security-opt apparmor=unconfined, or label=disable where SELinux is")
 		default:
 			capabilities = append(capabilities, privilege)
 		}
 	}
-	if len(capabilities) > 0 && !slices.Contains(missing, owner.UserNamespace) {
+	if len(capabilities) > 0 && !slices.Contains(missing, UserNamespace) {
 		lines = append(lines, "run as root, or with "+list(capabilities))
 	}
 	return lines
