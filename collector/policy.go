@@ -53,32 +53,54 @@ func (findings) Families() []*Family {
 // Collect judges all listeners that were read. What is exported of them has its
 // limit; the counts have none.
 func (c findings) Collect(_ context.Context, host *Snapshot, out *Output) error {
-	owners, err := host.Owners()
+	j, err := c.judge(host)
 	if err != nil {
 		return err
 	}
-	portless := host.PortlessOwners()
-	found := policy.Evaluate(c.rules, slices.Concat(owners.Owned, portless), host.Began())
-	ported, rest := found.Verdicts[:len(owners.Owned)], found.Verdicts[len(owners.Owned):]
 	shown, err := host.Shown()
 	if err != nil {
 		return err
 	}
-	c.addVerdicts(out, owners.Owned, ported, count(rest, policy.Unverified))
-	c.addUndecided(out, shown, owners.Owned, ported)
-	addUnexpectedPortless(out, portless, rest, c.limit)
-	table, err := host.Listening()
-	if err != nil {
-		return err
-	}
-	unported, _ := host.Portless()
-	whole := func(p socket.Protocol) bool { return table.Whole(p) || unported.Whole(p) }
-	young := c.young(table, found, host.Began())
+	c.addVerdicts(out, j.owned, j.verdicts, count(j.portlessVerdicts, policy.Unverified))
+	c.addUndecided(out, shown, j.owned, j.verdicts)
+	addUnexpectedPortless(out, j.portless, j.portlessVerdicts, c.limit)
 	for i := range c.rules {
-		partial := !c.rules[i].Judges(whole)
-		c.addRule(out, i, found, partial, partial || young[i])
+		c.addRule(out, i, j)
 	}
 	return nil
+}
+
+// judged is what the policy says of a host.
+type judged struct {
+	policy.Findings
+	owned, portless            []socket.Owned
+	verdicts, portlessVerdicts []policy.Verdict
+	// Of a rule that is partial some sockets were not read, so it is neither stale nor
+	// missing. That what an unsure one requires is missing is not known.
+	partial, unsure []bool
+}
+
+// judge judges all listeners that were read, and what has no port.
+func (c findings) judge(host *Snapshot) (judged, error) {
+	owners, err := host.Owners()
+	if err != nil {
+		return judged{}, err
+	}
+	table, err := host.Listening()
+	if err != nil {
+		return judged{}, err
+	}
+	j := judged{owned: owners.Owned, portless: host.PortlessOwners()}
+	j.Findings = policy.Evaluate(c.rules, slices.Concat(j.owned, j.portless), host.Began())
+	j.verdicts, j.portlessVerdicts = j.Verdicts[:len(j.owned)], j.Verdicts[len(j.owned):]
+	unported, _ := host.Portless()
+	whole := func(p socket.Protocol) bool { return table.Whole(p) || unported.Whole(p) }
+	young := c.young(table, j.Findings, host.Began())
+	for i := range c.rules {
+		partial := !c.rules[i].Judges(whole)
+		j.partial, j.unsure = append(j.partial, partial), append(j.unsure, partial || young[i])
+	}
+	return j, nil
 }
 
 // young returns for each rule whether what it requires may be there although it is
@@ -109,17 +131,15 @@ func count(verdicts []policy.Verdict, kind policy.Kind) (n int) {
 	return n
 }
 
-// addRule adds what is known of a rule. Where some sockets of its protocols were not
-// read (partial), it is neither stale nor missing.
-func (c findings) addRule(out *Output, i int, found policy.Findings, partial, unsure bool) {
+// addRule adds what is known of a rule.
+func (c findings) addRule(out *Output, i int, j judged) {
 	r := &c.rules[i]
 	out.add(ruleInfo, 1, r.Name, ruleKind(r), r.Severity.String())
-	out.add(ruleUnverified, float64(found.Unverified[i]), r.Name)
-	if !r.Forbid && (found.Matches[i] > 0 || !partial) {
-		out.add(ruleListeners, float64(found.Matches[i]), r.Name)
+	out.add(ruleUnverified, float64(j.Unverified[i]), r.Name)
+	if !r.Forbid && (j.Matches[i] > 0 || !j.partial[i]) {
+		out.add(ruleListeners, float64(j.Matches[i]), r.Name)
 	}
-	missing := slices.Contains(found.Missing, i)
-	if r.Required && (!missing || !unsure) {
+	if missing := slices.Contains(j.Missing, i); r.Required && (!missing || !j.unsure[i]) {
 		out.add(missingListener, truth(missing), r.Name)
 	}
 	if !r.Until.IsZero() {
@@ -143,9 +163,13 @@ func (c findings) addVerdicts(out *Output, owned []socket.Owned, verdicts []poli
 	counts := map[policy.Kind]map[socket.Scope]int{policy.Unexpected: {}, policy.Unverified: {}, policy.Undecided: {}, policy.Expected: {}}
 	var broken []socket.Listener
 	eachJudged(owned, verdicts, func(of []socket.Owned, judged []policy.Verdict) {
-		kind := worst(judged)
+		v := worst(judged)
+		kind := v.Kind
+		if v.Broken() { // what is forbidden counts as unexpected
+			kind = policy.Unexpected
+		}
 		counts[kind][of[0].Scope]++
-		if kind == policy.Unexpected {
+		if v.Broken() {
 			broken = append(broken, of[0].Listener)
 		}
 	})
@@ -173,18 +197,18 @@ func eachJudged(owned []socket.Owned, verdicts []policy.Verdict, f func([]socket
 	}
 }
 
-// worst is the verdict on a listener with several owners. What is forbidden counts
-// as unexpected.
-func worst(judged []policy.Verdict) policy.Kind {
-	if slices.ContainsFunc(judged, policy.Verdict.Broken) {
-		return policy.Unexpected
-	}
-	for _, kind := range []policy.Kind{policy.Unverified, policy.Undecided} {
-		if slices.ContainsFunc(judged, func(v policy.Verdict) bool { return v.Kind == kind }) {
-			return kind
+// worst is the verdict on a listener with several owners.
+func worst(judged []policy.Verdict) policy.Verdict {
+	for _, of := range []func(policy.Verdict) bool{
+		policy.Verdict.Broken,
+		func(v policy.Verdict) bool { return v.Kind == policy.Unverified },
+		func(v policy.Verdict) bool { return v.Kind == policy.Undecided },
+	} {
+		if i := slices.IndexFunc(judged, of); i >= 0 {
+			return judged[i]
 		}
 	}
-	return policy.Expected
+	return judged[0]
 }
 
 // addUndecided adds undecided listeners, one series for a program with many ports.

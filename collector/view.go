@@ -1,0 +1,234 @@
+package collector
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/port-exporter/port_exporter/internal/kernel"
+	"github.com/port-exporter/port_exporter/internal/owner"
+	"github.com/port-exporter/port_exporter/internal/policy"
+	"github.com/port-exporter/port_exporter/internal/socket"
+)
+
+// View is a host for people: what the metrics are made of, from the same snapshot, with
+// the same verdicts. A part that is nil could not be read, for the reason beside it.
+type View struct {
+	Began  time.Time
+	Source string // sock_diag, procfs or gopsutil
+
+	Listeners    *Listeners
+	ListenersErr error
+	// Traffic has the connections; Inbound is in the order of Listeners.Table.
+	Traffic    *socket.Traffic
+	TrafficErr error
+	// PortsErr says why the range of ephemeral ports is unknown.
+	PortsErr error
+	// Kernel has the limits of the kernel. Its error may be of single files only.
+	Kernel    *kernel.Stats
+	KernelErr error
+}
+
+// Listeners are the listeners of a view.
+type Listeners struct {
+	// Seen has them in the order of the metrics: those with ports, and where there is a
+	// policy what has none.
+	Seen []SeenListener
+	// HasPolicy says that there are verdicts, by the indices of Rules.
+	HasPolicy bool
+	Rules     []policy.Rule
+	// Missing are the required rules without a listener, and Unsure those of which
+	// that is not known.
+	Missing, Unsure []int
+
+	Table  *socket.Table // as it was read
+	Owners owner.Result
+	// FiltersHidden says that it is unknown whether packet sockets have a filter.
+	FiltersHidden bool
+	// PortlessErr says why what has no port could not be read.
+	PortlessErr error
+}
+
+// SeenListener is a listener with what is known of it. Port 0 is that of a client with
+// many ephemeral ports.
+type SeenListener struct {
+	socket.Listener
+	Owners    []socket.Owner
+	Verdict   policy.Verdict // of a policy, if there is one
+	FirstSeen time.Time      // zero of what has no port
+	Drops     uint64         // since it was first seen
+	// Conflict says that another owner covers the port on an overlapping address.
+	Conflict bool
+}
+
+// DisabledError says that a part is not read because a collector is disabled.
+type DisabledError struct{ Name string }
+
+func (e *DisabledError) Error() string { return fmt.Sprintf("the collector %s is disabled", e.Name) }
+
+// part is a part of a view, which runs as a collector does.
+type part struct {
+	name string
+	read func(*Snapshot) error
+}
+
+func (p part) Name() string { return p.name }
+
+func (part) Families() []*Family { return nil }
+
+func (p part) Collect(_ context.Context, host *Snapshot, _ *Output) error { return p.read(host) }
+
+// View reads the host once, as a scrape does, and ends with ctx. It probes nothing. Its
+// error is a [BusyError].
+func (e *Exporter) View(ctx context.Context) (*View, error) {
+	var listeners *Listeners
+	var traffic *socket.Traffic
+	var portsErr, filesErr error
+	var stats *kernel.Stats
+	parts := []part{
+		{"listeners", func(host *Snapshot) (err error) { listeners, err = e.viewListeners(host); return err }},
+		{"connections", func(host *Snapshot) (err error) {
+			_, portsErr = host.EphemeralPorts()
+			_, traffic, err = host.Connections()
+			return err
+		}},
+		{"limits", func(*Snapshot) error { stats, filesErr = e.viewKernel(); return nil }},
+	}
+	if err := e.reserve(len(parts)); err != nil {
+		return nil, err
+	}
+	host := newSnapshot(ctx, e)
+	errs := make([]error, len(parts))
+	var running sync.WaitGroup
+	for i, p := range parts {
+		running.Go(func() { errs[i] = e.runPart(ctx, p, host) })
+	}
+	running.Wait()
+
+	// What a part that was left behind has written is not looked at.
+	v := &View{Began: host.Began(), Source: e.options.SourceName, ListenersErr: errs[0], TrafficErr: errs[1], KernelErr: errs[2]}
+	if errs[0] == nil {
+		v.Listeners = listeners
+	}
+	if errs[1] == nil {
+		v.Traffic, v.PortsErr = traffic, portsErr
+	}
+	if errs[2] == nil {
+		v.Kernel, v.KernelErr = stats, filesErr
+	}
+	return v, nil
+}
+
+// runPart runs a part unless its collector is disabled. The connections are what
+// several collectors read.
+func (e *Exporter) runPart(ctx context.Context, p part, host *Snapshot) error {
+	readers := []string{p.name}
+	if p.name == "connections" {
+		readers = []string{"connections", "sockets", "ephemeral"}
+	}
+	if !slices.ContainsFunc(readers, e.enabled) {
+		e.options.Memory.running.Add(-1)
+		return &DisabledError{p.name}
+	}
+	return e.run(ctx, p, host).err
+}
+
+func (e *Exporter) enabled(name string) bool { return !slices.Contains(e.options.Disabled, name) }
+
+var errNoKernelStats = errors.New("this system does not report the limits of the kernel")
+
+func (e *Exporter) viewKernel() (*kernel.Stats, error) {
+	if e.options.KernelStats == nil {
+		return nil, errNoKernelStats
+	}
+	return e.options.KernelStats()
+}
+
+func (e *Exporter) viewListeners(host *Snapshot) (*Listeners, error) {
+	shown, err := host.Shown()
+	if err != nil {
+		return nil, err
+	}
+	history, err := host.History()
+	if err != nil {
+		return nil, err
+	}
+	v := &Listeners{Rules: e.options.Policy, HasPolicy: e.options.Policy != nil && e.enabled("policy")}
+	if v.Table, err = host.Listening(); err != nil {
+		return nil, err
+	}
+	if v.Owners, err = host.Owners(); err != nil {
+		return nil, err
+	}
+	conflicts := map[socket.Conflict]bool{}
+	for _, c := range socket.Conflicts(v.Owners.Owned) {
+		conflicts[c] = true
+	}
+	owners := ownersOf(shown.owned)
+	for i, l := range shown.listeners {
+		v.Seen = append(v.Seen, SeenListener{
+			Listener: l, Owners: owners[l.ListenerID], FirstSeen: history.FirstSeen[i], Drops: history.Drops[i],
+			Conflict: conflicts[socket.Conflict{Netns: l.Netns, Protocol: l.Protocol, Port: l.Port}],
+		})
+	}
+	if e.options.Portless != nil && e.enabled("portless") {
+		table, err := host.Portless()
+		v.FiltersHidden, v.PortlessErr = table.FiltersHidden, err
+	}
+	if v.HasPolicy {
+		return v, e.judge(v, host, shown)
+	}
+	return v, nil
+}
+
+// ownersOf returns the owners of each listener, each name once.
+func ownersOf(owned []socket.Owned) map[socket.ListenerID][]socket.Owner {
+	all := make(map[socket.ListenerID][]socket.Owner, len(owned))
+	for of := range byListener(owned) {
+		var owners []socket.Owner
+		for _, o := range of {
+			same := func(other socket.Owner) bool { return other.Identity() == o.Owner.Identity() }
+			if !slices.ContainsFunc(owners, same) {
+				owners = append(owners, o.Owner)
+			}
+		}
+		all[of[0].ListenerID] = owners
+	}
+	return all
+}
+
+// judge adds the verdicts, and what has no port.
+func (e *Exporter) judge(v *Listeners, host *Snapshot, shown *Shown) error {
+	j, err := findings{rules: v.Rules, limit: e.options.Limits.Listeners}.judge(host)
+	if err != nil {
+		return err
+	}
+	verdicts := map[socket.ListenerID][]policy.Verdict{}
+	eachJudged(j.owned, j.verdicts, func(of []socket.Owned, judged []policy.Verdict) {
+		id := of[0].ListenerID
+		if shown.folded[id] {
+			id.Port = 0
+		}
+		verdicts[id] = append(verdicts[id], judged...)
+	})
+	for i := range v.Seen {
+		if judged := verdicts[v.Seen[i].ListenerID]; len(judged) > 0 {
+			v.Seen[i].Verdict = worst(judged)
+		}
+	}
+	for i, o := range j.portless {
+		v.Seen = append(v.Seen, SeenListener{Listener: o.Listener, Owners: []socket.Owner{o.Owner}, Verdict: j.portlessVerdicts[i]})
+	}
+	for i := range v.Rules {
+		switch missing := slices.Contains(j.Missing, i); {
+		case missing && !j.unsure[i]:
+			v.Missing = append(v.Missing, i)
+		case missing, v.Rules[i].Required && j.Matches[i] == 0 && j.Unverified[i] > 0:
+			v.Unsure = append(v.Unsure, i)
+		}
+	}
+	return nil
+}
