@@ -7,7 +7,7 @@ SYSTEMS  := linux/amd64 linux/arm64 linux/386 linux/riscv64 darwin/arm64 windows
 FUZZTIME ?= 30s
 SOCKETS  ?= 100000
 
-.PHONY: help build test test-root lint fmt generate check fuzz attack vm bench cross rules package
+.PHONY: help build test test-root lint fmt generate check fuzz attack vm bench cross rules package pictures
 
 help: ## Show this.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-10s %s\n", $$1, $$2 }' Makefile
@@ -52,6 +52,10 @@ cross: ## Vet and build for every system.
 
 rules: ## Test the example rules with promtool.
 	$(GO) test -run 'Promtool|Rule' ./internal/examplestest
+
+pictures: ## Take the pictures of the page (root, chromium, pngquant).
+	$(GO) test -run TestPagePicturesInNamespace . -page.pictures docs/images
+	pngquant --force --nofs --ext .png 64 docs/images/page.png docs/images/page-phone.png
 
 package: build ## Pack the binary and the units into build/.
 	mkdir -p build

@@ -298,8 +298,8 @@ targets:
 			t.Errorf("%s: status %d, want %d: %s", target, status, want, text)
 		}
 	}
-	if status, page := porttest.Get(t, scrapeAddress, "/"); status != 200 || !strings.Contains(page, "<td>127.0.0.1:1009</td>") || !strings.Contains(page, "logs?id=") {
-		t.Errorf("the status page has no probes: %d\n%s", status, page)
+	if status, page := porttest.Get(t, scrapeAddress, "/"); status != 200 || !strings.Contains(page, ">refused</a>") || !strings.Contains(page, "127.0.0.1:1009 refuses: nothing listens on tcp port 1009 of this host.") || !strings.Contains(page, `href="/logs"`) {
+		t.Errorf("the page has no probes: %d\n%s", status, page)
 	}
 	status, text := porttest.Get(t, scrapeAddress, "/probe?module=tcp_connect&debug=true&target=192.0.2.1:1001")
 	if status != 200 || !strings.Contains(text, "nothing listens on tcp 192.0.2.1:1001; a listener on 127.0.0.1:1001 is loopback only.") {

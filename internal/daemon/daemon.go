@@ -21,7 +21,6 @@ import (
 	versioncollector "github.com/prometheus/client_golang/prometheus/collectors/version"
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/promslog"
-	"github.com/prometheus/common/version"
 
 	"github.com/port-exporter/port_exporter/collector"
 	"github.com/port-exporter/port_exporter/config"
@@ -51,6 +50,7 @@ type daemon struct {
 	log     *logs.Queue
 	logger  *slog.Logger
 
+	started   time.Time
 	files     *beside.Calls // read the configuration
 	reloading chan struct{} // one at a time
 	current   atomic.Pointer[state]
@@ -86,6 +86,7 @@ func newDaemon(ctx context.Context, o Options, door *gate.Gate, log *logs.Queue)
 		tls:     listenertls.New(listenertls.Ask, time.Now),
 		log:     log,
 		logger:  logger,
+		started: time.Now(),
 		files:   files.NewCalls(), reloading: make(chan struct{}, 1),
 		success: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "port_config_last_reload_successful",
@@ -291,8 +292,6 @@ func (d *daemon) handler() (http.Handler, error) {
 		Config:        func() ([]byte, error) { return d.current.Load().config.YAML() },
 		MetricsPath:   d.options.TelemetryPath,
 		RoutePrefix:   web.CleanPrefix(d.options.RoutePrefix),
-		LinkPrefix:    web.CleanPrefix(d.options.LinkPrefix),
-		Version:       version.Info(),
 		Logger:        d.logger,
 	}
 	d.serveProbes(&served)

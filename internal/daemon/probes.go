@@ -4,9 +4,12 @@ import (
 	"context"
 	"math"
 	"net/http"
+	"os"
 	"runtime/debug"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/common/version"
 
 	"github.com/port-exporter/port_exporter/collector"
 	"github.com/port-exporter/port_exporter/config"
@@ -17,6 +20,7 @@ import (
 	"github.com/port-exporter/port_exporter/internal/web"
 	"github.com/port-exporter/port_exporter/internal/web/discovery"
 	"github.com/port-exporter/port_exporter/internal/web/probes"
+	"github.com/port-exporter/port_exporter/internal/web/status"
 )
 
 // newPlan returns what a configuration wants probed.
@@ -74,7 +78,7 @@ func (d *daemon) certificates(c *config.Config) collector.Certificates {
 	return d.tls.Read
 }
 
-// serveProbes adds what is served of probes.
+// serveProbes adds what is served of probes, and the pages, which show them.
 func (d *daemon) serveProbes(o *web.Options) {
 	plan := func() *schedule.Plan { return d.current.Load().plan }
 	s := probes.New(probes.Options{
@@ -87,7 +91,27 @@ func (d *daemon) serveProbes(o *web.Options) {
 		Connections:   d.connections(),
 	})
 	o.Probe, o.ProbeTargets, o.ProbeLog = http.HandlerFunc(s.Probe), discovery.Probes(plan, o.RoutePrefix), http.HandlerFunc(s.Log)
-	o.ExampleProbe, o.RecentProbes = s.Example, s.Recent
+	o.Pages = status.New(status.Options{
+		View:        func(ctx context.Context) (*collector.View, error) { return d.current.Load().exporter.View(ctx) },
+		Targets:     func() []schedule.Past { return plan().Pasts() },
+		History:     d.runner.History().Entries,
+		Addresses:   d.system.Addresses,
+		MayDebug:    s.MayDebug,
+		Hostname:    hostname(),
+		Version:     version.Version,
+		Started:     d.started,
+		LinkPrefix:  web.CleanPrefix(d.options.LinkPrefix),
+		MetricsPath: d.options.TelemetryPath,
+		Now:         time.Now,
+	})
+}
+
+// hostname returns the name of this host, for people.
+func hostname() string {
+	if name, err := os.Hostname(); err == nil {
+		return name
+	}
+	return "this host"
 }
 
 // ownHost returns this host as it is when it is asked.

@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"html"
 	"log/slog"
 	"net/http"
 	"net/url"
@@ -18,7 +17,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	dto "github.com/prometheus/client_model/go"
-	toolkit "github.com/prometheus/exporter-toolkit/web"
 
 	"github.com/port-exporter/port_exporter/internal/plain"
 )
@@ -44,11 +42,8 @@ type Options struct {
 	// Probe serves probes on request, ProbeTargets the targets for service
 	// discovery, and ProbeLog what is remembered of one probe.
 	Probe, ProbeTargets, ProbeLog http.Handler
-	// ExampleProbe returns the parameters of a probe that would be allowed, for the
-	// status page; empty if there is none.
-	ExampleProbe func() string
-	// RecentProbes returns a table of recent probes, in HTML, for the status page.
-	RecentProbes func() string
+	// Pages are the pages for people.
+	Pages Pages
 
 	// Config returns the text of the configuration in force.
 	Config func() ([]byte, error)
@@ -57,9 +52,17 @@ type Options struct {
 
 	MetricsPath string // --web.telemetry-path
 	RoutePrefix string // where all of it is served: "/" or "/prefix"
-	LinkPrefix  string // where browsers find it, as behind a proxy
-	Version     string
 	Logger      *slog.Logger
+}
+
+// Pages serves the pages for people. All but the assets read the host, so they have the
+// limit and the deadline of a scrape.
+type Pages interface {
+	Page(http.ResponseWriter, *http.Request)     // the host at a glance
+	Listener(http.ResponseWriter, *http.Request) // one listener
+	Target(http.ResponseWriter, *http.Request)   // one target
+	// Asset serves what the pages load; the value "file" of the path names it.
+	Asset(http.ResponseWriter, *http.Request)
 }
 
 // Selection is what of the metrics a client wants; empty means everything.
@@ -71,9 +74,6 @@ type Selection struct {
 
 // NewHandler returns the handler of every endpoint.
 func NewHandler(o Options) (http.Handler, error) {
-	if _, err := landingPage(o); err != nil {
-		return nil, err
-	}
 	prefix := strings.TrimSuffix(o.RoutePrefix, "/")
 	mux := http.NewServeMux()
 	var unread answers
@@ -86,7 +86,10 @@ func NewHandler(o Options) (http.Handler, error) {
 	}
 	page := func(handler http.Handler) http.Handler { return sent(pages.bound(handler)) }
 
-	mux.Handle("GET "+prefix+"/{$}", page(http.HandlerFunc(o.serveLanding)))
+	mux.Handle("GET "+prefix+"/{$}", scrape(http.HandlerFunc(o.Pages.Page)))
+	mux.Handle("GET "+prefix+"/listener", scrape(http.HandlerFunc(o.Pages.Listener)))
+	mux.Handle("GET "+prefix+"/target", scrape(http.HandlerFunc(o.Pages.Target)))
+	mux.Handle("GET "+prefix+"/static/{file}", page(http.HandlerFunc(o.Pages.Asset)))
 	mux.Handle("GET "+prefix+"/sd/listeners", scrape(o.ListenerTargets))
 	mux.Handle("GET "+prefix+"/probe", sent(o.Probe))
 	mux.Handle("GET "+prefix+"/sd/probes", page(o.ProbeTargets))
@@ -104,54 +107,6 @@ func NewHandler(o Options) (http.Handler, error) {
 	}
 	mux.Handle("GET "+metrics, o.counted(scrape(http.HandlerFunc(o.serveMetrics))))
 	return mux, nil
-}
-
-// landingPage returns the page that links to the others, as it is now.
-func landingPage(o Options) (http.Handler, error) {
-	return toolkit.NewLandingPage(toolkit.LandingConfig{
-		Name:        "port_exporter",
-		Description: "What the ports and sockets of this host are doing",
-		Version:     o.Version,
-		RoutePrefix: o.LinkPrefix,
-		Profiling:   "false",
-		ExtraHTML:   o.RecentProbes(),
-		Links:       o.links(),
-	})
-}
-
-func (o Options) links() []toolkit.LandingLinks {
-	links := []toolkit.LandingLinks{
-		{Address: o.MetricsPath, Text: "Metrics"},
-		{Address: o.MetricsPath + "?collect[]=listeners", Text: "Listeners", Description: "only what listens here"},
-		{Address: o.MetricsPath + "?collect[]=probes", Text: "Probes", Description: "only the configured targets"},
-	}
-	if parameters := o.ExampleProbe(); parameters != "" {
-		links = append(links, toolkit.LandingLinks{
-			Address: "probe?" + html.EscapeString(parameters), // the toolkit does not escape
-			Text:    "A probe on request", Description: "of the first configured target, as an example",
-		})
-	}
-	return append(links,
-		toolkit.LandingLinks{Address: "sd/listeners", Text: "Listeners", Description: "for service discovery"},
-		toolkit.LandingLinks{Address: "sd/probes", Text: "Targets of probes", Description: "for service discovery"},
-		toolkit.LandingLinks{Address: "config", Text: "Configuration", Description: "in force, defaults included"},
-		toolkit.LandingLinks{Address: "-/healthy", Text: "Health"},
-		toolkit.LandingLinks{Address: "-/ready", Text: "Readiness"},
-	)
-}
-
-// serveLanding serves the status page. The toolkit has one prefix for links and
-// for the path it answers; behind a proxy that takes a prefix away they differ,
-// so the path is put back before it looks.
-func (o Options) serveLanding(w http.ResponseWriter, r *http.Request) {
-	page, err := landingPage(o)
-	if err != nil {
-		http.Error(w, plain.Text(err.Error()), http.StatusInternalServerError)
-		return
-	}
-	r = r.Clone(r.Context())
-	r.URL.Path = strings.TrimSuffix(o.LinkPrefix, "/") + "/"
-	page.ServeHTTP(w, r)
 }
 
 func say(text string) http.HandlerFunc {

@@ -2,11 +2,10 @@ package probes
 
 import (
 	"fmt"
-	"html/template"
 	"net/http"
-	"net/url"
 	"strconv"
 	"strings"
+	"text/tabwriter"
 	"time"
 
 	"github.com/prometheus/common/expfmt"
@@ -18,10 +17,15 @@ import (
 	"github.com/port-exporter/port_exporter/internal/verdict"
 )
 
-// Log serves what is remembered of one probe: /logs?id=….
+// Log serves what is remembered of one probe, /logs?id=…, and without an id a list of
+// those that are remembered.
 func (s *Server) Log(w http.ResponseWriter, r *http.Request) {
-	if !s.mayDebug(s.Plan(), r) {
+	if !s.MayDebug(r) {
 		http.Error(w, debugDenied, http.StatusForbidden)
+		return
+	}
+	if !r.URL.Query().Has("id") {
+		writeText(w, list(s.Runner.History().Entries()))
 		return
 	}
 	id, err := strconv.ParseUint(r.URL.Query().Get("id"), 10, 64)
@@ -36,6 +40,21 @@ func (s *Server) Log(w http.ResponseWriter, r *http.Request) {
 	}
 	facts := s.OwnHost(r.Context()).Facts(&entry.Report)
 	writeText(w, text(&entry, &facts))
+}
+
+// list returns a line for each probe, the latest first.
+func list(entries []schedule.Entry) string {
+	var b strings.Builder
+	b.WriteString("Recent probes; /logs?id=ID has the details of one.\n\n")
+	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "ID\tENDED\tOUTCOME\tMODULE\tTARGET")
+	for i := range entries {
+		e := &entries[i]
+		fmt.Fprintf(t, "%d\t%s\t%s\t%s\t%s\n", e.ID, e.At.UTC().Format(time.DateTime), e.Result.Outcome,
+			plain.Line(e.Target.Module.Name), plain.Line(probe.Redact(e.Target.Address, e.Target.Address)))
+	}
+	_ = t.Flush() // a strings.Builder takes everything
+	return b.String()
 }
 
 func writeText(w http.ResponseWriter, text string) {
@@ -117,68 +136,4 @@ func writeCertificates(b *strings.Builder, e *schedule.Entry) {
 			fmt.Fprintf(b, "certificates valid until: %s (%.1f days)\n", expiry.Format(time.RFC3339), time.Until(expiry).Hours()/24)
 		}
 	}
-}
-
-// shown is how many of the remembered probes the status page has.
-const shown = 50
-
-// recent is the table of recent probes. html/template escapes what targets and
-// clients have a say in.
-func recentTable() *template.Template {
-	return template.Must(template.New("recent").Parse(`<h2>Recent probes</h2>
-{{- if . }}
-<table>
-<tr><th>when</th><th>target</th><th>module</th><th>success</th><th>outcome</th><th>seconds</th><th></th></tr>
-{{- range . }}
-<tr><td>{{ .When }}</td><td>{{ .Target }}</td><td>{{ .Module }}</td><td>{{ .Success }}</td><td>{{ .Outcome }}</td><td>{{ .Seconds }}</td><td><a href="logs?id={{ .ID }}">details</a></td></tr>
-{{- end }}
-</table>
-{{- else }}
-<p>None yet.</p>
-{{- end }}
-`))
-}
-
-// Example returns the parameters of a probe of the first configured target; empty
-// without one. One whose address holds a secret is skipped: the page that the
-// example is for is everybody's.
-func (s *Server) Example() string {
-	for _, t := range s.Plan().Targets {
-		if probe.Redact(t.Address, t.Address) == t.Address {
-			return url.Values{"target": {t.Address}, "module": {t.Module.Name}}.Encode()
-		}
-	}
-	return ""
-}
-
-type recentRow struct {
-	ID                                              uint64
-	When, Target, Module, Success, Outcome, Seconds string
-}
-
-// Recent returns the recent probes as a table in HTML, failures that are older
-// among them.
-func (s *Server) Recent() string {
-	entries := s.Runner.History().Entries()
-	var rows []recentRow
-	for i := range entries {
-		e := &entries[i]
-		if len(rows) >= shown && !e.Failed() {
-			continue
-		}
-		success, _, _ := strings.Cut(success(e), ":")
-		rows = append(rows, recentRow{
-			ID: e.ID, When: e.At.UTC().Format(time.DateTime), Target: plain.Line(probe.Redact(e.Target.Address, e.Target.Address)),
-			Module: plain.Line(e.Target.Module.Name), Success: success, Outcome: e.Result.Outcome.String(),
-			Seconds: fmt.Sprintf("%.3f", e.Result.Duration.Seconds()),
-		})
-		if len(rows) == 2*shown {
-			break
-		}
-	}
-	var b strings.Builder
-	if err := recentTable().Execute(&b, rows); err != nil {
-		return "" // a strings.Builder takes everything
-	}
-	return b.String()
 }

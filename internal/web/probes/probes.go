@@ -84,7 +84,7 @@ func (s *Server) Probe(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	debug := r.URL.Query().Get("debug") == "true"
-	if debug && !s.mayDebug(plan, r) {
+	if debug && !s.MayDebug(r) {
 		http.Error(w, debugDenied, http.StatusForbidden)
 		return
 	}
@@ -176,11 +176,11 @@ func (s *Server) module(plan *schedule.Plan, name string) (*probe.Module, error)
 const debugDenied = "the details of a probe are for clients on this host\n" +
 	"hint: use http://localhost without a proxy and without --web.external-url, or set probes.debug_from_anywhere"
 
-// mayDebug reports whether a client may see the details of probes: the log, the
+// MayDebug reports whether a client may see the details of probes: the log, the
 // addresses, the certificates. One behind a proxy on this host is not on this
 // host, nor is a site that a browser on this host was led to by its name.
-func (s *Server) mayDebug(plan *schedule.Plan, r *http.Request) bool {
-	if plan.Access.DebugAnywhere {
+func (s *Server) MayDebug(r *http.Request) bool {
+	if s.Plan().Access.DebugAnywhere {
 		return true
 	}
 	client, err := netip.ParseAddrPort(r.RemoteAddr)
