@@ -286,3 +286,31 @@ func Divert(t testing.TB, ports, to string) {
 		Type: unix.RTN_LOCAL, Table: table, LinkIndex: link(t, "lo").Attrs().Index, Scope: netlink.SCOPE_HOST,
 	})
 }
+
+// Wire ties the namespace of the test to another with a pair of interfaces of the same
+// name.
+func Wire(t testing.TB, name string, peer *Space) {
+	t.Helper()
+	thisSpace(t).Connect(t, name, peer, name)
+}
+
+// IPTables runs iptables-nft, or ip6tables-nft, in the namespace that the test is in:
+// the words of one command a line. Without it the test is skipped.
+func IPTables(t testing.TB, commands string) {
+	t.Helper()
+	for line := range strings.Lines(commands) {
+		words := strings.Fields(line)
+		if len(words) == 0 {
+			continue
+		}
+		path, err := exec.LookPath(words[0])
+		if err != nil {
+			if path = "/usr/sbin/" + words[0]; !exists(path) {
+				t.Skip("SKIP-IPTABLES: " + words[0] + " is not in PATH")
+			}
+		}
+		if out, err := exec.CommandContext(t.Context(), path, words[1:]...).CombinedOutput(); err != nil {
+			t.Fatalf("%s: %v\n%s", strings.TrimSpace(line), err, out)
+		}
+	}
+}
