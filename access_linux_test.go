@@ -552,7 +552,7 @@ func (s *sniffer) packets() map[netip.AddrPort]int {
 	return maps.Clone(s.seen)
 }
 
-// TestHostileTargetsAreMany holds the table to what it is said to have.
+// TestHostileTargetsAreMany checks that the table has as many cases as is said.
 func TestHostileTargetsAreMany(t *testing.T) {
 	hosts := slices.Concat(hostileHosts(), wholeTargets())
 	slices.Sort(hosts)

@@ -376,7 +376,7 @@ func TestStatusOfUsageErrors(t *testing.T) {
 	}
 }
 
-// TestUnlimitedScrapesAreWhole has many scrapes at once and no limit: each is whole, or
+// TestUnlimitedScrapesAreWhole has many concurrent scrapes and no limit: each is whole, or
 // a 503.
 func TestUnlimitedScrapesAreWhole(t *testing.T) {
 	base, log := startDaemon(t, "--web.max-requests=0")

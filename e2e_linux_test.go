@@ -35,7 +35,7 @@ const scrapeAddress = "127.0.0.1:10065"
 // startInNamespace starts a command, which ends in the program and its flags,
 // in the test's namespace with its socket
 // passed as systemd does it (sd_listen_fds(3)), so that the first request can
-// be sent at once: it waits in the accept queue.
+// be sent immediately: it waits in the accept queue.
 func startInNamespace(t *testing.T, command ...string) (stop func()) {
 	t.Helper()
 	return startInNamespaceAs(t, &syscall.SysProcAttr{}, command...)

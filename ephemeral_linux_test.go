@@ -23,7 +23,7 @@ func used(to string) string {
 }
 
 // TestEphemeralPortsRunOutInNamespace takes one port after another until
-// connect() fails, and holds the figures to what it said: full towards the one
+// connect() fails, and compares the figures with its answer: full towards the one
 // destination, free towards the other, reserved ports left alone.
 func TestEphemeralPortsRunOutInNamespace(t *testing.T) {
 	for _, tt := range []struct{ name, full, free, listen, as string }{
@@ -237,7 +237,7 @@ func TestTroubleInNamespace(t *testing.T) {
 
 // TestManyDestinationsInNamespace connects to 200,000 different destinations,
 // and many times to three of them: memory and series stay as they are, and the
-// three are told.
+// three are exported.
 func TestManyDestinationsInNamespace(t *testing.T) {
 	porttest.Namespace(t)
 	porttest.Sysctl(t, "net/ipv4/tcp_max_tw_buckets", "400000")

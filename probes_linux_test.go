@@ -37,7 +37,7 @@ func write(t *testing.T, format string, args ...any) string {
 	return file
 }
 
-// send sends a scrape with the timeout that Prometheus would tell, on the
+// send sends a scrape with the timeout that Prometheus would send, on the
 // test's own goroutine, and returns what reads the answer.
 func send(t *testing.T, path, timeout string) (answer func() string) {
 	t.Helper()
@@ -315,7 +315,7 @@ targets:
 	}
 }
 
-// TestTwoScrapesShareARunInNamespace has two Prometheus servers come at once.
+// TestTwoScrapesShareARunInNamespace has concurrent scrapes of two Prometheus servers.
 func TestTwoScrapesShareARunInNamespace(t *testing.T) {
 	porttest.Namespace(t)
 	var connections atomic.Int64
@@ -351,7 +351,7 @@ func TestTenThousandDroppedTargetsInNamespace(t *testing.T) {
 		fmt.Fprintf(&text, "- {address: \"192.0.2.9:%d\", module: quick}\n", port+1)
 	}
 	text.WriteString("- {address: \"127.0.0.1:1001\"}\n")
-	// The race detector takes a second to tell ten thousand targets, and two where
+	// The race detector takes a second for ten thousand targets, and two where
 	// other packages are tested at the same time. What is left for the probes is
 	// 3 s, less would let a third of it count for silence (fairShare).
 	startInNamespace(t, "port_exporter", "--timeout-offset=2500ms", "--config.file="+write(t, "%s", &text))
@@ -374,7 +374,7 @@ func TestTenThousandDroppedTargetsInNamespace(t *testing.T) {
 	if codes[2]+codes[18] != 10_001 || codes[2] < 128 || codes[2] > 4*128 || len(success) != codes[2] {
 		t.Errorf("outcomes by code: %v; %d have a success", codes, len(success))
 	}
-	// A target is told to be silent only after all of its module's time.
+	// A target counts as silent only after all of its module's time.
 	for series, seconds := range samplesOf(t, body, "probe_duration_seconds") {
 		if _, told := success[strings.Replace(series, "probe_duration_seconds", "probe_success", 1)]; told && seconds < 0.99 {
 			t.Fatalf("%s is called silent after %v s", series, seconds)

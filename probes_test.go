@@ -123,7 +123,7 @@ func TestLabelsOfMetricsAreReserved(t *testing.T) {
 }
 
 // TestShutdownEndsProbes stops the program in the middle of a probe that would
-// last half a minute: it ends at once, and without an error.
+// last half a minute: it ends immediately, and without an error.
 func TestShutdownEndsProbes(t *testing.T) {
 	silent, err := net.Listen("tcp", "127.0.0.1:0") // takes connections and says nothing
 	if err != nil {

@@ -46,7 +46,7 @@ func command(t *testing.T, args ...string) (status int, stdout, stderr string) {
 	return cmd.ProcessState.ExitCode(), out.String(), errs.String()
 }
 
-// TestServersInNamespace holds owners, policy and commands to real servers.
+// TestServersInNamespace compares owners, policy and commands with real servers.
 func TestServersInNamespace(t *testing.T) {
 	porttest.Namespace(t)
 	restartNginx := startServers(t)

@@ -71,7 +71,7 @@ type Options struct {
 	Memory       *Memory
 	// Disabled names collectors that do not run.
 	Disabled []string
-	// MaxScrapes is how many scrapes run at once; zero is no limit but a high one.
+	// MaxScrapes is how many scrapes run concurrently; zero is no limit but a high one.
 	MaxScrapes int
 	Logger     *slog.Logger
 }
@@ -108,14 +108,14 @@ type Exporter struct {
 	options    Options
 	collectors []Collector
 	named      func(*socket.Socket) bool // a rule of the policy names its port
-	maxRunning int64                     // collectors at once, those left behind included
+	maxRunning int64                     // concurrent collectors, those left behind included
 }
 
-// manyScrapes is how many scrapes run at once where no limit was chosen. Each
+// manyScrapes is how many scrapes run concurrently where no limit was chosen. Each
 // collector that runs may have descriptors and the memory of a whole table.
 const manyScrapes = 128
 
-// mostRunning returns how many collectors run at once: as many as the scrapes have, and
+// mostRunning returns how many collectors run concurrently: as many as the scrapes have, and
 // as many again that scrapes before them left behind.
 func mostRunning(scrapes int) int64 {
 	return 2 * int64(cmp.Or(scrapes, manyScrapes)) * int64(len(Names()))
@@ -310,7 +310,7 @@ func (e *Exporter) reserve(n int) error {
 
 // run runs one collector until it is done or ctx is. One that does not heed
 // ctx is left behind, so that it cannot hold up the others; what it gathers
-// then is thrown away.
+// then is discarded.
 func (e *Exporter) run(ctx context.Context, c Collector, host *Snapshot) outcome {
 	start := time.Now()
 	done := make(chan outcome, 1)

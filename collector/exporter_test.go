@@ -133,7 +133,7 @@ func device(name string) func(*socket.Socket) {
 	return func(s *socket.Socket) { s.Interface = name }
 }
 
-// fromProcfs takes away what /proc/net/tcp does not tell.
+// fromProcfs removes what /proc/net/tcp does not have.
 func fromProcfs(s *socket.Socket) { s.Known = socket.KnowsQueues | socket.KnowsUID }
 
 // fromGopsutil takes away all but addresses and states.
@@ -368,7 +368,7 @@ func TestStories(t *testing.T) {
 	}
 }
 
-// wantListenerInfo holds what is told for discovery to be what a scrape tells.
+// wantListenerInfo compares the listeners of discovery with those of a scrape.
 func wantListenerInfo(t *testing.T, e *Exporter, scraped string) {
 	t.Helper()
 	info, err := e.ListenerInfo(t.Context())
@@ -947,7 +947,7 @@ func TestUnixListeners(t *testing.T) {
 	}
 }
 
-// Without the range the default tells clients from services, but nobody is told
+// Without the range the default separates clients from services, but is not exported
 // how much is left of it.
 func TestUnknownEphemeralRange(t *testing.T) {
 	others := Filter{Collectors: []string{"sockets", "listeners", "connections"}}
@@ -976,8 +976,8 @@ func TestUnknownEphemeralRange(t *testing.T) {
 	}
 }
 
-// A destination that is watched is told when it fills up, whatever else is, and
-// each is told once.
+// A watched destination is exported when it fills up, whatever else is, and
+// each is exported once.
 func TestWatchedNetworkIsFull(t *testing.T) {
 	var all porttest.Sockets
 	for i := range 150 {

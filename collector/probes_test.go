@@ -26,7 +26,7 @@ func storyAddresses() (map[netip.Addr]string, error) {
 
 // storyProbes are targets of every fate: open, refused by whom, not as expected,
 // must be closed, not tried, in the background, with labels that clash, and one
-// with every metric that a prober may tell.
+// with every metric that a prober may export.
 func storyProbes(context.Context) ([]schedule.Report, error) {
 	tcp := &probe.Module{Name: "tcp_connect", Kind: probe.KindTCP}
 	closed := &probe.Module{Name: "must_be_closed", Kind: probe.KindTCP, Expect: probe.Refused}
@@ -88,7 +88,7 @@ func TestProbesFail(t *testing.T) {
 	}
 }
 
-// TestProbesWithoutListeners makes sure that the probes are told whole where the
+// TestProbesWithoutListeners checks that all probes are exported where the
 // listeners cannot be read.
 func TestProbesWithoutListeners(t *testing.T) {
 	o := options(&broken{porttest.Sockets{}, socket.Listening, []error{errors.New("no netlink")}})
@@ -110,7 +110,7 @@ func TestProbesByFamily(t *testing.T) {
 	}
 }
 
-// TestExposition holds what /probe tells to what blackbox_exporter would: no
+// TestExposition compares the answer of /probe with that of blackbox_exporter: no
 // label that is not the metric's own.
 func TestExposition(t *testing.T) {
 	reports, _ := storyProbes(t.Context())
@@ -141,7 +141,7 @@ func TestExposition(t *testing.T) {
 	}
 }
 
-// TestProbesAreLean bounds what telling ten thousand targets allocates.
+// TestProbesAreLean bounds the allocations of ten thousand targets.
 func TestProbesAreLean(t *testing.T) {
 	tcp := &probe.Module{Name: "tcp_connect", Kind: probe.KindTCP}
 	const n = 10_000

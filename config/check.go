@@ -20,7 +20,7 @@ import (
 	"github.com/port-exporter/port_exporter/internal/yamldoc"
 )
 
-// checker holds a node to a type of a library. The library's own decoder names
+// checker compares a node with a type of a library. The library's own decoder names
 // neither the place of a fault nor the key that was meant.
 type checker struct {
 	place string

@@ -83,7 +83,7 @@ func TestMissingKeysKeepDefaults(t *testing.T) {
 	}
 }
 
-// TestReference holds the reference file to be complete: written out again, it
+// TestReference checks that the reference file is complete: written out again, it
 // has the keys and values that the defaults have.
 func TestReference(t *testing.T) {
 	parsed, err := Parse(reference(t))

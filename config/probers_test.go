@@ -157,7 +157,7 @@ func asSaid(t *testing.T) cmp.Options {
 	}
 }
 
-// TestModulesBecomeProbers holds each key of our own probers to reach its prober.
+// TestModulesBecomeProbers checks that each key of our own probers reaches its prober.
 func TestModulesBecomeProbers(t *testing.T) {
 	c, err := Parse([]byte(everyKey))
 	if err != nil {
@@ -324,7 +324,7 @@ func wantProber(t *testing.T, name string, module *blackbox.Module, got probe.Pr
 	}
 }
 
-// wantHTTP holds a prober to settings, key by key.
+// wantHTTP compares a prober with settings, key by key.
 func wantHTTP(t *testing.T, name string, want *blackboxconfig.HTTPProbe, got *prober.HTTP) {
 	t.Helper()
 	c := &want.HTTPClientConfig

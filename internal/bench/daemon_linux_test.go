@@ -89,7 +89,7 @@ type server struct {
 	pid           int
 }
 
-// startDaemon builds and starts port_exporter. A destination is told from one in
+// startDaemon builds and starts port_exporter. A destination is exported from one in
 // five hundred ports on, so that it is at both sizes.
 func startDaemon(b *testing.B) *server {
 	b.Helper()
@@ -128,7 +128,7 @@ func startServer(b *testing.B, name, address, program string, args ...string) *s
 	return nil
 }
 
-// scrape returns how many series the server tells of sockets (its own process
+// scrape returns how many series of sockets the server exports (its own process
 // left out), and how many sockets port_sockets has.
 func (s *server) scrape(b *testing.B) (series int, sockets float64) {
 	b.Helper()

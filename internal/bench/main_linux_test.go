@@ -141,7 +141,7 @@ func (all makers) order(b *testing.B, kind string, n int) {
 	}
 }
 
-// makeSockets is a maker: it does what it is told until its standard input ends.
+// makeSockets is a maker: it executes commands until its standard input ends.
 func makeSockets(index string) error {
 	i, err := strconv.Atoi(index)
 	if err != nil {

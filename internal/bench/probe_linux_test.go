@@ -24,7 +24,7 @@ import (
 )
 
 // BenchmarkTCPProbe probes a port on loopback as a bare dialer, as ours, as that
-// of blackbox_exporter and as its handler, one probe after the other and 128 at once. The
+// of blackbox_exporter and as its handler, one probe after the other and 128 concurrently. The
 // server is part of what is measured. No socket stays in TIME_WAIT, so that
 // ports do not run out.
 func BenchmarkTCPProbe(b *testing.B) {

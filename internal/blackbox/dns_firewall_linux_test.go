@@ -28,7 +28,7 @@ var firewalled = []failure{
 	{name: "dropped, UDP", module: ask, target: at("127.0.0.1:1058"), want: "no_reply exchange none"},
 }
 
-// TestDNSBehindFirewallsInNamespace holds what is said of a name server to what
+// TestDNSBehindFirewallsInNamespace compares the result for a name server with what
 // tcp and udp say of the same rule.
 func TestDNSBehindFirewallsInNamespace(t *testing.T) {
 	if os.Getenv(inside) == "" {

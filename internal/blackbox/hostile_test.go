@@ -75,7 +75,7 @@ func TestToken(t *testing.T) {
 	settle(t)
 }
 
-// TestTokenServerThatIsDown is told as our own fault, and what it is is told.
+// TestTokenServerThatIsDown is a local error, with its cause.
 func TestTokenServerThatIsDown(t *testing.T) {
 	m := parseModule(t, probe.KindHTTP, "{oauth2: {client_id: a, client_secret: b, token_url: 'http://127.0.0.1:1/'}}")
 	r := probeWith(t, m, probe.Request{Address: web(t, withStatus(200))})

@@ -95,8 +95,8 @@ var namespaceFailures = []failure{
 	{name: "icmp: a source that is not here", module: "{source_ip_address: 192.0.2.77}", target: at("127.0.0.1"), want: "local_error none local"},
 }
 
-// TestFailuresAreMany holds the tables to the number of cases they were planned
-// for, and says how many of them are told apart.
+// TestFailuresAreMany checks that the tables have the number of cases they were planned
+// for, and says how many of them differ.
 func TestFailuresAreMany(t *testing.T) {
 	all := slices.Concat(httpFailures, dnsFailures, namespaceFailures)
 	unknown := 0
@@ -241,7 +241,7 @@ func addRouter(t *testing.T) {
 	}
 }
 
-// addAddress adds an address that is there at once, duplicate or not.
+// addAddress adds an address that is usable immediately, duplicate or not.
 func addAddress(link netlink.Link, text string) error {
 	addr, err := netlink.ParseAddr(text)
 	if err != nil {

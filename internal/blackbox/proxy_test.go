@@ -46,7 +46,7 @@ func (f *forward) took() []string {
 	defer f.mu.Unlock()
 	asked := f.asked
 	f.asked = nil
-	for i, head := range asked { // the order of the header tells nothing
+	for i, head := range asked { // the order of the header has no meaning
 		first, rest, isHead := strings.Cut(head, "\r\n")
 		if isHead {
 			lines := strings.Split(rest, "\r\n")
@@ -230,7 +230,7 @@ func configured(t *testing.T, m blackbox.Module, target string) probe.Result {
 	return reports[0].Result
 }
 
-// TestGuardWithProxies has modules with proxies be held to what is allowed, when
+// TestGuardWithProxies checks what is allowed for modules with proxies, when
 // the proxy is not used and when it is.
 func TestGuardWithProxies(t *testing.T) {
 	s := newSite(t)

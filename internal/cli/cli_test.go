@@ -161,7 +161,7 @@ func TestFailures(t *testing.T) {
 	}
 }
 
-// TestSilence holds that a run with --unexpected that has nothing to report writes
+// TestSilence checks that a run with --unexpected that has nothing to report writes
 // nothing, so that cron mails nothing, not even of owners that no rule asks for.
 func TestSilence(t *testing.T) {
 	for output, want := range map[string]string{outputTable: "", outputJSON: "{\n  \"listeners\": [],\n  \"partial\": [],\n  \"unknown\": [\n    \"raw\",\n    \"packet\",\n    \"vsock\"\n  ]\n}\n"} {

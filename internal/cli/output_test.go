@@ -348,7 +348,7 @@ func TestPartialReadIsNoSuccess(t *testing.T) {
 	}
 }
 
-// TestJUnitCounts holds the sums to the cases.
+// TestJUnitCounts compares the sums with the cases.
 func TestJUnitCounts(t *testing.T) {
 	h, file, stdout := saved(t, mixed)
 	_ = Listeners(t.Context(), h, ListenersOptions{Output: outputJUnit, Input: file})

@@ -23,7 +23,7 @@ type Options struct {
 	Source, Procfs, Rootfs string
 	// Disabled are the names of the collectors that do not run.
 	Disabled []string
-	// MaxRequests is how many scrapes run at once; 0 is no limit but a high one.
+	// MaxRequests is how many scrapes run concurrently; 0 is no limit but a high one.
 	MaxRequests int
 	// TimeoutOffset is how much earlier than Prometheus gives up a scrape ends.
 	TimeoutOffset time.Duration

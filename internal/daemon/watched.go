@@ -10,7 +10,7 @@ import (
 )
 
 // watched returns a function that returns the watched destinations of a configuration, with
-// the addresses that their host names have. It begins to look them up at once.
+// the addresses that their host names have. It begins to look them up immediately.
 func watched(d config.Destinations, book *names.Book) func() collector.Watched {
 	hosts := d.Hosts()
 	book.Answers(hosts)

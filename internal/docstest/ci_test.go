@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// TestWhatCIHasToRun holds .ci/ran to fail, with the name, when one of the tests
+// TestWhatCIHasToRun checks that .ci/ran fails, with the name, when one of the tests
 // that it lists did not run, or only in part.
 func TestWhatCIHasToRun(t *testing.T) {
 	bash, err := exec.LookPath("bash")

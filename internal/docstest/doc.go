@@ -1,4 +1,4 @@
-// Package docstest holds the documents to the code: flags, endpoints, metrics,
+// Package docstest compares the documents with the code: flags, endpoints, metrics,
 // links, imports, commands, make targets, and the queries and YAML that readers
 // copy. It has no code of its own.
 //

@@ -162,7 +162,7 @@ func TestMakeTargets(t *testing.T) {
 	}
 }
 
-// TestRooms holds the table of docs/architecture.md to the packages there are
+// TestRooms compares the table of docs/architecture.md with the packages there are
 // and to what they import of each other.
 func TestRooms(t *testing.T) {
 	documented := map[string][]string{}

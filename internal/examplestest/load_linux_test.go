@@ -32,7 +32,7 @@ import (
 )
 
 // The load is a process of its own, since a goroutine of the test that is not
-// the test's own is not in its namespace. It is this program, told so by the
+// the test's own is not in its namespace. It is this program, selected by the
 // environment: the variable holds how much slower it is to grow than it could.
 const loadVariable = "EXAMPLESTEST_LOAD"
 
@@ -200,7 +200,7 @@ func (l load) closeWaitOfService() {
 	})
 }
 
-// leak begins at once with more than the rules let pass, since they ask what
+// leak begins immediately with more than the rules let pass, since they ask what
 // there was at least.
 func leak() func() float64 {
 	n := 0
@@ -479,7 +479,7 @@ func (l load) underTLS(address string, until time.Time) {
 	server.Close()
 }
 
-// stun tells clients their own address (RFC 8489, XOR-MAPPED-ADDRESS).
+// stun returns the address of clients (RFC 8489, XOR-MAPPED-ADDRESS).
 func (l load) stun() {
 	service, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 3478})
 	if err != nil {

@@ -59,7 +59,7 @@ var left = []string{
 	"RestrictAddressFamilies_AF_INET_INET6", "RestrictAddressFamilies_AF_NETLINK", "RestrictAddressFamilies_AF_UNIX", "RootDirectoryOrRootImage",
 }
 
-// TestExposure holds each finding to that list: the figure of [TestSystemdUnits] is
+// TestExposure compares each finding with that list: the figure of [TestSystemdUnits] is
 // rounded, and a setting that is lost may not change it. It loses some to see that.
 func TestExposure(t *testing.T) {
 	analyze := systemdAnalyze(t)

@@ -306,7 +306,7 @@ func relabelChecks() []check {
 const migrated = "migrated"
 
 // migrationJob returns the job of docs/migrating-from-blackbox_exporter.md, under
-// another name and for the probes only, so that nothing else is told twice.
+// another name and for the probes only, so that nothing else is exported twice.
 func migrationJob(t *testing.T) string {
 	t.Helper()
 	_, block, ok := strings.Cut(read(t, "../../docs/migrating-from-blackbox_exporter.md"), "```yaml\nscrape_configs:\n  - job_name: port_exporter\n")

@@ -12,7 +12,7 @@ import (
 )
 
 // NewCalls returns calls for [Beside]: three of files that hang may be under way, then
-// ever fewer more, and other files are read at once.
+// ever fewer more, and other files are read immediately.
 func NewCalls() *beside.Calls {
 	return beside.New(beside.Limits{All: 64, Each: 3, Retry: time.Minute}, nil)
 }

@@ -137,7 +137,7 @@ func (r Rules) open(path string) (*os.File, fs.FileInfo, error) {
 	}
 	flags := os.O_RDONLY | withoutWaiting
 	if info.Mode()&fs.ModeNamedPipe != 0 {
-		flags = os.O_RDONLY // it waits for a writer, else it would find an end at once
+		flags = os.O_RDONLY // it waits for a writer, else it would find an end immediately
 	}
 	f, err := os.OpenFile(path, flags, 0)
 	if err != nil {

@@ -11,7 +11,7 @@ import (
 )
 
 // TestReaderAfterAHang has a link that leads to a file that hangs, and then to another
-// one: that is read at once, and what hangs is not read again and again.
+// one: that is read immediately, and what hangs is not read again and again.
 func TestReaderAfterAHang(t *testing.T) {
 	hanging := porttest.HangingFile(t)
 	dir := t.TempDir()

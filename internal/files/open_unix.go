@@ -4,5 +4,5 @@ package files
 
 import "syscall"
 
-// withoutWaiting has open(2) return at once for a pipe that has no writer.
+// withoutWaiting has open(2) return immediately for a pipe that has no writer.
 const withoutWaiting = syscall.O_NONBLOCK

@@ -71,7 +71,7 @@ func Open(ctx context.Context, path string) (*Gate, error) {
 }
 
 // current returns the rules in force, after a look whether the files have changed.
-// Of several that come at once one looks.
+// Of several concurrent ones, one looks.
 func (g *Gate) current() *rules {
 	if g.path != "" && g.checking.TryLock() {
 		defer g.checking.Unlock()

@@ -212,7 +212,7 @@ func TestReadThisHost(t *testing.T) {
 	}
 }
 
-// A kernel with everything tells everything: no field is left unread.
+// Of a kernel with everything, each field is read.
 func TestReadFillsEveryField(t *testing.T) {
 	if _, err := os.Stat("/proc/sys/net/netfilter/nf_conntrack_max"); err != nil {
 		t.Skip("SKIP-CONNTRACK: conntrack is not loaded here")

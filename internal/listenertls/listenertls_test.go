@@ -220,7 +220,7 @@ func TestReach(t *testing.T) {
 	}
 }
 
-// TestNowhereToAsk is an outcome at once, and no handshake; as soon as the address is
+// TestNowhereToAsk is an outcome immediately, and no handshake; as soon as the address is
 // here there is one.
 func TestNowhereToAsk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

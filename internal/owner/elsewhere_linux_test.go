@@ -37,7 +37,7 @@ type place struct {
 //	bind=A:B      mounts A, and what is mounted in there, on B
 //	tmpfs=DIR     mounts an empty file system on DIR
 //	chroot=DIR    has DIR for its root
-//	rootfs=DIR    is told that the host's root is at DIR
+//	rootfs=DIR    the root of the host is at DIR
 //	enter=DIR     moves to a cgroup
 //	setuid=UID    gives up root
 //	listen=PORT,STEP…  starts a server that takes steps, in the same namespaces

@@ -109,7 +109,7 @@ func (f *fuse) reply(opcode uint32, node uint64, body []byte) ([]byte, unix.Errn
 		binary.NativeEndian.PutUint32(out[4:], 31)
 		binary.NativeEndian.PutUint32(out[20:], 1<<17) // max_write
 		return out, 0
-	case 1: // LOOKUP: the name may be forgotten at once
+	case 1: // LOOKUP: the name may be forgotten immediately
 		if string(body) != "program\x00" {
 			return nil, unix.ENOENT
 		}

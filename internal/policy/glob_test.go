@@ -73,7 +73,7 @@ func TestCovered(t *testing.T) {
 		{"/usr/*", "/usr/**", path, false},
 		{"/usr/*", "/usr/a*/b", path, false},
 		{"?", "/", path, false},
-		{"?*", "*?", name, false}, // they are the same: too hard to tell
+		{"?*", "*?", name, false}, // they are the same: too hard to find out
 
 		{"*", "", name, true},
 		{"*", "*", name, true},
@@ -147,7 +147,7 @@ func words(letters string, n int) []string {
 	return all
 }
 
-// TestEveryShortPattern compares with regular expressions, and holds covered to
+// TestEveryShortPattern compares with regular expressions, and compares covered with
 // be sound, on all short patterns.
 func TestEveryShortPattern(t *testing.T) {
 	patterns, texts := words(`a/*?`, 4), words("a/", 6)

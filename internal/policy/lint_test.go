@@ -164,7 +164,7 @@ func TestCovers(t *testing.T) {
 	}
 }
 
-// TestLintIsSound holds that no listener ever meets a rule that is said to
+// TestLintIsSound checks that no listener ever meets a rule that is said to
 // never match.
 func TestLintIsSound(t *testing.T) {
 	claims := 0

@@ -8,7 +8,7 @@ import (
 )
 
 // Reach returns the scopes in which the rule expects listeners, as far as its
-// matchers tell, the most exposed first.
+// matchers distinguish, the most exposed first.
 func (r *Rule) Reach() []socket.Scope {
 	scopes, _ := r.reach()
 	return scopes

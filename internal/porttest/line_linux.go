@@ -88,7 +88,7 @@ func LineAddr(network, host int, v6 bool) netip.Addr {
 func LineRouter(router int, v6 bool) netip.Addr { return LineAddr(router-1, 2, v6) }
 
 // AsNobody runs a function in the namespace without root's rights, on a thread of its own
-// that ends with it. It returns at once; wait waits for the function's end.
+// that ends with it. It returns immediately; wait waits for the function's end.
 func (s *Space) AsNobody(f func()) (wait func() error) {
 	done := make(chan error, 1)
 	go func() {

@@ -91,7 +91,7 @@ func AskNeighboursEvery(t testing.TB, name string, wait time.Duration) {
 	}
 }
 
-// quicken lets addresses be used at once and ICMP errors be sent always.
+// quicken lets addresses be used immediately and ICMP errors be sent always.
 func quicken(t testing.TB) {
 	t.Helper()
 	for _, of := range []string{"all", "default"} {

@@ -28,7 +28,7 @@ func ReadUnixListeners(procfs string) (UnixListeners, error) {
 	return counts, nil
 }
 
-// countUnixListeners passes over lines that are not in the form of the file: a
+// countUnixListeners skips lines that are not in the form of the file: a
 // path may hold a newline.
 func countUnixListeners(r io.Reader) (UnixListeners, error) {
 	const (

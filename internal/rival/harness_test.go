@@ -305,7 +305,7 @@ func short(value string) string {
 	}
 }
 
-// compare runs all cases with both, and holds what differs to the document.
+// compare runs all cases with both, and compares the differences with the document.
 func compare(t *testing.T, env []string, cases []contest) {
 	t.Helper()
 	file := modules(t, cases)

@@ -60,7 +60,7 @@ func TestDestinations(t *testing.T) {
 }
 
 // TestUnanswered counts by remote end, whatever the local address, and only what
-// has sent its SYN again. More of them than are told apart leave the busiest.
+// has sent its SYN again. Of more than are exported, the busiest remain.
 func TestUnanswered(t *testing.T) {
 	again := func(s *Socket) { s.Retransmits = 2 }
 	sockets := []Socket{

@@ -51,7 +51,7 @@ type Record struct {
 func (h *History) Now() time.Time { return h.now() }
 
 // Note adds a table, whose read began at a time, and returns the history up to
-// it. A table that is older than the last one, as scrapes at once can have it,
+// it. A table that is older than the last one, as concurrent scrapes can have it,
 // adds nothing: what it lacks has not gone, and what it has may have.
 func (h *History) Note(began time.Time, listeners []Listener) Record {
 	h.mu.Lock()

@@ -49,7 +49,7 @@ func TestRankingHoldsOn(t *testing.T) {
 	}
 }
 
-// A burst towards many, which is over: the one that is there is told soon, however
+// A burst towards many, which is over: the one that is there is exported soon, however
 // little it weighs beside them.
 func TestRankingForgetsWhatIsAway(t *testing.T) {
 	now := time.Unix(1_000_000, 0)

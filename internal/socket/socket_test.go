@@ -376,7 +376,7 @@ func TestDivertedConnections(t *testing.T) {
 	}
 }
 
-// TestHeldAndOrphaned tells what a process holds from what it left behind.
+// TestHeldAndOrphaned separates what a process holds from what it left behind.
 func TestHeldAndOrphaned(t *testing.T) {
 	traffic, err := ReadConnections(seq(
 		tcp(Established, "10.0.0.1:20", "10.0.0.2:40000", inode),
@@ -471,7 +471,7 @@ func TestTop(t *testing.T) {
 	}
 }
 
-// The port of a dead service is told, however many busier ones there are.
+// The port of a dead service is exported, however many busier ones there are.
 func TestTopOf(t *testing.T) {
 	var flows []PortFlow
 	for port := uint16(1); port <= 9; port++ {

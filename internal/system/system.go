@@ -95,7 +95,7 @@ var errBlind = errors.New("port_exporter's own listening socket is missing from 
 
 // seesItself listens on a loopback address for a moment, and returns errBlind if
 // that socket is not in the source: then nothing that the source says, or does not
-// say, can be believed. Where a socket cannot be had there is no telling.
+// say, can be believed. Without a socket that is unknown.
 func seesItself(ctx context.Context, source socket.Source) error {
 	witness, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {

@@ -9,7 +9,7 @@ import (
 	"github.com/port-exporter/port_exporter/internal/plain"
 )
 
-// slots bound how many requests make their answers at once. promhttp's own limit
+// slots bound how many requests make their answers concurrently. promhttp's own limit
 // lives in its handler, and here each scrape has a handler of its own.
 type slots struct {
 	free chan struct{} // nil is no limit
@@ -21,7 +21,7 @@ type slots struct {
 // of the host only, so they come back soon.
 const patience = 5 * time.Second
 
-// maxPages is how many pages for people, and lists of targets, are made at once.
+// maxPages is how many pages for people, and lists of targets, are made concurrently.
 const maxPages = 8
 
 func newSlots(n int, busy string) slots {

@@ -69,7 +69,7 @@ func TestParsePayload(t *testing.T) {
 	}
 }
 
-// TestPayloadRequests holds each request to bytes that were put together by
+// TestPayloadRequests compares each request with bytes that were put together by
 // hand from the document that defines it.
 func TestPayloadRequests(t *testing.T) {
 	for name, want := range map[string]string{
@@ -274,7 +274,7 @@ func hexBytes(t testing.TB, digits string) []byte {
 	return b
 }
 
-// FuzzPayloadReply holds every check to this: whatever a stranger sends, it
+// FuzzPayloadReply checks this: whatever a stranger sends, it
 // does not panic, and what it takes for a reply to one request it does not take
 // for a reply to another.
 func FuzzPayloadReply(f *testing.F) {

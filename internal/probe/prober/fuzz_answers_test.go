@@ -94,7 +94,7 @@ func allocated() uint64 {
 	return sample[0].Value.Uint64()
 }
 
-// fuzzProbe probes once, and holds what comes of it to what is promised.
+// fuzzProbe probes once, and checks that the result is as promised.
 func fuzzProbe(t *testing.T, p probe.Prober, r probe.Request) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), fuzzTimeout)

@@ -116,7 +116,7 @@ func (x *exchange) answered(response *http.Response, notFollowed error) probe.Re
 	return j.result
 }
 
-// judge holds an answer against what is expected. The first that it fails is the
+// judge compares an answer with what is expected. The first that it fails is the
 // result; the rest is measured all the same.
 type judge struct {
 	x        *exchange
@@ -305,7 +305,7 @@ func (j *judge) failBody(err error) {
 	}
 }
 
-// matchBody holds the body against regular expressions.
+// matchBody matches the body with regular expressions.
 func (j *judge) matchBody(body io.Reader) {
 	text, release, err := j.x.request.Bodies.Read(j.x.ctx, body, j.x.Answer.bodyLimit(), 1)
 	defer release()
@@ -330,7 +330,7 @@ func (j *judge) matchBody(body io.Reader) {
 // jsonFactor is how much memory JSON takes, at worst, for each byte of it.
 const jsonFactor = 33
 
-// parseBody holds the body, which must be JSON, against expressions.
+// parseBody evaluates expressions over the body, which must be JSON.
 func (j *judge) parseBody(body io.Reader) {
 	text, release, err := j.x.request.Bodies.Read(j.x.ctx, body, j.x.Answer.bodyLimit(), jsonFactor)
 	defer release()

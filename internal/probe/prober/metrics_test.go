@@ -7,7 +7,7 @@ import (
 	"github.com/port-exporter/port_exporter/internal/probe"
 )
 
-// TestMetrics holds the list to what a probe with everything emits.
+// TestMetrics compares the list with what a probe with everything emits.
 func TestMetrics(t *testing.T) {
 	known := map[string]*probe.Metric{}
 	for _, m := range Metrics() {

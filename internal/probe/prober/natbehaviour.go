@@ -183,7 +183,7 @@ type question struct {
 	change payload.STUNChange
 }
 
-// bindings are questions asked at once from one port, and their answers.
+// bindings are concurrent questions from one port, and their answers.
 type bindings struct {
 	conn         *net.UDPConn
 	questions    []question

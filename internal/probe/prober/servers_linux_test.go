@@ -53,7 +53,7 @@ func TestServersInNamespace(t *testing.T) {
 		address string
 		outcome probe.Outcome
 		phase   probe.Phase
-		expiry  time.Time // zero if no certificate is told
+		expiry  time.Time // zero if no certificate is exported
 	}{
 		{"nginx", &TCP{Conversation: http}, "127.0.0.1:8443", probe.Open, probe.PhaseNone, soon},
 		{"nginx, expired", &TCP{Conversation: http}, "127.0.0.1:8444", probe.TLSCertificate, probe.PhaseTLS, past},

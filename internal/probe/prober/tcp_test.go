@@ -201,7 +201,7 @@ func valuesOf(r probe.Result, name string) []float64 {
 	return values
 }
 
-// TestSent holds what a probe sends to what its steps say; by default nothing.
+// TestSent compares what a probe sends with its steps; by default nothing.
 func TestSent(t *testing.T) {
 	for _, tc := range []struct {
 		name  string
@@ -368,7 +368,7 @@ func denyFirst(addr netip.AddrPort) error {
 	return nil
 }
 
-// FuzzLine holds the lines of a session to those of [bufio.Scanner], which
+// FuzzLine compares the lines of a session with those of [bufio.Scanner], which
 // blackbox_exporter reads, whatever pieces they come in.
 func FuzzLine(f *testing.F) {
 	f.Add([]byte("220 here\r\n\r\r\n\nlast"), uint16(3))

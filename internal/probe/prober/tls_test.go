@@ -63,10 +63,10 @@ func TestTLS(t *testing.T) {
 		name    string
 		serve   func(net.Conn)
 		config  func(string) (*tls.Config, error)
-		expiry  time.Time // of the certificate that is told; zero if none
+		expiry  time.Time // of the certificate that is exported; zero if none
 		outcome probe.Outcome
 		phase   probe.Phase
-		version string // TLS version that is told
+		version string // TLS version that is exported
 	}{
 		{"expired", underTLS(serverConfig(expired), hold), ca.trusting(), past, probe.TLSCertificate, probe.PhaseTLS, ""},
 		{"of another name", underTLS(serverConfig(other), hold), ca.trusting(), soon, probe.TLSCertificate, probe.PhaseTLS, ""},

@@ -257,7 +257,7 @@ func valueOf(r probe.Result, m *probe.Metric, labels ...string) (float64, bool) 
 	return 0, false
 }
 
-// BenchmarkUDP asks a server on loopback that answers at once.
+// BenchmarkUDP asks a server on loopback that answers immediately.
 func BenchmarkUDP(b *testing.B) {
 	server := answer(b, "127.0.0.1", always("x"))
 	m := probe.Module{Prober: &UDP{}, Timeout: time.Second}

@@ -31,7 +31,7 @@ type Unix struct {
 }
 
 // unixRetry is how often a full queue is tried again. The kernel reports that it
-// is full at once, and would only wait in a blocking socket.
+// is full immediately, and would only wait in a blocking socket.
 const unixRetry = 10 * time.Millisecond
 
 // Probe implements [probe.Prober].

@@ -114,7 +114,7 @@ func nextTurn(t *probe.Target, now time.Time) time.Time {
 
 // firstWithin is how long after the start, or after the reload that it came with,
 // a target in the background has its first turn at the latest, if a slot is free.
-// Much less would have them all come at once.
+// With much less all would come together.
 const firstWithin = 30 * time.Second
 
 // firstTurn returns when a target that was never probed is to be.

@@ -176,7 +176,7 @@ func TestDeadline(t *testing.T) {
 		// The third wave would have half a second: its silence says nothing.
 		{"short timeouts", targets(10_000, silent(3*time.Second)), 10 * time.Second, map[string]int{"timeout": 384, "not_run": 9616}},
 		{"a last wave cut short", targets(500, silent(4*time.Second)), 10 * time.Second, map[string]int{"timeout": 256, "not_run": 244}},
-		// Whoever has all the time that there is, is told as silent.
+		// A target that had all the time there is, is silent.
 		{"scrape shorter than the module", targets(3, silent(5*time.Second)), 2 * time.Second, map[string]int{"timeout": 3}},
 		{"default timeout", targets(3, silent(0)), 10 * time.Second, map[string]int{"timeout": 3}},
 		{"healthy and many", targets(100_000, &probe.Module{Name: "tcp", Kind: probe.KindTCP, Prober: takes(4*time.Millisecond, probe.Open)}), 10 * time.Second, map[string]int{"open": 100_000}},
@@ -259,7 +259,7 @@ func TestScrapesShareARun(t *testing.T) {
 	})
 }
 
-// TestScrapesOfTwoPlans reloads during a scrape: one that comes then is told of its
+// TestScrapesOfTwoPlans reloads during a scrape: one that comes then returns those of its
 // own targets, though the other is under way.
 func TestScrapesOfTwoPlans(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -463,7 +463,7 @@ func TestIntervals(t *testing.T) {
 }
 
 // TestFirstTurn has targets of an hour, which are all to be heard of soon after
-// the start, and not all at once.
+// the start, and not all together.
 func TestFirstTurn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		prober := &counted{Prober: takes(10*time.Millisecond, probe.Open)}

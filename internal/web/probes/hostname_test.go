@@ -17,7 +17,7 @@ func (h *hearing) Probe(_ context.Context, r probe.Request) probe.Result {
 	return probe.Result{}
 }
 
-// TestHostname holds the parameter hostname to reach the prober, before that of
+// TestHostname checks that the parameter hostname reaches the prober, before that of
 // the configuration.
 func TestHostname(t *testing.T) {
 	for _, tt := range []struct{ name, query, want string }{
