@@ -1,12 +1,16 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/port-exporter/port_exporter/internal/porttest"
 )
@@ -61,5 +65,42 @@ func TestTraceOfTargetInNamespace(t *testing.T) {
 	}
 	if documented == "" {
 		t.Error("docs/diagnosis.md shows no metrics of a trace")
+	}
+}
+
+// TestCheckTraceInNamespace traces by the command, without privilege, and compares what it
+// says with the session in docs/diagnosis.md.
+func TestCheckTraceInNamespace(t *testing.T) {
+	openProgram(t)
+	target := traced(t)
+	nobody := &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	command := []string{"port_exporter", "check", "--trace", "--timeout=1s", target}
+	out, said, status := endedAs(t, nobody, command...)
+	document, err := os.ReadFile("docs/diagnosis.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, after, _ := strings.Cut(string(document), "TestCheckTraceInNamespace. -->\n```console\n")
+	documented, _, _ := strings.Cut(after, "```")
+	changing := regexp.MustCompile(`\d+(\.\d+)? m?s\b|is \w+ in the table`)
+	got := changing.ReplaceAllString("$ "+strings.Join(command, " ")+"\n"+out, "…")
+	if diff := cmp.Diff(changing.ReplaceAllString(documented, "…"), got); diff != "" || status != 1 {
+		t.Errorf("status %d, said %q, docs/diagnosis.md (-) and the program (+)\n%s\n%s", status, said, diff, out)
+	}
+
+	out, _, _ = endedAs(t, nobody, "port_exporter", "check", "--trace", "--timeout=1s", "--output=json", target)
+	var path struct {
+		Verdict string
+		Path    struct {
+			Finding string
+			MTU     int
+			Hops    []struct{ Address string }
+		}
+	}
+	if err := json.Unmarshal([]byte(out), &path); err != nil {
+		t.Fatal(err)
+	}
+	if p := path.Path; path.Verdict != "path_drops" || p.Finding != "path_drops" || p.MTU != 1500 || len(p.Hops) != 3 || p.Hops[2].Address != "10.1.2.2" {
+		t.Errorf("%s\n%+v", out, path)
 	}
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/port-exporter/port_exporter/internal/route"
 	"github.com/port-exporter/port_exporter/internal/socket"
 	"github.com/port-exporter/port_exporter/internal/system"
+	"github.com/port-exporter/port_exporter/internal/trace"
 	"github.com/port-exporter/port_exporter/internal/verdict"
 )
 
@@ -48,6 +49,8 @@ type Request struct {
 	// AllAddresses has the module probe every address of the name, not only the first.
 	// Without it, a TCP connection to each of the others is made and closed.
 	AllAddresses bool
+	// Trace has the path to the address that was tried traced, whatever the outcome is.
+	Trace bool
 }
 
 // Report is what was found of a target.
@@ -69,6 +72,10 @@ type Report struct {
 	Ports    *verdict.Ports
 	source   netip.Addr
 	Route    *route.Route // to the address that was tried; nil if unknown
+	// Path is the path to that address; nil if it was not traced, or could not be, which
+	// PathErr says.
+	Path    *trace.Path
+	PathErr error
 }
 
 // Attempt is what became of one address of a name.
@@ -102,6 +109,9 @@ func (h *Host) Run(ctx context.Context, q Request) *Report {
 	r.Lookups, r.Connections, r.Handshakes = details.Lookups(), details.Connections(), details.Handshakes()
 	r.Success, r.Known = q.Target.Module.Success(r.Result)
 	facts := h.facts(ctx, r)
+	if q.Trace {
+		facts.Path = r.trace(ctx, &q)
+	}
 	r.Verdict = verdict.Judge(facts)
 	return r
 }

@@ -56,6 +56,7 @@ func (r *Report) Evidence() []Evidence {
 	all = append(all, r.addresses()...)
 	all = append(all, r.connections()...)
 	all = append(all, r.handshakes()...)
+	all = append(all, r.path()...)
 	return append(all, r.answer()...)
 }
 

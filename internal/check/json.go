@@ -38,6 +38,7 @@ type document struct {
 	Route      *routeTo      `json:"route,omitempty"`
 	Listener   *listener     `json:"listener,omitempty"`
 	Ports      *ephemeralUse `json:"ephemeral_ports,omitempty"`
+	Path       *pathTo       `json:"path,omitempty"`
 }
 
 type evidence struct {
@@ -148,7 +149,7 @@ func (r *Report) JSON() ([]byte, error) {
 		Address: addrPort(r.Result.Peer), Redirect: clean(r.Result.Redirect), Proxy: clean(r.Result.Proxy), Error: clean(r.Error()),
 		Seconds: r.Result.Duration.Seconds(), Evidence: []evidence{},
 		Lookups: r.jsonLookups(), Attempts: r.jsonAttempts(), Connection: r.jsonConnections(), TLS: r.jsonHandshakes(),
-		Route: r.jsonRoute(), Listener: r.jsonListener(),
+		Route: r.jsonRoute(), Listener: r.jsonListener(), Path: r.jsonPath(),
 	}
 	if r.Known {
 		d.Success = &r.Success

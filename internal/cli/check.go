@@ -34,6 +34,7 @@ type CheckOptions struct {
 	Form     check.FormOptions
 	From     string        // an address or an interface of this host
 	AllIPs   bool          // the module probes every address of the name
+	Trace    bool          // traces the path to the address that was tried
 	Timeout  time.Duration // zero is the module's own
 	Debug    bool          // shows the log of the probe
 	Output   string        // outputText or outputJSON; empty is outputText
@@ -55,6 +56,8 @@ func (o *CheckOptions) check() error {
 		return errors.New("--wait and --watch: only one of them is possible")
 	case o.Quiet && o.Watch:
 		return errors.New("--quiet and --watch: nothing would be shown, and it would not end")
+	case o.Trace && (o.Wait > 0 || o.Watch):
+		return errors.New("--trace and --wait or --watch: only one of them is possible")
 	case o.Module != "" && (o.Form.UDP || o.Form.TLS):
 		return errors.New("--module and --udp or --tls: only one of them is possible")
 	default:
@@ -225,7 +228,7 @@ func (h *Host) requests(ctx context.Context, text string, o *CheckOptions) ([]ch
 			return nil, err
 		}
 		all = append(all, check.Request{
-			Target: t, AllAddresses: o.AllIPs,
+			Target: t, AllAddresses: o.AllIPs, Trace: o.Trace,
 			Probe: probe.Request{Source: source, Allow: h.Config.Access.Configured(t.Module, t.Address)},
 		})
 	}

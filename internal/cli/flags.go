@@ -184,6 +184,7 @@ func (f *flags) addCheck(app *kingpin.Application) {
 	check.Flag("tls", "Make a TLS handshake with host:port.").BoolVar(&f.target.Form.TLS)
 	check.Flag("from", "Address or interface of this host to probe from. Default: chosen by the kernel.").StringVar(&f.target.From)
 	check.Flag("all-ips", "Probe every address of the name. Without it the others are only connected to.").BoolVar(&f.target.AllIPs)
+	check.Flag("trace", "Trace the path: each hop, where packets die, and the MTU. Up to 15 s; requires no privilege.").BoolVar(&f.target.Trace)
 	check.Flag("timeout", "Timeout of the probe. 0: the module's timeout.").Default("0s").DurationVar(&f.target.Timeout)
 	check.Flag("wait", "Retry for this long until the target is as expected.").Default("0s").DurationVar(&f.target.Wait)
 	check.Flag("watch", "Check each second until interrupted.").BoolVar(&f.target.Watch)

@@ -206,7 +206,7 @@ func (a Answer) String() string {
 func (p *Path) Lines() []string {
 	var lines []string
 	for _, h := range p.Hops {
-		lines = append(lines, h.String())
+		lines = append(lines, "hop "+h.String())
 	}
 	if p.MTU.Bytes > 0 && !p.MTU.BlackHole() {
 		upTo := ""
@@ -224,11 +224,11 @@ func (p *Path) String() string { return strings.Join(p.Lines(), "\n") }
 // String says who answered at a hop, how fast, and what, where it is no TTL that ran out.
 func (h Hop) String() string {
 	if !h.Addr.IsValid() {
-		return fmt.Sprintf("hop %2d  no answer", h.Number)
+		return fmt.Sprintf("%d: no answer", h.Number)
 	}
-	text := fmt.Sprintf("hop %2d  %s  %s", h.Number, h.Addr, milliseconds(h.RoundTrip))
+	text := fmt.Sprintf("%d: %s, %s", h.Number, h.Addr, milliseconds(h.RoundTrip))
 	if h.ICMP.Offender.IsValid() && !h.ICMP.Expired() {
-		text += "  " + h.ICMP.String()
+		text += ", " + h.ICMP.String()
 	}
 	return text
 }

@@ -291,7 +291,7 @@ func (f *flight) receive() *answer {
 		return f.failed(os.NewSyscallError(f.of.method.call(), syscall.Errno(errno)))
 	case f.of.method == syn:
 		handshake, _ := dial.ReadHandshake(uintptr(f.fd))
-		return &answer{sent: true, segment: handshake.Segment}
+		return &answer{sent: true, segment: handshake.MSS}
 	}
 	if _, err := unix.Read(f.fd, make([]byte, 1)); err != nil {
 		if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR) {

@@ -71,6 +71,7 @@ const (
 	ConnectionReset      // reset after the handshake
 	ConnectionClosed     // closed before the exchange was over
 	ServiceSilent        // it accepts, and then says nothing
+	SilentPort           // its host answers, and the port does not
 	CertificateExpired   // its certificate has expired
 	CertificateNotYet    // its certificate is not valid yet
 	CertificateName      // its certificate is for other names

@@ -56,6 +56,7 @@ type Path struct {
 	Hop       int        // its number, from 1
 	BlackHole bool       // large packets are lost, small ones are not
 	MTU       int        // what passes, in bytes; 0 if it is unknown
+	Host      string     // what the target's host answers though the port does not: "ping in 0.4 ms"; empty if nothing
 }
 
 // listenerTakes reports whether a listener of this host takes the address, with room

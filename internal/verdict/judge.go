@@ -157,6 +157,8 @@ func (f *Facts) ofSilence() Code {
 		return LocalDrops
 	case f.Listener != nil: // a host resets what nothing listens for
 		return LocalDrops
+	case f.Path != nil && f.Path.Host != "":
+		return SilentPort
 	case f.Path != nil && f.Path.LastHop.IsValid():
 		return PathDrops
 	default:
@@ -169,6 +171,8 @@ func (f *Facts) ofNoReply() Code {
 	switch {
 	case f.Rule != nil && f.Rule.Drops, f.Listener != nil && !f.Listener.Taken():
 		return LocalDrops // without a listener the kernel reports it
+	case f.Path != nil && f.Path.Host == "" && f.Path.LastHop.IsValid():
+		return PathDrops
 	default:
 		return NoReply
 	}

@@ -178,6 +178,8 @@ func (f *Facts) there(c Code, address string) string {
 		return address + " cannot be reached: the host is down or not there; it does not answer on this network"
 	case ServiceSilent:
 		return fmt.Sprintf("%s accepts connections and then does not answer in time (%s): the service hangs, or the path loses large packets", address, f.Result.Phase)
+	case SilentPort:
+		return fmt.Sprintf("%s does not answer, and its host does (%s): a firewall there drops, or the accept queue is full", address, f.Path.Host)
 	case CertificateExpired, CertificateNotYet, CertificateName, CertificateUntrusted:
 		return fmt.Sprintf("%s is open, and its certificate %s", address, f.certificate(c))
 	default:

@@ -86,6 +86,7 @@ var infos = [NumCodes]Info{
 	ConnectionReset:      {"connection_reset", There, "connected and then reset", "the service's log, its access list, its limits", reset, ""},
 	ConnectionClosed:     {"connection_closed", There, "connected and then closed before the exchange was over", "the service's log, its access list, its limits", reset, ""},
 	ServiceSilent:        {"service_silent", There, "it accepts connections and then says nothing", "the service; or large packets are lost", timedOut, ""},
+	SilentPort:           {"silent_port", There, "its host answers, and the port does not: a firewall drops, or the accept queue is full", "on the target: nft list ruleset; ss -ltn", timedOut, cloudGuest},
 	CertificateExpired:   {"certificate_expired", There, "its certificate has expired", "renew it", other, ""},
 	CertificateNotYet:    {"certificate_not_yet_valid", There, "its certificate is not valid yet", "the clocks of both hosts", other, ""},
 	CertificateName:      {"certificate_name", There, "its certificate is for other names", "--hostname or server_name; else another certificate", other, ""},

@@ -37,9 +37,8 @@ type Attempt struct {
 type Handshake struct {
 	Retransmits int           // of the SYN
 	RoundTrip   time.Duration // 0 if it was not measured
-	MSS         int           // bytes of a segment to the peer
 	Sent        bool          // a SYN was sent
-	Segment     int           // how much data a packet may carry (MSS), in bytes; 0 if it is not known
+	MSS         int           // bytes that a segment to the peer may have, options included; 0 if it is not known
 }
 
 // Failure is why an [Attempt] made no connection.

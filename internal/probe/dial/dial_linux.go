@@ -126,9 +126,8 @@ func ReadHandshake(fd uintptr) (Handshake, bool) {
 	return Handshake{
 		Retransmits: int(info.Total_retrans),
 		RoundTrip:   time.Duration(info.Rtt) * time.Microsecond,
-		MSS:         int(info.Snd_mss),
 		Sent:        info.Segs_out > 0,
-		Segment:     segment,
+		MSS:         segment,
 	}, true
 }
 

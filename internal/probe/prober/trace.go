@@ -2,6 +2,7 @@ package prober
 
 import (
 	"context"
+	"errors"
 	"net/netip"
 
 	"github.com/port-exporter/port_exporter/internal/probe"
@@ -25,17 +26,48 @@ type Pather interface {
 
 // Path implements [Pather].
 func (p *TCP) Path(ctx context.Context, r probe.Request, of probe.Result) (trace.Path, error) {
-	return trace.Run(ctx, trace.Options{Target: of.Peer, Protocol: probe.KindTCP, Source: p.SourceAddress, Allow: r.Allow})
+	return trace.Run(ctx, trace.Options{Target: of.Peer, Protocol: probe.KindTCP, Source: source(&r, p.SourceAddress), Allow: r.Allow})
 }
 
 // Path implements [Pather]. The datagrams are those of the probe.
 func (u *UDP) Path(ctx context.Context, r probe.Request, of probe.Result) (trace.Path, error) {
-	local := u.SourceAddress
+	from := source(&r, u.SourceAddress)
+	local := from
 	if !local.IsValid() {
 		local = netip.IPv6Unspecified()
 	}
 	request := u.Payload.Message(netip.AddrPortFrom(local, 0), of.Peer).Request
-	return trace.Run(ctx, trace.Options{Target: of.Peer, Protocol: probe.KindUDP, Source: u.SourceAddress, Payload: request, Allow: r.Allow})
+	return trace.Run(ctx, trace.Options{Target: of.Peer, Protocol: probe.KindUDP, Source: from, Payload: request, Allow: r.Allow})
+}
+
+// source returns the address to send from: that of the request, else the module's.
+func source(r *probe.Request, ofModule netip.Addr) netip.Addr {
+	if r.Source.IsValid() {
+		return r.Source
+	}
+	return ofModule
+}
+
+// PathOf traces the path to the address that a probe with a module tried last. The probers
+// that speak over TCP or UDP have one. Its errors are those of [trace.Run].
+func PathOf(ctx context.Context, m *probe.Module, r probe.Request, of probe.Result) (trace.Path, error) {
+	o := trace.Options{Target: of.Peer, Protocol: probe.KindTCP, Source: r.Source, Allow: r.Allow}
+	if p, ok := m.Prober.(Pather); ok && of.Peer.IsValid() {
+		return p.Path(ctx, r, of)
+	}
+	switch {
+	case !of.Peer.IsValid() || of.Proxy != "":
+		return trace.Path{}, errors.New("no packet was sent to an address of the target")
+	case m.Kind == probe.KindSTUN:
+		o.Protocol = probe.KindUDP
+	case m.Kind == probe.KindDNS:
+		if p, ok := m.Prober.(*DNS); ok && !p.TCP {
+			o.Protocol = probe.KindUDP
+		}
+	case m.Kind == probe.KindUnix || m.Kind == probe.KindICMP:
+		return trace.Path{}, errors.New("a path is traced by TCP or UDP\nhint: name a port, as in 192.0.2.1:443")
+	}
+	return trace.Run(ctx, o)
 }
 
 // Trace implements [probe.Tracer].
