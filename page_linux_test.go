@@ -99,7 +99,7 @@ func TestPageInNamespace(t *testing.T) {
 		look(400, theme, "")
 		look(1400, theme, "")
 	}
-	pages := []string{"?q=nnnn&scope=any&verdict=attention&refresh=60", "listener?protocol=tcp&address=127.0.0.1&port=9000",
+	pages := []string{"?q=nnnn&scope=any&verdict=attention&refresh=60", "listener?protocol=tcp&address=127.0.0.1&port=9000", "check?target=127.0.0.1:9000",
 		"target?module=quick&target=127.0.0.1:2&name=" + longName}
 	for _, query := range pages { // they have the same styles
 		look(400, "dark", query)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/port-exporter/port_exporter/collector"
 	"github.com/port-exporter/port_exporter/config"
+	"github.com/port-exporter/port_exporter/internal/check"
 	"github.com/port-exporter/port_exporter/internal/ownhost"
 	"github.com/port-exporter/port_exporter/internal/probe"
 	"github.com/port-exporter/port_exporter/internal/probe/schedule"
@@ -86,6 +87,7 @@ func (d *daemon) serveProbes(o *web.Options) {
 		Plan:          plan,
 		IsBuiltIn:     func(name string) bool { return d.current.Load().config.Module(name) != nil },
 		OwnHost:       d.ownHost,
+		Checked:       check.Of(d.system),
 		TimeoutOffset: d.options.TimeoutOffset,
 		Proxied:       d.options.Proxied,
 		Connections:   d.connections(),
@@ -97,6 +99,7 @@ func (d *daemon) serveProbes(o *web.Options) {
 		History:     d.runner.History().Entries,
 		Addresses:   d.system.Addresses,
 		MayDebug:    s.MayDebug,
+		Report:      s.Check,
 		Hostname:    hostname(),
 		Version:     version.Version,
 		Started:     d.started,

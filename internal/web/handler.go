@@ -55,12 +55,13 @@ type Options struct {
 	Logger      *slog.Logger
 }
 
-// Pages serves the pages for people. All but the assets read the host, so they have the
-// limit and the deadline of a scrape.
+// Pages serves the pages for people. The first three read the host, so they have the
+// limit and the deadline of a scrape. A check has those of a probe.
 type Pages interface {
 	Page(http.ResponseWriter, *http.Request)     // the host at a glance
 	Listener(http.ResponseWriter, *http.Request) // one listener
 	Target(http.ResponseWriter, *http.Request)   // one target
+	Check(http.ResponseWriter, *http.Request)    // probes a target, and takes the way there apart
 	// Asset serves what the pages load; the value "file" of the path names it.
 	Asset(http.ResponseWriter, *http.Request)
 }
@@ -89,6 +90,7 @@ func NewHandler(o Options) (http.Handler, error) {
 	mux.Handle("GET "+prefix+"/{$}", scrape(http.HandlerFunc(o.Pages.Page)))
 	mux.Handle("GET "+prefix+"/listener", scrape(http.HandlerFunc(o.Pages.Listener)))
 	mux.Handle("GET "+prefix+"/target", scrape(http.HandlerFunc(o.Pages.Target)))
+	mux.Handle("GET "+prefix+"/check", sent(http.HandlerFunc(o.Pages.Check)))
 	mux.Handle("GET "+prefix+"/static/{file}", page(http.HandlerFunc(o.Pages.Asset)))
 	mux.Handle("GET "+prefix+"/sd/listeners", scrape(o.ListenerTargets))
 	mux.Handle("GET "+prefix+"/probe", sent(o.Probe))

@@ -31,6 +31,7 @@ type pages struct{}
 func (pages) Page(w http.ResponseWriter, r *http.Request)     { say("overview")(w, r) }
 func (pages) Listener(w http.ResponseWriter, r *http.Request) { say("one listener")(w, r) }
 func (pages) Target(w http.ResponseWriter, r *http.Request)   { say("one target")(w, r) }
+func (pages) Check(w http.ResponseWriter, r *http.Request)    { say("checked")(w, r) }
 func (pages) Asset(w http.ResponseWriter, r *http.Request)    { say(r.PathValue("file"))(w, r) }
 
 func handler(t *testing.T, change func(*Options)) http.Handler {
@@ -98,6 +99,7 @@ func TestEndpoints(t *testing.T) {
 		{"overview", nil, "GET", "/?q=x", 200, "overview"},
 		{"page of a listener", prefixed, "GET", "/ports/listener?port=1", 200, "one listener"},
 		{"page of a target", nil, "GET", "/target?target=a:1", 200, "one target"},
+		{"check", prefixed, "GET", "/ports/check?target=a:1", 200, "checked"},
 		{"what pages load", prefixed, "GET", "/ports/static/page.css", 200, "page.css"},
 		{"metrics", nil, "GET", "/metrics", 200, "port_sockets 42"},
 		{"one family", nil, "GET", "/metrics?name[]=other", 200, ""},

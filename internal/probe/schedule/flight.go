@@ -141,7 +141,7 @@ func (f *flight) hasCounted() bool {
 func (f *flight) probe(i int) {
 	t := &f.plan.Targets[i]
 	g := grant{address: f.plan.Access.Configured(t.Module, t.Address)}
-	result := f.runner.probe(f.ctx, f.began, t, g, scheduled, nil)
+	result := f.runner.probe(f.ctx, f.began, wanted{target: t, grant: g}, scheduled, nil)
 	f.runner.trace(t, g.address, result)
 	now := time.Now()
 	f.mu.Lock()

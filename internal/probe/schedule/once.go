@@ -21,6 +21,9 @@ type Ask struct {
 	// Alone asks for a probe of one's own, for who wants to read its log, though an
 	// equal one may be under way.
 	Alone bool
+	// Probe probes in place of the module, with its access and in its slot; nil is the
+	// module. Then it is Alone.
+	Probe func(context.Context, *probe.Target, probe.Request) probe.Result
 }
 
 // ask is what makes asks equal.
@@ -49,7 +52,8 @@ func (r *Runner) Once(ctx context.Context, p *Plan, a Ask) (Entry, error) {
 	if err != nil {
 		return Entry{}, err
 	}
-	c, err := r.call(ctx, ask{p, a.Module, a.Target, a.Hostname}, a.Alone, func(c *call) {
+	w.probe = a.Probe
+	c, err := r.call(ctx, ask{p, a.Module, a.Target, a.Hostname}, a.Alone || a.Probe != nil, func(c *call) {
 		c.entry = r.once(c, w)
 	})
 	if err != nil {
@@ -77,7 +81,8 @@ type grant struct {
 type wanted struct {
 	target *probe.Target
 	grant
-	record *record // of a configured target; nil of another
+	record *record                                                          // of a configured target; nil of another
+	probe  func(context.Context, *probe.Target, probe.Request) probe.Result // [Ask].Probe
 }
 
 // requested returns the target of an ask, and what its probe may reach.
@@ -87,7 +92,7 @@ func (p *Plan) requested(a Ask) (wanted, error) {
 	}
 	if i, ok := p.find(a); ok {
 		t := p.Targets[i]
-		return wanted{&t, grant{address: p.Access.Configured(a.Module, a.Target)}, p.records[i]}, nil
+		return wanted{target: &t, grant: grant{address: p.Access.Configured(a.Module, a.Target)}, record: p.records[i]}, nil
 	}
 	permit, err := p.Access.Permit(a.Module, a.Target, access.HostnameOf(a.Module.Kind, a.Target, a.Hostname))
 	if err != nil {
@@ -121,7 +126,7 @@ func (r *Runner) call(ctx context.Context, of ask, alone bool, run func(*call)) 
 // once probes and remembers it. The counters are those of scheduled probes only.
 func (r *Runner) once(c *call, w wanted) Entry {
 	var log Logbook
-	result := r.probe(c.ctx, c.began, w.target, w.grant, requested, log.Logger())
+	result := r.probe(c.ctx, c.began, w, requested, log.Logger())
 	r.trace(w.target, w.address, result)
 	r.addPath(w.target, &result)
 	entry := Entry{Report: Report{Target: w.target, Result: result, At: time.Now()}, Log: log.Text(w.target.Address)}

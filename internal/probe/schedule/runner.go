@@ -118,7 +118,8 @@ func (r *Runner) Use(p *Plan) {
 // probe waits for a slot and probes. The module's time begins with the slot.
 // What the end of ctx cuts off before it had a fair part of the time since began
 // is not_run: the silence says nothing of the target.
-func (r *Runner) probe(ctx context.Context, began time.Time, t *probe.Target, g grant, c class, log *slog.Logger) probe.Result {
+func (r *Runner) probe(ctx context.Context, began time.Time, w wanted, c class, log *slog.Logger) probe.Result {
+	t := w.target
 	leave, err := r.enter(ctx, t.Module, c)
 	if err != nil {
 		return notRun(errNoTime)
@@ -128,7 +129,13 @@ func (r *Runner) probe(ctx context.Context, began time.Time, t *probe.Target, g 
 	if deadline, ok := ctx.Deadline(); ok {
 		fair = time.Until(deadline) >= min(t.Module.Limit(), deadline.Sub(began)/fairShare)
 	}
-	result := t.Module.Probe(ctx, probe.Request{Address: t.Address, Hostname: t.Hostname, Allow: g.address, AllowHost: g.host, Bodies: r.bodies, Log: log})
+	request := probe.Request{Address: t.Address, Hostname: t.Hostname, Allow: w.address, AllowHost: w.host, Bodies: r.bodies, Log: log}
+	var result probe.Result
+	if w.probe != nil {
+		result = w.probe(ctx, t, request)
+	} else {
+		result = t.Module.Probe(ctx, request)
+	}
 	if !fair && silent(result.Outcome) { // the dialer may be up before ctx is
 		return notRun(errCutShort)
 	}

@@ -17,11 +17,11 @@ import (
 	dto "github.com/prometheus/client_model/go"
 
 	"github.com/port-exporter/port_exporter/collector"
+	"github.com/port-exporter/port_exporter/internal/check"
 	"github.com/port-exporter/port_exporter/internal/ownhost"
 	"github.com/port-exporter/port_exporter/internal/plain"
 	"github.com/port-exporter/port_exporter/internal/probe"
 	"github.com/port-exporter/port_exporter/internal/probe/schedule"
-	"github.com/port-exporter/port_exporter/internal/verdict"
 	"github.com/port-exporter/port_exporter/internal/web"
 )
 
@@ -35,6 +35,8 @@ type Options struct {
 	IsBuiltIn func(name string) bool
 	// OwnHost returns this host as it is now.
 	OwnHost func(ctx context.Context) *ownhost.Host
+	// Checked is what a check may ask of this host.
+	Checked *check.Host
 	// TimeoutOffset is what a probe ends earlier than Prometheus would.
 	TimeoutOffset time.Duration
 	// Proxied says that clients come through a proxy, so that none is known to be
@@ -88,20 +90,12 @@ func (s *Server) Probe(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, debugDenied, http.StatusForbidden)
 		return
 	}
-	select {
-	case s.slots <- struct{}{}:
-	default:
-		w.Header().Set("Retry-After", "1")
-		http.Error(w, fmt.Sprintf("%d probes run or wait already", cap(s.slots)), http.StatusServiceUnavailable)
-		return
-	}
 	ask.Alone = debug
-	web.Allow(w, r, timeout)
-	entry, facts, err := s.once(r.Context(), plan, ask, timeout)
-	if err != nil {
-		http.Error(w, plain.Text(err.Error()), statusOf(err, http.StatusServiceUnavailable))
+	entry, ok := s.once(w, r, plan, ask, timeout)
+	if !ok {
 		return
 	}
+	facts := s.OwnHost(r.Context()).Facts(&entry.Report)
 	if debug {
 		writeText(w, text(&entry, &facts))
 		return
@@ -110,18 +104,26 @@ func (s *Server) Probe(w http.ResponseWriter, r *http.Request) {
 	promhttp.HandlerFor(found, promhttp.HandlerOpts{}).ServeHTTP(w, r)
 }
 
-// once probes in a slot, which it gives back, and asks this host's listeners about
-// what it found.
-func (s *Server) once(ctx context.Context, plan *schedule.Plan, ask schedule.Ask, timeout time.Duration) (schedule.Entry, verdict.Facts, error) {
+// once probes in a slot, which it gives back. If it could not, it has answered.
+func (s *Server) once(w http.ResponseWriter, r *http.Request, plan *schedule.Plan, ask schedule.Ask, timeout time.Duration) (schedule.Entry, bool) {
+	select {
+	case s.slots <- struct{}{}:
+	default:
+		w.Header().Set("Retry-After", "1")
+		http.Error(w, fmt.Sprintf("%d probes run or wait already", cap(s.slots)), http.StatusServiceUnavailable)
+		return schedule.Entry{}, false
+	}
 	defer func() { <-s.slots }()
-	defer web.Work(ctx)()
-	within, cancel := context.WithTimeout(ctx, timeout)
+	web.Allow(w, r, timeout)
+	defer web.Work(r.Context())()
+	within, cancel := context.WithTimeout(r.Context(), timeout)
 	defer cancel()
 	entry, err := s.Runner.Once(within, plan, ask)
 	if err != nil {
-		return entry, verdict.Facts{}, err
+		http.Error(w, plain.Text(err.Error()), statusOf(err, http.StatusServiceUnavailable))
+		return entry, false
 	}
-	return entry, s.OwnHost(ctx).Facts(&entry.Report), nil
+	return entry, true
 }
 
 // statusOf returns the status of an error, which is another one than usual when

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/port-exporter/port_exporter/internal/check"
 	"github.com/port-exporter/port_exporter/internal/ownhost"
 	"github.com/port-exporter/port_exporter/internal/porttest"
 	"github.com/port-exporter/port_exporter/internal/probe"
@@ -59,8 +60,8 @@ func server(t *testing.T, plan *schedule.Plan) *Server {
 	t.Cleanup(r.Stop)
 	r.Use(plan)
 	return New(Options{
-		Connections: 1024,
-		Runner:      r, Plan: func() *schedule.Plan { return plan }, TimeoutOffset: 500 * time.Millisecond,
+		Connections: 1024, Checked: &check.Host{},
+		Runner: r, Plan: func() *schedule.Plan { return plan }, TimeoutOffset: 500 * time.Millisecond,
 		IsBuiltIn: func(name string) bool { return name == "icmp" },
 		OwnHost: func(ctx context.Context) *ownhost.Host {
 			addresses := func() (map[netip.Addr]string, error) {

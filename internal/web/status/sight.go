@@ -54,20 +54,26 @@ type head struct {
 }
 
 func (v *sight) head(title string) head {
-	host := plain.Name(v.Hostname)
+	h := v.Server.head(title, v.now)
+	h.Read = momentOf(v.view.Began, v.now)
+	return h
+}
+
+func (s *Server) head(title string, now time.Time) head {
+	host := plain.Name(s.Hostname)
 	if title == "" {
 		title = host
 	} else {
 		title += " – " + host
 	}
 	return head{
-		Title: title + " – port_exporter", Host: host, Base: v.base, Assets: v.Server.version,
-		Started: momentOf(v.Started, v.now), Read: momentOf(v.view.Began, v.now), Version: plain.Line(v.Version),
+		Title: title + " – port_exporter", Host: host, Base: s.base, Assets: s.version,
+		Started: momentOf(s.Started, now), Read: momentOf(now, now), Version: plain.Line(s.Version),
 	}
 }
 
 // link returns the address of another page, with parameters. Empty ones are left out.
-func (v *sight) link(path string, parameters ...string) string {
+func (s *Server) link(path string, parameters ...string) string {
 	values := url.Values{}
 	for i := 0; i+1 < len(parameters); i += 2 {
 		if parameters[i+1] != "" {
@@ -75,9 +81,9 @@ func (v *sight) link(path string, parameters ...string) string {
 		}
 	}
 	if len(values) == 0 {
-		return v.base + path
+		return s.base + path
 	}
-	return v.base + path + "?" + values.Encode()
+	return s.base + path + "?" + values.Encode()
 }
 
 // unread says why a part of the page is empty.

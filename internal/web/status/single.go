@@ -238,6 +238,9 @@ func (v *sight) probeLinks(p *schedule.Past) []pageLink {
 		if v.local {
 			debug, text = "true", "Probe it now, with the log"
 		}
+		if v.local {
+			all = append(all, pageLink{v.checkLink(t), "Check it now", "takes the connection apart"})
+		}
 		all = append(all, pageLink{v.link("probe", "target", t.Address, "module", t.Module.Name, "hostname", t.Hostname, "debug", debug), text, ""})
 	}
 	if !v.local {

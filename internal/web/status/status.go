@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/port-exporter/port_exporter/collector"
+	"github.com/port-exporter/port_exporter/internal/check"
 	"github.com/port-exporter/port_exporter/internal/plain"
 	"github.com/port-exporter/port_exporter/internal/probe/schedule"
 )
@@ -35,6 +36,9 @@ type Options struct {
 	// MayDebug reports whether a client may see the details of probes. Another one gets
 	// neither them nor a link that it could not follow.
 	MayDebug func(r *http.Request) bool
+	// Report checks the target that a request names. If it returns none, it has
+	// answered.
+	Report func(w http.ResponseWriter, r *http.Request) (*check.Report, bool)
 
 	Hostname    string
 	Version     string

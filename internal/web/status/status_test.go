@@ -20,6 +20,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/port-exporter/port_exporter/collector"
+	"github.com/port-exporter/port_exporter/internal/check"
 	"github.com/port-exporter/port_exporter/internal/kernel"
 	"github.com/port-exporter/port_exporter/internal/owner"
 	"github.com/port-exporter/port_exporter/internal/policy"
@@ -129,6 +130,7 @@ func (h *host) get(t *testing.T, from, path string) (int, string) {
 	mux.HandleFunc("/{$}", s.Page)
 	mux.HandleFunc("/listener", s.Listener)
 	mux.HandleFunc("/target", s.Target)
+	mux.HandleFunc("/check", s.Check)
 	mux.HandleFunc("/static/{file}", s.Asset)
 	r := httptest.NewRequest(http.MethodGet, path, nil)
 	r.RemoteAddr = from
@@ -435,7 +437,7 @@ func TestNoLinksForStrangers(t *testing.T) {
 	open := "/target?module=tcp_connect&name=good&target=10.0.0.5:80"
 	for _, path := range []string{"/", "/listener?protocol=tcp&address=0.0.0.0&port=443", secret, open} {
 		body, text := h.page(t, there, path)
-		for _, hidden := range []string{"logs", "debug=true", "/usr/sbin/nginx", "dial ", "Address tried"} {
+		for _, hidden := range []string{"/check", "logs", "debug=true", "/usr/sbin/nginx", "dial ", "Address tried"} {
 			if strings.Contains(body, hidden) {
 				t.Errorf("%s has %q for a stranger:\n%s", path, hidden, text)
 			}
@@ -448,7 +450,7 @@ func TestNoLinksForStrangers(t *testing.T) {
 		}
 	}
 	for path, want := range map[string]string{
-		"/": `href="/logs"`, secret: `href="/logs?id=42"`, open: `href="/probe?debug=true&amp;module=tcp_connect&amp;target=10.0.0.5%3A80"`,
+		"/": `href="/logs"`, "/?q=short": `<a class="next" href="/check?module=tcp_connect&amp;target=10.0.0.7%3A80">Check it now</a>`, secret: `href="/logs?id=42"`, open: `href="/probe?debug=true&amp;module=tcp_connect&amp;target=10.0.0.5%3A80"`,
 		"/listener?protocol=tcp&address=0.0.0.0&port=443": "/usr/sbin/nginx",
 	} {
 		if body, _ := h.page(t, here, path); !strings.Contains(body, want) {
@@ -458,7 +460,7 @@ func TestNoLinksForStrangers(t *testing.T) {
 	if _, text := h.page(t, there, secret); !strings.Contains(text, "http://me:xxxxx@10.0.0.8/ refuses") {
 		t.Errorf("the sentence is not on the page of the target:\n%s", text)
 	}
-	if body, _ := h.page(t, here, secret); strings.Contains(body, "/probe?") || !strings.Contains(body, "dial http://me:xxxxx@10.0.0.8/: refused") {
+	if body, _ := h.page(t, here, secret); strings.Contains(body, "/probe?") || strings.Contains(body, "/check") || !strings.Contains(body, "dial http://me:xxxxx@10.0.0.8/: refused") {
 		t.Errorf("a link with a password, or no error:\n%s", body)
 	}
 }
@@ -496,6 +498,48 @@ func TestPageOfATarget(t *testing.T) {
 		t.Errorf("another one: %d %s", status, body)
 	}
 }
+
+// TestPageOfACheck checks targets with reports of every mark.
+func TestPageOfACheck(t *testing.T) {
+	h := busyHost()
+	module := &probe.Module{Name: "tcp_connect", Kind: probe.KindTCP}
+	for _, tt := range []struct {
+		target  probe.Target
+		result  probe.Result
+		want    []string
+		without string
+	}{
+		{probe.Target{Address: "10.0.0.9:80", Module: module}, probe.Result{Peer: netip.MustParseAddrPort("10.0.0.9:80")},
+			[]string{"web-1", "10.0.0.9:80", "10.0.0.9:80 is open.", "✓ as expected", "About", "✓ ok", "Check again"}, "Try:"},
+		{probe.Target{Address: "10.0.0.9:80", Module: module, Hostname: "name.test"}, probe.Result{Outcome: probe.Refused, Phase: probe.PhaseConnect, Origin: probe.OriginTarget, Err: errors.New("refused")},
+			[]string{"10.0.0.9:80 refuses", "✗ not as expected", "cause: at the target", "Try:", "✗ failed"}, ""},
+		{probe.Target{Address: "10.0.0.9:80", Module: module}, probe.Result{Outcome: probe.Denied, Origin: probe.OriginLocal}, []string{"! not tried", "cause: on this host"}, ""},
+		{probe.Target{Address: evil, Module: module}, probe.Result{Outcome: probe.Status, Err: errors.New(evil), Redirect: evil}, []string{"alert(1)"}, "<script"},
+		{probe.Target{Address: "http://me:s3cret@10.0.0.9/", Module: module}, probe.Result{Outcome: probe.Refused, Err: errors.New("http://me:s3cret@10.0.0.9/")}, []string{"me:xxxxx@"}, "Check again"},
+	} {
+		module.Prober = answering{tt.result}
+		h.pages.Report = func(_ http.ResponseWriter, r *http.Request) (*check.Report, bool) {
+			return (&check.Host{}).Run(r.Context(), check.Request{Target: &tt.target}), true
+		}
+		body, text := h.page(t, here, "/check?target=x")
+		inOrder(t, text, tt.want...)
+		if tt.without != "" && strings.Contains(body, tt.without) || strings.Contains(body, "s3cret") || strings.Contains(body, "\x1b") {
+			t.Errorf("%s: has %q, or what it must not:\n%s", tt.target.Address, tt.without, body)
+		}
+	}
+	h.pages.Report = func(w http.ResponseWriter, _ *http.Request) (*check.Report, bool) {
+		http.Error(w, "not for you", http.StatusForbidden)
+		return nil, false
+	}
+	if status, body := h.get(t, there, "/check?target=x"); status != 403 || body != "not for you\n" {
+		t.Errorf("%d %s", status, body)
+	}
+}
+
+// answering is a prober with one result.
+type answering struct{ result probe.Result }
+
+func (a answering) Probe(context.Context, probe.Request) probe.Result { return a.result }
 
 func TestLinksAndAssets(t *testing.T) {
 	h := busyHost()

@@ -25,6 +25,7 @@ type targetRow struct {
 	Href, Name, Address, Module string
 	State                       mark
 	Sentence, Next              string
+	Check                       string // where it is checked; empty if the client may not
 	Since                       *moment
 	Runs                        []runMark
 	At                          *moment
@@ -63,6 +64,7 @@ func (v *sight) target(p *schedule.Past) targetRow {
 		State: mark{stateTone(p.State), p.State.String()}, Runs: v.runs(p),
 	}
 	r.Sentence, r.Next = v.explain(p)
+	r.Check = v.check(p)
 	if p.State != schedule.Unknown {
 		r.Since, r.At = new(momentOf(p.Since, v.now)), new(momentOf(p.At, v.now))
 	}
@@ -73,7 +75,7 @@ func (v *sight) target(p *schedule.Past) targetRow {
 }
 
 // explain says what the latest probe found, and what to try next.
-func (v *sight) explain(p *schedule.Past) (sentence, next string) {
+func (v *sight) explain(p *schedule.Past) (found, next string) {
 	switch {
 	case p.State == schedule.Unknown && p.Target.Interval > 0:
 		return "The first probe is still to come.", ""
@@ -85,14 +87,19 @@ func (v *sight) explain(p *schedule.Past) (sentence, next string) {
 		facts.Owner = v.ownerOf(facts.Listener.Listener.ListenerID)
 	}
 	judged := verdict.Judge(&facts)
-	sentence = plain.Line(judged.Sentence)
-	if !strings.HasPrefix(sentence, address(p.Target)) {
-		sentence = capital(sentence)
-	}
 	if p.State != schedule.Passing {
 		next = plain.Line(judged.Next)
 	}
-	return sentence + ".", next
+	return sentence(judged.Sentence, p.Target), next
+}
+
+// sentence returns a sentence about a target as one.
+func sentence(text string, t *probe.Target) string {
+	text = plain.Line(text)
+	if !strings.HasPrefix(text, address(t)) {
+		text = capital(text)
+	}
+	return text + "."
 }
 
 // ownerOf names the owner of a listener.

@@ -1,0 +1,71 @@
+package status
+
+import (
+	"net/http"
+
+	"github.com/port-exporter/port_exporter/internal/check"
+	"github.com/port-exporter/port_exporter/internal/plain"
+	"github.com/port-exporter/port_exporter/internal/probe"
+	"github.com/port-exporter/port_exporter/internal/probe/schedule"
+)
+
+// checkPage is the page of a check.
+type checkPage struct {
+	head
+	Heading        string
+	Verdict        mark
+	Sentence, Next string
+	Place          string
+	Evidence       []evidence
+	Again          string // where the target is checked again
+}
+
+// evidence is a fact that was looked at.
+type evidence struct {
+	mark
+	Topic, Fact string
+}
+
+// Check serves the page of a check, which it makes.
+func (s *Server) Check(w http.ResponseWriter, r *http.Request) {
+	report, ok := s.Report(w, r)
+	if !ok {
+		return
+	}
+	s.render(w, http.StatusOK, "check.html", s.checkPage(report))
+}
+
+func (s *Server) checkPage(r *check.Report) checkPage {
+	t := r.Target
+	p := checkPage{head: s.head("check of "+address(t), s.Now()), Heading: address(t), Again: s.checkLink(t)}
+	p.Sentence = sentence(r.Verdict.Sentence, t)
+	switch {
+	case r.Success:
+		p.Verdict = mark{good, "as expected"}
+	case r.Known:
+		p.Verdict, p.Next, p.Place = mark{bad, "not as expected"}, plain.Line(r.Verdict.Next), r.Verdict.Place.Words()
+	default:
+		p.Verdict, p.Next, p.Place = mark{warn, "not tried"}, plain.Line(r.Verdict.Next), r.Verdict.Place.Words()
+	}
+	for _, e := range r.Evidence() {
+		tones := map[check.Mark]tone{check.OK: good, check.Failed: bad, check.Unknown: unknown}
+		p.Evidence = append(p.Evidence, evidence{mark{tones[e.Mark], e.Mark.String()}, e.Topic, plain.Line(probe.Redact(e.Text, t.Address))})
+	}
+	return p
+}
+
+// checkLink is where a target is checked; empty if its address holds a password.
+func (s *Server) checkLink(t *probe.Target) string {
+	if probe.Redact(t.Address, t.Address) != t.Address {
+		return ""
+	}
+	return s.link("check", "target", t.Address, "module", t.Module.Name, "hostname", t.Hostname)
+}
+
+// check is where a client that may can have a failing target checked; empty otherwise.
+func (v *sight) check(p *schedule.Past) string {
+	if !v.local || p.State == schedule.Passing {
+		return ""
+	}
+	return v.checkLink(p.Target)
+}
