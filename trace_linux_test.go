@@ -1,8 +1,11 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
+	"io"
+	"net"
 	"os"
 	"regexp"
 	"strings"
@@ -102,5 +105,25 @@ func TestCheckTraceInNamespace(t *testing.T) {
 	}
 	if p := path.Path; path.Verdict != "path_drops" || p.Finding != "path_drops" || p.MTU != 1500 || len(p.Hops) != 3 || p.Hops[2].Address != "10.1.2.2" {
 		t.Errorf("%s\n%+v", out, path)
+	}
+}
+
+// TestCheckOfBlackHoleInNamespace has a service whose first segment is larger than a link
+// on its way, and routers that do not report it: it accepts, and nothing comes.
+func TestCheckOfBlackHoleInNamespace(t *testing.T) {
+	l := porttest.NewLine(t, 3)
+	l.Narrow(t, 2, 1300)
+	for _, router := range l.Nodes[2:4] {
+		router.Do(t, func() { porttest.Filter(t, "output", "icmp type destination-unreachable drop") })
+	}
+	target := porttest.LineAddr(porttest.Services, 1, false).String() + ":22"
+	l.Nodes[4].Do(t, func() {
+		accept(t, target, func(c net.Conn) { _, _ = c.Write(bytes.Repeat([]byte("SSH"), 2000)); _, _ = io.Copy(io.Discard, c) })
+	})
+	out, said, status := endedAs(t, nil, "port_exporter", "check", "--trace", "--module=ssh_banner", "--timeout=2s", target)
+	headline, rest, _ := strings.Cut(out, "\n")
+	if status != 1 || headline != target+" accepts connections, and large packets are lost on the way: at most 1300 bytes pass." ||
+		!strings.Contains(rest, "packets of 1320 bytes die in silence behind 10.1.1.2 (hop 2), those of 1300 pass") {
+		t.Errorf("status %d, said %q\n%s", status, said, out)
 	}
 }

@@ -19,11 +19,13 @@ func (r *Report) trace(ctx context.Context, q *Request) *verdict.Path {
 	r.Path = &path
 	known := &verdict.Path{BlackHole: path.MTU.BlackHole(), MTU: path.MTU.Bytes}
 	switch path.Finding() {
-	case trace.Lost:
-		last, _ := path.LastHop()
-		known.LastHop, known.Hop = last.Addr, last.Number
+	case trace.Lost, trace.Rejected, trace.Loop: // the probe may have missed an ICMP error, which routers limit
+		if last, _ := path.LastHop(); last.Number > 0 {
+			known.LastHop, known.Hop = last.Addr, last.Number
+		}
 	case trace.SilentPort:
 		known.Host = path.Host.String()
+	default:
 	}
 	return known
 }

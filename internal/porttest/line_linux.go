@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"testing"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -72,6 +73,18 @@ func (l *Line) route(t testing.TB, node, last int) {
 	}
 	for host := 1; node == last && host <= NumServices; host++ {
 		Address(t, "lo", LineAddr(Services, host, false).String()+"/32", LineAddr(Services, host, true).String()+"/128")
+	}
+}
+
+// Narrow sets the MTU of a link, on both its ends.
+func (l *Line) Narrow(t testing.TB, linkNumber, mtu int) {
+	t.Helper()
+	for node, name := range map[int]string{linkNumber: "right", linkNumber + 1: "left"} {
+		l.Nodes[node].Do(t, func() {
+			if err := netlink.LinkSetMTU(link(t, name), mtu); err != nil {
+				t.Fatalf("set the MTU of %s: %v", name, err)
+			}
+		})
 	}
 }
 

@@ -18,7 +18,6 @@ import (
 	"time"
 
 	gocmp "github.com/google/go-cmp/cmp"
-	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/port-exporter/port_exporter/internal/porttest"
@@ -351,24 +350,9 @@ func limitedRouters(t *testing.T, l *line) {
 	}
 }
 
-// narrow has a link between routers 3 and 4 that takes 1300 bytes.
-func narrow(t *testing.T, l *line) {
-	for node, name := range map[int]string{3: "right", 4: "left"} {
-		l.Nodes[node].Do(t, func() {
-			link, err := netlink.LinkByName(name)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := netlink.LinkSetMTU(link, 1300); err != nil {
-				t.Fatal(err)
-			}
-		})
-	}
-}
-
 // reportedMTU has router 3 report the MTU behind it, to a client that may ping.
 func reportedMTU(t *testing.T, l *line) {
-	narrow(t, l)
+	l.Narrow(t, 3, 1300)
 	porttest.Sysctl(t, "net/ipv4/ping_group_range", "0 2147483647")
 	check := func(t *testing.T, p *Path) {
 		if want := (MTU{Bytes: 1300, From: FromRouter, Router: porttest.LineRouter(3, l.v6), To: p.Target.Addr()}); p.MTU != want || !p.MTU.IsWhole(p.Target.Addr()) {
@@ -382,7 +366,7 @@ func reportedMTU(t *testing.T, l *line) {
 
 // blackHole has router 3 not report the MTU behind it.
 func blackHole(t *testing.T, l *line) {
-	narrow(t, l)
+	l.Narrow(t, 3, 1300)
 	l.Nodes[3].Do(t, func() {
 		porttest.NFT(t, "table inet t {\n\tchain c {\n\t\ttype filter hook output priority 0\n\t\ticmp type destination-unreachable drop\n\t\ticmpv6 type packet-too-big drop\n\t}\n}\n")
 	})
