@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/port-exporter/port_exporter/internal/beside"
+	"github.com/port-exporter/port_exporter/internal/firewall"
 	"github.com/port-exporter/port_exporter/internal/owner"
 	"github.com/port-exporter/port_exporter/internal/ownhost"
 	"github.com/port-exporter/port_exporter/internal/probe"
@@ -31,13 +32,15 @@ type Host struct {
 	Sockets        socket.Source
 	EphemeralPorts func() (socket.EphemeralPorts, error)
 	Route          func(to, from netip.Addr) (route.Route, error)
+	// Firewall reads the rules of this host; nil if that is unknown.
+	Firewall func(context.Context) (*firewall.Ruleset, error)
 }
 
 // Of returns what can be asked of a system.
 func Of(s *system.System) *Host {
 	return &Host{
 		Addresses: s.Addresses, Listening: s.Reader().Listening, Owners: s.Owners.Owners,
-		Sockets: s.Source, EphemeralPorts: s.EphemeralPorts, Route: route.Get,
+		Sockets: s.Source, EphemeralPorts: s.EphemeralPorts, Route: route.Get, Firewall: s.Firewall,
 	}
 }
 
@@ -74,8 +77,9 @@ type Report struct {
 	Route    *route.Route // to the address that was tried; nil if unknown
 	// Path is the path to that address; nil if it was not traced, or could not be, which
 	// PathErr says.
-	Path    *trace.Path
-	PathErr error
+	Path     *trace.Path
+	PathErr  error
+	Firewall *Firewall // nil if there are no rules, or they are unknown
 }
 
 // Attempt is what became of one address of a name.
@@ -145,6 +149,8 @@ func (h *Host) facts(ctx context.Context, r *Report) *verdict.Facts {
 		within(ctx, func(context.Context) *route.Route { return h.route(peer, r.source) }, &r.Route)
 		facts.Route = r.Route
 	}
+	within(ctx, func(ctx context.Context) *Firewall { return h.firewall(ctx, r) }, &r.Firewall)
+	facts.Rule = r.Firewall.rule()
 	if lacksPorts(&r.Result) {
 		within(ctx, func(ctx context.Context) *verdict.Ports { return h.ports(ctx, r.Result.Peer) }, &r.Ports)
 		facts.Ports = r.Ports

@@ -52,6 +52,7 @@ func (r *Report) Evidence() []Evidence {
 	all = append(all, r.names()...)
 	all = append(all, r.way()...)
 	all = append(all, r.ownListener()...)
+	all = append(all, r.rules()...)
 	all = append(all, r.ephemeral()...)
 	all = append(all, r.addresses()...)
 	all = append(all, r.connections()...)

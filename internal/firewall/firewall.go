@@ -169,6 +169,11 @@ func (r *Ruleset) Rules() (n int) {
 	return n
 }
 
+// IsEmpty reports whether nothing filters or translates packets.
+func (r *Ruleset) IsEmpty() bool {
+	return r.others == [2]string{} && !slices.ContainsFunc(r.base, func(c *chain) bool { return c.drops || len(c.rules) > 0 })
+}
+
 // otherRules says what else may filter packets of a family.
 func (r *Ruleset) otherRules(v6 bool) string {
 	if v6 {

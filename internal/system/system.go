@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/port-exporter/port_exporter/internal/firewall"
 	"github.com/port-exporter/port_exporter/internal/kernel"
 	"github.com/port-exporter/port_exporter/internal/owner"
 	"github.com/port-exporter/port_exporter/internal/socket"
@@ -52,6 +53,9 @@ type System struct {
 	// KernelStats reads the kernel's limits and counters; nil where there are
 	// none that are known.
 	KernelStats func() (*kernel.Stats, error)
+	// Firewall reads the rules of nftables; nil where there are none that are known. Its
+	// error may be [firewall.ErrPrivilege].
+	Firewall func(ctx context.Context) (*firewall.Ruleset, error)
 	// EphemeralPorts reads the ports that clients get. Beside an error it returns
 	// what it could read of them, else the system's default.
 	EphemeralPorts func() (socket.EphemeralPorts, error)

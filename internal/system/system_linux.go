@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/port-exporter/port_exporter/internal/firewall"
 	"github.com/port-exporter/port_exporter/internal/kernel"
 	"github.com/port-exporter/port_exporter/internal/procnet"
 	"github.com/port-exporter/port_exporter/internal/psnet"
@@ -28,6 +29,7 @@ func open(ctx context.Context, source, procfs string) (*System, error) {
 		Name:           source,
 		AddressKinds:   addressKinds,
 		EphemeralPorts: func() (socket.EphemeralPorts, error) { return ephemeralPorts(procfs) },
+		Firewall:       firewall.NewReader(procfs).Read,
 		KernelStats:    func() (*kernel.Stats, error) { return kernel.Read(procfs) },
 		UnixListeners: func() (path, abstract int, err error) {
 			counts, err := procnet.ReadUnixListeners(procfs)
