@@ -331,7 +331,7 @@ func limitedRouters(t *testing.T, l *line) {
 	}
 	defer w.close()
 	var questions []*question
-	for range 8 {
+	for range 16 {
 		for ttl := 1; ttl <= 4; ttl++ {
 			questions = append(questions, &question{method: datagram, to: netip.AddrPortFrom(dropped, OtherPort), ttl: ttl, tries: []time.Duration{0}, life: 100 * time.Millisecond})
 		}

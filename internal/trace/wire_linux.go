@@ -76,8 +76,9 @@ func (w *wire) exchange(ctx context.Context, questions []*question, grow func([]
 		if err := w.sendDue(questions); err != nil {
 			return err
 		}
-		questions = grow(questions) // some are answered already
 		now := time.Now()
+		w.wait(time.Time{}) // an answer that came in time counts, however late this thread is
+		questions = grow(questions)
 		w.land(func(f *flight) bool { return !f.of.isOpen() || !f.end.After(now) })
 		next, waiting := w.next(questions)
 		if !waiting {
