@@ -1,9 +1,15 @@
 package main
 
 import (
+	"bytes"
+	"encoding/json"
+	"os/exec"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
+
+	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	"github.com/port-exporter/port_exporter/internal/porttest"
 )
@@ -53,4 +59,186 @@ func TestCheckNamesTheRuleInNamespace(t *testing.T) {
 			t.Errorf("%s: want %s, said %q\n%s", target, want, said, out)
 		}
 	}
+}
+
+// checked is what check makes of a cause.
+type checked struct {
+	verdict, place, next string // those of IPv4 and IPv6, if they differ; next is a part of it
+	status               int
+	evidence             []string // "mark topic text", parts of the text
+}
+
+// checkedCauses is what check makes of each cause of [porttest.Causes].
+func checkedCauses() map[string]checked {
+	open := checked{"open", "", "", 0, []string{"ok connect round trip", "ok connect MSS"}}
+	refused := checked{"refused", "there", "start the service there", 1, []string{"ok route via", "failed connect connection refused"}}
+	there := checked{"target_rule_rejects", "there", "allow tcp port 80 there", 1, []string{"ok route via"}}
+	path := checked{"path_rejects", "path", "ask who runs " + "ROUTER", 1, nil}
+	here := checked{"local_rule_rejects", "here", "nft -a list chain inet ", 1, []string{"failed firewall rules of this host"}}
+	silence := checked{"no_answer", "unknown", "check --trace TARGET", 1, []string{"failed connect no answer"}}
+	silent := checked{"service_silent", "there", "", 1, []string{"ok connect MSS"}}
+	down := checked{"host_down", "there", "", 1, nil}
+	return map[string]checked{
+		"listener that accepts":         open,
+		"listener that does not accept": open,
+		"first SYN lost":                {"open", "", "", 0, []string{"ok connect SYN sent 2 times"}},
+
+		"port closed": refused, "listener on loopback only": refused, "server rejects with RST": refused, "router rejects with RST": refused,
+		"server rejects": there, "router rejects": path, "client rejects": here,
+		"server prohibits": there, "router prohibits": path, "client prohibits": here, "router's route prohibits": path,
+		"net prohibited": path, "host prohibited": path, "source address against the policy": path,
+
+		"router has no route":           {"path_no_route", "path", "ask who runs ROUTER", 1, nil},
+		"router's route is unreachable": {"host_down path_no_route", "there path", "ask who runs ROUTER", 1, nil},
+		"server knows no such protocol": there,
+		"routing loop":                  {"routing_loop", "path", "ask who runs", 1, nil},
+		"host down on our own segment":  {"host_down", "there", "start the host", 1, []string{"failed neighbour failed"}},
+		"host down behind the router":   down, "DNAT to a host that is down": down,
+
+		"server drops": silence, "router drops": silence, "router drops the answer": silence, "router's route is a blackhole": silence,
+		"SYN sent in vain":    {"no_answer", "unknown", "check --trace TARGET", 1, []string{"failed connect SYN sent "}},
+		"accept queue full":   silence,
+		"client drops":        {"local_rule_drops", "here", "nft -a list chain inet ", 1, []string{"failed filter did not leave this host", "failed connect SYN sent "}},
+		"SYN retries used up": {"no_answer", "unknown", "check --trace TARGET", 1, []string{"failed connect connection timed out"}},
+
+		"client's route is a blackhole": {"route_blackhole", "here", "ip route get", 1, []string{"failed route blackhole"}},
+		"client's route is unreachable": {"route_unreachable", "here", "ip route get", 1, []string{"failed route unreachable"}},
+		"client has no route":           {"no_route", "here", "ip route get", 1, []string{"failed route no route"}},
+		"client's route prohibits":      {"route_prohibits", "here", "ip route get", 1, []string{"failed route prohibit"}},
+		"no port left":                  {"no_ephemeral_port", "here", "ss -tan dst", 2, []string{"failed ports 2 of 2 ephemeral ports (40000–40001)"}},
+
+		"RST behind the handshake":     {"connection_reset", "there", "the service's log", 1, nil},
+		"FIN instead of an answer":     {"connection_closed", "there", "the service's log", 1, nil},
+		"silence instead of an answer": silent, "long packets lost, TLS": silent, "long packets lost, exchange": silent,
+	}
+}
+
+// TestCheckOfEveryCauseInNamespace has check tell, as text and as JSON, why a client
+// cannot reach a server.
+func TestCheckOfEveryCauseInNamespace(t *testing.T) {
+	t.Parallel()
+	schema, err := jsonschema.NewCompiler().Compile("docs/schemas/check.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := checkedCauses()
+	causes := porttest.Causes()
+	if len(want) != len(causes) {
+		t.Errorf("%d verdicts for %d causes", len(want), len(causes))
+	}
+	for _, c := range causes {
+		for _, version := range []string{"IPv4", "IPv6"} {
+			if v6 := version == "IPv6"; c.Has(v6) {
+				t.Run(c.Name+"/"+version, func(t *testing.T) {
+					t.Parallel()
+					w, ok := want[c.Name]
+					if !ok {
+						t.Fatal("no verdict is about it")
+					}
+					w.compare(t, &c, v6, schema)
+				})
+			}
+		}
+	}
+}
+
+// report is a line of check --output=json, as far as it is compared.
+type report struct {
+	Verdict, Place, Sentence, Next string
+	Evidence                       []struct{ Mark, Topic, Text string }
+}
+
+func (w *checked) compare(t *testing.T, c *porttest.Cause, v6 bool, schema *jsonschema.Schema) {
+	n := porttest.NewNetwork(t)
+	c.Make(t, n, v6)
+	args := []string{"check", c.Target(v6)}
+	switch c.Speak {
+	case porttest.Hears:
+		args = append(args, "--module=banner", "--config.file="+write(t, `modules: {banner: {prober: tcp, tcp: {query_response: [{expect: "^220 "}]}}}`))
+	case porttest.ShakesHands:
+		args = append(args, "--tls")
+	}
+	switch {
+	case c.Name == "client drops": // what shows it is the first retransmit, after a second
+		args = append(args, "--timeout=2500ms")
+	case c.Wait > 0:
+		args = append(args, "--timeout="+c.Wait.String())
+	}
+	outs, statuses := runBeside(t, args, append(args, "--output=json"))
+	if statuses[0] != w.status || statuses[1] != w.status {
+		t.Errorf("status %v, want %d", statuses, w.status)
+	}
+	value, err := jsonschema.UnmarshalJSON(strings.NewReader(outs[1]))
+	if err == nil {
+		err = schema.Validate(value)
+	}
+	if err != nil {
+		t.Errorf("%v\n%s", err, outs[1])
+	}
+	var got report
+	_ = json.Unmarshal([]byte(outs[1]), &got)
+	w.compareReport(t, c, v6, &got, outs[0])
+}
+
+func (w *checked) compareReport(t *testing.T, c *porttest.Cause, v6 bool, got *report, text string) {
+	t.Helper()
+	router := porttest.RouterClientIP4
+	if v6 {
+		router = porttest.RouterClientIP6
+	}
+	next := strings.NewReplacer("ROUTER", router, "TARGET", c.Target(v6)).Replace(w.next)
+	verdict, place := ofVersion(w.verdict, v6), ofVersion(w.place, v6)
+	if got.Verdict != verdict || got.Place != place || !strings.Contains(got.Next, next) || (next == "") != (got.Next == "") && w.next != "" {
+		t.Errorf("%s (%s), try %q; want %s (%s), try %q", got.Verdict, got.Place, got.Next, verdict, place, next)
+	}
+	headline, rest, _ := strings.Cut(text, "\n")
+	if headline != got.Sentence+"." || !strings.HasPrefix(headline, c.Target(v6)+" ") {
+		t.Errorf("the text begins with %q, the JSON has %q", headline, got.Sentence)
+	}
+	for _, e := range w.evidence {
+		fields := strings.SplitN(e, " ", 3)
+		found := false
+		for _, g := range got.Evidence {
+			found = found || g.Mark == fields[0] && g.Topic == fields[1] && strings.Contains(g.Text, fields[2])
+		}
+		line := regexp.MustCompile(`(?m)^  ` + fields[0] + ` +` + fields[1] + ` +.*` + regexp.QuoteMeta(fields[2]))
+		if !found || !line.MatchString(rest) {
+			t.Errorf("no evidence %q in\n%s", e, text)
+		}
+	}
+	if t.Failed() {
+		t.Log(text)
+	}
+}
+
+// ofVersion returns the part of a text that is about a version of IP.
+func ofVersion(text string, v6 bool) string {
+	four, six, differ := strings.Cut(text, " ")
+	if v6 && differ {
+		return six
+	}
+	return four
+}
+
+// runBeside runs port_exporter with each of several command lines concurrently, in the
+// namespace of the test.
+func runBeside(t *testing.T, all ...[]string) (outs []string, statuses []int) {
+	t.Helper()
+	commands, stdout := make([]*exec.Cmd, len(all)), make([]bytes.Buffer, len(all))
+	for i, args := range all {
+		commands[i] = exec.CommandContext(t.Context(), "port_exporter", args...)
+		commands[i].Stdout, commands[i].Stderr = &stdout[i], t.Output()
+		if err := commands[i].Start(); err != nil { // on this thread, which is in the namespace
+			t.Fatal(err)
+		}
+	}
+	var ended sync.WaitGroup
+	for _, c := range commands {
+		ended.Go(func() { _ = c.Wait() })
+	}
+	ended.Wait()
+	for i, c := range commands {
+		outs, statuses = append(outs, stdout[i].String()), append(statuses, c.ProcessState.ExitCode())
+	}
+	return outs, statuses
 }

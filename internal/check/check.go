@@ -70,11 +70,12 @@ type Report struct {
 	Handshakes  []probe.Handshake
 	// Attempts are the addresses of the name, each with what became of it, if it has
 	// several.
-	Attempts []Attempt
-	Listener *Listener // of this host, if the target is; nil if not, or unknown
-	Ports    *verdict.Ports
-	source   netip.Addr
-	Route    *route.Route // to the address that was tried; nil if unknown
+	Attempts  []Attempt
+	Listener  *Listener // of this host, if the target is; nil if not, or unknown
+	Ports     *verdict.Ports
+	source    netip.Addr
+	meanwhile counters     // of this host, during the probe
+	Route     *route.Route // to the address that was tried; nil if unknown
 	// Path is the path to that address; nil if it was not traced, or could not be, which
 	// PathErr says.
 	Path     *trace.Path
@@ -107,7 +108,9 @@ func (h *Host) Run(ctx context.Context, q Request) *Report {
 	rest := &others{of: &q}
 	details := &probe.Details{Resolved: func(l probe.Lookup) { rest.try(ctx, l) }}
 	q.Probe.Address, q.Probe.Hostname = q.Target.Address, q.Target.Hostname
+	before := readCounters()
 	r.Result = q.Target.Module.Probe(probe.WithDetails(ctx, details), q.Probe)
+	r.meanwhile = readCounters().since(before)
 	r.Attempts = rest.wait(&r.Result)
 	r.decide(q.AllAddresses)
 	r.Lookups, r.Connections, r.Handshakes = details.Lookups(), details.Connections(), details.Handshakes()
@@ -145,6 +148,9 @@ func (h *Host) facts(ctx context.Context, r *Report) *verdict.Facts {
 	if r.Listener != nil {
 		facts.Listener, facts.Owner = &r.Listener.Answer, r.Listener.Name()
 	}
+	if sent := r.synsInVain(); sent > 0 {
+		facts.Unsent, facts.Reversed = r.meanwhile.unsent >= sent-1 && sent > 1, r.meanwhile.reversed >= sent
+	}
 	if peer := r.Result.Peer.Addr(); h.Route != nil && peer.IsValid() && r.Result.Proxy == "" {
 		within(ctx, func(context.Context) *route.Route { return h.route(peer, r.source) }, &r.Route)
 		facts.Route = r.Route
@@ -156,6 +162,19 @@ func (h *Host) facts(ctx context.Context, r *Report) *verdict.Facts {
 		facts.Ports = r.Ports
 	}
 	return facts
+}
+
+// synsInVain returns how many SYNs were sent to the address that decides, if it is silent.
+func (r *Report) synsInVain() uint64 {
+	if r.Result.Outcome != probe.Timeout || r.Result.Phase != probe.PhaseConnect {
+		return 0
+	}
+	for _, c := range r.Connections {
+		if c.To == r.Result.Peer && c.Err != nil {
+			return uint64(c.Retransmits) + 1
+		}
+	}
+	return 0
 }
 
 // route returns the route to an address; nil if it is unknown.

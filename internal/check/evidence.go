@@ -57,6 +57,7 @@ func (r *Report) Evidence() []Evidence {
 	all = append(all, r.addresses()...)
 	all = append(all, r.connections()...)
 	all = append(all, r.handshakes()...)
+	all = append(all, r.discarded()...)
 	all = append(all, r.path()...)
 	return append(all, r.answer()...)
 }
@@ -256,6 +257,19 @@ func (r *Report) connections() []Evidence {
 			mark = OK
 		}
 		all = append(all, Evidence{mark, "connect", fmt.Sprintf("tcp %s: %s, %s%s", c.To, reason(c.Err), took(c.Duration), quality(c))})
+	}
+	return all
+}
+
+// discarded is about packets that this host discarded during the probe.
+func (r *Report) discarded() []Evidence {
+	sent := r.synsInVain()
+	var all []Evidence
+	if n := r.meanwhile.unsent; sent > 0 && n > 0 {
+		all = append(all, Evidence{Failed, "filter", fmt.Sprintf("%d segments that were to be sent again did not leave this host (TCPRetransFail)", n)})
+	}
+	if n := r.meanwhile.reversed; sent > 0 && n > 0 {
+		all = append(all, Evidence{Failed, "filter", fmt.Sprintf("%d packets were discarded by the reverse path filter of this host (IPReversePathFilter)", n)})
 	}
 	return all
 }

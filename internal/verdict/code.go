@@ -44,6 +44,7 @@ const (
 	RouteBlackhole       // a route of type blackhole
 	RouteUnreachable     // a route of type unreachable
 	RouteProhibits       // a route of type prohibit
+	ReversePath          // the reverse path filter of this host discards the answers
 	NoEphemeralPort      // every ephemeral port towards the target is in use
 	NoResources          // no descriptors, no memory, no such address family
 	SourceUnusable       // the source address is not one of this host, or of another family

@@ -27,6 +27,12 @@ type Facts struct {
 	Others []Attempt
 	// Rule is a firewall rule of this host that decides; nil if none does, or unknown.
 	Rule *Rule
+	// Unsent says that this host could not send a SYN again: a rule of it drops. The
+	// first one fails in silence.
+	Unsent bool
+	// Reversed says that the reverse path filter of this host discarded packets while
+	// the target was silent: its answers, perhaps.
+	Reversed bool
 	// Path is where the packets of this target die; nil if it was not traced.
 	Path *Path
 }

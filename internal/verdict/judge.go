@@ -153,10 +153,12 @@ func (f *Facts) ofSilence() Code {
 		return ServiceSilent
 	case f.Listener != nil && f.Listener.Standing == socket.QueueFull:
 		return QueueFull
-	case f.listenerTakes(), f.Rule != nil && f.Rule.Drops:
+	case f.listenerTakes(), f.Rule != nil && f.Rule.Drops, f.Unsent:
 		return LocalDrops
 	case f.Listener != nil: // a host resets what nothing listens for
 		return LocalDrops
+	case f.Reversed:
+		return ReversePath
 	case f.Path != nil && f.Path.Host != "":
 		return SilentPort
 	case f.Path != nil && f.Path.LastHop.IsValid():

@@ -22,6 +22,10 @@ func (f *Facts) next(c Code) string {
 		return f.nextOfRule()
 	case PathRejects, PathNoRoute, PathUnreachable, RoutingLoop:
 		return fmt.Sprintf("ask who runs %s", f.Result.ICMP.Offender)
+	case HostDown:
+		if f.Result.Origin == probe.OriginNetwork && f.Result.ICMP.Offender.IsValid() {
+			return fmt.Sprintf("%s; else ask who runs %s", Of(c).Next, f.Result.ICMP.Offender)
+		}
 	case PathDrops:
 		return fmt.Sprintf("ask who runs %s, or the hop behind it", f.Path.LastHop)
 	case TargetRejects:
