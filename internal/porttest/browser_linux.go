@@ -44,7 +44,7 @@ func NewBrowser(t testing.TB) *Browser {
 	chromium := Program(t, "SKIP-CHROMIUM", "chromium", "chromium-browser", "google-chrome")
 	fromUs, to := pipe(t)
 	from, toUs := pipe(t)
-	cmd := exec.Command(chromium, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", //nolint:gosec // found above
+	cmd := exec.Command(chromium, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
 		"--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--disable-quic", "--disable-extensions", "--log-level=3", "--hide-scrollbars",
 		"--remote-debugging-pipe", "--user-data-dir="+t.TempDir(), "about:blank")
 	cmd.ExtraFiles = []*os.File{fromUs, toUs}

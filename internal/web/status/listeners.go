@@ -14,7 +14,7 @@ import (
 
 // How many rows a table has, and how many when all are asked for.
 const (
-	shownRows = 200
+	shownRows = 100
 	mostRows  = 2000
 )
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -128,6 +129,9 @@ func (v *sight) overview(f filter) overview {
 	p.Verdict = append(p.Verdict, v.listenersVerdict()...)
 	p.Verdict = append(p.Verdict, v.targetsVerdict()...)
 	p.Verdict = append(p.Verdict, p.Limits.verdict()...)
+	if slices.ContainsFunc(p.Verdict, func(c clause) bool { return c.Tone == bad }) {
+		p.Title = bad.symbol() + " " + p.Title // for who has the page in a tab behind others
+	}
 	return p
 }
 

@@ -196,7 +196,7 @@ func TestOrderOfThePage(t *testing.T) {
 	h := busyHost()
 	h.pages.Targets = targets
 	body, text := h.page(t, there, "/")
-	inOrder(t, text, "web-1", "watched since 2027-01-15 05:00:00 UTC (3 h)",
+	inOrder(t, text, "✗ web-1 – port_exporter", "web-1", "watched since 2027-01-15 05:00:00 UTC (3 h)",
 		"✗ 2 of 6 listeners are unexpected", "✗ 1 of them is forbidden", "✗ 1 required is missing", "✗ 1 queue is full",
 		"✗ 1 of 4 targets fails", "! 1 target could not be tried", "? 1 target not probed yet", "✗ 1 limit is reached", "! 1 limit is near",
 		"missing: no listener for the required rule mail (to the world)",
@@ -226,6 +226,9 @@ func TestHealthyHost(t *testing.T) {
 	h.KernelStats = func() (*kernel.Stats, error) { return &kernel.Stats{}, nil }
 	h.pages.Targets = func() []schedule.Past { return targets()[:1] }
 	body, text := h.page(t, there, "/")
+	if !strings.HasPrefix(text, "web-1 – port_exporter") {
+		t.Errorf("the title says that something is wrong: %s", text[:30])
+	}
 	inOrder(t, text, "✓ 1 listener, all expected", "✓ 1 target, all pass", "No socket is in CLOSE_WAIT")
 	for _, tone := range []string{"bad", "warn"} {
 		if strings.Contains(body, `<li class="`+tone) {
@@ -244,7 +247,7 @@ func TestHosts(t *testing.T) {
 		{"empty", func(h *host) { h.Source, h.Policy = porttest.Sockets{}, nil },
 			[]string{"0 listeners, and no policy says which are expected", "Nothing listens on this host.", "No targets are configured.", "No socket is in CLOSE_WAIT"}, "/listener?"},
 		{"no policy", func(h *host) { h.Policy = nil },
-			[]string{"– 6 listeners, and no policy says which are expected", "1 queue is full", "tcp 127.0.0.1:9000", "tcp 0.0.0.0:40000", "deleted", "tcp 0.0.0.0:443"}, "Verdict"},
+			[]string{"– 6 listeners, and no policy says which are expected", "1 queue is full", "port_exporter baseline &gt; policy.yml", "tcp 127.0.0.1:9000", "tcp 0.0.0.0:40000", "deleted", "tcp 0.0.0.0:443"}, "Verdict"},
 		{"unprivileged", func(h *host) { h.Owners = owners{} },
 			[]string{"The process of 6 listeners is unknown.", "Run as root, or with CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH."}, "Nothing is hidden"},
 		{"rules about owners, unprivileged", func(h *host) { h.Owners, h.Policy[5].Processes, h.Policy[5].Ports = owners{}, []string{"smtpd"}, nil },

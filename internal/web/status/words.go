@@ -178,6 +178,3 @@ func capital(text string) string {
 	}
 	return strings.ToUpper(text[:1]) + text[1:]
 }
-
-// stateName is the name of a state as the manuals of the kernel write it.
-func stateName(s socket.State) string { return strings.ToUpper(s.String()) }
