@@ -116,6 +116,6 @@ func (e *TooLargeError) Error() string {
 // Malformed is the result for a target that is none for its prober. Nothing was
 // sent; but this host lacks nothing, so it counts as a failure, as in
 // blackbox_exporter.
-func Malformed(err error) Result {
-	return Result{Outcome: Unknown, Phase: PhaseResolve, Origin: OriginLocal, Err: err}
+func Malformed(err error) *Result {
+	return &Result{Outcome: Unknown, Phase: PhaseResolve, Origin: OriginLocal, Err: err}
 }

@@ -172,6 +172,12 @@ func ClassifyLookup(err error) (probe.Outcome, probe.Origin) {
 	}
 }
 
+// FailedLookup returns the result of a lookup that failed.
+func FailedLookup(err error) *probe.Result {
+	outcome, origin := ClassifyLookup(err)
+	return &probe.Result{Outcome: outcome, Phase: probe.PhaseResolve, Origin: origin, Err: err}
+}
+
 // Targets resolves the address of a request for a kind of prober, the preferred ones
 // first, and notes how long that took, or says what failed. There is at least one.
 // The port is taken where the address has none.
@@ -181,14 +187,15 @@ func (r Resolution) Targets(ctx context.Context, kind, port string, of *probe.Re
 	if err != nil {
 		malformed := probe.Malformed(err)
 		malformed.Samples = *into
-		return to, nil, &malformed
+		return to, nil, malformed
 	}
 	to.Port = cmp.Or(to.Port, port)
-	addrs, err := r.resolve(ctx, networkOfKind(kind), to, of, into)
+	addrs, err := r.resolve(ctx, kind, to, of, into)
 	into.Set(duration, time.Since(start).Seconds(), probe.PhaseResolve.Labels()...)
 	if err != nil {
-		outcome, origin := ClassifyLookup(err)
-		return to, nil, &probe.Result{Outcome: outcome, Phase: probe.PhaseResolve, Origin: origin, Err: err, Samples: *into}
+		failed := FailedLookup(err)
+		failed.Samples = *into
+		return to, nil, failed
 	}
 	if of.Log != nil {
 		of.Log.Debug("resolved", "address", of.Address, "addresses", addrs)
@@ -238,15 +245,18 @@ func networkOfKind(kind string) string {
 
 // resolve looks up host and port of an address, and notes what
 // blackbox_exporter does: how long it took, and which address was found first.
-func (r Resolution) resolve(ctx context.Context, network string, to probe.Address, of *probe.Request, into *probe.Samples) ([]netip.AddrPort, error) {
+func (r Resolution) resolve(ctx context.Context, kind string, to probe.Address, of *probe.Request, into *probe.Samples) ([]netip.AddrPort, error) {
 	if err := of.Resolvable(to.Host); err != nil {
 		return nil, err
 	}
 	into.Set(probe.DNSLookupTime, 0)
 	into.Address(netip.Addr{})
-	port, err := r.LookUpPort(ctx, network, to.Port)
-	if err != nil {
-		return nil, err
+	var port uint16
+	if kind != probe.KindICMP {
+		var err error
+		if port, err = r.LookUpPort(ctx, networkOfKind(kind), to.Port); err != nil {
+			return nil, err
+		}
 	}
 	start := time.Now()
 	addrs, err := r.LookUp(ctx, to.Host)

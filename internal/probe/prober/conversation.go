@@ -94,10 +94,7 @@ func (s *session) run(ctx context.Context, result *probe.Result) {
 	raw := s.conn
 	s.details = probe.DetailsOf(ctx)
 	if s.TLS || len(s.Exchange) > 0 {
-		deadline, _ := ctx.Deadline()
-		_ = raw.SetDeadline(deadline)
-		stop := context.AfterFunc(ctx, func() { _ = raw.SetDeadline(time.Unix(1, 0)) })
-		defer stop()
+		defer bound(ctx, raw)()
 	}
 	err := s.converse()
 	if err != nil {
@@ -109,6 +106,29 @@ func (s *session) run(ctx context.Context, result *probe.Result) {
 	}
 	_ = raw.Close()
 	result.Samples = s.samples
+}
+
+// bound gives a connection the time of ctx, until the function that it returns is
+// called. That returns false if ctx had ended.
+func bound(ctx context.Context, conn net.Conn) (stop func() bool) {
+	deadline, _ := ctx.Deadline()
+	_ = conn.SetDeadline(deadline)
+	return context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+}
+
+// result returns what an error makes of a conversation that does not explain it; nil
+// is Open.
+func (s *session) result(ctx context.Context, err error) (r probe.Result) {
+	if err == nil {
+		return r
+	}
+	if ctx.Err() != nil && dial.IsTimeout(err) {
+		err = ctx.Err() // it may have been given up rather than have timed out
+	}
+	r.Phase = s.phase
+	r.Outcome, r.Origin = s.classify(err)
+	r.Err = s.explainTLS(r.Outcome, err)
+	return r
 }
 
 func (s *session) converse() error {

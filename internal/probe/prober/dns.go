@@ -96,9 +96,7 @@ func (p *DNS) Probe(ctx context.Context, r probe.Request) probe.Result {
 		return probe.Result{Outcome: probe.LocalError, Origin: probe.OriginLocal, Err: p.Unusable, Samples: found}
 	}
 	to, addrs, failed := p.Targets(ctx, probe.KindDNS, p.port(), &r, dnsDuration, &found)
-	if took, ok := found.Value(probe.DNSLookupTime); ok { // one measurement under both names
-		found.Set(dnsDuration, took, probe.PhaseResolve.Labels()...)
-	}
+	noteLookupAs(dnsDuration, &found)
 	if failed != nil {
 		failed.Samples = found
 		return *failed
@@ -221,10 +219,7 @@ func (q *dnsQuery) askTCP(ctx context.Context, packed []byte) probe.Result {
 		return failed.Result(q.to)
 	}
 	defer conn.Close()
-	deadline, _ := ctx.Deadline()
-	_ = conn.SetDeadline(deadline)
-	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
-	defer stop()
+	defer bound(ctx, conn)()
 	s := &session{
 		Conversation: &Conversation{TLSConfig: q.TLSConfig}, conn: conn, serverName: q.serverName, peer: q.to.Addr(),
 		samples: q.samples, log: q.request.Log, phase: probe.PhaseTLS,
@@ -240,21 +235,7 @@ func (q *dnsQuery) askTCP(ctx context.Context, packed []byte) probe.Result {
 		err = q.converse(s.conn, packed)
 	}
 	q.took(began, connected)
-	return s.resultOfDNS(ctx, err)
-}
-
-// resultOfDNS says what ended a question over a stream.
-func (s *session) resultOfDNS(ctx context.Context, err error) probe.Result {
-	if err == nil {
-		return probe.Result{}
-	}
-	if ctx.Err() != nil && dial.IsTimeout(err) {
-		err = ctx.Err() // it may have been given up rather than have timed out
-	}
-	result := probe.Result{Phase: s.phase, Err: err}
-	result.Outcome, result.Origin = s.classify(err)
-	result.Err = s.explainTLS(result.Outcome, err)
-	return result
+	return s.result(ctx, err)
 }
 
 // converse asks over a stream: RFC 1035 section 4.2.2.

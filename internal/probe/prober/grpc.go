@@ -114,14 +114,8 @@ func (p *GRPC) talk(ctx context.Context, r *probe.Request, to probe.Address, con
 	if err == nil {
 		err = p.ask(ctx, r, to, s)
 	}
-	result := probe.Result{Peer: peer, Samples: s.samples}
-	if err != nil {
-		if ctx.Err() != nil && dial.IsTimeout(err) {
-			err = ctx.Err() // it may have been given up rather than have timed out
-		}
-		result.Outcome, result.Origin = s.classify(err)
-		result.Phase, result.Err = s.phase, s.explainTLS(result.Outcome, err)
-	}
+	result := s.result(ctx, err)
+	result.Peer, result.Samples = peer, s.samples
 	return result
 }
 
@@ -131,9 +125,7 @@ func (p *GRPC) secure(ctx context.Context, s *session) error {
 		return nil
 	}
 	raw := s.conn
-	deadline, _ := ctx.Deadline()
-	_ = raw.SetDeadline(deadline)
-	stop := context.AfterFunc(ctx, func() { _ = raw.SetDeadline(time.Unix(1, 0)) })
+	stop := bound(ctx, raw)
 	defer func() {
 		if stop() {
 			_ = raw.SetDeadline(time.Time{})

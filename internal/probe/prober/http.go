@@ -181,8 +181,7 @@ func (x *exchange) atRest() {
 // prepare resolves the target and makes the client, or returns what failed.
 func (x *exchange) prepare(kind string) *probe.Result {
 	if err := x.readTarget(kind); err != nil {
-		malformed := probe.Malformed(err)
-		return &malformed
+		return probe.Malformed(err)
 	}
 	if failed := x.resolveTarget(); failed != nil {
 		return failed
@@ -223,8 +222,7 @@ func (x *exchange) resolveTarget() *probe.Result {
 	x.found.Set(x.duration, took, probe.PhaseResolve.Labels()...)
 	if err != nil {
 		x.found.Address(addrOf(nil))
-		outcome, origin := dial.ClassifyLookup(err)
-		return &probe.Result{Outcome: outcome, Phase: probe.PhaseResolve, Origin: origin, Err: err}
+		return dial.FailedLookup(err)
 	}
 	x.found.Address(addrs[0])
 	x.resolved, x.addresses = addrs[:1], addrs

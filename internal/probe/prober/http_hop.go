@@ -313,13 +313,11 @@ const maxAddresses = 4
 func (h *hop) direct(to string, known []netip.Addr, allow func(netip.AddrPort) error) (*net.TCPConn, *probe.Result) {
 	host, port, err := splitPort(h.x.life, to)
 	if err != nil {
-		malformed := probe.Malformed(err)
-		return nil, &malformed
+		return nil, probe.Malformed(err)
 	}
 	if known == nil {
 		if known, err = h.lookUp(host); err != nil {
-			outcome, origin := dial.ClassifyLookup(err)
-			return nil, &probe.Result{Outcome: outcome, Phase: probe.PhaseResolve, Origin: origin, Err: err}
+			return nil, dial.FailedLookup(err)
 		}
 	}
 	known = known[:min(len(known), maxAddresses)]

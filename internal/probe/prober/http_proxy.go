@@ -183,8 +183,7 @@ func (h *hop) forTunnel() (string, *probe.Result) {
 		host, port, _ := splitPort(h.x.life, hostPort(h.url))
 		addrs, err := h.lookUp(host)
 		if err != nil {
-			outcome, origin := dial.ClassifyLookup(err)
-			return "", &probe.Result{Outcome: outcome, Phase: probe.PhaseResolve, Origin: origin, Err: err}
+			return "", dial.FailedLookup(err)
 		}
 		at = netip.AddrPortFrom(addrs[0], port)
 	}

@@ -66,14 +66,12 @@ func (h *hop) dialQUIC(_ context.Context, to string, config *tls.Config, setting
 func (h *hop) bindQUIC(to string) (*dial.Datagrams, *probe.Result) {
 	host, port, err := splitPort(h.x.life, to)
 	if err != nil {
-		malformed := probe.Malformed(err)
-		return nil, &malformed
+		return nil, probe.Malformed(err)
 	}
 	addrs := h.knownAddresses()
 	if addrs == nil {
 		if addrs, err = h.lookUp(host); err != nil {
-			outcome, origin := dial.ClassifyLookup(err)
-			return nil, &probe.Result{Outcome: outcome, Phase: probe.PhaseResolve, Origin: origin, Err: err}
+			return nil, dial.FailedLookup(err)
 		}
 	}
 	d := &dial.Datagrams{Target: netip.AddrPortFrom(addrs[0], port), Source: h.x.request.Source, Allow: h.x.request.Allow}

@@ -79,12 +79,13 @@ func (p *ICMP) Probe(ctx context.Context, r probe.Request) probe.Result {
 	if err := p.Misconfigured(); err != nil {
 		return probe.Result{Outcome: probe.LocalError, Origin: probe.OriginLocal, Err: err, Samples: found}
 	}
-	addrs, failed := p.target(ctx, &r, &found)
+	_, addrs, failed := p.Targets(ctx, probe.KindICMP, "", &r, icmpDuration, &found)
+	noteLookupAs(icmpDuration, &found)
 	if failed != nil {
 		failed.Samples = found
 		return *failed
 	}
-	e := &echo{ICMP: p, to: addrs[0], samples: found, allow: r.Allow}
+	e := &echo{ICMP: p, to: addrs[0].Addr(), samples: found, allow: r.Allow}
 	err := e.run(ctx)
 	result := probe.Result{}
 	if err != nil {
@@ -93,34 +94,9 @@ func (p *ICMP) Probe(ctx context.Context, r probe.Request) probe.Result {
 		}
 		result = e.classify(err)
 	}
-	result.Peer, result.Samples = netip.AddrPortFrom(addrs[0], 0), e.samples
-	dial.NameOther(&result, dial.AtPort(addrs, 0))
+	result.Peer, result.Samples = addrs[0], e.samples
+	dial.NameOther(&result, addrs)
 	return result
-}
-
-// target resolves the target, and notes how long that took.
-func (p *ICMP) target(ctx context.Context, r *probe.Request, into *probe.Samples) ([]netip.Addr, *probe.Result) {
-	start := time.Now()
-	to, err := probe.ParseAddress(probe.KindICMP, r.Address)
-	if err != nil {
-		malformed := probe.Malformed(err)
-		return nil, &malformed
-	}
-	err = r.Resolvable(to.Host)
-	var addrs []netip.Addr
-	if err == nil {
-		addrs, err = p.LookUp(ctx, to.Host)
-	}
-	took := time.Since(start).Seconds()
-	into.Set(probe.DNSLookupTime, took)
-	into.Set(icmpDuration, took, probe.PhaseResolve.Labels()...)
-	if err != nil {
-		into.Address(netip.Addr{})
-		outcome, origin := dial.ClassifyLookup(err)
-		return nil, &probe.Result{Outcome: outcome, Phase: probe.PhaseResolve, Origin: origin, Err: err}
-	}
-	into.Address(addrs[0])
-	return addrs, nil
 }
 
 // echo is one ping.

@@ -36,6 +36,14 @@ var (
 	tlsVersion         = &probe.Metric{Name: "probe_tls_version_info", Help: "Returns the TLS version used or NaN when unknown", Labels: []string{"version"}}
 )
 
+// noteLookupAs notes the time of the lookup as that of the phase resolve too: for some
+// of blackbox_exporter's probers it is one measurement under both names.
+func noteLookupAs(duration *probe.Metric, found *probe.Samples) {
+	if took, ok := found.Value(probe.DNSLookupTime); ok {
+		found.Set(duration, took, probe.PhaseResolve.Labels()...)
+	}
+}
+
 func streamMetrics() []*probe.Metric {
 	return []*probe.Metric{
 		tcpDuration, tcpRetransmits, tcpRoundTrip, tcpAddresses, tcpAddressesOpen, unixDuration,
