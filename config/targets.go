@@ -236,7 +236,7 @@ func isReservedLabel(name string) bool {
 	switch name {
 	case "target", "module", "target_name", // of each target
 		"instance", "job", "le", "quantile", // of Prometheus
-		"phase", "reason", "outcome", "origin", "scope", "state", "mapping", "filtering", "version", "cipher", "expectation", // of the metrics
+		"phase", "reason", "outcome", "origin", "scope", "state", "mapping", "filtering", "version", "cipher", "expectation", "finding", "last_hop", "place", // of the metrics
 		"fingerprint_sha256", "subject", "issuer", "subjectalternative", "serialnumber", "serving_status":
 		return true
 	}
