@@ -103,7 +103,7 @@ func localCases() []situation {
 		{"file", Facts{}, failed(probe.LocalError, probe.OriginLocal, &os.PathError{Err: syscall.ENOENT}), ModuleUnusable, "a file that its module names", ""},
 		{"denied", Facts{}, failed(probe.Denied, probe.OriginLocal, &probe.DeniedError{}), NotAllowed, "not allowed", "probes.allow"},
 		{"no slot", Facts{}, failed(probe.NotRun, probe.OriginLocal, nil), NotTried, "no time", ""},
-		{"no address", Facts{}, probe.Malformed(errors.New("x")), BadAddress, "not an address", ""},
+		{"no address", Facts{}, *probe.Malformed(errors.New("x")), BadAddress, "not an address", ""},
 	}
 }
 
