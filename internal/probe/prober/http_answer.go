@@ -384,10 +384,10 @@ func (j *judge) version() {
 	}
 }
 
-// The errors of a last hop with TLS, and without it.
+// The errors of a last hop with TLS, and without it. The shim of internal/rival knows them.
 var (
-	errTLS   = errors.New("the answer came over TLS, which the module rejects")
-	errNoTLS = errors.New("the answer did not come over TLS, which the module requires")
+	ErrTLS   = errors.New("the answer came over TLS, which the module rejects")
+	ErrNoTLS = errors.New("the answer did not come over TLS, which the module requires")
 )
 
 // noteTLS notes what the last hop was secured with.
@@ -402,13 +402,13 @@ func (j *judge) tls() {
 	state := j.response.TLS
 	if state == nil {
 		if j.x.Answer.RequireTLS {
-			j.failExpectation("fail_if_not_ssl", probe.Mismatch, errNoTLS)
+			j.failExpectation("fail_if_not_ssl", probe.Mismatch, ErrNoTLS)
 		}
 		return
 	}
 	j.x.found.Set(httpSSL, 1)
 	j.x.noteTLS(state)
 	if j.x.Answer.RejectTLS {
-		j.failExpectation("fail_if_ssl", probe.Mismatch, errTLS)
+		j.failExpectation("fail_if_ssl", probe.Mismatch, ErrTLS)
 	}
 }
