@@ -280,6 +280,7 @@ func TestDaemonEndsOnSIGTERM(t *testing.T) {
 // TestReloadAfterAHang has a configuration behind a link that leads to a file that
 // hangs, for more reloads than are waited for, and then back: the reload succeeds.
 func TestReloadAfterAHang(t *testing.T) {
+	t.Parallel()
 	hanging := porttest.HangingFile(t)
 	dir := t.TempDir()
 	file, good := filepath.Join(dir, "c.yml"), filepath.Join(dir, "good.yml")
