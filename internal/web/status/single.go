@@ -209,7 +209,9 @@ func (v *sight) detail(p *schedule.Past) targetDetail {
 	}
 	if p.State != schedule.Unknown {
 		add("Outcome", p.Result.Outcome.String(), p.Result.Phase.String())
-		add("Reported by", strings.ReplaceAll(p.Result.Origin.String(), "_", " "))
+		if p.Result.Origin != probe.OriginNone {
+			add("Reported by", strings.ReplaceAll(p.Result.Origin.String(), "_", " "))
+		}
 	}
 	if v.local && p.Result.Peer.IsValid() {
 		add("Address tried", p.Result.Peer.String())
