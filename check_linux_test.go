@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
@@ -116,6 +117,7 @@ func checkedCauses() map[string]checked {
 // TestCheckOfEveryCauseInNamespace has check tell, as text and as JSON, why a client
 // cannot reach a server.
 func TestCheckOfEveryCauseInNamespace(t *testing.T) {
+	openProgram(t)
 	t.Parallel()
 	schema, err := jsonschema.NewCompiler().Compile("docs/schemas/check.json")
 	if err != nil {
@@ -164,9 +166,16 @@ func (w *checked) compare(t *testing.T, c *porttest.Cause, v6 bool, schema *json
 	case c.Wait > 0:
 		args = append(args, "--timeout="+c.Wait.String())
 	}
-	outs, statuses := runBeside(t, args, append(args, "--output=json"))
-	if statuses[0] != w.status || statuses[1] != w.status {
-		t.Errorf("status %v, want %d", statuses, w.status)
+	asJSON := append(args, "--output=json")
+	runs := []asked{{args: args}, {args: asJSON}}
+	if c.Speak != porttest.Hears { // nobody reads the file of the test
+		runs = append(runs, asked{asJSON, &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}})
+	}
+	outs, statuses := runBeside(t, runs)
+	for i, status := range statuses {
+		if status != w.status {
+			t.Errorf("run %d: status %d, want %d", i, status, w.status)
+		}
 	}
 	value, err := jsonschema.UnmarshalJSON(strings.NewReader(outs[1]))
 	if err == nil {
@@ -178,6 +187,13 @@ func (w *checked) compare(t *testing.T, c *porttest.Cause, v6 bool, schema *json
 	var got report
 	_ = json.Unmarshal([]byte(outs[1]), &got)
 	w.compareReport(t, c, v6, &got, outs[0])
+	if len(outs) > 2 {
+		var unprivileged report
+		_ = json.Unmarshal([]byte(outs[2]), &unprivileged)
+		if unprivileged.Verdict != got.Verdict || unprivileged.Place != got.Place || (unprivileged.Next == "") != (got.Next == "") {
+			t.Errorf("unprivileged: %+v\nas root: %+v", unprivileged, got)
+		}
+	}
 }
 
 func (w *checked) compareReport(t *testing.T, c *porttest.Cause, v6 bool, got *report, text string) {
@@ -220,13 +236,19 @@ func ofVersion(text string, v6 bool) string {
 	return four
 }
 
-// runBeside runs port_exporter with each of several command lines concurrently, in the
-// namespace of the test.
-func runBeside(t *testing.T, all ...[]string) (outs []string, statuses []int) {
+// asked is a command line of port_exporter, and who runs it.
+type asked struct {
+	args []string
+	as   *syscall.SysProcAttr
+}
+
+// runBeside runs port_exporter several times concurrently, in the namespace of the test.
+func runBeside(t *testing.T, all []asked) (outs []string, statuses []int) {
 	t.Helper()
 	commands, stdout := make([]*exec.Cmd, len(all)), make([]bytes.Buffer, len(all))
-	for i, args := range all {
-		commands[i] = exec.CommandContext(t.Context(), "port_exporter", args...)
+	for i, a := range all {
+		commands[i] = exec.CommandContext(t.Context(), "port_exporter", a.args...)
+		commands[i].SysProcAttr = a.as
 		commands[i].Stdout, commands[i].Stderr = &stdout[i], t.Output()
 		if err := commands[i].Start(); err != nil { // on this thread, which is in the namespace
 			t.Fatal(err)

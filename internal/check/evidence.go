@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"iter"
 	"net/netip"
 	"slices"
 	"strings"
@@ -97,28 +98,65 @@ func asked(l *probe.Lookup) string {
 		}
 	}
 	var parts []string
-	for _, a := range l.Answers {
-		said := cmp.Or(a.Code, "no answer")
-		if a.Code == "NOERROR" && len(a.Addresses) == 0 {
-			said = "none"
-		}
-		part := fmt.Sprintf("%s %s", a.Type, said)
-		if a.Name != l.Host {
-			part = fmt.Sprintf("%s %s", a.Name, part)
-		}
-		if a.Code == "NOERROR" && len(a.Addresses) > 0 {
-			part = ""
-		}
-		if server := "from " + a.Server; part == "" {
-			part = server
-		} else {
-			part += " " + server
-		}
-		if !slices.Contains(parts, part) {
-			parts = append(parts, part)
-		}
+	for server, names := range answersOf(l) {
+		parts = append(parts, server+": "+strings.Join(names, ", "))
 	}
 	return " (" + strings.Join(parts, "; ") + ")"
+}
+
+// answersOf yields the name servers that were asked, each with what it said of the names,
+// a name once: found, none, an error, or nothing. Which of A and AAAA is asked for first
+// is a race, so they are sorted.
+func answersOf(l *probe.Lookup) iter.Seq2[string, []string] {
+	return func(yield func(string, []string) bool) {
+		type name struct{ server, name string }
+		said := map[name][]string{}
+		var order []name
+		for _, a := range slices.SortedStableFunc(slices.Values(l.Answers), func(a, b probe.NameAnswer) int { return strings.Compare(a.Type, b.Type) }) {
+			said[name{a.Server, a.Name}] = append(said[name{a.Server, a.Name}], a.Type+" "+saidOf(&a))
+		}
+		for _, a := range l.Answers {
+			if n := (name{a.Server, a.Name}); !slices.Contains(order, n) {
+				order = append(order, n)
+			}
+		}
+		for len(order) > 0 {
+			server, texts := order[0].server, []string(nil)
+			order = slices.DeleteFunc(order, func(n name) bool {
+				if n.server == server {
+					texts = append(texts, oneName(n.name, l.Host, slices.Compact(said[n])))
+				}
+				return n.server == server
+			})
+			if !yield(server, texts) {
+				return
+			}
+		}
+	}
+}
+
+// oneName says what a server said of a name. What it said of A and AAAA alike is said
+// once, and so is the name of the target, by the line that it is in.
+func oneName(name, host string, said []string) string {
+	text := strings.Join(said, ", ")
+	if len(said) == 2 && strings.TrimPrefix(said[0], "A ") == strings.TrimPrefix(said[1], "AAAA ") {
+		text = strings.TrimPrefix(said[0], "A ")
+	}
+	if name == host {
+		return text
+	}
+	return name + " " + text
+}
+
+func saidOf(a *probe.NameAnswer) string {
+	switch {
+	case a.Code == "NOERROR" && len(a.Addresses) == 0:
+		return "none"
+	case a.Code == "NOERROR":
+		return "found"
+	default:
+		return cmp.Or(a.Code, "no answer")
+	}
 }
 
 // way is about the route to the address that was tried.
@@ -162,7 +200,7 @@ func (r *Report) ownListener() []Evidence {
 	default:
 		all = append(all, Evidence{Failed, "listener", fmt.Sprintf("%s, and not on %s", l.describe(l.Listener), l.To.Addr())})
 	}
-	if l.Listener != nil && l.Name() == "" && len(l.Missing) > 0 {
+	if l.Listener != nil && len(l.Missing) > 0 {
 		all = append(all, Evidence{Unknown, "owner", "the process of the listener is another user's: run as root, or with " + strings.Join(l.Missing, " and ")})
 	}
 	for i := range l.Others {

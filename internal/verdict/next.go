@@ -22,6 +22,8 @@ func (f *Facts) next(c Code) string {
 		return f.nextOfRule()
 	case PathRejects, PathNoRoute, PathUnreachable, RoutingLoop:
 		return fmt.Sprintf("ask who runs %s", f.Result.ICMP.Offender)
+	case ProxyFails:
+		return fmt.Sprintf("look at the proxy %s, or correct proxy_url of the module", f.Result.Proxy)
 	case HostDown:
 		if f.Result.Origin == probe.OriginNetwork && f.Result.ICMP.Offender.IsValid() {
 			return fmt.Sprintf("%s; else ask who runs %s", Of(c).Next, f.Result.ICMP.Offender)
