@@ -25,6 +25,14 @@ const (
 // box is a set of connections: every combination of the values of its dims.
 type box [numDims]spans
 
+// size is of how many spans the box is made.
+func (b *box) size() (n int) {
+	for d := range numDims {
+		n += len(b[d])
+	}
+	return n
+}
+
 // condition is that a dim has one of some values.
 type condition struct {
 	dim    dim

@@ -222,7 +222,9 @@ func (m *machine) lookUp(p path, pieces []piece, s *set) (in []found, out []path
 	left := []path{p}
 	for _, g := range s.grouped {
 		for _, at := range left {
-			m.budget--
+			if !m.spend(workOfElements + at.box.size() + len(g.keys)) {
+				return nil, nil
+			}
 			matched, rest := m.lookUpGroup(at, pieces, &g)
 			for _, hit := range matched {
 				in = append(in, found{hit, g.data, g.decree})
@@ -253,7 +255,9 @@ func (m *machine) lookUpGroup(p path, pieces []piece, g *group) (in, out []path)
 	for _, e := range g.elements {
 		var rest []path
 		for _, at := range left {
-			m.budget--
+			if !m.spend(workOfElements + at.box.size()) {
+				return nil, nil
+			}
 			conditions, is := m.hasKey(&at.box, pieces, &e)
 			matched, unmatched := at.test(conditions, is, false)
 			in = append(in, matched...)

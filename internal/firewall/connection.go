@@ -163,12 +163,13 @@ func (t *travel) follow(p packet, hooks ...hook) {
 	if !t.began {
 		t.began, t.paths = true, []path{{box: t.all}}
 	}
-	m := machine{rules: t.rules, packet: p, budget: maxSteps}
+	m := machine{rules: t.rules, packet: p, budget: maxWork}
 	for _, h := range hooks {
 		var ended []leaf
 		t.paths, ended = m.pass(h, t.paths)
 		t.ends = append(t.ends, ended...)
 	}
+	t.ends = append(t.ends, m.exhausted()...)
 }
 
 // leaves returns all ends of the connection.

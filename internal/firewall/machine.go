@@ -75,12 +75,31 @@ type machine struct {
 	rules  *Ruleset
 	packet packet
 	hooked *chain // the base chain that is being followed
-	budget int    // steps left
+	budget int    // of maxWork
 }
 
-// maxSteps bounds the work for one packet: as many rules, or elements of sets that are
-// tried one by one.
-const maxSteps = 100_000
+// maxWork bounds the work for one packet, which takes less than a second then. The unit
+// is one span of values that is looked at.
+const (
+	maxWork        = 10_000_000
+	workOfRule     = 100 // and the spans of the path
+	workOfElements = 10  // each that is tried on its own, and the spans of the path
+)
+
+// spend takes work from the budget, and reports whether there was enough. Without it no
+// answer counts: see [machine.exhausted].
+func (m *machine) spend(work int) bool {
+	m.budget -= work
+	return m.budget >= 0
+}
+
+// exhausted returns the end of a packet that was not followed to all of its ends.
+func (m *machine) exhausted() []leaf {
+	if m.budget >= 0 {
+		return nil
+	}
+	return []leaf{leaf{verdict: Unknown}.because("too many rules, or elements of sets")}
+}
 
 // maxPaths bounds how many paths there are at a rule.
 const maxPaths = 4096
@@ -173,7 +192,10 @@ func (m *machine) chain(c *chain, p path, depth int) (returned []path, ends []le
 	for i := range c.rules {
 		var next []path
 		for _, p := range live {
-			if m.budget--; m.budget < 0 || len(next) > maxPaths || depth > maxDepth {
+			if !m.spend(workOfRule + p.box.size()) {
+				return nil, nil
+			}
+			if len(next) > maxPaths || depth > maxDepth {
 				ends = append(ends, leaf{path: p, verdict: Unknown, rule: c.at(c.rules[i].handle)}.because("too many rules"))
 				continue
 			}

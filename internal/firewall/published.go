@@ -43,13 +43,13 @@ func (r *Ruleset) Published() (all []Published, unclear int) {
 				peerAddress: others(v6), ownAddress: every(first.addressLength()),
 				peerPort: ports(0), ownPort: ports(0), device: devices(""),
 			}}
-			m := machine{rules: r, packet: first, budget: maxSteps}
+			m := machine{rules: r, packet: first, budget: maxWork}
 			for _, c := range r.hooked(hookPrerouting, v6) {
 				if c.kind != "nat" {
 					continue
 				}
 				_, ends := m.base(c, path{box: t.all})
-				ends = gathered(ends)
+				ends = append(gathered(ends), m.exhausted()...)
 				for i := range ends {
 					switch l := &ends[i]; {
 					case l.verdict == Translated && l.doubt&misunderstood == 0:

@@ -2,6 +2,7 @@ package firewall
 
 import (
 	"slices"
+	"sort"
 	"strings"
 )
 
@@ -64,8 +65,12 @@ func union(all spans) spans {
 	return out
 }
 
-// and returns what is in both.
+// and returns what is in both. Rules ask for one span mostly, of which there may be
+// thousands of answers.
 func (a spans) and(b spans) (both spans) {
+	if len(b) == 1 {
+		return a.within(b[0])
+	}
 	for i, j := 0, 0; i < len(a) && j < len(b); {
 		lo, hi := max(a[i].lo, b[j].lo), min(a[i].hi, b[j].hi)
 		if lo <= hi {
@@ -78,6 +83,51 @@ func (a spans) and(b spans) (both spans) {
 		}
 	}
 	return both
+}
+
+// around returns the indices of the spans that have something in common with one. One
+// that ends before it begins, as a hostile set may have it, is empty.
+func (a spans) around(s span) (first, end int) {
+	if s.lo > s.hi {
+		return 0, 0
+	}
+	first = sort.Search(len(a), func(i int) bool { return a[i].hi >= s.lo })
+	end = first + sort.Search(len(a)-first, func(i int) bool { return a[first+i].lo > s.hi })
+	return first, end
+}
+
+// within returns what of a is in one span.
+func (a spans) within(s span) spans {
+	first, end := a.around(s)
+	if first == end {
+		return nil
+	}
+	both := slices.Clone(a[first:end])
+	both[0].lo = max(both[0].lo, s.lo)
+	both[len(both)-1].hi = min(both[len(both)-1].hi, s.hi)
+	return both
+}
+
+// without returns what of a is not in one span.
+func (a spans) without(s span) spans {
+	first, end := a.around(s)
+	if first == end {
+		return a
+	}
+	rest := make(spans, first, len(a)+1)
+	copy(rest, a)
+	if lo := a[first].lo; lo < s.lo {
+		hi, _ := before(s.lo)
+		rest = append(rest, span{lo, hi})
+	}
+	if hi := a[end-1].hi; hi > s.hi {
+		lo, _ := after(s.hi)
+		rest = append(rest, span{lo, hi})
+	}
+	if rest = append(rest, a[end:]...); len(rest) == 0 {
+		return nil
+	}
+	return rest
 }
 
 // not returns what is not in a.
@@ -96,10 +146,14 @@ func (a spans) not(n int) (rest spans) {
 
 // minus returns what is in a and not in b.
 func (a spans) minus(b spans) spans {
-	if len(a) == 0 {
+	switch {
+	case len(a) == 0:
 		return nil
+	case len(b) == 1:
+		return a.without(b[0])
+	default:
+		return a.and(b.not(len(a[0].lo)))
 	}
-	return a.and(b.not(len(a[0].lo)))
 }
 
 // single returns the value if there is but one.

@@ -4,8 +4,10 @@ import (
 	"bufio"
 	"encoding/hex"
 	"fmt"
+	"math/rand/v2"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -258,7 +260,34 @@ func TestSpans(t *testing.T) {
 			t.Errorf("%s: %s", test.name, diff)
 		}
 	}
+	compareSpans(t)
 	if share := (spans{{"\x00\x00", "\x7f\xff"}}).share(); share != 0.5 {
 		t.Errorf("half of all values is a share of %v", share)
+	}
+}
+
+// compareSpans has one span do what several do.
+func compareSpans(t *testing.T) {
+	t.Helper()
+	for range 2000 {
+		var a spans
+		for range rand.IntN(6) {
+			lo := byte(rand.IntN(250))
+			a = append(a, span{string([]byte{lo}), string([]byte{lo + byte(rand.IntN(6))})})
+		}
+		a = union(a)
+		b := span{string([]byte{byte(rand.IntN(256))}), string([]byte{byte(rand.IntN(256))})}
+		in, out := a.and(spans{b}), a.minus(spans{b})
+		for i := range 256 {
+			value := string([]byte{byte(i)})
+			holds := func(s span) bool { return s.lo <= value && value <= s.hi }
+			inA, inB := slices.ContainsFunc(a, holds), holds(b)
+			if slices.ContainsFunc(in, holds) != (inA && inB) || slices.ContainsFunc(out, holds) != (inA && !inB) {
+				t.Fatalf("%q with %q: %q and %q, wrong about %q", a, b, in, out, value)
+			}
+		}
+		if !slices.Equal(union(in), in) || !slices.Equal(union(out), out) {
+			t.Fatalf("%q with %q: %q and %q are not sorted", a, b, in, out)
+		}
 	}
 }
