@@ -45,13 +45,13 @@ type Options struct {
 	EphemeralPorts func() (socket.EphemeralPorts, error)
 	// Owners finds the owners of listeners.
 	Owners Owners
-	// UnixListeners counts listening unix-domain sockets; nil where that cannot
-	// be told.
-	UnixListeners func() (path, abstract int, err error)
 	// Portless reads what takes packets without a port, and PortlessOwners finds its
 	// owners; nil if that is unknown.
 	Portless       func(ctx context.Context) (socket.PortlessTable, error)
 	PortlessOwners Owners
+	// Unix reads unix listeners, and UnixOwners finds their owners; nil likewise.
+	Unix       func(ctx context.Context) (socket.PortlessTable, error)
+	UnixOwners Owners
 	// KernelStats reads the kernel's limits and counters; nil where there are none.
 	KernelStats func() (*kernel.Stats, error)
 	// Watched returns the destinations that are exported regardless of their use; it must
@@ -136,7 +136,7 @@ func New(o Options) *Exporter {
 func collectors(o Options) []Collector {
 	all := []Collector{
 		sockets{protocols: o.Protocols},
-		listeners{protocols: o.Protocols, unixListeners: o.UnixListeners},
+		listeners{protocols: o.Protocols},
 		connections{limits: o.Limits, memory: o.Memory},
 		ephemeral{protocols: o.Protocols, limits: o.Limits, memory: o.Memory},
 	}
@@ -145,6 +145,9 @@ func collectors(o Options) []Collector {
 	}
 	if o.Portless != nil {
 		all = append(all, portless{})
+	}
+	if o.Unix != nil {
+		all = append(all, unix{limit: o.Limits.Listeners})
 	}
 	if o.Policy != nil {
 		all = append(all, findings{rules: o.Policy, limit: o.Limits.Listeners})
@@ -164,6 +167,7 @@ func everyCollector() []Collector {
 		Policy:       []policy.Rule{},
 		KernelStats:  func() (*kernel.Stats, error) { return &kernel.Stats{}, nil },
 		Portless:     func(context.Context) (socket.PortlessTable, error) { return socket.PortlessTable{}, nil },
+		Unix:         func(context.Context) (socket.PortlessTable, error) { return socket.PortlessTable{}, nil },
 		Probes:       func(context.Context) ([]schedule.Report, error) { return nil, nil },
 		Certificates: func(*socket.Table, map[netip.Addr]string) ([]listenertls.Found, int) { return nil, 0 },
 	})

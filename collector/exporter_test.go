@@ -40,13 +40,12 @@ func options(source socket.Source) Options {
 		EphemeralPorts: func() (socket.EphemeralPorts, error) {
 			return socket.EphemeralPorts{PortRange: socket.PortRange{First: 32768, Last: 60999}}, nil
 		},
-		Owners:        owners{},
-		UnixListeners: func() (int, int, error) { return 3, 1, nil },
-		KernelStats:   func() (*kernel.Stats, error) { return kernelStats(), nil },
-		Watched:       func() Watched { return Watched{} },
-		Limits:        Limits{Listeners: 100, OutboundPorts: 2, OrphanedPorts: 2, Destinations: 2, WatchedDestinations: 3, DestinationShare: 0.01},
-		Memory:        NewMemory(func() time.Time { return time.Unix(1_800_000_000, 0) }),
-		Logger:        slog.New(slog.DiscardHandler),
+		Owners:      owners{},
+		KernelStats: func() (*kernel.Stats, error) { return kernelStats(), nil },
+		Watched:     func() Watched { return Watched{} },
+		Limits:      Limits{Listeners: 100, OutboundPorts: 2, OrphanedPorts: 2, Destinations: 2, WatchedDestinations: 3, DestinationShare: 0.01},
+		Memory:      NewMemory(func() time.Time { return time.Unix(1_800_000_000, 0) }),
+		Logger:      slog.New(slog.DiscardHandler),
 	}
 }
 
@@ -324,6 +323,12 @@ var storyPolicy = []policy.Rule{
 	{Name: "database", Ports: []socket.PortRange{{First: 5432, Last: 5432}}, Required: true},
 }
 
+// storyUnix are the unix listeners of a web server, and one that has no queue known.
+var storyUnix = map[string]socket.PortlessTable{
+	"web_server": unixTable(),
+	"procfs":     tableOf(socket.NewUnix(socket.UnixName{Path: "/run/php/php8.2-fpm.sock"}, socket.Member{Inode: 1})),
+}
+
 func TestStories(t *testing.T) {
 	for name, story := range stories {
 		t.Run(name, func(t *testing.T) {
@@ -341,6 +346,10 @@ func TestStories(t *testing.T) {
 			}
 			if name == "client" {
 				o.Watched = func() Watched { return storyWatched }
+			}
+			if table, there := storyUnix[name]; there {
+				o.Unix = func(context.Context) (socket.PortlessTable, error) { return table, nil }
+				o.UnixOwners = unixOwners{"php": {Process: "php-fpm", User: "root", Unit: "php8.2-fpm.service"}}
 			}
 			if name == "web_server" {
 				o.AddressKinds = func([]netip.Addr) map[netip.Addr]socket.AddressKind {
@@ -924,29 +933,6 @@ func TestLongLivedUDPBecomesListener(t *testing.T) {
 	}
 }
 
-func TestUnixListeners(t *testing.T) {
-	for _, tt := range []struct {
-		name    string
-		count   func() (int, int, error)
-		success string
-		there   bool
-	}{
-		{"not to be told here", nil, "1", false},
-		{"no such file", func() (int, int, error) { return 0, 0, fmt.Errorf("unix: %w", fs.ErrNotExist) }, "1", false},
-		{"not to be read", func() (int, int, error) { return 0, 0, &kernel.FileError{File: "net/unix", Err: fs.ErrPermission} }, "1", false},
-		{"another error", func() (int, int, error) { return 0, 0, fs.ErrPermission }, "0", false},
-		{"none", func() (int, int, error) { return 0, 0, nil }, "1", true},
-	} {
-		o := options(porttest.Sockets{})
-		o.UnixListeners = tt.count
-		got := exposition(t, t.Context(), o, Filter{})
-		if !strings.Contains(got, `port_scrape_collector_success{collector="listeners"} `+tt.success+"\n") ||
-			strings.Contains(got, `port_unix_listeners{kind="abstract",netns=""} 0`) != tt.there {
-			t.Errorf("%s:\n%s", tt.name, got)
-		}
-	}
-}
-
 // Without the range the default separates clients from services, but is not exported
 // how much is left of it.
 func TestUnknownEphemeralRange(t *testing.T) {
@@ -1032,11 +1018,13 @@ func TestUnreadableFiles(t *testing.T) {
 	o.KernelStats = func() (*kernel.Stats, error) {
 		return kernelStats(), errors.Join(unreadable("net/sockstat"), unreadable("sys/net/core/somaxconn"))
 	}
-	o.UnixListeners = func() (int, int, error) { return 0, 0, unreadable("net/unix") }
+	o.Unix = func(context.Context) (socket.PortlessTable, error) {
+		return socket.PortlessTable{}, unreadable("net/unix")
+	}
 	exposition(t, t.Context(), o, Filter{})
 	got := exposition(t, t.Context(), o, Filter{})
 	for _, want := range []string{
-		`port_scrape_collector_success{collector="limits"} 1`, `port_scrape_collector_success{collector="listeners"} 1`,
+		`port_scrape_collector_success{collector="limits"} 1`, `port_scrape_collector_success{collector="unix"} 1`,
 		`port_unreadable_files{file="net/sockstat"} 1`, `port_unreadable_files{file="sys/net/core/somaxconn"} 1`,
 		`port_unreadable_files{file="net/unix"} 1`, `port_listener_info{`, `port_tcp_listen_overflows_total{`,
 	} {

@@ -3,14 +3,12 @@ package collector
 import (
 	"context"
 	"errors"
-	"io/fs"
 	"iter"
 	"slices"
 	"strconv"
 
 	dto "github.com/prometheus/client_model/go"
 
-	"github.com/port-exporter/port_exporter/internal/kernel"
 	"github.com/port-exporter/port_exporter/internal/owner"
 	"github.com/port-exporter/port_exporter/internal/plain"
 	"github.com/port-exporter/port_exporter/internal/socket"
@@ -54,8 +52,6 @@ var (
 		"Whether a missing privilege hides owners or socket filters (1 or 0).", "privilege")
 	ownerSearches = counter("port_owner_searches_total",
 		"Searches of all processes for unknown owners of listeners.")
-	unixListeners = gauge("port_unix_listeners",
-		"Listening unix domain sockets by kind of name (path or abstract).", "netns", "kind")
 	listenerChanges = counter("port_listener_changes_total",
 		"Listeners opened and closed between scrapes.",
 		"netns", "protocol", "change")
@@ -63,8 +59,7 @@ var (
 
 // listeners exports each listener.
 type listeners struct {
-	protocols     []socket.Protocol
-	unixListeners func() (path, abstract int, err error)
+	protocols []socket.Protocol
 }
 
 func (listeners) Name() string { return "listeners" }
@@ -72,7 +67,7 @@ func (listeners) Name() string { return "listeners" }
 func (listeners) Families() []*Family {
 	return []*Family{listenerInfo, listenerSockets, unreadListeners, acceptQueueLength, acceptQueueLimit, acceptQueueFull, acceptQueueDrops,
 		udpReceiveQueue, udpReceiveDrops, firstSeen, listenerChanges, addressAbsent, executableDeleted, listenerConflict,
-		unattributed, privilegeMissing, ownerSearches, unixListeners}
+		unattributed, privilegeMissing, ownerSearches}
 }
 
 func (c listeners) Collect(_ context.Context, host *Snapshot, out *Output) error {
@@ -110,10 +105,7 @@ func (c listeners) Collect(_ context.Context, host *Snapshot, out *Output) error
 		out.add(listenerChanges, float64(history.Changes[p].Closed), hostNetns, p.String(), "closed")
 	}
 	out.fold(listenerInfo, shown.rest)
-	if err := addOwners(out, host); err != nil {
-		return err
-	}
-	return c.addUnix(out, host)
+	return addOwners(out, host)
 }
 
 // ListenerInfo returns the family port_listener_info, as in a scrape. It
@@ -209,26 +201,6 @@ func byListener(owned []socket.Owned) iter.Seq[[]socket.Owned] {
 // names that differ only in what a label cannot hold are one.
 func ownerLabels(o socket.Owner) [4]string {
 	return [4]string{plain.Line(o.Process), plain.Line(o.User), plain.Line(o.Unit), plain.Line(o.Container)}
-}
-
-func (c listeners) addUnix(out *Output, host *Snapshot) error {
-	if c.unixListeners == nil {
-		return nil
-	}
-	path, abstract, err := c.unixListeners()
-	if errors.Is(err, fs.ErrNotExist) { // a kernel without unix-domain sockets
-		return nil
-	}
-	if len(kernel.Files(err)) > 0 {
-		host.Missing(out, err)
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	out.add(unixListeners, float64(path), hostNetns, "path")
-	out.add(unixListeners, float64(abstract), hostNetns, "abstract")
-	return nil
 }
 
 func addAcceptQueue(out *Output, l socket.Listener, drops uint64, id labelSet) {

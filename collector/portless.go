@@ -176,7 +176,10 @@ func filterOf(l *socket.Listener) string {
 	return ""
 }
 
-var errNoPortless = errors.New("raw and packet sockets cannot be read on this system")
+var (
+	errNoPortless = errors.New("raw and packet sockets cannot be read on this system")
+	errNoUnix     = errors.New("unix listeners cannot be read on this system")
+)
 
 func (r *reading) readPortless() (socket.PortlessTable, error) {
 	if r.Portless == nil {
@@ -186,6 +189,20 @@ func (r *reading) readPortless() (socket.PortlessTable, error) {
 	if err != nil {
 		r.Logger.Debug("cannot read all raw, packet and vsock sockets", "err", err)
 	}
+	r.notePortless(&table)
+	return table, err
+}
+
+func (r *reading) readUnix() (socket.PortlessTable, error) {
+	if r.Unix == nil {
+		return socket.PortlessTable{}, errNoUnix
+	}
+	table, err := r.Unix(r.ctx)
+	r.notePortless(&table)
+	return table, err
+}
+
+func (r *reading) notePortless(table *socket.PortlessTable) {
 	r.Memory.malformed.Add(uint64(table.Malformed))
 	for _, p := range table.Interrupted {
 		r.noteInterruption(fmt.Errorf("%v sockets: %w", p, socket.ErrInterrupted))
@@ -193,15 +210,24 @@ func (r *reading) readPortless() (socket.PortlessTable, error) {
 	for p, n := range table.Unread {
 		r.noteUnread(p, n)
 	}
-	return table, err
 }
 
 // findPortlessOwners returns what has no port with its owners. What cannot be read
 // is left out: the collector portless says so.
 func (r *reading) findPortlessOwners() []socket.Owned {
 	table, _ := r.Snapshot.Portless()
+	return r.ownersOf(r.PortlessOwners, table)
+}
+
+// findUnixOwners does the same for unix listeners.
+func (r *reading) findUnixOwners() []socket.Owned {
+	table, _ := r.Snapshot.Unix()
+	return r.ownersOf(r.UnixOwners, table)
+}
+
+func (r *reading) ownersOf(finder Owners, table socket.PortlessTable) []socket.Owned {
 	if len(table.Listeners) == 0 {
 		return nil
 	}
-	return r.PortlessOwners.Owners(r.ctx, table.Listeners).Owned
+	return finder.Owners(r.ctx, table.Listeners).Owned
 }

@@ -27,6 +27,8 @@ type Snapshot struct {
 
 	portless       func() (socket.PortlessTable, error)
 	portlessOwners func() []socket.Owned
+	unix           func() (socket.PortlessTable, error)
+	unixOwners     func() []socket.Owned
 }
 
 // Portless returns what takes packets without a port.
@@ -34,6 +36,12 @@ func (s *Snapshot) Portless() (socket.PortlessTable, error) { return s.portless(
 
 // PortlessOwners returns the same with owners.
 func (s *Snapshot) PortlessOwners() []socket.Owned { return s.portlessOwners() }
+
+// Unix returns the unix listeners.
+func (s *Snapshot) Unix() (socket.PortlessTable, error) { return s.unix() }
+
+// UnixOwners returns the same with owners.
+func (s *Snapshot) UnixOwners() []socket.Owned { return s.unixOwners() }
 
 // Began returns when the reading began.
 func (s *Snapshot) Began() time.Time { return s.began }
@@ -111,6 +119,8 @@ func newSnapshot(ctx context.Context, e *Exporter) *Snapshot {
 
 		portless:       sync.OnceValues(r.readPortless),
 		portlessOwners: sync.OnceValue(r.findPortlessOwners),
+		unix:           sync.OnceValues(r.readUnix),
+		unixOwners:     sync.OnceValue(r.findUnixOwners),
 	}
 	return &r.Snapshot
 }

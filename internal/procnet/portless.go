@@ -57,6 +57,9 @@ func readPortless(procfs, name string, limit int, read *socket.PortlessRead, par
 			continue
 		}
 		l, parseErr := parse(line)
+		if errors.Is(parseErr, errNoListener) {
+			continue
+		}
 		read.Add(l, cmp.Or(err, parseErr), limit)
 	}
 }

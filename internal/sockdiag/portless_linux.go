@@ -30,6 +30,11 @@ func Vsock(ctx context.Context, limit int) (socket.PortlessRead, error) {
 	return portless(ctx, "vsock listeners", limit, decodeVsock, vsockRequest{})
 }
 
+// Unix returns the listeners of AF_UNIX through unix_diag, as Packets does.
+func Unix(ctx context.Context, limit int) (socket.PortlessRead, error) {
+	return portless(ctx, "unix listeners", limit, decodeUnix, unixRequest{})
+}
+
 // portless is conn.portless on a connection of its own.
 func portless(ctx context.Context, what string, limit int, decode func([]byte) (portlessRow, error), asks ...asker) (socket.PortlessRead, error) {
 	c, err := dial()

@@ -54,6 +54,8 @@ type Listener struct {
 	Filter     Filter
 	// Vsock is the address of a vsock listener.
 	Vsock VsockAddr
+	// Unix is the name of a unix listener.
+	Unix UnixName
 
 	Sockets int
 	// Known holds the facts known of every socket of the group.

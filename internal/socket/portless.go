@@ -13,19 +13,24 @@ const (
 	Raw    Protocol = numProtocols + iota // packets of an IP protocol, raw(7)
 	Packet                                // frames of a device, packet(7)
 	Vsock                                 // connections of a virtual machine or its host, vsock(7)
+	Unix                                  // connections of this host, by the name of a file or an abstract one, unix(7)
 )
 
-// Portless returns what listens without a port of the Internet protocols.
+// Portless returns what listens without a port of the Internet protocols, but for
+// [Unix], of which every host has much, and which is read apart.
 func Portless() []Protocol { return []Protocol{Raw, Packet, Vsock} }
 
 // Judged returns everything that rules can name: the protocols with ports, and what
 // has none.
-func Judged() []Protocol { return append(Protocols(), Portless()...) }
+func Judged() []Protocol { return append(append(Protocols(), Portless()...), Unix) }
+
+// HasPorts reports whether the protocol is one with ports of the Internet protocols.
+func (p Protocol) HasPorts() bool { return p < numProtocols }
 
 // IsPortless reports whether the listener has no port of the Internet protocols: its
 // Port is then the number of an IP protocol, an EtherType, or the port of a vsock
 // where that is below 65536, else 0.
-func (l *Listener) IsPortless() bool { return slices.Contains(Portless(), l.Protocol) }
+func (l *Listener) IsPortless() bool { return !l.Protocol.HasPorts() }
 
 // Filter says whether a packet socket has a classic BPF filter (SO_ATTACH_FILTER,
 // socket(7)). An eBPF filter (SO_ATTACH_BPF) is in no table of the kernel.
@@ -141,7 +146,7 @@ func (l *Listener) SetVsock(a VsockAddr) {
 	}
 }
 
-// PortlessRead is what was read of one protocol of [Portless].
+// PortlessRead is what was read of one protocol without ports.
 type PortlessRead struct {
 	Listeners []Listener
 	Unread    int // sockets beyond the limit
@@ -215,19 +220,28 @@ func (t *PortlessTable) Whole(p Protocol) bool {
 func FoldPortless(sockets []Listener) []Listener {
 	order := func(a, b Listener) int {
 		return cmp.Or(a.Compare(b.ListenerID), cmp.Compare(a.PacketType, b.PacketType), cmp.Compare(a.Filter, b.Filter),
-			cmp.Compare(a.Vsock.CID, b.Vsock.CID), cmp.Compare(a.Vsock.Port, b.Vsock.Port))
+			cmp.Compare(a.Vsock.CID, b.Vsock.CID), cmp.Compare(a.Vsock.Port, b.Vsock.Port), a.Unix.Compare(b.Unix))
 	}
 	slices.SortStableFunc(sockets, order)
 	var folded []Listener
 	for _, s := range sockets {
 		if last := len(folded) - 1; last >= 0 && order(folded[last], s) == 0 {
-			folded[last].Sockets += s.Sockets
-			folded[last].Members = append(folded[last].Members, s.Members...)
+			folded[last].join(&s)
 			continue
 		}
 		folded = append(folded, s)
 	}
 	return folded
+}
+
+// join adds the sockets of another listener.
+func (l *Listener) join(other *Listener) {
+	l.Sockets += other.Sockets
+	l.Known &= other.Known
+	l.AcceptQueue += other.AcceptQueue
+	l.AcceptQueueLimit += other.AcceptQueueLimit
+	l.Full += other.Full
+	l.Members = append(l.Members, other.Members...)
 }
 
 // IPProtocolName returns the name of an IP protocol of raw sockets as IANA has it,

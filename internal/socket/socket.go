@@ -118,6 +118,8 @@ func (p Protocol) String() string {
 		return "packet"
 	case Vsock:
 		return "vsock"
+	case Unix:
+		return "unix"
 	default:
 		return "unknown"
 	}

@@ -21,9 +21,9 @@ const maxPortless = 4096
 // it starts modprobe (sock_load_diag_module in net/core/sock_diag.c).
 const askAgain = 10 * time.Minute
 
-// portless reads raw sockets, packet sockets and vsock listeners: through sock_diag
-// where the kernel has the module, else from procfs. That has no vsock, and does not
-// say which packet sockets have a filter.
+// portless reads raw sockets, packet sockets, vsock and unix listeners: through
+// sock_diag where the kernel has the module, else from procfs. That has no vsock, no
+// queues of unix listeners, and does not say which packet sockets have a filter.
 type portless struct {
 	procfs  string
 	netlink bool
@@ -56,6 +56,20 @@ func (p *portless) read(ctx context.Context) (socket.PortlessTable, error) {
 	vsockErr := t.Put(socket.Vsock, vsock, err)
 	t.Listeners = socket.FoldPortless(t.Listeners)
 	return t, errors.Join(rawErr, packetErr, vsockErr)
+}
+
+// unix returns the unix listeners.
+func (p *portless) unix(ctx context.Context) (t socket.PortlessTable, err error) {
+	read, err := p.either(ctx, socket.Unix, sockdiag.Unix, func() (socket.PortlessRead, error) {
+		read, err := procnet.Unix(p.procfs, maxPortless)
+		if errors.Is(err, errors.ErrUnsupported) {
+			return read, err
+		}
+		return read, fileError("net/unix", err)
+	})
+	err = t.Put(socket.Unix, read, err)
+	t.Listeners = socket.FoldPortless(t.Listeners)
+	return t, err
 }
 
 // either reads through netlink, or else by a fall-back.

@@ -42,14 +42,15 @@ type System struct {
 	Fallback error
 	// Owners finds the owners of listeners.
 	Owners *owner.Finder
-	// UnixListeners counts the listening unix-domain sockets, by path and by
-	// abstract name; nil if unknown.
-	UnixListeners func() (path, abstract int, err error)
 	// Portless reads raw sockets, packet sockets and vsock listeners. Beside
 	// an error it returns what it could read. It is nil where that is unknown.
 	Portless func(ctx context.Context) (socket.PortlessTable, error)
 	// PortlessOwners finds their owners, in a memory of its own.
 	PortlessOwners *owner.Finder
+	// Unix reads the unix listeners, and UnixOwners finds their owners, likewise. A
+	// table without them says that this host does not report them.
+	Unix       func(ctx context.Context) (socket.PortlessTable, error)
+	UnixOwners *owner.Finder
 	// KernelStats reads the kernel's limits and counters; nil where there are
 	// none that are known.
 	KernelStats func() (*kernel.Stats, error)
@@ -88,6 +89,7 @@ func Open(ctx context.Context, source, procfs, rootfs string, logger *slog.Logge
 	s.Source = ownSource{s.Source, s.Own}
 	s.Owners = owner.New(owner.NewProcesses(procfs, rootfs, logger), logger)
 	s.PortlessOwners = owner.New(owner.NewProcesses(procfs, rootfs, logger), logger)
+	s.UnixOwners = owner.New(owner.NewProcesses(procfs, rootfs, logger), logger)
 	s.Addresses, s.Descriptors = addresses, descriptors
 	return s, nil
 }

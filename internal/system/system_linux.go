@@ -31,10 +31,6 @@ func open(ctx context.Context, source, procfs string) (*System, error) {
 		EphemeralPorts: func() (socket.EphemeralPorts, error) { return ephemeralPorts(procfs) },
 		Firewall:       firewall.NewReader(procfs).Read,
 		KernelStats:    func() (*kernel.Stats, error) { return kernel.Read(procfs) },
-		UnixListeners: func() (path, abstract int, err error) {
-			counts, err := procnet.ReadUnixListeners(procfs)
-			return counts.Path, counts.Abstract, fileError("net/unix", err)
-		},
 	}
 	var err error
 	switch source {
@@ -56,7 +52,8 @@ func open(ctx context.Context, source, procfs string) (*System, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.Portless = newPortless(s.Name == SockDiag, procfs).read
+	unported := newPortless(s.Name == SockDiag, procfs)
+	s.Portless, s.Unix = unported.read, unported.unix
 	s.Protocols = socket.Protocols()
 	if s.Name == GopsUtil {
 		s.Protocols = psnet.Protocols()
