@@ -61,7 +61,7 @@ func (c findings) Collect(_ context.Context, host *Snapshot, out *Output) error 
 	if err != nil {
 		return err
 	}
-	c.addVerdicts(out, j.owned, j.verdicts, count(j.portlessVerdicts, policy.Unverified))
+	c.addVerdicts(out, j.owned, j.verdicts, unverifiedScopes(j.portless, j.portlessVerdicts))
 	c.addUndecided(out, shown, j.owned, j.verdicts)
 	addUnexpectedPortless(out, j.portless, j.portlessVerdicts, c.limit)
 	for i := range c.rules {
@@ -90,17 +90,33 @@ func (c findings) judge(host *Snapshot) (judged, error) {
 	if err != nil {
 		return judged{}, err
 	}
-	j := judged{owned: owners.Owned, portless: host.PortlessOwners()}
+	j := judged{owned: owners.Owned, portless: c.withoutPorts(host)}
 	j.Findings = policy.Evaluate(c.rules, slices.Concat(j.owned, j.portless), host.Began())
 	j.verdicts, j.portlessVerdicts = j.Verdicts[:len(j.owned)], j.Verdicts[len(j.owned):]
 	unported, _ := host.Portless()
-	whole := func(p socket.Protocol) bool { return table.Whole(p) || unported.Whole(p) }
+	whole := func(p socket.Protocol) bool { return table.Whole(p) || unported.Whole(p) || c.wholeUnix(host, p) }
 	young := c.young(table, j.Findings, host.Began())
 	for i := range c.rules {
 		partial := !c.rules[i].Judges(whole)
 		j.partial, j.unsure = append(j.partial, partial), append(j.unsure, partial || young[i])
 	}
 	return j, nil
+}
+
+// withoutPorts returns what is judged beside the listeners with ports.
+func (c findings) withoutPorts(host *Snapshot) []socket.Owned {
+	if !policy.NamesUnix(c.rules) {
+		return host.PortlessOwners()
+	}
+	return slices.Concat(host.PortlessOwners(), host.UnixOwners())
+}
+
+func (c findings) wholeUnix(host *Snapshot, p socket.Protocol) bool {
+	if p != socket.Unix || !policy.NamesUnix(c.rules) {
+		return false
+	}
+	table, _ := host.Unix()
+	return table.Whole(p)
 }
 
 // young returns for each rule whether what it requires may be there although it is
@@ -122,13 +138,19 @@ func (c findings) young(table *socket.Table, found policy.Findings, began time.T
 	return young
 }
 
-func count(verdicts []policy.Verdict, kind policy.Kind) (n int) {
-	for _, v := range verdicts {
-		if v.Kind == kind {
-			n++
+// unverifiedScopes returns from where what has no port and is unverified can be
+// reached: a unix listener from this host, the others are taken for the worst.
+func unverifiedScopes(portless []socket.Owned, verdicts []policy.Verdict) (scopes []socket.Scope) {
+	for i, v := range verdicts {
+		switch {
+		case v.Kind != policy.Unverified:
+		case portless[i].Protocol == socket.Unix:
+			scopes = append(scopes, portless[i].Scope)
+		default:
+			scopes = append(scopes, socket.ScopeAny)
 		}
 	}
-	return n
+	return scopes
 }
 
 // addRule adds what is known of a rule.
@@ -159,7 +181,7 @@ func ruleKind(r *policy.Rule) string {
 }
 
 // addVerdicts adds what is not expected. A listener counts once, however many owners it has.
-func (c findings) addVerdicts(out *Output, owned []socket.Owned, verdicts []policy.Verdict, portless int) {
+func (c findings) addVerdicts(out *Output, owned []socket.Owned, verdicts []policy.Verdict, portless []socket.Scope) {
 	counts := map[policy.Kind]map[socket.Scope]int{policy.Unexpected: {}, policy.Unverified: {}, policy.Undecided: {}, policy.Expected: {}}
 	var broken []socket.Listener
 	eachJudged(owned, verdicts, func(of []socket.Owned, judged []policy.Verdict) {
@@ -173,7 +195,9 @@ func (c findings) addVerdicts(out *Output, owned []socket.Owned, verdicts []poli
 			broken = append(broken, of[0].Listener)
 		}
 	})
-	counts[policy.Unverified][socket.ScopeAny] += portless
+	for _, scope := range portless {
+		counts[policy.Unverified][scope]++
+	}
 	for _, scope := range socket.Scopes() {
 		out.add(unexpectedListeners, float64(counts[policy.Unexpected][scope]), hostNetns, scope.String())
 		out.add(unverifiedListeners, float64(counts[policy.Unverified][scope]), hostNetns, scope.String())

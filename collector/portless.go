@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/port-exporter/port_exporter/internal/owner"
+	"github.com/port-exporter/port_exporter/internal/plain"
 	"github.com/port-exporter/port_exporter/internal/policy"
 	"github.com/port-exporter/port_exporter/internal/socket"
 )
@@ -21,7 +22,7 @@ var (
 	portlessRead = gauge("port_portless_read",
 		"Whether the raw, packet and vsock sockets could be read (1 or 0).", "netns", "protocol")
 	unexpectedPortless = gauge("port_policy_unexpected_portless_socket",
-		"Raw, packet or vsock socket that no policy rule expects; always 1.",
+		"Raw, packet, vsock or unix socket that no policy rule expects; always 1.",
 		"netns", "kind", "protocol", "address", "interface", "packet_type", "filter", "process", "user", "unit", "container")
 )
 
@@ -162,6 +163,9 @@ func portlessProtocol(l *socket.Listener) string {
 func addressOf(l *socket.Listener) string {
 	if l.Protocol == socket.Vsock {
 		return l.Vsock.String()
+	}
+	if l.Protocol == socket.Unix {
+		return plain.Line(socket.FoldPath(l.Unix.Path))
 	}
 	if l.Address.IsValid() {
 		return l.Address.String()

@@ -29,6 +29,7 @@ type rawRule struct {
 	Address    list[address]   `yaml:"address,omitempty"`
 	Scope      list[scope]     `yaml:"scope,omitempty"`
 	Interface  list[plainText] `yaml:"interface,omitempty"`
+	Path       list[pattern]   `yaml:"path,omitempty"`
 	Filter     *bool           `yaml:"filter,omitempty"`
 	Process    list[pattern]   `yaml:"process,omitempty"`
 	Executable list[pattern]   `yaml:"executable,omitempty"`
@@ -99,6 +100,7 @@ func (r *rawRule) rule() policy.Rule {
 		Addresses:   convert(r.Address, func(a address) netip.Prefix { return a.Prefix }),
 		Scopes:      convert(r.Scope, func(s scope) socket.Scope { return s.Scope }),
 		Interfaces:  stringsOf(r.Interface),
+		Paths:       stringsOf(r.Path),
 		Filters:     filtersOf(r.Filter),
 		Processes:   stringsOf(r.Process),
 		Executables: stringsOf(r.Executable),
@@ -131,6 +133,7 @@ func rawOf(rule policy.Rule) rawRule {
 		Address:    convert(rule.Addresses, func(p netip.Prefix) address { return address{p} }),
 		Scope:      convert(rule.Scopes, func(s socket.Scope) scope { return scope{s} }),
 		Interface:  fromStrings[plainText](rule.Interfaces),
+		Path:       fromStrings[pattern](rule.Paths),
 		Filter:     fromFilters(rule.Filters),
 		Process:    fromStrings[pattern](rule.Processes),
 		Executable: fromStrings[pattern](rule.Executables),

@@ -36,8 +36,6 @@ func BenchmarkListenersScrape(b *testing.B) {
 		Protocols:      host.Protocols,
 		EphemeralPorts: host.EphemeralPorts,
 		Owners:         host.Owners,
-		Unix:           host.Unix,
-		UnixOwners:     host.UnixOwners,
 		Limits:         collector.Limits{Listeners: 4096, OutboundPorts: 25, OrphanedPorts: 25},
 		Memory:         collector.NewMemory(time.Now),
 		Logger:         slog.New(slog.DiscardHandler),

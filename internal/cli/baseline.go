@@ -56,7 +56,7 @@ func (h *Host) sayLeftOut(owners reading) {
 	j := h.judge(owners)
 	for _, r := range j.rows {
 		if r.Verdict == policy.Forbidden.String() {
-			fmt.Fprintf(h.Stderr, "no rule is added for %s %s port %s: rule %s forbids it\n", r.Protocol, r.place(), r.service(), plain.Name(r.Rule))
+			fmt.Fprintf(h.Stderr, "no rule is added for %s: rule %s forbids it\n", r.endpoint(), plain.Name(r.Rule))
 		}
 	}
 	if n := j.kinds[policy.Unverified]; n > 0 {

@@ -50,6 +50,8 @@ type Host struct {
 	// Wait is how long UDP sockets are watched before they are called listeners.
 	// Zero means that their ages are unknown.
 	Wait time.Duration
+	// Unix reads unix listeners although no rule names them.
+	Unix bool
 }
 
 // reading is what was read of the listeners.
@@ -88,6 +90,7 @@ func (h *Host) readListeners(ctx context.Context) (reading, error) {
 		}
 	}
 	h.addPortless(ctx, &r)
+	h.addUnix(ctx, &r)
 	return r, nil
 }
 
@@ -111,13 +114,7 @@ func (h *Host) addPortless(ctx context.Context, r *reading) {
 		h.sayUnread(p, table.Unread[p])
 	}
 	r.filtersHidden = table.FiltersHidden
-	found := h.System.PortlessOwners.Owners(ctx, table.Listeners)
-	r.Owned = append(r.Owned, found.Owned...)
-	r.Unattributed += found.Unattributed
-	r.Pending += found.Pending
-	if len(r.Missing) == 0 {
-		r.Missing = found.Missing
-	}
+	r.add(h.System.PortlessOwners.Owners(ctx, table.Listeners))
 }
 
 // watch reads the listeners, after it has watched the UDP sockets for a while. It looks
@@ -156,6 +153,36 @@ func (h *Host) sayTable(t *socket.Table) {
 func (h *Host) sayUnread(p socket.Protocol, sockets int) {
 	if sockets > 0 {
 		fmt.Fprintf(h.Stderr, "%d %v sockets were not read: there are too many\n", sockets, p)
+	}
+}
+
+// addUnix adds unix listeners, with owners, where a rule or the caller asks for them.
+func (h *Host) addUnix(ctx context.Context, r *reading) {
+	if h.System.Unix == nil || !h.Unix && !h.asksFor(socket.Unix) {
+		r.unknown = append(r.unknown, socket.Unix)
+		return
+	}
+	table, err := h.System.Unix(ctx)
+	switch {
+	case err != nil:
+		fmt.Fprintf(h.Stderr, "cannot read unix listeners: %v\n", err)
+		r.partial = append(r.partial, socket.Unix)
+	case !table.Has(socket.Unix):
+		r.unknown = append(r.unknown, socket.Unix)
+	case !table.Whole(socket.Unix):
+		r.partial = append(r.partial, socket.Unix)
+	}
+	h.sayUnread(socket.Unix, table.Unread[socket.Unix])
+	r.add(h.System.UnixOwners.Owners(ctx, table.Listeners))
+}
+
+// add adds listeners with their owners.
+func (r *reading) add(found owner.Result) {
+	r.Owned = append(r.Owned, found.Owned...)
+	r.Unattributed += found.Unattributed
+	r.Pending += found.Pending
+	if len(r.Missing) == 0 {
+		r.Missing = found.Missing
 	}
 }
 

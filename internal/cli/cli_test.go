@@ -164,7 +164,7 @@ func TestFailures(t *testing.T) {
 // TestSilence checks that a run with --unexpected that has nothing to report writes
 // nothing, so that cron mails nothing, not even of owners that no rule asks for.
 func TestSilence(t *testing.T) {
-	for output, want := range map[string]string{outputTable: "", outputJSON: "{\n  \"listeners\": [],\n  \"partial\": [],\n  \"unknown\": [\n    \"raw\",\n    \"packet\",\n    \"vsock\"\n  ]\n}\n"} {
+	for output, want := range map[string]string{outputTable: "", outputJSON: "{\n  \"listeners\": [],\n  \"partial\": [],\n  \"unknown\": [\n    \"raw\",\n    \"packet\",\n    \"vsock\",\n    \"unix\"\n  ]\n}\n"} {
 		h, stdout, stderr := host(t, "policy: {rules: [{name: all}]}")
 		if err := Listeners(t.Context(), h, ListenersOptions{Output: output, Unexpected: true}); err != nil {
 			t.Errorf("%s: %v", output, err)

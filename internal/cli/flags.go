@@ -62,6 +62,7 @@ type flags struct {
 	listeners   ListenersOptions
 	baseline    BaselineOptions
 	wait        time.Duration // of listeners and baseline
+	unix        bool          // likewise
 	target      CheckOptions
 	configCheck bool
 	daemon      daemon.Options
@@ -167,10 +168,12 @@ func (f *flags) addCommands(app *kingpin.Application) {
 	listeners.Flag("input", "Read listeners from a file of --output=json instead of this host; - is standard input.").StringVar(&f.listeners.Input)
 	const waitHelp = "How long a UDP socket on a port above 1023 must exist to be a listener. The daemon uses 5m."
 	listeners.Flag("wait", waitHelp).DurationVar(&f.wait)
+	listeners.Flag("unix", "List unix listeners, too. With a policy whose rules name protocol unix they are always listed.").BoolVar(&f.unix)
 	baseline := app.Command(commandBaseline, "Write a policy that expects the current listeners, for review.")
 	baseline.Flag("merge", "Write this configuration file with rules added for unexpected listeners.").StringVar(&f.baseline.Merge)
 	baseline.Flag("ephemeral", "Expect all ephemeral ports of a program that listens on one, also on addresses that other hosts can reach.").BoolVar(&f.baseline.Ephemeral)
 	baseline.Flag("wait", waitHelp).DurationVar(&f.wait)
+	baseline.Flag("unix", "Expect the current unix listeners, too. From then on others are unexpected.").BoolVar(&f.unix)
 	f.addCheck(app)
 }
 

@@ -138,6 +138,14 @@ func (r *row) locate(o *socket.Owned) (err error) {
 		}
 		return nil
 	}
+	if o.Protocol == socket.Unix {
+		o.Unix = socket.UnixName{Path: r.Path, Abstract: r.Type == socket.UnixName{Abstract: true}.Kind()}
+		o.Scope = socket.ScopeLoopback
+		if r.Path == "" {
+			return errors.New("missing path")
+		}
+		return nil
+	}
 	if o.Protocol == socket.Packet {
 		if o.PacketType, err = named(r.Type, "type", socket.PacketTypes()); err != nil {
 			return err

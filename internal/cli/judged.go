@@ -29,7 +29,7 @@ func (h *Host) judge(owners reading) *judged {
 	}
 	for i, o := range owners.Owned {
 		r := newRow(o)
-		if j.hasPolicy {
+		if j.hasPolicy && (o.Protocol != socket.Unix || policy.NamesUnix(j.rules)) {
 			v := j.findings.Verdicts[i]
 			r.judge(v, j.rules)
 			j.kinds[v.Kind]++
@@ -49,7 +49,7 @@ func (h *Host) now() time.Time {
 
 // isFinding reports whether the policy has something against the listener.
 func (r *row) isFinding() bool {
-	return r.Verdict != policy.Expected.String() && r.Verdict != policy.Undecided.String()
+	return r.Verdict != "" && r.Verdict != policy.Expected.String() && r.Verdict != policy.Undecided.String()
 }
 
 func (r *row) judge(v policy.Verdict, rules []policy.Rule) {

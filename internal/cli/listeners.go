@@ -48,7 +48,8 @@ type row struct {
 	Ephemeral        bool    `json:"ephemeral"`
 	MayBeClient      bool    `json:"may_be_client"`
 	Absent           bool    `json:"address_absent"`
-	Type             string  `json:"type,omitempty"`   // of a packet socket
+	Path             string  `json:"path,omitempty"`   // of a unix listener; an abstract one with @ in front
+	Type             string  `json:"type,omitempty"`   // of a packet socket; path or abstract of a unix listener
 	Filter           string  `json:"filter,omitempty"` // likewise
 	CID              string  `json:"cid,omitempty"`    // of a vsock listener: any, or a number
 	Sockets          int     `json:"sockets"`
@@ -202,21 +203,32 @@ func newRow(o socket.Owned) row {
 	if o.Protocol == socket.Vsock {
 		r.CID, r.Port = o.Vsock.Context(), o.Vsock.Port
 	}
-	if o.Protocol == socket.TCP && o.Known.Has(socket.KnowsQueues) {
+	if o.Protocol == socket.Unix {
+		r.Path, r.Type = o.Unix.Path, o.Unix.Kind()
+	}
+	r.addQueue(&o)
+	return r
+}
+
+// addQueue adds the accept queue of a listener that has one.
+func (r *row) addQueue(o *socket.Owned) {
+	if o.Protocol != socket.TCP && o.Protocol != socket.Unix {
+		return
+	}
+	if o.Known.Has(socket.KnowsQueues) {
 		r.AcceptQueue = &o.AcceptQueue
 	}
-	if o.Protocol == socket.TCP && o.Known.Has(socket.KnowsAcceptQueueLimit) {
+	if o.Known.Has(socket.KnowsAcceptQueueLimit) {
 		r.AcceptQueueLimit = &o.AcceptQueueLimit
 	}
-	if o.Protocol == socket.TCP && o.Known.Has(socket.KnowsQueues|socket.KnowsAcceptQueueLimit) {
+	if o.Known.Has(socket.KnowsQueues | socket.KnowsAcceptQueueLimit) {
 		r.AcceptQueueFull = new(uint64(o.Full))
 	}
-	return r
 }
 
 // valid returns the row in UTF-8. Two that differ in bytes that are none stay two.
 func (r row) valid() *row {
-	for _, text := range []*string{&r.Netns, &r.Interface, &r.Process, &r.Comm, &r.User, &r.Executable, &r.Unit, &r.Container, &r.Rule, &r.Comment} {
+	for _, text := range []*string{&r.Netns, &r.Path, &r.Interface, &r.Process, &r.Comm, &r.User, &r.Executable, &r.Unit, &r.Container, &r.Rule, &r.Comment} {
 		*text = plain.Valid(*text)
 	}
 	return &r
@@ -272,6 +284,9 @@ func writeTable(w io.Writer, rows []row, judged bool) error {
 }
 
 func (r *row) place() string {
+	if r.Protocol == socket.Unix.String() {
+		return plain.Name(r.Path)
+	}
 	place := cmp.Or(r.Address, "*")
 	if r.CID != "" {
 		place = "cid " + r.CID
@@ -286,6 +301,8 @@ func (r *row) place() string {
 // socket, the EtherType of a packet socket and whether that has a filter.
 func (r *row) service() string {
 	switch r.Protocol {
+	case socket.Unix.String():
+		return ""
 	case socket.Raw.String():
 		return socket.IPProtocolName(uint16(r.Port))
 	case socket.Packet.String():
@@ -350,9 +367,18 @@ func (r *row) reason() string {
 	return r.Verdict + ": " + r.Rule
 }
 
+// endpoint is the protocol and where it listens.
+func (r *row) endpoint() string {
+	where := r.Protocol + " " + r.place()
+	if service := r.service(); service != "" {
+		where += " port " + service
+	}
+	return where
+}
+
 // title names the listener and its owner in short.
 func (r *row) title() string {
-	words := []string{fmt.Sprintf("%s %s port %s", r.Protocol, r.place(), r.service())}
+	words := []string{r.endpoint()}
 	for _, part := range []string{r.Netns, r.Process, r.User, r.Unit, r.Container} {
 		if part != "" {
 			words = append(words, plain.Name(part))
@@ -367,7 +393,7 @@ func (r *row) sentence() string {
 	if r.Process != "" {
 		who = r.program()
 	}
-	parts := []string{fmt.Sprintf("%s listens on %s %s port %s (scope %s)", who, r.Protocol, r.place(), r.service(), r.Scope)}
+	parts := []string{fmt.Sprintf("%s listens on %s (scope %s)", who, r.endpoint(), r.Scope)}
 	for _, part := range []struct{ name, value string }{{"user", r.User}, {"unit", r.Unit}, {"container", r.Container}} {
 		if part.value != "" {
 			parts = append(parts, part.name+" "+plain.Name(part.value))
@@ -409,12 +435,12 @@ func writeCSV(w io.Writer, rows []row) error {
 		return strconv.FormatUint(*n, 10)
 	}
 	records := [][]string{{"netns", "protocol", "address", "port", "interface", "scope", "dual_stack", "ephemeral", "may_be_client", "address_absent", "sockets",
-		"accept_queue", "accept_queue_limit", "accept_queue_full_sockets", "process", "comm", "pid", "user", "uid", "executable", "executable_deleted", "unit", "container", "verdict", "rule", "comment", "severity", "type", "filter", "cid"}}
+		"accept_queue", "accept_queue_limit", "accept_queue_full_sockets", "process", "comm", "pid", "user", "uid", "executable", "executable_deleted", "unit", "container", "verdict", "rule", "comment", "severity", "type", "filter", "cid", "path"}}
 	for _, r := range rows {
 		records = append(records, []string{plain.Cell(r.Netns), r.Protocol, r.Address, strconv.FormatUint(uint64(r.Port), 10), plain.Cell(r.Interface), r.Scope,
 			strconv.FormatBool(r.DualStack), strconv.FormatBool(r.Ephemeral), strconv.FormatBool(r.MayBeClient), strconv.FormatBool(r.Absent), strconv.Itoa(r.Sockets),
 			optional(r.AcceptQueue), optional(r.AcceptQueueLimit), optional(r.AcceptQueueFull), plain.Cell(r.Process), plain.Cell(r.Comm), number(r.PID), plain.Cell(r.User), plain.Cell(r.UID), plain.Cell(r.Executable),
-			strconv.FormatBool(r.Deleted), plain.Cell(r.Unit), plain.Cell(r.Container), r.Verdict, plain.Cell(r.Rule), plain.Cell(r.Comment), r.Severity, r.Type, r.Filter, r.CID})
+			strconv.FormatBool(r.Deleted), plain.Cell(r.Unit), plain.Cell(r.Container), r.Verdict, plain.Cell(r.Rule), plain.Cell(r.Comment), r.Severity, r.Type, r.Filter, r.CID, plain.Cell(r.Path)})
 	}
 	return c.WriteAll(records)
 }

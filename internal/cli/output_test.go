@@ -102,6 +102,7 @@ func TestBadInput(t *testing.T) {
 		`{"protocol": "tcp", "port": -1}`: "cannot unmarshal number -1",
 		`{"protocol": "tcp", "address": "10.0.0.1"}`:                "listeners[0]: missing port",
 		`{"protocol": "tcp", "address": "10.0.0.1", "port": 65536}`: "listeners[0]: port: 65536 is above 65535",
+		`{"protocol": "unix", "address": "::"}`:                     "listeners[0]: missing path",
 		`{"protocol": "vsock", "port": 65536}`:                      "listeners[0]: cid: ",
 		`{"protocol": "packet", "type": "raw"}`:                     `listeners[0]: filter: unknown value ""`,
 		`{` + whole + `, "scope": "world"}`:                         `listeners[0]: scope: unknown value "world"`,
@@ -220,13 +221,16 @@ func randomListener(r *rand.Rand) (o socket.Owned) {
 		o.SetVsock(socket.VsockAddr{CID: pick[uint32](r, 1, 3, 1<<32-1), Port: pick[uint32](r, 22, 1<<16, 1<<32-1)})
 	case socket.Packet:
 		o.PacketType, o.Filter, o.Port = pick(r, socket.PacketTypes()...), pick(r, socket.Filters()...), 3
+	case socket.Unix:
+		o.Scope = socket.ScopeLoopback
+		o.Unix = pick(r, socket.UnixName{Path: "/run/a.sock"}, socket.UnixName{Path: "@a", Abstract: true}, socket.UnixName{Path: "@a"}, socket.UnixName{Path: "/two\nlines"})
 	default:
 		o.Address = netip.MustParseAddr(pick(r, "0.0.0.0", "127.0.0.1", "::", "::1", "10.0.0.1", "fe80::1"))
 		o.Scope, o.Port = socket.ScopeOf(o.Address), pick[uint16](r, 53, 80, 99, 5432, 40000)
 	}
 	o.Interface, o.Ephemeral, o.Absent = pick(r, "", "lo", "eth0"), o.Port == 40000, r.IntN(2) == 0
 	o.DualStack, o.MayBeClient = r.IntN(2) == 0, o.Protocol == socket.UDP && o.Ephemeral && r.IntN(2) == 0
-	if o.Protocol == socket.TCP {
+	if o.Protocol == socket.TCP || o.Protocol == socket.Unix {
 		o.Known = pick(r, 0, socket.KnowsQueues, socket.KnowsQueues|socket.KnowsAcceptQueueLimit)
 		o.AcceptQueue, o.AcceptQueueLimit, o.Full = r.Uint64N(9), r.Uint64N(9), r.IntN(3)
 	}

@@ -191,7 +191,7 @@ func (h *Host) sarifListener(subject string, r *row, j *judged) sarifResult {
 	case policy.Unverified.String():
 		rule = sarifUnverified
 	}
-	name := fmt.Sprintf("%s/%s/%s", r.Protocol, r.place(), r.service())
+	name := strings.TrimSuffix(fmt.Sprintf("%s/%s/%s", r.Protocol, r.place(), r.service()), "/") // a unix listener has no service
 	result := h.sarifResult(subject, rule, name, r.sentence(), j.line(r.Rule, h))
 	result.Level, result.Properties = sarifLevel(r.Severity), r.valid()
 	result.Fingerprints = fingerprint(subject, r.Netns, name, r.Type, r.Process, r.User, r.Unit, r.Container)

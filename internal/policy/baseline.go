@@ -53,6 +53,7 @@ func Merge(old []Rule, listeners []socket.Owned, o Options) (added []Rule) {
 	}
 	drafts = fold(drafts, draft.addresses, nil)
 	drafts = fold(drafts, draft.ports, draft.attributed)
+	drafts = fold(drafts, draft.paths, draft.attributed)
 	drafts = fold(drafts, draft.protocols, nil)
 	slices.SortFunc(drafts, draft.compare)
 	return WithNames(slices.Concat(old, narrowFirst(finish(drafts))))[len(old):]
@@ -133,6 +134,9 @@ func draftOf(l *socket.Owned, ephemeral bool) draft {
 	case l.Protocol == socket.Vsock && l.Port == 0:
 		d.unnamed = true
 		return d
+	case l.Protocol == socket.Unix:
+		d.Paths = known(socket.FoldPath(literal(l.Unix.Path)))
+		return d
 	}
 	if !d.Ephemeral {
 		d.Ports = []socket.PortRange{{First: l.Port, Last: l.Port}}
@@ -206,7 +210,7 @@ func fold(drafts []draft, without func(draft) draft, may func(draft) bool) []dra
 	return out
 }
 
-// addresses, ports and protocols return the rule without that matcher. An
+// addresses, ports, paths and protocols return the rule without that matcher. An
 // ephemeral port has a scope for an address.
 func (d draft) addresses() draft {
 	d.Addresses = nil
@@ -223,6 +227,11 @@ func (d draft) ports() draft {
 	return d
 }
 
+func (d draft) paths() draft {
+	d.Paths = nil
+	return d
+}
+
 func (d draft) protocols() draft {
 	d.Protocols = nil
 	return d
@@ -235,6 +244,7 @@ func (d draft) join(other draft) draft {
 	d.Ports = sorted(d.Ports, other.Ports, func(a, b socket.PortRange) int { return cmp.Compare(a.First, b.First) })
 	d.Addresses = sorted(d.Addresses, other.Addresses, func(a, b netip.Prefix) int { return a.Addr().Compare(b.Addr()) })
 	d.Scopes = sorted(d.Scopes, other.Scopes, cmp.Compare)
+	d.Paths = sorted(d.Paths, other.Paths, cmp.Compare)
 	d.deleted = d.deleted || other.deleted
 	d.asked = d.asked || other.asked
 	d.once = d.once || other.once
@@ -250,8 +260,8 @@ func sorted[T any](a, b []T, compare func(a, b T) int) []T {
 
 // key is the same for rules that match the same.
 func (r *Rule) key() string {
-	return fmt.Sprintf("%d %d %t %v %d %q %d", r.Protocols, r.Ports, r.Ephemeral, r.Addresses, r.Scopes,
-		[][]string{r.Interfaces, r.Netns, r.Processes, r.Executables, r.Users, r.Units, r.Containers}, r.Filters)
+	return fmt.Sprintf("%d %d %t %v %d %q %d %q", r.Protocols, r.Ports, r.Ephemeral, r.Addresses, r.Scopes,
+		[][]string{r.Interfaces, r.Netns, r.Processes, r.Executables, r.Users, r.Units, r.Containers}, r.Filters, r.Paths)
 }
 
 // key is the same for drafts that match the same and are asked about alike.

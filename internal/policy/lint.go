@@ -37,7 +37,7 @@ func Lint(rules []Rule, now time.Time) []Problem {
 		r := &rules[i]
 		found := slices.Concat(
 			twice(names, r.Name, i), r.emptyRanges(), r.contradicts(), r.isOver(now), r.beyondReach(), shadowed(rules, i, now, &left),
-			r.tooWide(), r.filtersOthers(), r.leavesOutWildcard(), r.requiresSeveral(), r.idleSeverity(),
+			r.tooWide(), r.filtersOthers(), r.pathsOfOthers(), r.leavesOutWildcard(), r.requiresSeveral(), r.idleSeverity(),
 		)
 		for _, p := range found {
 			p.Rule = i
@@ -170,7 +170,7 @@ func (r *Rule) verb() string {
 // length is that of all texts of the rule, and the number of its addresses.
 func (r *Rule) length() int {
 	n := len(r.Addresses)
-	for _, list := range [][]string{r.Interfaces, r.Netns, r.Processes, r.Executables, r.Users, r.Units, r.Containers} {
+	for _, list := range [][]string{r.Interfaces, r.Netns, r.Processes, r.Executables, r.Users, r.Units, r.Containers, r.Paths} {
 		for _, text := range list {
 			n += len(text)
 		}
@@ -213,6 +213,19 @@ func (r *Rule) filtersOthers() []Problem {
 	return refuse("filter is for packet sockets only", "add protocol: packet, or leave out filter")
 }
 
+// pathsOfOthers finds paths for sockets that have none.
+func (r *Rule) pathsOfOthers() []Problem {
+	if len(r.Paths) == 0 || r.onlyUnix() {
+		return nil
+	}
+	return refuse("path is for unix listeners only", "add protocol: unix, or leave out path")
+}
+
+// onlyUnix reports whether the rule is about unix listeners alone.
+func (r *Rule) onlyUnix() bool {
+	return len(r.Protocols) > 0 && r.Judges(func(p socket.Protocol) bool { return p == socket.Unix })
+}
+
 // exposed reports whether the rule expects listeners that every network of the
 // host can reach.
 func (r *Rule) exposed() bool {
@@ -235,7 +248,7 @@ func (r *Rule) leavesOutWildcard() []Problem {
 
 // onlyPortless reports whether the rule is about sockets without a port alone.
 func (r *Rule) onlyPortless() bool {
-	return len(r.Protocols) > 0 && r.Judges(func(p socket.Protocol) bool { return slices.Contains(socket.Portless(), p) })
+	return len(r.Protocols) > 0 && r.Judges(func(p socket.Protocol) bool { return !p.HasPorts() })
 }
 
 // requiresSeveral finds a required rule that several services could satisfy:
@@ -250,6 +263,8 @@ func (r *Rule) requiresSeveral() []Problem {
 		ports += int(some.Last) - int(some.First) + 1
 	}
 	switch {
+	case r.onlyUnix() && len(r.Paths) != 1:
+		return warn("required rule that one of several unix listeners satisfies", hint)
 	case r.anyPort() && !r.onlyPortless():
 		return warn("required rule without a port: any listener that matches the rest satisfies it", hint)
 	case r.Ephemeral:
@@ -267,7 +282,7 @@ func (r *Rule) requiresSeveral() []Problem {
 // It is sound: true is certain, false may mean that it is too hard to decide.
 func (r *Rule) covers(s *Rule) bool {
 	return coversAll(orAll(r.Protocols, socket.Protocols()), s.Protocols, socket.Protocols()) &&
-		r.coversPorts(s) && r.coversAddresses(s) && r.coversScopes(s) && r.coversFilters(s) &&
+		r.coversPorts(s) && r.coversAddresses(s) && r.coversScopes(s) && r.coversFilters(s) && r.coversPaths(s) &&
 		coversFact(r.Interfaces, s.Interfaces) && coversFact(r.Netns, s.Netns) &&
 		coversOwner(r.Processes, s.Processes, name) && coversOwner(r.Users, s.Users, name) &&
 		coversOwner(r.Units, s.Units, name) && coversOwner(r.Containers, s.Containers, name) &&
@@ -357,6 +372,9 @@ func (r *Rule) coversScopes(s *Rule) bool {
 func (r *Rule) coversFilters(s *Rule) bool {
 	return len(r.Filters) == 0 || len(s.Filters) > 0 && coversAll(r.Filters, s.Filters, nil)
 }
+
+// coversPaths compares what no rule without the key is as narrow as.
+func (r *Rule) coversPaths(s *Rule) bool { return coversOwner(r.Paths, s.Paths, path) }
 
 // coversFact compares patterns on what is always known.
 func coversFact(wide, narrow []string) bool {

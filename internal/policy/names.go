@@ -77,6 +77,9 @@ func (r *Rule) service() string {
 }
 
 func (r *Rule) where() string {
+	if len(r.Paths) > 0 {
+		return few(r.Paths)
+	}
 	if len(r.Addresses) == 0 {
 		return few(texts(r.Scopes))
 	}

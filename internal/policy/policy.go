@@ -24,7 +24,8 @@ type Rule struct {
 	Comment string
 
 	// Protocols are of [socket.Judged]. Without any the rule is for those that have
-	// ports: what has none must be named.
+	// ports: what has none must be named. Unix listeners are judged by policies that
+	// name them, see [NamesUnix].
 	Protocols []socket.Protocol
 	// Ports and Ephemeral are one matcher: a port in one of the ranges or, with
 	// Ephemeral, any that the kernel hands out (ip_local_port_range).
@@ -41,6 +42,10 @@ type Rule struct {
 	// socket of the host, or of none. Whether it is one that the rule forbids is in
 	// doubt.
 	Filters []socket.Filter
+
+	// Paths are globs on the names of unix listeners, abstract ones with an @ in front;
+	// no other socket has one. * stops at a slash, ** does not.
+	Paths []string
 
 	// The others are globs; see the guide in the reference configuration.
 	// Interfaces and Netns are facts that are always known: there the empty
@@ -69,6 +74,12 @@ type Rule struct {
 
 // Ended reports whether the rule holds no more.
 func (r *Rule) Ended(now time.Time) bool { return !r.Until.IsZero() && !now.Before(r.End()) }
+
+// NamesUnix reports whether the rules say what they expect of unix listeners. Every
+// host has dozens, so policies that do not are not about them.
+func NamesUnix(rules []Rule) bool {
+	return slices.ContainsFunc(rules, func(r Rule) bool { return slices.Contains(r.Protocols, socket.Unix) })
+}
 
 // Judges reports whether a condition holds for every protocol that the rule is about.
 func (r *Rule) Judges(holds func(socket.Protocol) bool) bool {
@@ -128,12 +139,13 @@ type tallied struct {
 	rule  int
 	id    socket.ListenerID
 	vsock socket.VsockAddr
+	unix  socket.UnixName
 }
 
 func newTally(counts []int) tally { return tally{counts, map[tallied]bool{}} }
 
 func (t tally) count(rule int, l *socket.Listener) {
-	if key := (tallied{rule, l.ListenerID, l.Vsock}); !t.seen[key] {
+	if key := (tallied{rule, l.ListenerID, l.Vsock, l.Unix}); !t.seen[key] {
 		t.seen[key] = true
 		t.counts[rule]++
 	}
@@ -200,6 +212,7 @@ func (r *Rule) matches(l *socket.Owned) match {
 		slices.Contains(orAll(r.Protocols, socket.Protocols()), l.Protocol) &&
 		(len(r.Scopes) == 0 || slices.Contains(r.Scopes, l.Scope)) &&
 		r.matchesAddress(l.Address) &&
+		r.matchesPath(l) &&
 		r.matchesFacts(l) {
 		return min(r.matchesFilter(l), r.matchesOwner(&l.Owner))
 	}
@@ -218,6 +231,10 @@ func (r *Rule) matchesFilter(l *socket.Owned) match {
 	default:
 		return no
 	}
+}
+
+func (r *Rule) matchesPath(l *socket.Owned) bool {
+	return len(r.Paths) == 0 || l.Protocol == socket.Unix && matches(r.Paths, path, l.Unix.Path)
 }
 
 // anyPort reports whether the rule asks for no port.

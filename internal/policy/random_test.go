@@ -32,6 +32,10 @@ func (c chaos) listener() socket.Owned {
 	l.Port = pick[uint16](c, 1, 22, 80, 81, 82, 83, 443, 32767, 32768, 40000, 40001, 65535)
 	l.Ephemeral = l.Port >= 32768 && l.Port <= 60999
 	l.Interface = pick(c, "", "", "", "eth0", "wg0")
+	if c.IntN(5) == 0 {
+		path := pick(c, "/run/a.sock", "/run/b.sock", "@a", "/run/*", "/tmp/x-1234abcd/y", "/run/two\nlines\xff")
+		l = socket.Owned{Listener: socket.NewUnix(socket.UnixName{Path: path, Abstract: path[0] == '@'}, socket.Member{})}
+	}
 	if c.IntN(4) > 0 {
 		l.Owner = c.owner()
 	}
@@ -62,7 +66,8 @@ func (c chaos) listeners() []socket.Owned {
 func (c chaos) rule() Rule {
 	var r Rule
 	r.Name = pick(c, "", "", "", "a", "b")
-	r.Protocols = some(c, socket.Protocols()...)
+	r.Protocols = some(c, append(socket.Protocols(), socket.Unix)...)
+	r.Paths = some(c, "/run/*", "/run/?.sock", "/**", "@*", "/run/a.sock")
 	for range max(0, c.IntN(6)-2) {
 		low := pick[uint16](c, 1, 22, 80, 443, 32768)
 		r.Ports = append(r.Ports, socket.PortRange{First: low, Last: pick(c, low, low, low+1, low+10, 65535)})

@@ -18,6 +18,9 @@ func (r *Rule) Reach() []socket.Scope {
 // several.
 func (r *Rule) reach() (scopes []socket.Scope, certain bool) {
 	scopes = slices.Clone(orAll(r.Scopes, socket.Scopes()))
+	if r.onlyUnix() {
+		scopes = slices.DeleteFunc(scopes, func(s socket.Scope) bool { return s != socket.ScopeLoopback })
+	}
 	if len(r.Addresses) > 0 {
 		of, ok := scopesOf(r.Addresses)
 		if !ok {
