@@ -1,15 +1,19 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/json"
 	"os/exec"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	"github.com/port-exporter/port_exporter/internal/porttest"
@@ -60,6 +64,55 @@ func TestCheckNamesTheRuleInNamespace(t *testing.T) {
 			t.Errorf("%s: want %s, said %q\n%s", target, want, said, out)
 		}
 	}
+}
+
+// TestCheckWaitsInNamespace has a service start while check waits for it.
+func TestCheckWaitsInNamespace(t *testing.T) {
+	porttest.Namespace(t)
+	cmd := exec.CommandContext(t.Context(), "port_exporter", "check", "--wait=1m", "127.0.0.1:84")
+	var out bytes.Buffer
+	cmd.Stdout = &out
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(time.Second)
+	porttest.Listen(t, "127.0.0.1:84", 1)
+	if err := cmd.Wait(); err != nil || !strings.HasPrefix(out.String(), "127.0.0.1:84 is open.\n") {
+		t.Errorf("%v\n%s", err, &out)
+	}
+}
+
+// TestCheckWatchesInNamespace stops a service while check watches it: a report for each
+// change, and a line for each round that says the same.
+func TestCheckWatchesInNamespace(t *testing.T) {
+	porttest.Namespace(t)
+	listener := porttest.Listen(t, "127.0.0.1:84", 100)
+	cmd := exec.CommandContext(t.Context(), "port_exporter", "check", "--watch", "127.0.0.1:84")
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }()
+	var seen []string
+	again := regexp.MustCompile(`^\d\d:\d\d:\d\d  127\.0\.0\.1:84 is open, `)
+	for lines := bufio.NewScanner(stdout); lines.Scan(); {
+		switch line := lines.Text(); {
+		case again.MatchString(line) && !slices.Contains(seen, "again"):
+			seen = append(seen, "again")
+			porttest.Close(t, listener)
+		case line == "127.0.0.1:84 is open.":
+			seen = append(seen, "open")
+		case strings.HasPrefix(line, "127.0.0.1:84 refuses: "):
+			if diff := cmp.Diff([]string{"open", "again"}, seen); diff != "" {
+				t.Errorf("before it refuses (-want +got):\n%s", diff)
+			}
+			return
+		}
+	}
+	t.Errorf("it ended: %v", seen)
 }
 
 // checked is what check makes of a cause.

@@ -44,6 +44,9 @@ func answeredScenes() []answered {
 		{title: "A full accept queue", text: "A bare port is one of this host. The service does not accept its connections.", args: "7000 --timeout=500ms", status: 1, says: "is full (2 of 1)"},
 		{title: "The same, unprivileged", text: "What cannot be seen is `unknown`, with the privilege that shows it.", args: "7000 --timeout=500ms", status: 1, as: nobody, asUser: "nobody", says: "is full (2 of 1)"},
 		{title: "A name with IPv6 and IPv4, and a service on IPv4 only", text: "Browsers and curl connect; a client that takes the first address does not.", args: "http://both.test:8080", status: 1, says: "answers on IPv4 and not on IPv6"},
+		{title: "The same, every address probed", text: "With `--all-ips` each address has a whole probe of the module.", args: "http://both.test:8080 --all-ips", status: 1, says: "answers on IPv4 and not on IPv6"},
+		{title: "By the name of a unit, container or process", text: "Its TCP listeners are checked; here Redis has one.", args: "redis-server", says: "127.0.0.1:6379 is open"},
+		{title: "A service in its protocol", text: "`redis://` sends a PING, which a server that asks for a password answers too.", args: "redis://localhost", says: "localhost:6379 is open"},
 		{title: "A proxy that refuses", text: "`proxy.yml` has a module with `proxy_url: http://198.51.100.2:3128`.", args: "http://web.test/ --module=by_proxy --config.file=proxy.yml", status: 1, says: "the proxy 198.51.100.2:3128 refuses"},
 		{title: "A rule of this host", text: "The listener is there and has room, so it is a rule of this host that rejects.", args: "192.0.2.2:7001", status: 1, says: "is rejected by a firewall rule of this host"},
 		{title: "Ephemeral ports used up", text: "Two ports are left to clients, and one program has both towards this target.", args: "198.51.100.2:8080", status: 2, says: "all 2 ephemeral ports 40000–40001 towards it are in use", before: useUpPorts},
@@ -116,7 +119,7 @@ func steady(t *testing.T, out string) string {
 	t.Helper()
 	for _, r := range []struct{ pattern, with string }{
 		{`\b1\.[4-9] s\b`, "1.5 s"},
-		{`\b\d+(\.\d)? (ms|s)\b`, "0.3 ms"},
+		{`\b\d+(\.\d+)? (ms|s)\b`, "0.3 ms"},
 		{`\(pid \d+(?:, [^(),]*)??(, user [\w-]+)?\)`, "(pid 4711$1)"},
 		{`(from [0-9a-f.:\[\]]+):[45]\d{4}\b`, "$1:50000"},
 		{`MSS \d+`, "MSS 1448"},

@@ -135,4 +135,11 @@ func TestServersInNamespace(t *testing.T) {
 	if _, merged, _ := command(t, "baseline", "--merge="+file); !strings.HasPrefix(merged, strings.TrimRight(text, "\n")) || len(merged) == len(text) {
 		t.Errorf("merging what is new does not only add:\n%s", cmp.Diff(text, merged))
 	}
+
+	// check speaks the protocols that URLs name.
+	for target, want := range map[string]int{"postgres://u:p@localhost/db": 0, "redis://localhost": 0, "postgres://localhost:6379": 1, "redis://localhost:5432": 1, "nginx": 0} {
+		if status, out, errs := command(t, "check", "--timeout=3s", target); status != want {
+			t.Errorf("check %s: status %d, want %d\n%s%s", target, status, want, out, errs)
+		}
+	}
 }

@@ -480,13 +480,15 @@ func outcome(r *probe.Result) string {
 	return r.Outcome.String()
 }
 
-// took returns a time as people say it: 0.4 ms, 12 ms, 3.1 s.
+// took returns a time as people say it: 0.03 ms, 0.4 ms, 12 ms, 3.1 s.
 func took(d time.Duration) string {
 	switch ms := d.Seconds() * 1000; {
 	case ms >= 1000:
 		return fmt.Sprintf("%.1f s", ms/1000)
 	case ms >= 10:
 		return fmt.Sprintf("%.0f ms", ms)
+	case ms < 0.1:
+		return fmt.Sprintf("%.2f ms", ms)
 	default:
 		return fmt.Sprintf("%.1f ms", ms)
 	}
