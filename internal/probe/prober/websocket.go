@@ -235,7 +235,7 @@ func (u *upgrade) do(i int) error {
 	step := &u.steps[i]
 	send := step.Send
 	if step.Expect != nil {
-		message, release, err := u.receive()
+		message, release, err := u.receive(u.steps[:i+1])
 		defer release()
 		if err != nil {
 			return err
@@ -257,8 +257,9 @@ func (u *upgrade) do(i int) error {
 	return u.conn.Write(u.life, websocket.MessageText, []byte(send))
 }
 
-// receive returns the next message, valid until release is called.
-func (u *upgrade) receive() (message []byte, release func(), err error) {
+// receive returns the next message, valid until release is called. A reason to close may
+// repeat what was sent.
+func (u *upgrade) receive(sent []Step) (message []byte, release func(), err error) {
 	_, body, err := u.conn.Reader(u.life)
 	if err == nil {
 		message, release, err = u.request.Bodies.Read(u.ctx, body, maxExchanged, 1)
@@ -269,7 +270,7 @@ func (u *upgrade) receive() (message []byte, release func(), err error) {
 	closed, isClosed := errors.AsType[websocket.CloseError](err)
 	switch {
 	case isClosed:
-		err = probe.TargetFault(probe.Closed, fmt.Errorf("the server closed the websocket, code %d %q", closed.Code, closed.Reason))
+		err = probe.TargetFault(probe.Closed, fmt.Errorf("the server closed the websocket, code %d %q", closed.Code, withoutSent(sent, []byte(closed.Reason))))
 	case errors.Is(err, probe.ErrNoRoom):
 		err = &probe.Fault{Outcome: probe.LocalError, Origin: probe.OriginLocal, Err: err}
 	case err == nil && u.request.Log != nil:

@@ -187,6 +187,10 @@ func TestWebSocket(t *testing.T) {
 			_ = c.Write(ctx, 1, []byte("wait"))
 			greet("hello")(ctx, c)
 		}), hears, "mismatch exchange target", `got "wait"`, 101, 1},
+		{"a password in the reason", of(func(ctx context.Context, c *websocket.Conn) {
+			_, login, _ := c.Read(ctx)
+			_ = c.Close(1008, "no such: "+string(login))
+		}), dialogue(steps("", "login topsecret"), steps("welcome", "")), "closed exchange target", `code 1008 "no such: *** ***"`, 101, 2},
 		{"a password repeated", of(echoes), dialogue(steps("", "login topsecret"), steps("welcome", "")), "mismatch exchange target", `got "*** ***"`, 101, 2},
 
 		// Servers that do their worst.
