@@ -36,11 +36,14 @@ func (s *Server) Check(w http.ResponseWriter, r *http.Request) (*check.Report, b
 		return report.Result
 	}
 	entry, ok := s.once(w, r, plan, ask, timeout)
-	if ok && report == nil { // it got no slot in time
+	if !ok { // the check may still be under way, and write
+		return nil, false
+	}
+	if report == nil { // it got no slot in time
 		http.Error(w, plain.Text(fmt.Sprint(entry.Result.Err)), http.StatusServiceUnavailable)
 		return nil, false
 	}
-	return report, ok
+	return report, true
 }
 
 // withModule returns a request with a module: without one it is that of the first

@@ -1,6 +1,7 @@
 package probes
 
 import (
+	"context"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -70,4 +71,29 @@ func TestCheck(t *testing.T) {
 	if _, status, _ := checked(s, here, "target="+open); status != 503 {
 		t.Errorf("without a slot: %d", status)
 	}
+}
+
+// TestCheckIsGivenUp has a client that goes while its check is under way: nobody reads
+// the report that is still being written. The race detector says so.
+func TestCheckIsGivenUp(t *testing.T) {
+	s := server(t, tcpPlan("slow:1"))
+	ctx, cancel := context.WithCancel(t.Context())
+	began := make(chan struct{})
+	s.Plan().Modules["begins"] = &probe.Module{Name: "begins", Kind: probe.KindTCP, Prober: beginning{began}}
+	s.Plan().Access = access.Control{Any: true}
+	r := httptest.NewRequestWithContext(ctx, http.MethodGet, "/check?target=127.0.0.1:1&module=begins", nil)
+	r.RemoteAddr, r.Host = here, "localhost:10065"
+	go func() { <-began; cancel() }()
+	if report, ok := s.Check(httptest.NewRecorder(), r); ok || report != nil {
+		t.Errorf("report %v", report)
+	}
+}
+
+// beginning says that a probe has begun, and ends when it is given up.
+type beginning struct{ began chan struct{} }
+
+func (b beginning) Probe(ctx context.Context, _ probe.Request) probe.Result {
+	close(b.began)
+	<-ctx.Done()
+	return probe.Result{Outcome: probe.NotRun, Err: ctx.Err()}
 }
