@@ -59,7 +59,7 @@ func parseListener(query url.Values) (id socket.ListenerID, err error) {
 	if !known {
 		return id, fmt.Errorf("parameter protocol: unknown value %q\nhint: tcp, udp or udplite", query.Get("protocol"))
 	}
-	if id.Address, err = netip.ParseAddr(query.Get("address")); err != nil {
+	if id.Address, err = netip.ParseAddr(query.Get("address")); err != nil || id.Address.Zone() != "" {
 		return id, fmt.Errorf("parameter address: %q is not an IP address\nhint: address=0.0.0.0", query.Get("address"))
 	}
 	port, err := strconv.ParseUint(query.Get("port"), 10, 16)

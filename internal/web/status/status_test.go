@@ -478,7 +478,7 @@ func TestPageOfAListener(t *testing.T) {
 	if status, body := h.get(t, there, "/listener?protocol=tcp&address=::&port=443"); status != 404 || !strings.Contains(body, "Nothing listens there now.") {
 		t.Errorf("one that is not there: %d %s", status, body)
 	}
-	for query, want := range map[string]string{"protocol=icmp&address=::&port=1": "hint: tcp, udp", "protocol=tcp&address=x&port=1": "hint: address=0.0.0.0", "protocol=tcp&address=::&port=70000": "hint: a number from 1"} {
+	for query, want := range map[string]string{"protocol=icmp&address=::&port=1": "hint: tcp, udp", "protocol=tcp&address=x&port=1": "hint: address=0.0.0.0", "protocol=tcp&address=fe80::1%25%e2%80%aex&port=1": "hint: address=0.0.0.0", "protocol=tcp&address=::&port=70000": "hint: a number from 1"} {
 		if status, body := h.get(t, there, "/listener?"+query); status != 400 || !strings.Contains(body, want) {
 			t.Errorf("%s: %d %s", query, status, body)
 		}
