@@ -74,17 +74,28 @@ func (f *Facts) port() string {
 	return protocol + " port " + strconv.Itoa(int(f.Result.Peer.Port()))
 }
 
-// fill puts the target's address and name into a command.
+// fill puts the target's address and name into a command. A redirect or an alias may have
+// chosen the name.
 func (f *Facts) fill(text string) string {
-	address := f.peer()
 	name := nameOf(f.Result.Err)
 	if name == "" {
 		name = host(f.Target.Address)
 	}
-	text = strings.ReplaceAll(text, "check --trace TARGET", "check --trace "+probe.Redact(f.Target.Address, f.Target.Address))
-	text = strings.ReplaceAll(text, "check --debug TARGET", "check --debug "+probe.Redact(f.Target.Address, f.Target.Address))
-	text = strings.ReplaceAll(text, "TARGET", address)
-	return strings.ReplaceAll(text, "NAME", name)
+	target := quoted(probe.Redact(f.Target.Address, f.Target.Address))
+	return strings.NewReplacer(
+		"check --trace TARGET", "check --trace "+target, "check --debug TARGET", "check --debug "+target,
+		"TARGET", quoted(f.peer()), "NAME", quoted(name),
+	).Replace(text)
+}
+
+// quoted returns a word of a command as a shell takes it for what it is: it is copied from
+// a page or a terminal.
+func quoted(word string) string {
+	const harmless = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._:/@%+,=[]"
+	if strings.Trim(word, harmless) == "" && word != "" {
+		return word
+	}
+	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
 }
 
 // peer returns the address that was tried, for a command.

@@ -1,6 +1,7 @@
 package verdict
 
 import (
+	"net"
 	"strings"
 	"testing"
 
@@ -51,5 +52,24 @@ func TestEverySentence(t *testing.T) {
 			t.Errorf("%s: %s", o, text)
 		}
 		seen[text] = true
+	}
+}
+
+// TestCommands has names and addresses that a shell would act upon in a command to copy.
+func TestCommands(t *testing.T) {
+	for _, tt := range []struct{ address, name, want string }{
+		{"a.example:443", "a.example", "resolvectl query a.example, or dig a.example"},
+		{"https://a.example/", "a;reboot$IFS-f", "resolvectl query 'a;reboot$IFS-f', or dig 'a;reboot$IFS-f'"},
+		{"https://a.example/", "$(id)'", `resolvectl query '$(id)'\''', or dig '$(id)'\'''`},
+		{"https://a.example/?a=1&b=NAME", "", "port_exporter check --trace 'https://a.example/?a=1&b=NAME'"},
+		{"[::1]:443", "", "port_exporter check --trace [::1]:443"},
+	} {
+		r := probe.Result{Outcome: probe.Timeout, Phase: probe.PhaseConnect}
+		if tt.name != "" {
+			r = probe.Result{Outcome: probe.DNSError, Phase: probe.PhaseResolve, Err: &net.DNSError{Name: tt.name}}
+		}
+		if got := Judge(&Facts{Target: &probe.Target{Address: tt.address}, Result: &r}).Next; got != tt.want {
+			t.Errorf("%s: %s, want %s", tt.address, got, tt.want)
+		}
 	}
 }
