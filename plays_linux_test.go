@@ -9,7 +9,6 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -167,7 +166,7 @@ func playSystemd(t *testing.T, s *stage) {
 // playContainer has a process in the cgroup of a container.
 func playContainer(t *testing.T, _ *stage) {
 	const id = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
-	top := filepath.Join(cgroupRoot(t), fmt.Sprintf("port_exporter_scene_%d", os.Getpid()))
+	top := filepath.Join(porttest.CgroupRoot(t), fmt.Sprintf("port_exporter_scene_%d", os.Getpid()))
 	dir := filepath.Join(top, "docker-"+id+".scope")
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		t.Skipf("SKIP-CGROUP: %v", err)
@@ -180,22 +179,6 @@ func playContainer(t *testing.T, _ *stage) {
 	if err := os.WriteFile(filepath.Join(dir, "cgroup.procs"), []byte(strconv.Itoa(pid)), 0); err != nil {
 		t.Fatal(err)
 	}
-}
-
-// cgroupRoot returns where cgroup v2 is mounted.
-func cgroupRoot(t *testing.T) string {
-	t.Helper()
-	mounts, err := os.ReadFile("/proc/self/mounts")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for line := range strings.Lines(string(mounts)) {
-		if fields := strings.Fields(line); len(fields) > 2 && fields[2] == "cgroup2" {
-			return fields[1]
-		}
-	}
-	t.Skip("SKIP-CGROUP: no cgroup v2 hierarchy is mounted")
-	return ""
 }
 
 func playUserNamespace(t *testing.T, _ *stage) {

@@ -52,6 +52,9 @@ type Options struct {
 	// Unix reads unix listeners, and UnixOwners finds their owners; nil likewise.
 	Unix       func(ctx context.Context) (socket.PortlessTable, error)
 	UnixOwners Owners
+	// Groups names the cgroups that made the sockets of connections; nil where there
+	// is no cgroup v2.
+	Groups Groups
 	// KernelStats reads the kernel's limits and counters; nil where there are none.
 	KernelStats func() (*kernel.Stats, error)
 	// Watched returns the destinations that are exported regardless of their use; it must
@@ -94,6 +97,7 @@ type Limits struct {
 	Listeners     int // listeners with their own series
 	OutboundPorts int // remote ports of outbound connections
 	OrphanedPorts int // local ports of orphaned connections, and of held ones
+	Owners        int // units and containers with their own connections
 	Destinations  int // destinations exported because of their use of ephemeral ports
 	// WatchedDestinations are destinations exported because they are watched.
 	WatchedDestinations int
@@ -138,6 +142,7 @@ func collectors(o Options) []Collector {
 		sockets{protocols: o.Protocols},
 		listeners{protocols: o.Protocols},
 		connections{limits: o.Limits, memory: o.Memory},
+		ownedConnections{groups: o.Groups, limit: o.Limits.Owners, memory: o.Memory},
 		ephemeral{protocols: o.Protocols, limits: o.Limits, memory: o.Memory},
 	}
 	if o.KernelStats != nil {

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"iter"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"reflect"
 	"regexp"
@@ -43,7 +44,7 @@ func options(source socket.Source) Options {
 		Owners:      owners{},
 		KernelStats: func() (*kernel.Stats, error) { return kernelStats(), nil },
 		Watched:     func() Watched { return Watched{} },
-		Limits:      Limits{Listeners: 100, OutboundPorts: 2, OrphanedPorts: 2, Destinations: 2, WatchedDestinations: 3, DestinationShare: 0.01},
+		Limits:      Limits{Listeners: 100, OutboundPorts: 2, OrphanedPorts: 2, Owners: 3, Destinations: 2, WatchedDestinations: 3, DestinationShare: 0.01},
 		Memory:      NewMemory(func() time.Time { return time.Unix(1_800_000_000, 0) }),
 		Logger:      slog.New(slog.DiscardHandler),
 	}
@@ -127,6 +128,20 @@ func v6only(s *socket.Socket) { s.V6Only = true }
 func unanswered(s *socket.Socket) { s.Retransmits = 2 }
 
 func noRoom(s *socket.Socket) { s.ZeroWindow = true }
+
+func madeIn(cgroup uint64) func(*socket.Socket) {
+	return func(s *socket.Socket) { s.CgroupID = cgroup }
+}
+
+// storyGroups are the cgroups of the story connection_owners.
+func storyGroups(_ context.Context, ids []uint64) map[uint64]owner.Group {
+	all := map[uint64]owner.Group{
+		1: {Unit: "nginx.service"}, 2: {Unit: "nginx.service"}, 3: {Container: "pod0/containerd-0123456789ab"}, 4: {Unit: "postfix.service"},
+		6: {Unit: "a\xff.service"}, 7: {Unit: `a\xff.service`},
+	}
+	maps.DeleteFunc(all, func(id uint64, _ owner.Group) bool { return !slices.Contains(ids, id) })
+	return all
+}
 
 func device(name string) func(*socket.Socket) {
 	return func(s *socket.Socket) { s.Interface = name }
@@ -218,6 +233,22 @@ var stories = map[string]porttest.Sockets{
 		made(socket.UDP, socket.Unconnected, "0.0.0.0:41001", ""), // a client or a service
 		made(socket.UDP, socket.Unconnected, "0.0.0.0:5060", ""),  // a service, once it is old enough
 	}, ephemeralUDP("[::]", 50000, 5)),
+	"connection_owners": slices.Concat(
+		[]socket.Socket{
+			made(socket.TCP, socket.Listen, "0.0.0.0:443", "", madeIn(1)),
+			made(socket.TCP, socket.TimeWait, "10.0.0.5:443", "192.0.2.7:5000"),
+			made(socket.TCP, socket.CloseWait, "10.0.0.5:443", "192.0.2.7:5001", madeIn(1)),
+			made(socket.TCP, socket.Established, "10.0.0.5:41100", "10.0.0.9:5432", madeIn(2)), // another cgroup of the unit
+			made(socket.TCP, socket.SynSent, "10.0.0.5:41101", "10.0.0.9:5432", madeIn(3)),
+			made(socket.TCP, socket.Established, "10.0.0.5:41102", "10.0.0.9:25", madeIn(4)), // less busy than others
+			made(socket.TCP, socket.Established, "10.0.0.5:41103", "10.0.0.9:80", madeIn(5)), // of a cgroup that was removed
+			made(socket.TCP, socket.Established, "10.0.0.5:41104", "10.0.0.9:50000", madeIn(3)),
+			made(socket.TCP, socket.Established, "10.0.0.5:41105", "10.0.0.9:80", madeIn(6)), // the same name in a label
+			made(socket.TCP, socket.Established, "10.0.0.5:41106", "10.0.0.9:80", madeIn(7)),
+		},
+		porttest.Times(9, made(socket.TCP, socket.Established, "10.0.0.5:443", "192.0.2.7:5002", madeIn(1))),
+		porttest.Times(3, made(socket.TCP, socket.CloseWait, "10.0.0.5:41107", "10.0.0.9:6379", madeIn(3))),
+	),
 	"certificates": {
 		made(socket.TCP, socket.Listen, "0.0.0.0:443", ""),
 		made(socket.TCP, socket.Listen, "[::]:8443", ""),
@@ -364,6 +395,9 @@ func TestStories(t *testing.T) {
 				exposition(t, t.Context(), o, Filter{})
 				now = now.Add(longLivedAge)
 			}
+			if name == "connection_owners" {
+				o.Groups = storyGroups
+			}
 			if name == "certificates" {
 				o.Certificates, o.Addresses = storyCertificates, storyAddresses
 			}
@@ -487,14 +521,14 @@ func TestFilter(t *testing.T) {
 		collectors             int
 		listening, connections int
 	}{
-		{"everything", Filter{}, 5, 1, 1},
+		{"everything", Filter{}, 6, 1, 1},
 		{"listeners only", Filter{Collectors: []string{"listeners"}}, 1, 1, 0},
 		{"listeners twice", Filter{Collectors: []string{"listeners", "listeners"}}, 1, 1, 0},
 		{"connections only", Filter{Collectors: []string{"connections"}}, 1, 1, 1},
 		{"limits only", Filter{Collectors: []string{"limits"}}, 1, 0, 0},
 		{"a family of the listeners", Filter{Families: []string{"port_listener_info"}}, 1, 1, 0},
-		{"all but what walks the connections", Filter{Excluded: []string{"sockets", "connections", "ephemeral"}}, 2, 1, 0},
-		{"all but one that there is not", Filter{Excluded: []string{"nope"}}, 5, 1, 1},
+		{"all but what walks the connections", Filter{Excluded: []string{"sockets", "connections", "owners", "ephemeral"}}, 2, 1, 0},
+		{"all but one that there is not", Filter{Excluded: []string{"nope"}}, 6, 1, 1},
 		{"all but all", Filter{Excluded: Names()}, 0, 0, 0},
 		{"a family that is left out", Filter{Excluded: []string{"listeners"}, Families: []string{"port_listener_info"}}, 0, 0, 0},
 		{"a family of another exporter", Filter{Families: []string{"go_goroutines"}}, 0, 0, 0},
@@ -644,7 +678,7 @@ func TestStuckCollectorIsLeftBehind(t *testing.T) {
 		t.Errorf("for discovery: %v", err)
 	}
 	got := exposition(t, ctx, options(source), Filter{})
-	for _, name := range []string{"sockets", "listeners", "connections", "ephemeral"} {
+	for _, name := range []string{"sockets", "listeners", "connections", "owners", "ephemeral"} {
 		if want := fmt.Sprintf("port_scrape_collector_success{collector=%q} 0\n", name); !strings.Contains(got, want) {
 			t.Errorf("lacks %s in\n%s", want, got)
 		}
@@ -698,12 +732,12 @@ func TestFailuresAreLoggedOnce(t *testing.T) {
 	for range 10 {
 		exposition(t, t.Context(), o, Filter{})
 	}
-	if got := lines(); len(got) != 1 || !strings.Contains(got[0], `collectors="sockets, listeners, connections, ephemeral"`) || strings.Count(got[0], "tired") != 1 {
+	if got := lines(); len(got) != 1 || !strings.Contains(got[0], `collectors="sockets, listeners, connections, owners, ephemeral"`) || strings.Count(got[0], "tired") != 1 {
 		t.Errorf("%d lines:\n%s", len(got), log.String())
 	}
 	now = now.Add(remindEvery)
 	exposition(t, t.Context(), o, Filter{})
-	if got := lines(); len(got) != 2 || !strings.Contains(got[1], " repeats=36") {
+	if got := lines(); len(got) != 2 || !strings.Contains(got[1], " repeats=45") {
 		t.Errorf("after a while, %d lines:\n%s", len(got), log.String())
 	}
 	source.errs = []error{nil}

@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/port-exporter/port_exporter/internal/owner"
 	"github.com/port-exporter/port_exporter/internal/socket"
 )
 
@@ -53,6 +54,8 @@ type Memory struct {
 	// Stable choices of the ports and destinations with their own series.
 	outbound, orphaned, held           *socket.Ranking[uint16]
 	silent, retransmitting, zeroWindow *socket.Ranking[uint16]
+	owners                             *socket.Ranking[owner.Group]
+	ownerPorts                         *socket.Ranking[groupPort]
 	destinations, watched, unanswered  *socket.Ranking[netip.AddrPort]
 
 	interrupted atomic.Uint64
@@ -74,6 +77,8 @@ func NewMemory(now func() time.Time) *Memory {
 		silent:         socket.NewRanking[uint16](now),
 		retransmitting: socket.NewRanking[uint16](now),
 		zeroWindow:     socket.NewRanking[uint16](now),
+		owners:         socket.NewRanking[owner.Group](now),
+		ownerPorts:     socket.NewRanking[groupPort](now),
 		destinations:   socket.NewRanking[netip.AddrPort](now),
 		watched:        socket.NewRanking[netip.AddrPort](now),
 		unanswered:     socket.NewRanking[netip.AddrPort](now),

@@ -59,6 +59,7 @@ type Limits struct {
 	Listeners     int // listeners with their own series
 	OutboundPorts int // remote ports of outbound connections
 	OrphanedPorts int // local ports of orphaned connections
+	Owners        int // units and containers with their own connections
 	Destinations  int // destinations that use the most ephemeral ports
 	// WatchedDestinations bounds those that are exported because they are watched.
 	WatchedDestinations int
@@ -86,6 +87,7 @@ type rawLimits struct {
 	Listeners           int `yaml:"listeners"`
 	OutboundPorts       int `yaml:"outbound_ports"`
 	OrphanedPorts       int `yaml:"orphaned_ports"`
+	Owners              int `yaml:"owners"`
 	Destinations        int `yaml:"destinations"`
 	WatchedDestinations int `yaml:"watched_destinations"`
 
@@ -99,6 +101,7 @@ func (l *rawLimits) limits() Limits {
 		Listeners:           l.Listeners,
 		OutboundPorts:       l.OutboundPorts,
 		OrphanedPorts:       l.OrphanedPorts,
+		Owners:              l.Owners,
 		Destinations:        l.Destinations,
 		WatchedDestinations: l.WatchedDestinations,
 	}
@@ -126,7 +129,7 @@ func (l keyLines) between(section, key string, value, low, high int) error {
 // test compares it with the reference file.
 func defaults() raw {
 	return raw{
-		Limits:       rawLimits{Listeners: 4096, OutboundPorts: 25, OrphanedPorts: 25, Destinations: 10, WatchedDestinations: 100},
+		Limits:       rawLimits{Listeners: 4096, OutboundPorts: 25, OrphanedPorts: 25, Owners: 100, Destinations: 10, WatchedDestinations: 100},
 		Destinations: rawDestinations{MinShare: 0.01},
 		Probes:       rawProbes{MaxInFlight: 128},
 		ListenerTLS:  rawListenerTLS{Interval: duration(time.Hour)},
@@ -224,6 +227,7 @@ func (r raw) validate() (*Config, error) {
 		l.lines.between("limits", "listeners", l.Listeners, 1, 100_000),
 		l.lines.between("limits", "outbound_ports", l.OutboundPorts, 0, 1000),
 		l.lines.between("limits", "orphaned_ports", l.OrphanedPorts, 0, 1000),
+		l.lines.between("limits", "owners", l.Owners, 0, 1000),
 		l.lines.between("limits", "destinations", l.Destinations, 0, 1000),
 		l.lines.between("limits", "watched_destinations", l.WatchedDestinations, 0, 1000),
 		r.Probes.lines.between("probes", "max_in_flight", r.Probes.MaxInFlight, 1, 10_000),

@@ -60,11 +60,11 @@ func TestFlagsThatCannotWork(t *testing.T) {
 func TestDisableDefaults(t *testing.T) {
 	for args, want := range map[string][]string{
 		"":                             collector.Names(),
-		"--no-collector.limits":        {"sockets", "listeners", "connections", "ephemeral", "portless", "unix", "policy", "probes", "certificates"},
+		"--no-collector.limits":        {"sockets", "listeners", "connections", "owners", "ephemeral", "portless", "unix", "policy", "probes", "certificates"},
 		"--collector.disable-defaults": nil,
 		"--collector.disable-defaults --no-collector.probes":                    nil,
 		"--collector.listeners --collector.disable-defaults --collector.probes": {"listeners", "probes"},
-		"--no-collector.disable-defaults --no-collector.probes":                 {"sockets", "listeners", "connections", "ephemeral", "limits", "portless", "unix", "policy", "certificates"},
+		"--no-collector.disable-defaults --no-collector.probes":                 {"sockets", "listeners", "connections", "owners", "ephemeral", "limits", "portless", "unix", "policy", "certificates"},
 	} {
 		f, err := parse(strings.Fields(args), io.Discard, io.Discard)
 		if err != nil {

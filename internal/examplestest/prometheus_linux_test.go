@@ -364,7 +364,14 @@ func startLoad(t *testing.T, dir string, slower float64) {
 	if err := os.Chmod(program, 0o755); err != nil {
 		t.Fatal(err)
 	}
+	// Its connections are those of a unit, and of a container in it.
+	cgroup, err := os.Open(string(porttest.NewCgroup(t, "system.slice/load.service/docker-"+strings.Repeat("0123", 16)+".scope")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cgroup.Close()
 	cmd := exec.Command(program)
+	cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(cgroup.Fd())}
 	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%g", loadVariable, slower))
 	porttest.Start(t, cmd)
 	if err := os.Remove(program); err != nil {

@@ -301,16 +301,23 @@ func inContainer(path string) bool {
 }
 
 // cgroupMount returns where cgroup v2 is mounted, from /proc/self/mountinfo
-// (proc_pid_mountinfo(5)): the mount point of the first line of type cgroup2.
+// (proc_pid_mountinfo(5)): the first mount point of the whole hierarchy. In a cgroup
+// namespace the root of its own is /, and one that the host has mounted is above it,
+// at /.. or /../.. (cgroup_namespaces(7)).
 func cgroupMount(mountinfo string) string {
+	mount, above := "", -1
 	for line := range strings.Lines(mountinfo) {
 		before, after, ok := strings.Cut(line, " - ")
 		fields := strings.Fields(before)
-		if ok && strings.HasPrefix(after, "cgroup2 ") && len(fields) > 4 && fields[3] == "/" {
-			return unescapeOctal(fields[4])
+		if !ok || !strings.HasPrefix(after, "cgroup2 ") || len(fields) < 5 {
+			continue
+		}
+		levels := strings.Count(fields[3], "/..")
+		if (fields[3] == "/" || fields[3] == strings.Repeat("/..", levels)) && levels > above {
+			mount, above = unescapeOctal(fields[4]), levels
 		}
 	}
-	return ""
+	return mount
 }
 
 // unescapeOctal undoes what the kernel does to blanks in mount points: \040.

@@ -198,6 +198,10 @@ func TestCgroupMount(t *testing.T) {
 		"25 20 0:22 / /sys/fs/cgroup/cpu rw,relatime - cgroup cgroup rw,cpu\n":                                                  "",
 		"35 20 0:31 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 cgroup2 rw\n":                                                 "/sys/fs/cgroup",
 		"25 20 0:22 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu\n26 20 0:23 / /sys/fs/cgroup/unified rw - cgroup2 none rw\n": "/sys/fs/cgroup/unified",
+		// In a container: its own, and that of the host.
+		"35 20 0:31 / /sys/fs/cgroup rw - cgroup2 cgroup rw\n36 20 0:31 /../../.. /host/sys/fs/cgroup ro - cgroup2 cgroup rw\n": "/host/sys/fs/cgroup",
+		"36 20 0:31 /../../.. /host/sys/fs/cgroup ro - cgroup2 cgroup rw\n35 20 0:31 / /sys/fs/cgroup rw - cgroup2 cgroup rw\n": "/host/sys/fs/cgroup",
+		"36 20 0:31 /../other /mnt ro - cgroup2 cgroup rw\n":                                                                    "",
 		"35 20 0:31 /sub /mnt rw - cgroup2 cgroup2 rw\n":                                                                        "", // a part of the hierarchy
 		`35 20 0:31 / /my\040cgroups rw - cgroup2 cgroup2 rw` + "\n":                                                            "/my cgroups",
 	} {

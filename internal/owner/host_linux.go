@@ -463,23 +463,12 @@ func (c *cgroups) path(ctx context.Context, id uint64) string {
 	return c.paths[id]
 }
 
-// walk notes the id of every cgroup, which is the inode of its directory
-// (kernfs, fs/kernfs/inode.c), up to a bound.
+// walk notes the id of every cgroup, up to a bound.
 func (c *cgroups) walk() map[uint64]string {
-	const limit = 100_000
 	paths := map[uint64]string{}
-	_ = filepath.WalkDir(c.mount, func(path string, entry os.DirEntry, err error) error {
-		if err != nil || !entry.IsDir() {
-			return nil //nolint:nilerr // a cgroup that was removed meanwhile
-		}
-		var stat unix.Stat_t
-		if unix.Lstat(path, &stat) == nil {
-			paths[stat.Ino] = path[len(c.mount):]
-		}
-		if len(paths) >= limit {
-			return filepath.SkipAll
-		}
-		return nil
+	walkCgroups(c.mount, func(id uint64, path string) bool {
+		paths[id] = path
+		return true
 	})
 	return paths
 }

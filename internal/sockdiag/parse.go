@@ -46,8 +46,8 @@ const (
 
 	attrSKMemInfo = 7
 	attrSKV6Only  = 11
-	attrCgroupID  = 21
-	attrSockOpt   = 22 // comes unasked, as the last does
+	attrCgroupID  = 21 // comes unasked with full sockets, as the next does
+	attrSockOpt   = 22
 
 	// The bits of the two bytes of struct inet_diag_sockopt, counted as a
 	// little-endian host lays out bit fields.
@@ -288,32 +288,8 @@ func (r *reader) decode(b []byte) error {
 	} else {
 		s.ReceiveQueue, s.SendQueue = receive, send
 	}
-	if s.State == socket.Listen || r.protocol != socket.TCP {
-		decodeAttributes(b[inetDiagMsgLen:], s)
-	} else {
-		decodeOptions(b[inetDiagMsgLen:], s)
-	}
-	if s.Transparent { // its cgroup is that of its listener
-		decodeAttributes(b[inetDiagMsgLen:], s)
-	}
+	decodeAttributes(b[inetDiagMsgLen:], s)
 	return nil
-}
-
-// decodeOptions is decodeAttributes for a connection, of which only the options
-// are of use. Rows in TIME_WAIT and SYN_RECV have none.
-func decodeOptions(b []byte, s *socket.Socket) {
-	const headerLen = 4
-	for len(b) >= headerLen {
-		length := uint64(native.Uint16(b))
-		if length < headerLen || length > uint64(len(b)) {
-			return
-		}
-		if native.Uint16(b[2:]) == attrSockOpt {
-			setOptions(b[headerLen:length], s)
-			return
-		}
-		b = b[min(align4(length), uint64(len(b))):]
-	}
 }
 
 func setOptions(value []byte, s *socket.Socket) {
@@ -331,7 +307,8 @@ func bit(b byte, n int) bool {
 }
 
 // decodeAttributes reads the attributes behind a row. What is cut short or
-// unknown is left out; its facts stay unknown.
+// unknown is left out; its facts stay unknown. Rows in TIME_WAIT and SYN_RECV have
+// none.
 func decodeAttributes(b []byte, s *socket.Socket) {
 	const headerLen = 4
 	for len(b) >= headerLen {

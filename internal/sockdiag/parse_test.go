@@ -218,7 +218,11 @@ func TestDecode(t *testing.T) {
 			s.State, s.ReceiveQueue, s.SendQueue, s.Retransmits = socket.Established, 11, 22, 0
 			s.Local, s.Remote = netip.MustParseAddrPort("10.0.0.1:80"), netip.MustParseAddrPort("10.0.0.2:9")
 		})},
-		{name: "attributes of a connection are not read", row: row(familyINET, 1, "10.0.0.1:80", "10.0.0.2:9", memInfo(5)), want: with(func(s *socket.Socket) {
+		{name: "a connection as the kernel sends it, with CAP_NET_ADMIN", row: row(familyINET, 1, "10.0.0.1:80", "10.0.0.2:9", attribute(8, 0), attribute(15, 1, 2, 3, 4), attribute(attrCgroupID, u64(1<<40)...), attribute(attrSockOpt, 0, inBit(0))), want: with(func(s *socket.Socket) {
+			s.State, s.ReceiveQueue, s.SendQueue, s.CgroupID, s.BindNoPort = socket.Established, 11, 22, 1<<40, true
+			s.Local, s.Remote = netip.MustParseAddrPort("10.0.0.1:80"), netip.MustParseAddrPort("10.0.0.2:9")
+		})},
+		{name: "a connection whose cgroup is a byte short", row: row(familyINET, 1, "10.0.0.1:80", "10.0.0.2:9", attribute(8, 0), attribute(attrCgroupID, u64(77)...)[:11]), want: with(func(s *socket.Socket) {
 			s.State, s.ReceiveQueue, s.SendQueue = socket.Established, 11, 22
 			s.Local, s.Remote = netip.MustParseAddrPort("10.0.0.1:80"), netip.MustParseAddrPort("10.0.0.2:9")
 		})},
@@ -293,6 +297,8 @@ func FuzzParse(f *testing.F) {
 	f.Add(message(nlmsgError, 0, errno(-2)), uint8(1))
 	f.Add(message(tcpDiagGetSock, nlmDumpIntr, listen4), uint8(2))
 	f.Add(listen4, uint8(0))
+	f.Add(message(tcpDiagGetSock, 0, timed(row(familyINET, 1, "10.0.0.1:80", "10.0.0.2:9", attribute(attrCgroupID, u64(77)...), attribute(attrSockOpt, 0xff, 0xff)), timerProbe)), uint8(0))
+	f.Add(message(tcpDiagGetSock, 0, row(familyINET, 12, "10.0.0.1:80", "10.0.0.2:9", attribute(attrCgroupID, u64(77)...)[:11])), uint8(0))
 	f.Fuzz(func(t *testing.T, datagram []byte, protocol uint8) {
 		d, r := dump{seq: seq}, reader{protocol: socket.Protocol(protocol % 3)}
 		rows := 0
@@ -311,7 +317,7 @@ func FuzzParse(f *testing.F) {
 
 // BenchmarkParse parses datagrams of connections, as full as the kernel makes them.
 func BenchmarkParse(b *testing.B) {
-	busy := message(tcpDiagGetSock, 0, row(familyINET6, 1, "[2001:db8::1]:80", "[2001:db8::2]:40000", attribute(8, 0), attribute(attrSockOpt, 0, 0), attribute(attrCgroupID, u64(77)...)))
+	busy := message(tcpDiagGetSock, 0, row(familyINET6, 1, "[2001:db8::1]:80", "[2001:db8::2]:40000", attribute(8, 0), attribute(attrCgroupID, u64(77)...), attribute(attrSockOpt, 0, 0)))
 	var datagram []byte
 	for len(datagram)+len(busy) <= 32<<10 {
 		datagram = append(datagram, busy...)

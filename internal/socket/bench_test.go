@@ -22,13 +22,14 @@ func BenchmarkReadConnections(b *testing.B) {
 	mix := make([]Socket, 4096)
 	for i := range mix {
 		mix[i] = tcp(Established, "10.0.0.1:8000", "10.0.0.2:40000")
+		mix[i].CgroupID = uint64(1000 + i%97)
 		peer := netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i)})
 		switch i % 10 {
 		case 0, 1: // outbound, to 100 services
 			mix[i].Local = netip.AddrPortFrom(mix[i].Local.Addr(), uint16(32768+i))
 			mix[i].Remote = netip.AddrPortFrom(peer, uint16(5000+i%100))
 		case 2, 3:
-			mix[i].State = TimeWait
+			mix[i].State, mix[i].CgroupID = TimeWait, 0
 			fallthrough
 		default:
 			mix[i].Local = netip.AddrPortFrom(mix[i].Local.Addr(), uint16(8000+i%300))

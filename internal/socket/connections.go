@@ -64,6 +64,9 @@ type Traffic struct {
 	// Unanswered has, by remote end, the sockets in SYN_SENT that have sent their
 	// SYN more than once. They are counted as destinations are, none of them watched.
 	Unanswered []Unanswered
+	// Cgroups has the sockets by the cgroup that they were made in. Those without one
+	// are in none of them.
+	Cgroups []CgroupFlow
 	// Malformed counts the discarded rows.
 	Malformed int
 }
@@ -87,6 +90,7 @@ func ReadConnections(sockets iter.Seq2[*Socket, error], table *Table, watched []
 		orphaned:     newPortFlows(),
 		destinations: newDestinations(newWatchedSet(watched)),
 		unanswered:   newDestinations(newWatchedSet(nil)),
+		cgroups:      newCgroupFlows(),
 		localPorts:   table.LocalPorts,
 	}
 	err := each(sockets, &f.Malformed, f.add)
@@ -104,6 +108,7 @@ type folder struct {
 	outbound, held, orphaned *portFlows
 	destinations             *destinations
 	unanswered               *destinations // by remote end
+	cgroups                  *cgroupFlows
 	localPorts               [numProtocols]PortSet
 }
 
@@ -115,6 +120,9 @@ func (f *folder) add(s *Socket) {
 	if outbound && f.usable.Has(s.Local.Port()) {
 		f.destinations.count(s)
 	}
+	if s.CgroupID != 0 {
+		f.cgroups.count(s, outbound)
+	}
 	if s.isUnanswered() {
 		f.unanswered.countRemote(s)
 	}
@@ -125,6 +133,7 @@ func (f *folder) finish() *Traffic {
 	for i := range f.Outbound {
 		f.Outbound[i].Ephemeral = f.table.criteria.Ephemeral.Contains(f.Outbound[i].Port)
 	}
+	f.Cgroups = f.cgroups.sorted(f.table.criteria.Ephemeral)
 	f.EphemeralPorts = f.usable.Len()
 	for p := range f.localPorts {
 		f.EphemeralUsed[p] = f.localPorts[p].in(f.usable)
@@ -202,9 +211,7 @@ func (s *Socket) isUnanswered() bool { return s.State == SynSent && s.Retransmit
 
 // Add adds the sockets and bytes of g to f.
 func (f *Flow) Add(g Flow) {
-	for state, n := range g.States {
-		f.States[state] += n
-	}
+	f.States.Add(g.States)
 	f.ReceiveQueue += g.ReceiveQueue
 	f.SendQueue += g.SendQueue
 	f.QueuesUnknown = f.QueuesUnknown || g.QueuesUnknown
@@ -215,13 +222,7 @@ func (f *Flow) Add(g Flow) {
 }
 
 // Sockets returns how many sockets the flow has.
-func (f *Flow) Sockets() int {
-	n := 0
-	for _, count := range f.States {
-		n += int(count)
-	}
-	return n
-}
+func (f *Flow) Sockets() int { return f.States.Sum() }
 
 // portFlows holds a flow for each port that was seen.
 type portFlows struct {

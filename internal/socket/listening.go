@@ -108,6 +108,21 @@ func (m Member) ID() uint64 { return cmp.Or(m.Cookie, m.Inode, uint64(m.PID)) }
 // StateCounts counts sockets by state.
 type StateCounts [numStates]uint32
 
+// Sum returns how many there are.
+func (c *StateCounts) Sum() (n int) {
+	for _, of := range c {
+		n += int(of)
+	}
+	return n
+}
+
+// Add adds other counts.
+func (c *StateCounts) Add(other StateCounts) {
+	for state, n := range other {
+		c[state] += n
+	}
+}
+
 // Totals counts every socket by protocol, family and state.
 type Totals [numProtocols][numFamilies]StateCounts
 
@@ -149,6 +164,13 @@ func (u Unread) Sum() (n int) {
 		n += of
 	}
 	return n
+}
+
+// HasCgroups reports whether the source provides the cgroups of sockets.
+func (t *Table) HasCgroups() bool {
+	return slices.ContainsFunc(t.Listeners, func(l Listener) bool {
+		return slices.ContainsFunc(l.Members, func(m Member) bool { return m.CgroupID != 0 })
+	})
 }
 
 // Whole reports whether every listener of the protocol is in the table, as far as

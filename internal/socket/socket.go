@@ -67,8 +67,9 @@ type Socket struct {
 	// Cookie identifies the socket for the life of the kernel (sock_diag(7));
 	// zero if the source does not provide it.
 	Cookie uint64
-	// CgroupID is the id of the cgroup v2 the socket was made in; zero when
-	// the source does not provide it.
+	// CgroupID is the id of the cgroup v2 the socket was made in, of a connection
+	// that was accepted that of its listener; zero when the source does not provide
+	// it, and in TIME_WAIT and SYN_RECV.
 	CgroupID uint64
 }
 

@@ -520,8 +520,8 @@ func TestStalled(t *testing.T) {
 func TestCountingDoesNotAllocate(t *testing.T) {
 	table := mustRead(t, host, tcp(Listen, "0.0.0.0:80", ""))
 	sockets := []Socket{
-		tcp(Established, "10.0.0.1:80", "10.0.0.2:40000"),
-		tcp(Established, "10.0.0.1:40000", "10.0.0.2:443"),
+		tcp(Established, "10.0.0.1:80", "10.0.0.2:40000", madeIn(1)),
+		tcp(Established, "10.0.0.1:40000", "10.0.0.2:443", madeIn(2)),
 		tcp(CloseWait, "10.0.0.1:8080", "10.0.0.2:40000"),
 	}
 	read := func(times int) float64 {

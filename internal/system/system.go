@@ -51,6 +51,8 @@ type System struct {
 	// table without them says that this host does not report them.
 	Unix       func(ctx context.Context) (socket.PortlessTable, error)
 	UnixOwners *owner.Finder
+	// Groups names the cgroups that made sockets; nil where there is no cgroup v2.
+	Groups func(ctx context.Context, ids []uint64) map[uint64]owner.Group
 	// KernelStats reads the kernel's limits and counters; nil where there are
 	// none that are known.
 	KernelStats func() (*kernel.Stats, error)
@@ -90,6 +92,9 @@ func Open(ctx context.Context, source, procfs, rootfs string, logger *slog.Logge
 	s.Owners = owner.New(owner.NewProcesses(procfs, rootfs, logger), logger)
 	s.PortlessOwners = owner.New(owner.NewProcesses(procfs, rootfs, logger), logger)
 	s.UnixOwners = owner.New(owner.NewProcesses(procfs, rootfs, logger), logger)
+	if groups := owner.NewGroups(procfs, logger); groups != nil {
+		s.Groups = groups.Of
+	}
 	s.Addresses, s.Descriptors = addresses, descriptors
 	return s, nil
 }
