@@ -241,6 +241,9 @@ func (l *Listener) join(other *Listener) {
 	l.AcceptQueue += other.AcceptQueue
 	l.AcceptQueueLimit += other.AcceptQueueLimit
 	l.Full += other.Full
+	if other.Worst.fuller(l.Worst) {
+		l.Worst = other.Worst
+	}
 	l.Members = append(l.Members, other.Members...)
 }
 

@@ -52,7 +52,7 @@ func NewUnix(name UnixName, m Member) Listener {
 func (l *Listener) SetQueue(q AcceptQueue) {
 	l.Known |= KnowsQueues | KnowsAcceptQueueLimit
 	l.AcceptQueue, l.AcceptQueueLimit = uint64(q.Length), uint64(q.Limit)
-	l.Full = isTrue(q.isFull())
+	l.Full, l.Worst = isTrue(q.isFull()), q
 }
 
 // FoldPath returns a path with * for each part that looks as if the program, or the

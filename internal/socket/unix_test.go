@@ -74,7 +74,7 @@ func TestUnixQueueOfGroup(t *testing.T) {
 	}
 	sockets = append(sockets, NewUnix(UnixName{Path: "/run/a.sock", Abstract: true}, Member{}))
 	got := FoldPortless(sockets)
-	if len(got) != 2 || got[0].Sockets != 3 || got[0].Full != 1 || got[0].AcceptQueue != 3 || got[0].AcceptQueueLimit != 130 || len(got[0].Members) != 3 ||
+	if len(got) != 2 || got[0].Sockets != 3 || got[0].Full != 1 || got[0].Worst != (AcceptQueue{2, 1}) || got[0].AcceptQueue != 3 || got[0].AcceptQueueLimit != 130 || len(got[0].Members) != 3 ||
 		got[1].Known.Has(KnowsQueues) || !got[0].IsPortless() {
 		t.Errorf("%+v", got)
 	}

@@ -164,6 +164,8 @@ func describe(l *collector.SeenListener) string {
 		return fmt.Sprintf("device %s, EtherType 0x%04x", cmp.Or(plain.Name(l.Interface), "any"), l.Port)
 	case socket.Vsock:
 		return l.Vsock.String()
+	case socket.Unix:
+		return plain.Name(l.Unix.Path)
 	default:
 		return place(l.ListenerID)
 	}
@@ -268,7 +270,7 @@ func queueOf(l *collector.SeenListener) *queue {
 			return &queue{Text: size(float64(l.ReceiveQueue))}
 		}
 		return nil
-	case l.Protocol != socket.TCP, !l.Known.Has(socket.KnowsQueues):
+	case l.Protocol != socket.TCP && l.Protocol != socket.Unix, !l.Known.Has(socket.KnowsQueues):
 		return nil
 	case !l.Known.Has(socket.KnowsAcceptQueueLimit):
 		return &queue{Text: number(l.AcceptQueue)}
