@@ -420,6 +420,7 @@ func (l load) steady() {
 		l.keep(l.dial("", "[::1]:6001", time.Second))
 	}
 	sniff(l.ctx)
+	hangPool(l.ctx)
 	if raw, err := unix.Socket(unix.AF_INET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_ICMP); err == nil {
 		defer unix.Close(raw)
 	}
@@ -427,6 +428,22 @@ func (l load) steady() {
 		defer abstract.Close()
 	}
 	<-l.ctx.Done()
+}
+
+// hangPool listens on a unix socket without accepting, and fills its queue.
+func hangPool(ctx context.Context) {
+	name := &unix.SockaddrUnix{Name: "@pool"}
+	for _, use := range []func(fd int) error{
+		func(fd int) error { return errors.Join(unix.Bind(fd, name), unix.Listen(fd, 0)) },
+		func(fd int) error { return unix.Connect(fd, name) }, // one more than the backlog
+	} {
+		fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+		if err != nil {
+			return
+		}
+		_ = use(fd)
+		context.AfterFunc(ctx, func() { _ = unix.Close(fd) })
+	}
 }
 
 // sniff opens a packet socket with a filter that takes everything.

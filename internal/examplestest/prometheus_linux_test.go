@@ -233,6 +233,8 @@ var named = []string{
 	`PortForbiddenListener", port="4447", rule="no 4447", severity="info`,
 	`PortListenersUnverified", instance="guarded`,
 	`PortUnexpectedPacketSocket", instance="web", process="load`,
+	`PortUnexpectedUnixListener", instance="web", process="load`,
+	`PortUnixAcceptQueueFull", path="@pool`,
 	`PortRequiredListenerUnverified", instance="broken`,
 	`PortPolicyRuleEnds", rule="fair`,
 	`PortAcceptQueueClamped", instance="web", port="8447`,
@@ -429,6 +431,7 @@ destinations:
 policy:
   rules:
     - {name: no 4447, ports: 4447, forbid: true, severity: info}
+    - {name: no docker, protocol: unix, path: /run/docker.sock, forbid: true}
     - {name: web, process: nginx, required: true}
     - {name: ssh, ports: 22, required: true}
     - {name: ftp, ports: 21}
