@@ -180,13 +180,14 @@ const debugDenied = "the details of a probe are for clients on this host\n" +
 
 // MayDebug reports whether a client may see the details of probes: the log, the
 // addresses, the certificates. One behind a proxy on this host is not on this
-// host, nor is a site that a browser on this host was led to by its name.
+// host, nor is a site that a browser on this host was led to by its name, or whose page
+// asks in the browser's name.
 func (s *Server) MayDebug(r *http.Request) bool {
 	if s.Plan().Access.DebugAnywhere {
 		return true
 	}
 	client, err := netip.ParseAddrPort(r.RemoteAddr)
-	return err == nil && client.Addr().Unmap().IsLoopback() && isLoopback(r.Host) && !s.Proxied && !isForwarded(r)
+	return err == nil && client.Addr().Unmap().IsLoopback() && isLoopback(r.Host) && !s.Proxied && !isForwarded(r) && !isEmbedded(r)
 }
 
 // isLoopback reports whether the host of a request, with a port or without, is
@@ -196,6 +197,12 @@ func isLoopback(host string) bool {
 	name := u.Hostname()
 	addr, err := netip.ParseAddr(name)
 	return err == nil && addr.Unmap().IsLoopback() || strings.EqualFold(name, "localhost")
+}
+
+// isEmbedded reports whether a page of another site asks, with its pictures or scripts:
+// https://www.w3.org/TR/fetch-metadata/. A link that somebody follows may lead here.
+func isEmbedded(r *http.Request) bool {
+	return r.Header.Get("Sec-Fetch-Site") == "cross-site" && r.Header.Get("Sec-Fetch-Mode") != "navigate"
 }
 
 // isForwarded reports whether a request shows signs of a proxy. nginx adds none

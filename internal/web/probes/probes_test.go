@@ -173,9 +173,17 @@ func TestMayDebug(t *testing.T) {
 		{"Envoy", func(r *http.Request) { r.Header.Set("X-Envoy-External-Address", "192.0.2.7") }, false, false},
 		{"Akamai", func(r *http.Request) { r.Header.Set("True-Client-IP", "192.0.2.7") }, false, false},
 		{"a CDN", func(r *http.Request) { r.Header.Set("CDN-Loop", "a.example") }, false, false},
+		{"a picture in a page of another site", func(r *http.Request) {
+			r.Header.Set("Sec-Fetch-Site", "cross-site")
+			r.Header.Set("Sec-Fetch-Mode", "no-cors")
+		}, false, false},
 		{"--web.external-url", func(*http.Request) {}, true, false},
 
 		{"localhost", func(*http.Request) {}, false, true},
+		{"a link from another site", func(r *http.Request) {
+			r.Header.Set("Sec-Fetch-Site", "cross-site")
+			r.Header.Set("Sec-Fetch-Mode", "navigate")
+		}, false, true},
 		{"localhost without a port", func(r *http.Request) { r.Host = "LocalHost" }, false, true},
 		{"loopback", func(r *http.Request) { r.Host = "127.0.0.2:10065" }, false, true},
 		{"loopback of IPv6", func(r *http.Request) { r.Host, r.RemoteAddr = "[::1]:10065", "[::1]:1" }, false, true},
