@@ -55,8 +55,8 @@ type Options struct {
 	Logger      *slog.Logger
 }
 
-// Pages serves the pages for people. The first three read the host, so they have the
-// limit and the deadline of a scrape. A check has those of a probe.
+// Pages serves the pages for people. The first three read the host, so they have
+// the deadline of a scrape. A check has those of a probe.
 type Pages interface {
 	Page(http.ResponseWriter, *http.Request)     // the host at a glance
 	Listener(http.ResponseWriter, *http.Request) // one listener
@@ -81,15 +81,18 @@ func NewHandler(o Options) (http.Handler, error) {
 	sent := func(handler http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { unread.send(w, r, guarded(handler, o.Logger)) })
 	}
-	readers, pages := scrapeSlots(o.MaxRequests), pageSlots()
+	readers, views, pages := scrapeSlots(o.MaxRequests), viewSlots(), pageSlots()
 	scrape := func(handler http.Handler) http.Handler {
 		return timely(sent(readers.bound(handler)), o.TimeoutOffset)
 	}
+	view := func(handler http.HandlerFunc) http.Handler {
+		return timely(sent(views.bound(handler)), o.TimeoutOffset)
+	}
 	page := func(handler http.Handler) http.Handler { return sent(pages.bound(handler)) }
 
-	mux.Handle("GET "+prefix+"/{$}", scrape(http.HandlerFunc(o.Pages.Page)))
-	mux.Handle("GET "+prefix+"/listener", scrape(http.HandlerFunc(o.Pages.Listener)))
-	mux.Handle("GET "+prefix+"/target", scrape(http.HandlerFunc(o.Pages.Target)))
+	mux.Handle("GET "+prefix+"/{$}", view(o.Pages.Page))
+	mux.Handle("GET "+prefix+"/listener", view(o.Pages.Listener))
+	mux.Handle("GET "+prefix+"/target", view(o.Pages.Target))
 	mux.Handle("GET "+prefix+"/check", sent(http.HandlerFunc(o.Pages.Check)))
 	mux.Handle("GET "+prefix+"/static/{file}", page(http.HandlerFunc(o.Pages.Asset)))
 	mux.Handle("GET "+prefix+"/sd/listeners", scrape(o.ListenerTargets))

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -190,10 +191,8 @@ func TestMaxRequests(t *testing.T) {
 	if status, body := do(h, "GET", "/metrics", TimeoutHeader, "0.1"); status != 503 || !strings.Contains(body, "--web.max-requests") {
 		t.Errorf("a second scrape: %d %s", status, body)
 	}
-	for _, path := range []string{"/sd/listeners", "/", "/listener", "/target"} {
-		if status, _ := do(h, "GET", path, TimeoutHeader, "0.1"); status != 503 {
-			t.Errorf("%s, which reads the host too, is not limited: %d", path, status)
-		}
+	if status, _ := do(h, "GET", "/sd/listeners", TimeoutHeader, "0.1"); status != 503 {
+		t.Errorf("discovery, which reads the host too, is not limited: %d", status)
 	}
 	if status, _ := do(h, "GET", "/-/healthy"); status != 200 {
 		t.Errorf("health is limited too: %d", status)
@@ -206,6 +205,39 @@ func TestMaxRequests(t *testing.T) {
 	if status, _ := do(h, "GET", "/metrics"); status != 200 {
 		t.Errorf("a third scrape, after the first: %d", status)
 	}
+}
+
+// slowPages are made until they may end.
+type slowPages struct {
+	pages
+	started, finish chan struct{}
+}
+
+func (p slowPages) Page(http.ResponseWriter, *http.Request) {
+	p.started <- struct{}{}
+	<-p.finish
+}
+
+// TestPagesHoldUpNoScrape has as many pages made as may be: further ones are refused, and
+// scrapes are answered.
+func TestPagesHoldUpNoScrape(t *testing.T) {
+	slow := slowPages{started: make(chan struct{}), finish: make(chan struct{})}
+	h := handler(t, func(o *Options) { o.MaxRequests, o.Pages = 1, slow })
+	var all sync.WaitGroup
+	for range maxViews {
+		all.Go(func() { do(h, "GET", "/") })
+		<-slow.started
+	}
+	for _, path := range []string{"/", "/listener", "/target"} {
+		if status, body := do(h, "GET", path, TimeoutHeader, "0.1"); status != 503 || !strings.Contains(body, "pages are in progress") {
+			t.Errorf("%s, beyond the limit: %d %s", path, status, body)
+		}
+	}
+	if status, body := do(h, "GET", "/metrics"); status != 200 {
+		t.Errorf("a scrape meanwhile: %d %s", status, body)
+	}
+	close(slow.finish)
+	all.Wait()
 }
 
 func TestGatherErrorsDoNotHideTheRest(t *testing.T) {

@@ -24,6 +24,10 @@ const patience = 5 * time.Second
 // maxPages is how many pages for people, and lists of targets, are made concurrently.
 const maxPages = 8
 
+// maxViews is how many pages that read the host are made concurrently. They have slots of
+// their own: a thousand clients of pages make no scrape wait.
+const maxViews = 4
+
 func newSlots(n int, busy string) slots {
 	s := slots{busy: busy}
 	if n > 0 {
@@ -95,6 +99,11 @@ func timely(handler http.Handler, offset time.Duration) http.Handler {
 // scrapeSlots are for the requests that read the host.
 func scrapeSlots(n int) slots {
 	return newSlots(n, fmt.Sprintf("%d scrapes are already running\nhint: raise --web.max-requests", n))
+}
+
+// viewSlots are for the pages for people that read the host.
+func viewSlots() slots {
+	return newSlots(maxViews, fmt.Sprintf("too many requests, %d pages are in progress\nhint: retry", maxViews))
 }
 
 // pageSlots are for the requests that read only what the exporter has in memory.
