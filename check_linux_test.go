@@ -317,3 +317,47 @@ func runBeside(t *testing.T, all []asked) (outs []string, statuses []int) {
 	}
 	return outs, statuses
 }
+
+// TestListenersBehindAFirewallInNamespace lists what the firewall does with listeners, and
+// what it sends elsewhere.
+func TestListenersBehindAFirewallInNamespace(t *testing.T) {
+	porttest.Namespace(t)
+	porttest.Listen(t, "0.0.0.0:82", 1)
+	porttest.Listen(t, "[::]:83", 1)
+	porttest.Listen(t, "127.0.0.1:84", 1)
+	before, _, _ := endedAs(t, nil, "port_exporter", "listeners")
+	if strings.Contains(before, "FIREWALL") {
+		t.Errorf("without rules:\n%s", before)
+	}
+	porttest.NFT(t, `table inet filter {
+	chain input {
+		type filter hook input priority 0; policy drop;
+		ct state established,related accept
+		ip saddr 10.0.0.0/8 tcp dport 82 accept
+		meta nfproto ipv6 tcp dport 83 accept
+	}
+}
+table ip nat {
+	chain DOCKER { type nat hook prerouting priority -100; tcp dport 8080 dnat to 172.17.0.2:80; }
+}
+`)
+	out, said, _ := endedAs(t, nil, "port_exporter", "listeners")
+	for _, want := range []string{
+		`tcp +0\.0\.0\.0 +82 .* limited: 10\.0\.0\.0/8\n`, `tcp +:: +83 .* limited: IPv6\n`, `tcp +127\.0\.0\.1 +84 .* -\n`,
+		`tcp +\* +8080 +published +- +to 172\.17\.0\.2 port 80 \(ip nat DOCKER handle \d+\)`,
+	} {
+		if !regexp.MustCompile(want).MatchString(out) {
+			t.Errorf("want %s, said %q\n%s", want, said, out)
+		}
+	}
+	asJSON, _, _ := endedAs(t, nil, "port_exporter", "listeners", "--output=json")
+	asCSV, _, _ := endedAs(t, nil, "port_exporter", "listeners", "--output=csv")
+	for _, want := range []string{`"published": \[`, `"to_address": "172\.17\.0\.2"`, `"verdict": "limited"`, `"rule": "inet filter input handle \d+"`} {
+		if !regexp.MustCompile(want).MatchString(asJSON) {
+			t.Errorf("want %s in\n%s", want, asJSON)
+		}
+	}
+	if !strings.Contains(asCSV, ",tcp,,8080,,published,") {
+		t.Errorf("got\n%s", asCSV)
+	}
+}

@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 
+	"github.com/port-exporter/port_exporter/internal/firewall"
 	"github.com/port-exporter/port_exporter/internal/kernel"
 	"github.com/port-exporter/port_exporter/internal/listenertls"
 	"github.com/port-exporter/port_exporter/internal/owner"
@@ -66,6 +67,8 @@ type Options struct {
 	Probes ProbeResults
 	// Certificates are those of listeners of this host; nil is none.
 	Certificates Certificates
+	// Firewall reads the rules of the host's firewall; nil where that is not known.
+	Firewall func(ctx context.Context) (Rules, error)
 	// Addresses reads the addresses of this host, each with its device.
 	Addresses func() (map[netip.Addr]string, error)
 	// AddressKinds says what addresses are to this host; nil where that is unknown.
@@ -154,6 +157,9 @@ func collectors(o Options) []Collector {
 	if o.Unix != nil {
 		all = append(all, unix{limit: o.Limits.Listeners})
 	}
+	if o.Firewall != nil {
+		all = append(all, rules{read: o.Firewall})
+	}
 	if o.Policy != nil {
 		all = append(all, findings{rules: o.Policy, limit: o.Limits.Listeners})
 	}
@@ -170,6 +176,7 @@ func collectors(o Options) []Collector {
 func everyCollector() []Collector {
 	return collectors(Options{
 		Policy:       []policy.Rule{},
+		Firewall:     func(context.Context) (Rules, error) { return nil, firewall.ErrPrivilege },
 		KernelStats:  func() (*kernel.Stats, error) { return &kernel.Stats{}, nil },
 		Portless:     func(context.Context) (socket.PortlessTable, error) { return socket.PortlessTable{}, nil },
 		Unix:         func(context.Context) (socket.PortlessTable, error) { return socket.PortlessTable{}, nil },

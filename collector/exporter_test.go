@@ -249,6 +249,12 @@ var stories = map[string]porttest.Sockets{
 		porttest.Times(9, made(socket.TCP, socket.Established, "10.0.0.5:443", "192.0.2.7:5002", madeIn(1))),
 		porttest.Times(3, made(socket.TCP, socket.CloseWait, "10.0.0.5:41107", "10.0.0.9:6379", madeIn(3))),
 	),
+	"firewall": {
+		made(socket.TCP, socket.Listen, "0.0.0.0:80", ""),
+		made(socket.TCP, socket.Listen, "[::]:443", ""),
+		made(socket.UDP, socket.Unconnected, "10.0.0.5:53", ""),
+		made(socket.TCP, socket.Listen, "127.0.0.1:9443", ""), // which no rule keeps others from
+	},
 	"certificates": {
 		made(socket.TCP, socket.Listen, "0.0.0.0:443", ""),
 		made(socket.TCP, socket.Listen, "[::]:8443", ""),
@@ -397,6 +403,9 @@ func TestStories(t *testing.T) {
 			}
 			if name == "connection_owners" {
 				o.Groups = storyGroups
+			}
+			if name == "firewall" {
+				o.Firewall = storyRules
 			}
 			if name == "certificates" {
 				o.Certificates, o.Addresses = storyCertificates, storyAddresses
@@ -566,7 +575,7 @@ func TestUnknownCollector(t *testing.T) {
 // TestCollectorWithoutAnythingToTell may be asked for: a job of Prometheus that
 // names it has hosts with targets or a policy, and hosts without.
 func TestCollectorWithoutAnythingToTell(t *testing.T) {
-	for _, name := range []string{"probes", "policy", "certificates"} {
+	for _, name := range []string{"probes", "policy", "certificates", "firewall"} {
 		got := exposition(t, t.Context(), options(porttest.Sockets{}), Filter{Collectors: []string{"sockets", name}})
 		if !strings.Contains(got, `collector="sockets"} 1`) || strings.Contains(got, fmt.Sprintf("collector=%q", name)) {
 			t.Errorf("collect[]=%s:\n%s", name, got)

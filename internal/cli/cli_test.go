@@ -289,8 +289,8 @@ func TestStrangersNames(t *testing.T) {
 	} {
 		r := row{Protocol: "tcp", Address: "::", Port: 1, Interface: name, Process: name, Comm: name[:1], User: name, Unit: name, Container: name, Executable: name}
 		for i, write := range []func(io.Writer) error{
-			func(w io.Writer) error { return writeTable(w, []row{r}, false) },
-			func(w io.Writer) error { return writeCSV(w, []row{r}) },
+			func(w io.Writer) error { return writeTable(w, &judged{rows: []row{r}, hasPolicy: false}, false) },
+			func(w io.Writer) error { return writeCSV(w, &judged{rows: []row{r}}) },
 			func(w io.Writer) error { return writeJSON(w, &judged{rows: []row{r}, read: &reading{}}) },
 		} {
 			var out strings.Builder

@@ -147,7 +147,7 @@ func (f *flags) addServing(app *kingpin.Application) {
 	app.Flag("web.route-prefix", "Prefix of all paths served. Default: the path of --web.external-url.").StringVar(&f.daemon.RoutePrefix)
 	for _, name := range collector.Names() {
 		c := &collectorFlag{}
-		app.Flag("collector."+name, "Run the collector "+name+".").Default("true").IsSetByUser(&c.given).BoolVar(&c.on)
+		app.Flag("collector."+name, "Run the collector "+name+".").Default(strconv.FormatBool(collector.OnByDefault(name))).IsSetByUser(&c.given).BoolVar(&c.on)
 		f.collectors[name] = c
 	}
 	app.Flag("collector.disable-defaults", "Run only the collectors whose flag is given.").BoolVar(&f.noDefaults)

@@ -59,7 +59,8 @@ func TestFlagsThatCannotWork(t *testing.T) {
 
 func TestDisableDefaults(t *testing.T) {
 	for args, want := range map[string][]string{
-		"":                             collector.Names(),
+		"":                             slices.DeleteFunc(collector.Names(), func(name string) bool { return name == "firewall" }),
+		"--collector.firewall":         collector.Names(),
 		"--no-collector.limits":        {"sockets", "listeners", "connections", "owners", "ephemeral", "portless", "unix", "policy", "probes", "certificates"},
 		"--collector.disable-defaults": nil,
 		"--collector.disable-defaults --no-collector.probes":                    nil,

@@ -18,13 +18,13 @@ func FuzzOutputs(f *testing.F) {
 	f.Fuzz(func(t *testing.T, process, device, unit string) {
 		rows := []row{{Protocol: "tcp", Address: "127.0.0.1", Port: 1, Interface: device, Process: process, Unit: unit, User: process, Container: unit, Executable: device}}
 		var table, text, cells bytes.Buffer
-		if err := writeTable(&table, rows, false); err != nil {
+		if err := writeTable(&table, &judged{rows: rows, hasPolicy: false}, false); err != nil {
 			t.Fatal(err)
 		}
 		if err := writeJSON(&text, &judged{rows: rows, read: &reading{}}); err != nil {
 			t.Fatal(err)
 		}
-		if err := writeCSV(&cells, rows); err != nil {
+		if err := writeCSV(&cells, &judged{rows: rows}); err != nil {
 			t.Fatal(err)
 		}
 		if n := strings.Count(table.String(), "\n"); n != 2 {

@@ -22,6 +22,8 @@ type savedTable struct {
 	// Partial and Unknown are those of [reading].
 	Partial []string `json:"partial"`
 	Unknown []string `json:"unknown"`
+	// Published are ports without a listener. They are not judged.
+	Published []publishedRow `json:"published,omitempty"`
 }
 
 // readTable reads a file that listeners --output=json wrote, perhaps on another

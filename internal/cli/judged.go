@@ -19,6 +19,9 @@ type judged struct {
 	findings  policy.Findings
 	hasPolicy bool
 	read      *reading
+	published []publishedRow
+	// firewallUnknown says what of the firewall is not known; empty is nothing.
+	firewallUnknown string
 }
 
 // judge makes rows of listeners. Without a policy they have no verdict.

@@ -38,38 +38,39 @@ func outputs() []string {
 // row is one listener in the hands of one owner, as it is written. Pointers are
 // nil for what is not known or does not apply.
 type row struct {
-	Netns            string  `json:"netns"`
-	Protocol         string  `json:"protocol"`
-	Address          string  `json:"address"`
-	Port             uint32  `json:"port"`
-	Interface        string  `json:"interface"`
-	Scope            string  `json:"scope"`
-	DualStack        bool    `json:"dual_stack"`
-	Ephemeral        bool    `json:"ephemeral"`
-	MayBeClient      bool    `json:"may_be_client"`
-	Absent           bool    `json:"address_absent"`
-	Path             string  `json:"path,omitempty"`   // of a unix listener; an abstract one with @ in front
-	Type             string  `json:"type,omitempty"`   // of a packet socket; path or abstract of a unix listener
-	Filter           string  `json:"filter,omitempty"` // likewise
-	CID              string  `json:"cid,omitempty"`    // of a vsock listener: any, or a number
-	Sockets          int     `json:"sockets"`
-	AcceptQueue      *uint64 `json:"accept_queue"`
-	AcceptQueueLimit *uint64 `json:"accept_queue_limit"`
-	AcceptQueueFull  *uint64 `json:"accept_queue_full_sockets"`
-	Process          string  `json:"process"`
-	Comm             string  `json:"comm"`
-	PID              int32   `json:"pid"`
-	User             string  `json:"user"`
-	UID              string  `json:"uid"`
-	Executable       string  `json:"executable"`
-	Deleted          bool    `json:"executable_deleted"`
-	Pending          bool    `json:"owner_pending"` // the owner may be known later
-	Unit             string  `json:"unit"`
-	Container        string  `json:"container"`
-	Verdict          string  `json:"verdict,omitempty"`
-	Rule             string  `json:"rule,omitempty"`
-	Severity         string  `json:"severity,omitempty"`
-	Comment          string  `json:"comment,omitempty"`
+	Netns            string       `json:"netns"`
+	Protocol         string       `json:"protocol"`
+	Address          string       `json:"address"`
+	Port             uint32       `json:"port"`
+	Interface        string       `json:"interface"`
+	Scope            string       `json:"scope"`
+	DualStack        bool         `json:"dual_stack"`
+	Ephemeral        bool         `json:"ephemeral"`
+	MayBeClient      bool         `json:"may_be_client"`
+	Absent           bool         `json:"address_absent"`
+	Path             string       `json:"path,omitempty"`   // of a unix listener; an abstract one with @ in front
+	Type             string       `json:"type,omitempty"`   // of a packet socket; path or abstract of a unix listener
+	Filter           string       `json:"filter,omitempty"` // likewise
+	CID              string       `json:"cid,omitempty"`    // of a vsock listener: any, or a number
+	Sockets          int          `json:"sockets"`
+	AcceptQueue      *uint64      `json:"accept_queue"`
+	AcceptQueueLimit *uint64      `json:"accept_queue_limit"`
+	AcceptQueueFull  *uint64      `json:"accept_queue_full_sockets"`
+	Process          string       `json:"process"`
+	Comm             string       `json:"comm"`
+	PID              int32        `json:"pid"`
+	User             string       `json:"user"`
+	UID              string       `json:"uid"`
+	Executable       string       `json:"executable"`
+	Deleted          bool         `json:"executable_deleted"`
+	Pending          bool         `json:"owner_pending"` // the owner may be known later
+	Unit             string       `json:"unit"`
+	Container        string       `json:"container"`
+	Verdict          string       `json:"verdict,omitempty"`
+	Rule             string       `json:"rule,omitempty"`
+	Severity         string       `json:"severity,omitempty"`
+	Comment          string       `json:"comment,omitempty"`
+	Firewall         *firewallRow `json:"firewall,omitempty"` // nil where there are no rules, or they are unknown
 }
 
 // ListenersOptions are the flags of the command listeners.
@@ -92,12 +93,18 @@ func Listeners(ctx context.Context, h *Host, o ListenersOptions) error {
 		return Failure(err)
 	}
 	j := h.judge(owners)
+	if o.Input == "" {
+		h.addFirewall(ctx, j)
+	}
 	if o.Unexpected {
 		j.rows = slices.DeleteFunc(j.rows, func(r row) bool { return !r.isFinding() })
 	}
 	if !o.Unexpected || len(j.rows) > 0 { // a run of cron that has nothing to say is silent
 		if !o.Unexpected && o.Output == outputTable || h.asksFor(socket.Vsock) {
 			h.sayUnknown(owners)
+		}
+		if !o.Unexpected && o.Output == outputTable && j.firewallUnknown != "" {
+			fmt.Fprintln(h.Stderr, plain.Text(j.firewallUnknown))
 		}
 		h.sayMissing(owners)
 	}
@@ -144,7 +151,7 @@ func (h *Host) write(o ListenersOptions, j *judged) error {
 	case outputJSON:
 		return writeJSON(h.Stdout, j)
 	case outputCSV:
-		return writeCSV(h.Stdout, j.rows)
+		return writeCSV(h.Stdout, j)
 	case outputSARIF:
 		return h.writeSARIF(h.Stdout, subject, j)
 	case outputJUnit:
@@ -155,7 +162,7 @@ func (h *Host) write(o ListenersOptions, j *judged) error {
 		if o.Unexpected && len(j.rows) == 0 {
 			return nil
 		}
-		return writeTable(h.Stdout, j.rows, j.hasPolicy)
+		return writeTable(h.Stdout, j, o.Unexpected)
 	}
 }
 
@@ -239,6 +246,7 @@ func writeJSON(w io.Writer, j *judged) error {
 	for i := range j.rows {
 		saved.Listeners[i] = *j.rows[i].valid()
 	}
+	saved.Published = j.published
 	text, err := json.MarshalIndent(saved, "", "  ")
 	if err != nil {
 		return err
@@ -258,29 +266,52 @@ func names(protocols []socket.Protocol) []string {
 
 // writeTable writes for a terminal: names that hold what a terminal would act
 // upon are quoted.
-func writeTable(w io.Writer, rows []row, judged bool) error {
+func writeTable(w io.Writer, j *judged, unexpected bool) error {
+	filtered := slices.ContainsFunc(j.rows, func(r row) bool { return r.Firewall != nil })
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	header := []string{"PROTO", "ADDRESS", "PORT", "SCOPE", "QUEUE", "PROCESS", "PID", "USER", "UNIT", "CONTAINER"}
-	if judged {
+	if filtered {
+		header = append(header, "FIREWALL")
+	}
+	if j.hasPolicy {
 		header = append(header, "VERDICT")
 	}
 	fmt.Fprintln(t, strings.Join(header, "\t"))
-	for _, r := range rows {
+	for _, r := range j.rows {
 		cells := []string{
 			r.Protocol, r.place(), r.service(), r.reach(), r.queue(),
 			r.program(), number(r.PID), plain.Name(r.User), plain.Name(r.Unit), plain.Name(r.Container),
 		}
-		if judged {
+		if filtered {
+			cells = append(cells, r.Firewall.cell())
+		}
+		if j.hasPolicy {
 			cells = append(cells, plain.Name(r.reason()))
 		}
-		for i, cell := range cells {
-			if cell == "" {
-				cells[i] = "-"
+		writeCells(t, cells)
+	}
+	if !unexpected { // the policy says nothing of published ports
+		for i := range j.published {
+			p := &j.published[i]
+			place := cmp.Or(p.Address, "*")
+			if p.Interface != "" {
+				place += "%" + plain.Name(p.Interface)
 			}
+			cells := make([]string, len(header))
+			copy(cells, []string{p.Protocol, place, p.Port, "published", "", p.to()})
+			writeCells(t, cells)
 		}
-		fmt.Fprintln(t, strings.Join(cells, "\t"))
 	}
 	return t.Flush()
+}
+
+func writeCells(w io.Writer, cells []string) {
+	for i, cell := range cells {
+		if cell == "" {
+			cells[i] = "-"
+		}
+	}
+	fmt.Fprintln(w, strings.Join(cells, "\t"))
 }
 
 func (r *row) place() string {
@@ -426,7 +457,7 @@ func number(n int32) string {
 	return strconv.Itoa(int(n))
 }
 
-func writeCSV(w io.Writer, rows []row) error {
+func writeCSV(w io.Writer, j *judged) error {
 	c := csv.NewWriter(w)
 	optional := func(n *uint64) string {
 		if n == nil {
@@ -435,12 +466,18 @@ func writeCSV(w io.Writer, rows []row) error {
 		return strconv.FormatUint(*n, 10)
 	}
 	records := [][]string{{"netns", "protocol", "address", "port", "interface", "scope", "dual_stack", "ephemeral", "may_be_client", "address_absent", "sockets",
-		"accept_queue", "accept_queue_limit", "accept_queue_full_sockets", "process", "comm", "pid", "user", "uid", "executable", "executable_deleted", "unit", "container", "verdict", "rule", "comment", "severity", "type", "filter", "cid", "path"}}
-	for _, r := range rows {
+		"accept_queue", "accept_queue_limit", "accept_queue_full_sockets", "process", "comm", "pid", "user", "uid", "executable", "executable_deleted", "unit", "container", "verdict", "rule", "comment", "severity", "type", "filter", "cid", "path", "firewall", "published_to"}}
+	for _, r := range j.rows {
 		records = append(records, []string{plain.Cell(r.Netns), r.Protocol, r.Address, strconv.FormatUint(uint64(r.Port), 10), plain.Cell(r.Interface), r.Scope,
 			strconv.FormatBool(r.DualStack), strconv.FormatBool(r.Ephemeral), strconv.FormatBool(r.MayBeClient), strconv.FormatBool(r.Absent), strconv.Itoa(r.Sockets),
 			optional(r.AcceptQueue), optional(r.AcceptQueueLimit), optional(r.AcceptQueueFull), plain.Cell(r.Process), plain.Cell(r.Comm), number(r.PID), plain.Cell(r.User), plain.Cell(r.UID), plain.Cell(r.Executable),
-			strconv.FormatBool(r.Deleted), plain.Cell(r.Unit), plain.Cell(r.Container), r.Verdict, plain.Cell(r.Rule), plain.Cell(r.Comment), r.Severity, r.Type, r.Filter, r.CID, plain.Cell(r.Path)})
+			strconv.FormatBool(r.Deleted), plain.Cell(r.Unit), plain.Cell(r.Container), r.Verdict, plain.Cell(r.Rule), plain.Cell(r.Comment), r.Severity, r.Type, r.Filter, r.CID, plain.Cell(r.Path), plain.Cell(r.Firewall.cell()), ""})
+	}
+	for _, p := range j.published {
+		record := make([]string, len(records[0]))
+		copy(record, []string{"", p.Protocol, p.Address, p.Port, plain.Cell(p.Interface), "published"})
+		record[len(record)-1] = plain.Cell(p.to())
+		records = append(records, record)
 	}
 	return c.WriteAll(records)
 }

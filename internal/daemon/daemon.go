@@ -162,6 +162,7 @@ func (d *daemon) build(c *config.Config) *state {
 		UnixOwners:     d.system.UnixOwners,
 		Groups:         d.system.Groups,
 		KernelStats:    d.system.KernelStats,
+		Firewall:       d.rules(),
 		Watched:        watch,
 		Policy:         c.Policy,
 		Probes:         d.results(plan),
@@ -182,6 +183,14 @@ func (d *daemon) build(c *config.Config) *state {
 		MaxScrapes: d.options.MaxRequests,
 		Logger:     d.logger,
 	})}
+}
+
+// rules returns what reads the host's firewall; nil where that is not known.
+func (d *daemon) rules() func(context.Context) (collector.Rules, error) {
+	if d.system.Firewall == nil {
+		return nil
+	}
+	return func(ctx context.Context) (collector.Rules, error) { return d.system.Firewall(ctx) }
 }
 
 // putInForce is the one place that changes what the daemon does.

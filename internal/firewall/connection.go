@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 )
 
 // Protocol is that of a connection.
@@ -15,6 +16,13 @@ const (
 	TCP Protocol = protocolTCP
 	UDP Protocol = protocolUDP
 )
+
+func (p Protocol) String() string {
+	if p == UDP {
+		return "udp"
+	}
+	return "tcp"
+}
 
 // Arrival is a new connection from another host to this one. Zero values are those that
 // are not known: then the answer is about all that there may be.
@@ -68,6 +76,74 @@ func (r *Ruleset) Input(a Arrival) Decision {
 		t.follow(third, hookIngress, hookPrerouting, hookInput)
 	}
 	return t.decide()
+}
+
+// Listener returns what the rules do with new connections to a listener; one on :: may
+// accept IPv4 too. The answer is kept as long as the rules.
+func (r *Ruleset) Listener(a Arrival, dualStack bool) Decision {
+	at := asked{a, dualStack}
+	r.kept.mu.Lock()
+	d, ok := r.kept.decisions[at]
+	r.kept.mu.Unlock()
+	if ok {
+		return d
+	}
+	d = r.Input(a)
+	if dualStack && a.To.Is6() && a.To.IsUnspecified() {
+		a.To = netip.IPv4Unspecified()
+		d = both(r.Input(a), d)
+	}
+	r.kept.mu.Lock()
+	defer r.kept.mu.Unlock()
+	if len(r.kept.decisions) < maxKept {
+		r.kept.decisions[at] = d
+	}
+	return d
+}
+
+// kept are decisions that were made about listeners.
+type kept struct {
+	mu        sync.Mutex
+	decisions map[asked]Decision
+}
+
+type asked struct {
+	Arrival
+	dualStack bool
+}
+
+// maxKept bounds how many decisions are kept, of some hundred bytes each.
+const maxKept = 4096
+
+// both returns the decision about connections of IPv4 and of IPv6.
+func both(v4, v6 Decision) Decision {
+	isOpen := func(d Decision) bool { return d.Verdict == Accept || d.Verdict == Limited }
+	switch {
+	case v4.Verdict == Unknown:
+		return v4
+	case v6.Verdict == Unknown:
+		return v6
+	case v4.Verdict == Accept && v6.Verdict == Accept:
+		return v4
+	case !isOpen(v4) && !isOpen(v6):
+		return v4
+	}
+	d := Decision{Verdict: Limited}
+	for _, of := range []struct {
+		name string
+		d    Decision
+	}{{"IPv6", v6}, {"IPv4", v4}} {
+		if !isOpen(of.d) {
+			continue
+		}
+		d.Rule = of.d.Rule
+		from := []string{of.name}
+		if of.d.Verdict == Limited {
+			from = of.d.From
+		}
+		d.From = append(from, d.From...)
+	}
+	return d
 }
 
 // Output returns what the rules of this host do with a new connection that it makes. To

@@ -139,13 +139,15 @@ type Ruleset struct {
 	devices map[uint32]string
 	// others says what else may filter packets of IPv4 and IPv6, and cannot be read.
 	others [2]string
+	kept   *kept
+	of     *Ruleset // that it is a copy of
 	// volatile says that sets change without a new generation of the rules.
 	volatile bool
 }
 
 // newRuleset returns a ruleset of chains whose rules are known.
 func newRuleset(chains []*chain, sets []*set) *Ruleset {
-	r := &Ruleset{chains: map[key]*chain{}, sets: map[key]*set{}}
+	r := &Ruleset{chains: map[key]*chain{}, sets: map[key]*set{}, kept: &kept{decisions: map[asked]Decision{}}}
 	for _, c := range chains {
 		r.chains[c.key] = c
 		if c.hook != noHook {

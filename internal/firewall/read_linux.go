@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
@@ -24,7 +25,8 @@ type Reader struct {
 	mu         sync.Mutex
 	generation uint32
 	readAt     time.Time
-	kept       *Ruleset
+	kept       *Ruleset // without what changes beside the rules
+	last       *Ruleset // as it was returned
 }
 
 // NewReader returns a reader, with procfs at the given place.
@@ -99,6 +101,7 @@ func (r *Reader) read(ctx context.Context) (*Ruleset, error) {
 // complete returns a copy of rules with what changes without them.
 func (r *Reader) complete(rules *Ruleset) (*Ruleset, error) {
 	now := *rules
+	now.of = rules
 	now.devices = map[uint32]string{}
 	interfaces, err := net.Interfaces()
 	if err != nil {
@@ -110,6 +113,11 @@ func (r *Reader) complete(rules *Ruleset) (*Ruleset, error) {
 	for i, file := range []string{"ip_tables_names", "ip6_tables_names"} {
 		now.others[i] = r.legacy(file)
 	}
+	if last := r.last; last != nil && maps.Equal(last.devices, now.devices) && last.others == now.others && last.of == rules {
+		return last, nil
+	}
+	now.kept = &kept{decisions: map[asked]Decision{}}
+	r.last = &now
 	return &now, nil
 }
 
