@@ -146,7 +146,10 @@ func decider(to, from netip.Addr, kind string) string {
 	if kind == None || err != nil {
 		return ""
 	}
-	entries := entriesFor(to, family)
+	entries, whole := entriesFor(to, family)
+	if !whole {
+		return ""
+	}
 	for i := range rules {
 		rule := &rules[i]
 		if !matches(rule, to, from) {
@@ -182,8 +185,9 @@ type entry struct {
 	kind    string
 }
 
-// entriesFor returns the longest match of each table.
-func entriesFor(to netip.Addr, family int) map[int]entry {
+// entriesFor returns the longest match of each table. It is not whole if there are more
+// routes than are looked through.
+func entriesFor(to netip.Addr, family int) (entries map[int]entry, whole bool) {
 	seen, entries := 0, map[int]entry{}
 	all := &netlink.Route{Table: unix.RT_TABLE_UNSPEC}
 	_ = netlink.RouteListFilteredIter(family, all, netlink.RT_FILTER_TABLE, func(r netlink.Route) bool {
@@ -195,31 +199,14 @@ func entriesFor(to netip.Addr, family int) map[int]entry {
 		if best, ok := entries[r.Table]; contains(r.Dst, to) && (!ok || bits > best.bits) {
 			entries[r.Table] = entry{r.Dst, bits, typeName(r.Type)}
 		}
-		return seen < maxRoutes
+		return seen <= maxRoutes
 	})
-	return entries
+	return entries, seen <= maxRoutes
 }
 
 // contains reports whether an address is in a network; nil is every network.
 func contains(n *net.IPNet, addr netip.Addr) bool {
 	return n == nil || addr.IsValid() && n.Contains(addr.AsSlice())
-}
-
-func decidingRoute(to netip.Addr, kind string, family int) string {
-	best, length, seen := "", -1, 0
-	all := &netlink.Route{Table: unix.RT_TABLE_UNSPEC}
-	_ = netlink.RouteListFilteredIter(family, all, netlink.RT_FILTER_TABLE, func(r netlink.Route) bool {
-		seen++
-		bits := 0
-		if r.Dst != nil {
-			bits, _ = r.Dst.Mask.Size()
-		}
-		if typeName(r.Type) == kind && bits > length && contains(r.Dst, to) {
-			best, length = fmt.Sprintf("route %s %s, table %s", kind, everything(r.Dst), tableName(r.Table)), bits
-		}
-		return seen < maxRoutes
-	})
-	return best
 }
 
 func everything(n *net.IPNet) string {

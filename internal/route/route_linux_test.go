@@ -1,6 +1,7 @@
 package route
 
 import (
+	"fmt"
 	"net/netip"
 	"os/exec"
 	"strings"
@@ -86,6 +87,26 @@ func TestSourceInNamespace(t *testing.T) {
 	}
 	if got, err := Get(to, netip.MustParseAddr("198.18.0.1")); err == nil {
 		t.Errorf("a source that is not of this host has a route: %+v", got)
+	}
+}
+
+// TestManyRoutesInNamespace has more routes than are looked through: which of them decides
+// is left out, and not taken to be the default route.
+func TestManyRoutesInNamespace(t *testing.T) {
+	porttest.NewNetwork(t)
+	var batch strings.Builder
+	batch.WriteString("route replace blackhole default\n")
+	for i := range maxRoutes + 1 {
+		fmt.Fprintf(&batch, "route add blackhole 20.%d.%d.0/24\n", i>>8, i&255)
+	}
+	add := exec.Command("ip", "-batch", "-")
+	add.Stdin = strings.NewReader(batch.String())
+	if out, err := add.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	last := netip.MustParseAddr(fmt.Sprintf("20.%d.%d.1", maxRoutes>>8, maxRoutes&255))
+	if got, err := Get(last, netip.Addr{}); err != nil || got.String() != "a route of type blackhole" {
+		t.Errorf("%v, %v", got.String(), err)
 	}
 }
 
