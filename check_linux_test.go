@@ -115,6 +115,30 @@ func TestCheckWatchesInNamespace(t *testing.T) {
 	t.Errorf("it ended: %v", seen)
 }
 
+// TestCheckBehindTranslationInNamespace has a listener whose port a rule sends elsewhere,
+// as docker does with those it publishes: the listener has no say.
+func TestCheckBehindTranslationInNamespace(t *testing.T) {
+	porttest.NewNetwork(t)
+	porttest.Listen(t, "0.0.0.0:82", 1)
+	porttest.NFT(t, `table ip nat {
+	chain output {
+		type nat hook output priority -100;
+		ip daddr != 127.0.0.0/8 tcp dport 82 dnat to 127.0.0.1:83
+		tcp dport 84 redirect to 85
+	}
+}
+`)
+	for target, want := range map[string]string{
+		porttest.ClientIP4 + ":82": `82 \(sent to 127\.0\.0\.1:83 by a rule of this host, ip nat output handle \d+\) refuses: (?s).*unknown +listener .*Try: port_exporter check 127\.0\.0\.1:83`,
+		"198.51.100.2:84":          `84 \(sent to port 85 of this host by a rule of this host, ip nat output handle \d+\) refuses: (?s).*Try: port_exporter check 127\.0\.0\.1:85`,
+	} {
+		out, said, _ := endedAs(t, nil, "port_exporter", "check", "--timeout=2s", target)
+		if !regexp.MustCompile(want).MatchString(out) {
+			t.Errorf("%s: want %s, said %q\n%s", target, want, said, out)
+		}
+	}
+}
+
 // checked is what check makes of a cause.
 type checked struct {
 	verdict, place, next string // those of IPv4 and IPv6, if they differ; next is a part of it

@@ -157,6 +157,10 @@ func (h *Host) facts(ctx context.Context, r *Report) *verdict.Facts {
 	}
 	within(ctx, func(ctx context.Context) *Firewall { return h.firewall(ctx, r) }, &r.Firewall)
 	facts.Rule = r.Firewall.rule()
+	if facts.Sent = r.Firewall.sent(r.Result.Peer); facts.Sent != nil { // what listens at the old address has no say
+		facts.Listener, facts.Owner, facts.Unsent = nil, "", false
+	}
+	facts.Silent = r.silentServers()
 	if lacksPorts(&r.Result) {
 		within(ctx, func(ctx context.Context) *verdict.Ports { return h.ports(ctx, r.Result.Peer) }, &r.Ports)
 		facts.Ports = r.Ports

@@ -77,6 +77,18 @@ func (r *Report) names() []Evidence {
 	return all
 }
 
+// silentServers returns the name servers that did not answer.
+func (r *Report) silentServers() (all []string) {
+	for i := range r.Lookups {
+		for _, a := range r.Lookups[i].Answers {
+			if a.Code == "" && !slices.Contains(all, a.Server) {
+				all = append(all, a.Server)
+			}
+		}
+	}
+	return all
+}
+
 // alias returns a name with the aliases that lead to its address.
 func alias(l *probe.Lookup) string {
 	for _, a := range l.Answers {
@@ -166,7 +178,7 @@ func (r *Report) way() []Evidence {
 	}
 	to := r.Result.Peer.Addr()
 	mark := OK
-	if !r.Route.IsOut() {
+	if !r.Route.IsOut() || r.Route.Type == route.Broadcast || r.Route.Type == route.Multicast {
 		mark = Failed
 	}
 	all := []Evidence{{mark, "route", fmt.Sprintf("%s: %s", to, r.Route)}}
@@ -190,15 +202,12 @@ func (r *Report) ownListener() []Evidence {
 		return nil
 	}
 	var all []Evidence
-	switch l.Standing {
-	case socket.NotListening:
-		all = append(all, Evidence{Failed, "listener", fmt.Sprintf("nothing listens on %s port %d of this host", l.Protocol, l.To.Port())})
-	case socket.Listens:
-		all = append(all, Evidence{OK, "listener", l.describe(l.Listener)})
-	case socket.QueueFull:
-		all = append(all, Evidence{Failed, "listener", l.describe(l.Listener) + ", full: the service does not accept"})
+	switch sent := r.Firewall.sent(r.Result.Peer); {
+	case sent != nil && l.Listener == nil:
+	case sent != nil:
+		all = append(all, Evidence{Unknown, "listener", l.describe(l.Listener) + ", but a rule sends the connection elsewhere"})
 	default:
-		all = append(all, Evidence{Failed, "listener", fmt.Sprintf("%s, and not on %s", l.describe(l.Listener), l.To.Addr())})
+		all = append(all, l.standing())
 	}
 	if l.Listener != nil && len(l.Missing) > 0 {
 		all = append(all, Evidence{Unknown, "owner", "the process of the listener is another user's: run as root, or with " + strings.Join(l.Missing, " and ")})
@@ -209,9 +218,23 @@ func (r *Report) ownListener() []Evidence {
 	return all
 }
 
+// standing says what the listener makes of the address.
+func (l *Listener) standing() Evidence {
+	switch l.Standing {
+	case socket.NotListening:
+		return Evidence{Failed, "listener", fmt.Sprintf("nothing listens on %s port %d of this host", l.Protocol, l.To.Port())}
+	case socket.Listens:
+		return Evidence{OK, "listener", l.describe(l.Listener)}
+	case socket.QueueFull:
+		return Evidence{Failed, "listener", l.describe(l.Listener) + ", full: the service does not accept"}
+	default:
+		return Evidence{Failed, "listener", fmt.Sprintf("%s, and not on %s", l.describe(l.Listener), l.To.Addr())}
+	}
+}
+
 // describe says who listens where, and how full the queue is.
 func (l *Listener) describe(on *socket.Listener) string {
-	text := fmt.Sprintf("%s listens on %s (%s)", cmp.Or(l.inFull(), "a process that is unknown"), place(on), scopeWords(on.Scope))
+	text := fmt.Sprintf("%s listens on %s (%s)", cmp.Or(l.inFull(), "a process that is unknown"), place(on), l.reach(on))
 	if l.Protocol == socket.TCP && on.Known.Has(socket.KnowsQueues|socket.KnowsAcceptQueueLimit) {
 		text += fmt.Sprintf(", queue %d/%d", on.Worst.Length, on.Worst.Limit)
 	}
@@ -219,6 +242,19 @@ func (l *Listener) describe(on *socket.Listener) string {
 		text += fmt.Sprintf(" in the fullest of %d sockets", on.Sockets)
 	}
 	return text
+}
+
+// reach says from where a listener can be reached: one on every address that does not
+// take the address of the target has those of the other version of IP only.
+func (l *Listener) reach(on *socket.Listener) string {
+	switch {
+	case on.Scope != socket.ScopeAny || l.Standing != socket.OtherAddress || on.Interface != "":
+		return scopeWords(on.Scope)
+	case on.Address.Is4():
+		return "every IPv4 address"
+	default:
+		return "every IPv6 address"
+	}
 }
 
 func place(l *socket.Listener) string {

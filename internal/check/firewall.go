@@ -3,6 +3,11 @@ package check
 import (
 	"context"
 	"errors"
+	"net"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/port-exporter/port_exporter/internal/firewall"
 	"github.com/port-exporter/port_exporter/internal/probe"
@@ -35,7 +40,9 @@ func (h *Host) firewall(ctx context.Context, r *Report) *Firewall {
 	if err != nil || rules.IsEmpty() {
 		return nil
 	}
-	out := firewall.Departure{Protocol: protocol, To: to.Addr(), Port: to.Port(), From: r.Route.Source, Interface: r.Route.Device}
+	out := firewall.Departure{
+		Protocol: protocol, To: to.Addr(), Port: to.Port(), From: r.Route.Source, Interface: r.Route.Device, FromPorts: h.fromPorts(),
+	}
 	if r.Route.Type != route.Local {
 		return &Firewall{Out: rules.Output(out)}
 	}
@@ -46,6 +53,18 @@ func (h *Host) firewall(ctx context.Context, r *Report) *Firewall {
 		f.In = &in
 	}
 	return f
+}
+
+// fromPorts returns the range of ports that the kernel connects from; zero if unknown.
+func (h *Host) fromPorts() (first [2]uint16) {
+	if h.EphemeralPorts == nil {
+		return first
+	}
+	ports, err := h.EphemeralPorts()
+	if err != nil {
+		return first
+	}
+	return [2]uint16{ports.First, ports.Last}
 }
 
 // transport returns the protocol of a kind of prober, if it has one.
@@ -68,6 +87,33 @@ func (f *Firewall) rule() *verdict.Rule {
 	return &verdict.Rule{Drops: f.Out.Verdict == firewall.Drop, Where: f.Out.Rule.String()}
 }
 
+// sent returns where a rule sends the connection, if one does.
+func (f *Firewall) sent(from netip.AddrPort) *verdict.Sent {
+	if f == nil || f.Out.Verdict != firewall.Translated {
+		return nil
+	}
+	sent := &verdict.Sent{To: f.Out.To, Where: f.Out.Rule.String()}
+	port, isPort := strings.CutPrefix(f.Out.To, "port ") // of this host, as redirect has it
+	if to, err := netip.ParseAddrPort(f.Out.To); err == nil {
+		sent.Check = to.String()
+	} else if addr, err := netip.ParseAddr(f.Out.To); err == nil {
+		sent.Check = netip.AddrPortFrom(addr, from.Port()).String()
+	} else if _, err := strconv.ParseUint(port, 10, 16); isPort && err == nil {
+		sent.To = "port " + port + " of this host"
+		sent.Check = net.JoinHostPort(loopbackLike(from.Addr()), port)
+	}
+	return sent
+}
+
+// loopbackLike returns the loopback address of the family of an address, which redirect
+// chooses (nf_nat_redirect_ipv4, nf_nat_redirect_ipv6).
+func loopbackLike(a netip.Addr) string {
+	if a.Is6() {
+		return "::1"
+	}
+	return "127.0.0.1"
+}
+
 // rules is about the firewall of this host.
 func (r *Report) rules() []Evidence {
 	const topic = "firewall"
@@ -80,11 +126,20 @@ func (r *Report) rules() []Evidence {
 	case f.Hidden:
 		return []Evidence{{Unknown, topic, "what the rules of this host do is unknown without CAP_NET_ADMIN"}}
 	}
-	all := []Evidence{{markOfRules(f.Out.Verdict), topic, "rules of this host: " + f.Out.String()}}
+	mark := markOfRules(f.Out.Verdict)
+	if mark == Failed && r.connected() { // sets of addresses change with each packet
+		mark = Unknown
+	}
+	all := []Evidence{{mark, topic, "rules of this host: " + f.Out.String()}}
 	if f.In != nil {
 		all = append(all, Evidence{markOfRules(f.In.Verdict), topic, "for other hosts: " + f.In.String()})
 	}
 	return all
+}
+
+// connected reports whether a connection was made to the address that decides.
+func (r *Report) connected() bool {
+	return slices.ContainsFunc(r.Connections, func(c probe.Connection) bool { return c.Err == nil && c.To == r.Result.Peer })
 }
 
 func markOfRules(v firewall.Verdict) Mark {

@@ -244,6 +244,9 @@ func withTimeout(t *probe.Target, timeout time.Duration) *probe.Target {
 
 // targets returns what to reach: the configured target that is meant, if there is one.
 func (h *Host) targets(ctx context.Context, text string, o *CheckOptions) ([]*probe.Target, error) {
+	if text == "" {
+		return nil, errors.New("the target is empty\nhint: a script may have a variable that is not set")
+	}
 	t, err := h.configured(text, o)
 	if err != nil || t != nil {
 		return []*probe.Target{t}, err

@@ -45,6 +45,9 @@ type Departure struct {
 	Port     uint16
 	From     netip.Addr
 	FromPort uint16
+	// FromPorts are the first and the last port that the kernel would choose, where
+	// FromPort is not known.
+	FromPorts [2]uint16
 	// Interface is that of the route to the target; for an address of this host lo.
 	Interface string
 }
@@ -157,10 +160,13 @@ func (r *Ruleset) Output(d Departure) Decision {
 		peerAddress: one(addressValue(to)), ownAddress: addresses(d.From.Unmap(), every(size)),
 		peerPort: ports(d.Port), ownPort: ports(d.FromPort), device: every(deviceLength),
 	}
+	if d.FromPort == 0 && d.FromPorts[1] > 0 {
+		all[ownPort] = spans{{portValue(d.FromPorts[0]), portValue(d.FromPorts[1])}}
+	}
 	if d.Interface != "" {
 		all[device] = one(deviceValue(d.Interface))
 	}
-	t := travel{rules: r, all: all}
+	t := travel{rules: r, all: all, one: true}
 	t.follow(first, hookOutput, hookPostrouting, hookEgress)
 	if first.local {
 		t.follow(first.arriving(), hookPrerouting, hookInput)
@@ -229,6 +235,7 @@ func devices(name string) spans {
 type travel struct {
 	rules *Ruleset
 	all   box
+	one   bool // it is about one connection, and not about what most may do
 	paths []path
 	ends  []leaf
 	began bool
@@ -274,12 +281,21 @@ func (t *travel) decide() Decision {
 	switch {
 	case len(accepted) == len(leaves):
 		return Decision{Verdict: Accept, Rule: evidence(accepted)}
+	case t.one && len(byVerdict) > 1:
+		return t.undecided(leaves)
 	case len(accepted) > 0 && t.isWide(accepted):
 		return Decision{Verdict: Accept, Rule: evidence(accepted)}
 	case len(accepted) > 0:
 		return Decision{Verdict: Limited, Rule: evidence(accepted), From: t.sources(accepted)}
 	}
 	return t.refused(byVerdict)
+}
+
+// undecided returns the decision on one connection where what is not known of it would
+// decide: a port or an address of its own.
+func (t *travel) undecided(leaves []leaf) Decision {
+	at := slices.IndexFunc(leaves, func(l leaf) bool { return l.verdict != Accept })
+	return Decision{Rule: leaves[at].rule, Why: "it depends on the port, address or interface that the connection is made from"}
 }
 
 // refused returns the decision where nothing is accepted: what happens to most, or else

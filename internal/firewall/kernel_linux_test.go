@@ -499,3 +499,53 @@ func (g *generator) match(family string) string {
 	}
 	return g.of(all...)
 }
+
+// TestOneConnectionInNamespace asks about one connection of which the kernel chooses the
+// port: a rule for a port that it does not choose has no say, and one for half of those
+// that it does is not answered with what becomes of most.
+func TestOneConnectionInNamespace(t *testing.T) {
+	porttest.Namespace(t)
+	porttest.NFT(t, `table inet filter {
+	chain input {
+		type filter hook input priority 0; policy drop;
+		iifname "lo" accept
+		tcp dport 22 accept
+	}
+	chain output {
+		type filter hook output priority 0; policy accept;
+		ip daddr 10.1.0.3 tcp sport 33000-34000 drop
+	}
+	chain answers {
+		type filter hook prerouting priority 0; policy accept;
+	}
+}
+`)
+	read, err := NewReader("/proc").Read(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	to := func(addr string, first, last uint16) Decision {
+		return read.Output(Departure{
+			Protocol: TCP, To: netip.MustParseAddr(addr), Port: 80, From: netip.MustParseAddr("10.1.0.1"),
+			FromPorts: [2]uint16{first, last}, Interface: "eth0",
+		})
+	}
+	if d := to("10.1.0.2", 32768, 60999); d.Verdict != Drop || d.Rule.Chain != "input" {
+		t.Errorf("the answer is dropped: %v", d)
+	}
+	for _, first := range []uint16{20, 22} {
+		if d := to("10.1.0.2", first, 60999); d.Verdict != Unknown {
+			t.Errorf("one port from %d on may have an answer: %v", first, d)
+		}
+	}
+	porttest.NFT(t, "flush chain inet filter input; add rule inet filter input accept")
+	if read, err = NewReader("/proc").Read(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if d := to("10.1.0.3", 32768, 60999); d.Verdict != Unknown || !strings.Contains(d.Why, "port") {
+		t.Errorf("some of the ports are dropped: %v", d)
+	}
+	if d := to("10.1.0.3", 35000, 60999); d.Verdict != Accept {
+		t.Errorf("none of the ports is dropped: %v", d)
+	}
+}

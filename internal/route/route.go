@@ -72,6 +72,8 @@ func (r *Route) String() string {
 	switch {
 	case r.Type == Local:
 		parts = append(parts, "an address of this host")
+	case r.Type == Broadcast:
+		parts = append(parts, "the broadcast address of a network on "+r.Device)
 	case r.Gateway.IsValid():
 		parts = append(parts, fmt.Sprintf("via %s on %s", r.Gateway, r.Device))
 	default:

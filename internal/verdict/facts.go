@@ -27,6 +27,11 @@ type Facts struct {
 	Others []Attempt
 	// Rule is a firewall rule of this host that decides; nil if none does, or unknown.
 	Rule *Rule
+	// Sent is where a rule of this host sends the connection instead; nil if none does,
+	// or unknown.
+	Sent *Sent
+	// Silent are the name servers that did not answer.
+	Silent []string
 	// Unsent says that this host could not send a SYN again: a rule of it drops. The
 	// first one fails in silence.
 	Unsent bool
@@ -56,6 +61,13 @@ type Rule struct {
 	Where string // as nft names it: "inet filter input handle 7"
 }
 
+// Sent is what a rule of this host that changes the destination does.
+type Sent struct {
+	To    string // address:port, or a port of this host
+	Where string // the rule, as nft names it
+	Check string // what to check in place of the target; empty if unknown
+}
+
 // Path is what a trace found.
 type Path struct {
 	LastHop   netip.Addr // the last hop that answered; invalid if none did
@@ -63,6 +75,23 @@ type Path struct {
 	BlackHole bool       // large packets are lost, small ones are not
 	MTU       int        // what passes, in bytes; 0 if it is unknown
 	Host      string     // what the target's host answers though the port does not: "ping in 0.4 ms"; empty if nothing
+}
+
+// ofOtherFamily reports whether the listener is on every address, of the other version
+// of IP.
+func (f *Facts) ofOtherFamily() bool {
+	l := f.Listener
+	return l.Standing == socket.OtherAddress && l.Listener.Interface == "" && l.Listener.Address.IsUnspecified() &&
+		l.Listener.Address.Is4() != l.To.Addr().Is4()
+}
+
+// isBroadcast reports whether the address is that of every host of a network.
+func (f *Facts) isBroadcast() bool { return f.Route != nil && f.Route.Type == route.Broadcast }
+
+// neighbourSilent reports whether the next hop did not answer ARP or ND, so that no
+// packet has left yet.
+func (f *Facts) neighbourSilent() bool {
+	return f.Route != nil && (f.Route.Neighbour == "failed" || f.Route.Neighbour == "incomplete")
 }
 
 // listenerTakes reports whether a listener of this host takes the address, with room

@@ -157,6 +157,8 @@ func (f *Facts) ofSilence() Code {
 		return LocalDrops
 	case f.Listener != nil: // a host resets what nothing listens for
 		return LocalDrops
+	case f.neighbourSilent():
+		return f.ofNeighbour()
 	case f.Reversed:
 		return ReversePath
 	case f.Path != nil && f.Path.Host != "":
@@ -214,6 +216,8 @@ func (f *Facts) ofRoute() Code {
 			return RouteUnreachable
 		case route.Prohibit:
 			return RouteProhibits
+		case route.Broadcast, route.Multicast:
+			return BadAddress
 		}
 	}
 	switch errno, _ := errors.AsType[syscall.Errno](f.Result.Err); errno {
@@ -233,7 +237,7 @@ func (f *Facts) ofRoute() Code {
 // kernel may have asked already (arp(7), mcast_solicit).
 func (f *Facts) ofNeighbour() Code {
 	known := f.Route != nil && f.Route.Neighbour != ""
-	failed := known && (f.Route.Neighbour == "failed" || f.Route.Neighbour == "incomplete")
+	failed := f.neighbourSilent()
 	switch {
 	case known && !failed:
 		return LocalRejects
@@ -259,6 +263,8 @@ func (f *Facts) ofProhibition() Code {
 			return LocalRejects
 		case errors.Is(f.Result.Err, syscall.EPERM): // a hook of the firewall, nf_hook_slow
 			return LocalDrops
+		case f.isBroadcast(): // without SO_BROADCAST
+			return BadAddress
 		default:
 			return RouteProhibits
 		}

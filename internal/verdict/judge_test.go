@@ -55,6 +55,15 @@ func listener(s socket.Standing) *socket.Answer {
 func bind(e syscall.Errno) error    { return os.NewSyscallError("bind", e) }
 func connect(e syscall.Errno) error { return os.NewSyscallError("connect", e) }
 
+// everyIPv6 is a listener on every address of IPv6, asked by IPv4.
+func everyIPv6() *socket.Answer {
+	l := listener(socket.OtherAddress)
+	l.Listener.Address, l.Listener.Scope = netip.IPv6Unspecified(), socket.ScopeAny
+	return l
+}
+
+func sent() *Sent { return &Sent{"10.0.0.2:8080", "ip nat DOCKER handle 9", "10.0.0.2:8080"} }
+
 type situation struct {
 	name     string
 	facts    Facts
@@ -76,7 +85,16 @@ func localCases() []situation {
 		{"nothing listens", Facts{Listener: listener(socket.NotListening)}, refused, NotListening, "nothing listens on tcp port 80 of this host", "start the service"},
 		{"loopback only", Facts{Listener: listener(socket.LoopbackOnly), Owner: nginx}, refused, LoopbackOnly, nginx + " accepts loopback only, on 127.0.0.1:80", "bind nginx"},
 		{"another address", Facts{Listener: listener(socket.OtherAddress)}, refused, OtherAddress, "another address", "connect to 127.0.0.1:80"},
-		{"a listener and an RST", Facts{Listener: listener(socket.Listens), Owner: nginx}, refused, LocalRejects, "rejected by a firewall rule of this host: " + nginx + " listens there, and its queue has room", "nft list ruleset"},
+		{"a listener and an RST", Facts{Listener: listener(socket.Listens), Owner: nginx}, refused, LocalRejects, "refuses, and " + nginx + " listens there with room in its queue: a firewall rule of this host rejects, or sends it elsewhere", "nft list ruleset"},
+		{"a listener, an RST, and the rule", Facts{Listener: listener(socket.Listens), Owner: nginx, Rule: &Rule{false, "ip f input handle 3"}}, refused, LocalRejects, "(ip f input handle 3): " + nginx + " listens there, and its queue has room", "nft -a list chain ip f input"},
+		{"every address of the other family", Facts{Listener: everyIPv6(), Owner: nginx}, refused, OtherAddress, nginx + " accepts IPv6 only, on [::]:80", "or connect by IPv6"},
+		{"a rule sends it to a port that is closed", Facts{Sent: sent()}, refused, Refused, "(sent to 10.0.0.2:8080 by a rule of this host, ip nat DOCKER handle 9) refuses", "port_exporter check 10.0.0.2:8080"},
+		{"a rule sends it to silence", Facts{Sent: sent()}, silence, NoAnswer, "(sent to 10.0.0.2:8080 by a rule of this host, ip nat DOCKER handle 9) does not answer", "port_exporter check 10.0.0.2:8080"},
+		{"a broadcast address", Facts{Route: &route.Route{Type: "broadcast", Device: "eth0"}}, routed(syscall.ENETUNREACH), BadAddress, "broadcast address", "the address of one host"},
+		{"a broadcast address, UDP", Facts{Route: &route.Route{Type: "broadcast", Device: "eth0"}}, failed(probe.Prohibited, probe.OriginLocal, connect(syscall.EACCES)), BadAddress, "broadcast address", ""},
+		{"no time for the neighbour", Facts{Route: &route.Route{Type: "unicast", Device: "eth0", Neighbour: "incomplete"}}, silence, HostDown, "does not answer on this network", "start the host"},
+		{"no time for the gateway", Facts{Route: &route.Route{Type: "unicast", Gateway: router, Device: "eth0", Neighbour: "failed"}}, silence, NeighbourDown, "the gateway 192.0.2.254 does not answer on eth0", ""},
+		{"no route, and another address answers", Facts{Others: []Attempt{{router, probe.Open}}}, routed(syscall.ENETUNREACH), NoRoute, "at 198.51.100.1 cannot be reached: this host has no route to it; 192.0.2.254 answers", ""},
 		{"own address, ICMP", Facts{Listener: listener(socket.Listens)}, reported(probe.Refused, probe.OriginTargetFirewall, icmp4(us, 3, 3), 0), LocalRejects, "of this host", ""},
 		{"own output", Facts{}, reported(probe.Refused, probe.OriginLocal, icmp4(us, 3, 3), 0), LocalRejects, "of this host", "nft"},
 		{"own output prohibits", Facts{}, reported(probe.Prohibited, probe.OriginLocal, icmp4(us, 3, 13), 0), LocalRejects, "of this host", "nft"},

@@ -12,7 +12,14 @@ import (
 
 // next returns the one thing to try: a command to type, a setting, or whom to ask.
 func (f *Facts) next(c Code) string {
+	if f.Sent != nil && f.Sent.Check != "" && c != Open && f.Result.Phase == probe.PhaseConnect {
+		return "port_exporter check " + f.Sent.Check
+	}
 	switch c {
+	case BadAddress:
+		if f.isBroadcast() {
+			return "the address of one host"
+		}
 	case NotListening, LoopbackOnly, OtherAddress, QueueFull:
 		if probe.IsPath(f.Target.Address) {
 			return "ss -xlp; start the service that has this socket, or find out why it does not accept"
@@ -46,6 +53,9 @@ func (f *Facts) nextOfListener(c Code) string {
 	case LoopbackOnly:
 		return fmt.Sprintf("bind %s to %s or to every address, or connect to %s", f.listener(), to.Addr(), f.Listener.Place())
 	default:
+		if f.ofOtherFamily() {
+			return fmt.Sprintf("bind %s to %s too, or connect by %s", f.listener(), to.Addr(), version(f.Listener.Listener.Address))
+		}
 		return fmt.Sprintf("bind %s to %s, or connect to %s", f.listener(), to.Addr(), f.Listener.Place())
 	}
 }

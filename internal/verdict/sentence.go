@@ -18,6 +18,12 @@ import (
 func (f *Facts) sentence(c Code) string {
 	r := f.Result
 	address := probe.Redact(f.Target.Address, f.Target.Address)
+	if f.Sent != nil && c != Open {
+		address = fmt.Sprintf("%s (sent to %s by a rule of this host, %s)", address, f.Sent.To, f.Sent.Where)
+	}
+	if open := f.othersOpen(c); open != "" {
+		return fmt.Sprintf("%s; %s", f.about(c, fmt.Sprintf("%s at %s", address, r.Peer.Addr())), open)
+	}
 	switch {
 	case c == ProxyFails:
 		return fmt.Sprintf("%s was not reached: the proxy %s %s", address, r.Proxy, f.proxyFault())
@@ -25,6 +31,28 @@ func (f *Facts) sentence(c Code) string {
 		return fmt.Sprintf("%s redirects to %s: %s", address, r.Redirect, f.about(c, r.Redirect))
 	default:
 		return f.about(c, address)
+	}
+}
+
+// othersOpen says which other addresses of the name answer, where a connection to this
+// one failed; empty if none does, or the sentence says so.
+func (f *Facts) othersOpen(c Code) string {
+	var open []string
+	for _, o := range f.Others {
+		if o.Outcome == probe.Open {
+			open = append(open, o.Address.String())
+		}
+	}
+	r := f.Result
+	switch {
+	case len(open) == 0 || c == Open || c == OneFamily || c == ProxyFails || r.Phase != probe.PhaseConnect || r.Redirect != "" || !r.Peer.IsValid():
+		return ""
+	case len(open) == 1:
+		return open[0] + " answers"
+	case len(open) == 2:
+		return open[0] + " and " + open[1] + " answer"
+	default:
+		return fmt.Sprintf("%s and %d others answer", open[0], len(open)-1)
 	}
 }
 
@@ -74,10 +102,21 @@ func (f *Facts) here(c Code, address string) string {
 	case LoopbackOnly:
 		return fmt.Sprintf("%s refuses: %s accepts loopback only, on %s", address, f.listener(), f.Listener.Place())
 	case OtherAddress:
+		if f.ofOtherFamily() {
+			return fmt.Sprintf("%s refuses: %s accepts %s only, on %s", address, f.listener(), version(f.Listener.Listener.Address), f.Listener.Place())
+		}
 		return fmt.Sprintf("%s refuses: %s accepts another address only, %s", address, f.listener(), f.Listener.Place())
 	case QueueFull:
 		return fmt.Sprintf("%s does not take the connection: %s", address, f.fullQueue())
+	case BadAddress:
+		if f.isBroadcast() {
+			return address + " is not the address of a host: it is the broadcast address of a network of this host"
+		}
+		return address + " " + hereWords(c)
 	case LocalRejects:
+		if f.Rule == nil && f.listenerTakes() && !f.Result.ICMP.Offender.IsValid() {
+			return fmt.Sprintf("%s refuses, and %s listens there with room in its queue: a firewall rule of this host rejects, or sends it elsewhere", address, f.listener())
+		}
 		return fmt.Sprintf("%s is rejected by a firewall rule of this host%s", address, f.ruleAndListener())
 	case LocalDrops:
 		return fmt.Sprintf("%s is dropped by a firewall rule of this host%s", address, f.ruleAndListener())
@@ -227,7 +266,19 @@ func (f *Facts) nameService(c Code, address string) string {
 		unreached, _ := errors.AsType[*probe.UnreachedError](f.Result.Err)
 		return fmt.Sprintf("%s was not tried: the name server %s cannot be reached", address, unreached.Server)
 	default:
-		return fmt.Sprintf("%s was not tried: the name server does not answer for %s", address, name)
+		return fmt.Sprintf("%s was not tried: the name server%s for %s", address, f.silentServers(), name)
+	}
+}
+
+// silentServers says which name servers do not answer.
+func (f *Facts) silentServers() string {
+	switch len(f.Silent) {
+	case 0:
+		return " does not answer"
+	case 1:
+		return " " + f.Silent[0] + " does not answer"
+	default:
+		return "s " + strings.Join(f.Silent, " and ") + " do not answer"
 	}
 }
 
