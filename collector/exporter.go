@@ -69,6 +69,9 @@ type Options struct {
 	Certificates Certificates
 	// Firewall reads the rules of the host's firewall; nil where that is not known.
 	Firewall func(ctx context.Context) (Rules, error)
+	// Closed records closed connections, with an error where it cannot; nil where it
+	// was not asked to.
+	Closed func() (Closed, error)
 	// Addresses reads the addresses of this host, each with its device.
 	Addresses func() (map[netip.Addr]string, error)
 	// AddressKinds says what addresses are to this host; nil where that is unknown.
@@ -169,6 +172,9 @@ func collectors(o Options) []Collector {
 	if o.Certificates != nil {
 		all = append(all, certificates{read: o.Certificates, addresses: o.Addresses, memory: o.Memory})
 	}
+	if o.Closed != nil {
+		all = append(all, closedConnections{open: o.Closed, limits: o.Limits})
+	}
 	return all
 }
 
@@ -182,6 +188,7 @@ func everyCollector() []Collector {
 		Unix:         func(context.Context) (socket.PortlessTable, error) { return socket.PortlessTable{}, nil },
 		Probes:       func(context.Context) ([]schedule.Report, error) { return nil, nil },
 		Certificates: func(*socket.Table, map[netip.Addr]string) ([]listenertls.Found, int) { return nil, 0 },
+		Closed:       func() (Closed, error) { return nil, nil },
 	})
 }
 
@@ -193,6 +200,10 @@ func Names() []string {
 	}
 	return names
 }
+
+// OffByDefault returns the names of the collectors that run only if asked for: one
+// costs the others on the host something, one requires a privilege.
+func OffByDefault() []string { return []string{closedConnections{}.Name(), rules{}.Name()} }
 
 // Families returns every family that an exporter may emit.
 func Families() []*Family {

@@ -260,6 +260,10 @@ var stories = map[string]porttest.Sockets{
 		made(socket.TCP, socket.Listen, "[::]:8443", ""),
 		made(socket.TCP, socket.Listen, "127.0.0.1:9443", ""),
 	},
+	"closed": {
+		made(socket.TCP, socket.Listen, "0.0.0.0:443", ""),
+		made(socket.TCP, socket.Listen, "[::]:22", ""),
+	},
 	"client": slices.Concat(
 		clients("10.0.0.5", "198.51.100.1:5432", 900),
 		clients("::ffff:10.0.0.5", "198.51.100.2:5432", 400),
@@ -409,6 +413,9 @@ func TestStories(t *testing.T) {
 			}
 			if name == "certificates" {
 				o.Certificates, o.Addresses = storyCertificates, storyAddresses
+			}
+			if name == "closed" {
+				o.Closed, o.Watched = storyClosed(t), func() Watched { return Watched{Destinations: []socket.Watched{quietDestination}} }
 			}
 			if name == "probes" {
 				o.Probes, o.Addresses = storyProbes, storyAddresses

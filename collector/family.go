@@ -26,6 +26,10 @@ func counter(name, help string, labels ...string) *Family {
 	return newFamily(dto.MetricType_COUNTER, name, help, labels)
 }
 
+func histogram(name, help string, labels ...string) *Family {
+	return newFamily(dto.MetricType_HISTOGRAM, name, help, labels)
+}
+
 func newFamily(kind dto.MetricType, name, help string, labels []string) *Family {
 	f := &Family{Name: name, Help: help, Type: kind, Labels: labels}
 	sorted := slices.Clone(labels)
@@ -39,10 +43,14 @@ func newFamily(kind dto.MetricType, name, help string, labels []string) *Family 
 
 // TypeName returns the type as the exposition format spells it.
 func (f *Family) TypeName() string {
-	if f.Type == dto.MetricType_COUNTER {
+	switch f.Type {
+	case dto.MetricType_COUNTER:
 		return "counter"
+	case dto.MetricType_HISTOGRAM:
+		return "histogram"
+	default:
+		return "gauge"
 	}
-	return "gauge"
 }
 
 // other is the label value that takes what is beyond a limit.

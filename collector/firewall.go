@@ -35,9 +35,6 @@ type rules struct {
 
 func (rules) Name() string { return "firewall" }
 
-// OnByDefault reports whether a collector runs unless it is disabled.
-func OnByDefault(name string) bool { return name != rules{}.Name() }
-
 func (rules) Families() []*Family {
 	return []*Family{firewallRead, publishedInfo, publishedUnclear, listenerFirewall}
 }

@@ -111,6 +111,17 @@ var legends = map[string]string{
 	"port_web_config_last_reload_successful":        "0: the files are broken and an earlier configuration is in force. Absent without `--web.config.file`.",
 	"port_exporter_probes_total":                    "Outcomes that never occurred are absent.",
 
+	"port_inbound_connections_closed_total":           "With `address=\"other\"`: of listeners without series of their own, and of ports without a listener.",
+	"port_inbound_connections_received_bytes_total":   "A connection that the peer did not end with a FIN counts one byte less.",
+	"port_outbound_connections_closed_total":          "`remote_port=\"unknown\"`: closed with SO_LINGER 0; they have no other values.",
+	"port_inbound_connections_stalled_seconds_total":  "Absent before Linux 6.7.",
+	"port_outbound_connections_stalled_seconds_total": "Absent before Linux 6.7.",
+	"port_inbound_connections_limited_seconds_total":  "`by`: receiver (the peer's receive window was full) or send_buffer (too small).",
+	"port_outbound_connections_limited_seconds_total": "`by`: receiver (the peer's receive window was full) or send_buffer (too small).",
+	"port_outbound_connects_failed_total":             "`outcome`: unanswered (nothing came back), other (something did, usually a reset) or unknown (a blocking connect() failed; the kernel forgets its port). Connects that the program gave up are included.",
+	"port_destination_connects_failed_total":          "The destinations with the most, and the watched ones. Failed blocking connects are missing.",
+	"port_closed_connections_lost_total":              "Messages of the kernel; raise net.core.rmem_max, or grant CAP_NET_ADMIN.",
+
 	"port_listener_tls_certificate_expiry_timestamp_seconds": "Certificates are not verified. Absent if the listener sent none. Only with `listener_tls`; see [certificates.md](certificates.md).",
 	"port_listener_tls_info":                                 "Subject and issuer are truncated to 1 kB. `version` is empty if the handshake failed after the certificate was sent.",
 	"port_listener_tls_outcome_info":                         "`outcome`: as in `probe_outcome_code`. `local_error`: no address of this host leads to the listener.",

@@ -112,9 +112,7 @@ func TestViewInParts(t *testing.T) {
 				t.Errorf("%s: the error of the %s is %v, want %q", tt.name, part, got, want)
 			}
 		}
-		if n := o.Memory.running.Load(); n != 0 {
-			t.Errorf("%s: %d parts run for ever", tt.name, n)
-		}
+		porttest.Await(t, "the end of every part of: "+tt.name, func() bool { return o.Memory.running.Load() == 0 })
 	}
 }
 

@@ -91,7 +91,7 @@ type server struct {
 
 // startDaemon builds and starts port_exporter. A destination is exported from one in
 // five hundred ports on, so that it is at both sizes.
-func startDaemon(b *testing.B) *server {
+func startDaemon(b *testing.B, flags ...string) *server {
 	b.Helper()
 	dir := b.TempDir()
 	program, config := filepath.Join(dir, "port_exporter"), filepath.Join(dir, "c.yml")
@@ -101,7 +101,8 @@ func startDaemon(b *testing.B) *server {
 	if err := os.WriteFile(config, []byte("destinations: {min_share: 0.002}\n"), 0o600); err != nil {
 		b.Fatal(err)
 	}
-	return startServer(b, "port_exporter", "127.0.0.1:10065", program, "--config.file="+config, "--web.listen-address=127.0.0.1:10065")
+	flags = append(flags, "--config.file="+config, "--web.listen-address=127.0.0.1:10065")
+	return startServer(b, "port_exporter", "127.0.0.1:10065", program, flags...)
 }
 
 // startServer starts a program and waits until it serves.

@@ -146,8 +146,8 @@ func (f *flags) addServing(app *kingpin.Application) {
 	app.Flag("web.external-url", "External URL of the exporter, for example behind a reverse proxy.").URLVar(&f.externalURL)
 	app.Flag("web.route-prefix", "Prefix of all paths served. Default: the path of --web.external-url.").StringVar(&f.daemon.RoutePrefix)
 	for _, name := range collector.Names() {
-		c := &collectorFlag{}
-		app.Flag("collector."+name, "Run the collector "+name+".").Default(strconv.FormatBool(collector.OnByDefault(name))).IsSetByUser(&c.given).BoolVar(&c.on)
+		c, on := &collectorFlag{}, !slices.Contains(collector.OffByDefault(), name)
+		app.Flag("collector."+name, "Run the collector "+name+".").Default(strconv.FormatBool(on)).IsSetByUser(&c.given).BoolVar(&c.on)
 		f.collectors[name] = c
 	}
 	app.Flag("collector.disable-defaults", "Run only the collectors whose flag is given.").BoolVar(&f.noDefaults)

@@ -46,9 +46,12 @@ type daemon struct {
 	memory  *collector.Memory
 	names   *names.Book // of watched destinations
 	tls     *listenertls.Book
-	runner  *schedule.Runner
-	log     *logs.Queue
-	logger  *slog.Logger
+	// closed is nil if it is not asked for, and endClosed ends it.
+	closed    func() (collector.Closed, error)
+	endClosed func()
+	runner    *schedule.Runner
+	log       *logs.Queue
+	logger    *slog.Logger
 
 	started   time.Time
 	files     *beside.Calls // read the configuration
@@ -88,6 +91,7 @@ func newDaemon(ctx context.Context, o Options, door *gate.Gate, log *logs.Queue)
 		logger:  logger,
 		started: time.Now(),
 		files:   files.NewCalls(), reloading: make(chan struct{}, 1),
+		endClosed: func() {},
 		success: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "port_config_last_reload_successful",
 			Help: "Whether the last configuration load succeeded (1 or 0).",
@@ -115,6 +119,9 @@ func newDaemon(ctx context.Context, o Options, door *gate.Gate, log *logs.Queue)
 	c, err := o.LoadConfig(ctx)
 	if err != nil {
 		return nil, err
+	}
+	if !slices.Contains(o.Disabled, "closed") {
+		d.recordClosed(ctx, c.Limits)
 	}
 	d.putInForce(d.build(c))
 	return d, nil
@@ -167,6 +174,7 @@ func (d *daemon) build(c *config.Config) *state {
 		Policy:         c.Policy,
 		Probes:         d.results(plan),
 		Certificates:   d.certificates(c),
+		Closed:         d.closed,
 		Addresses:      d.system.Addresses,
 		AddressKinds:   d.system.AddressKinds,
 		Limits: collector.Limits{

@@ -33,6 +33,7 @@ func Serve(ctx context.Context, o Options, hangups <-chan os.Signal) error {
 		return err
 	}
 	defer d.runner.Stop()
+	defer d.endClosed()
 	log.SetFlags(0)
 	log.SetOutput(logs.Library{Logger: d.logger})
 	collectLessOften(d.system.Name)

@@ -229,6 +229,12 @@ func link(t testing.TB, name string) netlink.Link {
 	return l
 }
 
+// SetUp sets an interface up.
+func SetUp(t testing.TB, name string) {
+	t.Helper()
+	setUp(t, name)
+}
+
 func setUp(t testing.TB, name string) {
 	t.Helper()
 	if err := netlink.LinkSetUp(link(t, name)); err != nil {

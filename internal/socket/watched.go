@@ -70,3 +70,6 @@ func (s *watchedSet) inNetwork(remote netip.AddrPort) bool {
 	}
 	return false
 }
+
+// Watching returns what reports whether a destination is one of the watched.
+func Watching(all []Watched) func(netip.AddrPort) bool { return newWatchedSet(all).has }

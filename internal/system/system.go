@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/port-exporter/port_exporter/internal/closed"
 	"github.com/port-exporter/port_exporter/internal/firewall"
 	"github.com/port-exporter/port_exporter/internal/kernel"
 	"github.com/port-exporter/port_exporter/internal/owner"
@@ -59,6 +60,9 @@ type System struct {
 	// Firewall reads the rules of nftables; nil where there are none that are known. Its
 	// error may be [firewall.ErrPrivilege].
 	Firewall func(ctx context.Context) (*firewall.Ruleset, error)
+	// Closings receives what the kernel reports of TCP sockets that it frees. The error
+	// is errors.ErrUnsupported where it reports nothing.
+	Closings func() (closed.Stream, error)
 	// EphemeralPorts reads the ports that clients get. Beside an error it returns
 	// what it could read of them, else the system's default.
 	EphemeralPorts func() (socket.EphemeralPorts, error)
@@ -95,7 +99,7 @@ func Open(ctx context.Context, source, procfs, rootfs string, logger *slog.Logge
 	if groups := owner.NewGroups(procfs, logger); groups != nil {
 		s.Groups = groups.Of
 	}
-	s.Addresses, s.Descriptors = addresses, descriptors
+	s.Addresses, s.Descriptors, s.Closings = addresses, descriptors, closings
 	return s, nil
 }
 

@@ -1,0 +1,174 @@
+// Package closed adds up what the TCP connections of this host were, as the kernel
+// frees them: between two scrapes none is missed. The kernel's messages come from a
+// [Stream]; [Book] counts them by listener, by remote port and by destination.
+package closed
+
+import (
+	"context"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/port-exporter/port_exporter/internal/socket"
+)
+
+// This file holds the inner loop: add runs once for each connection that ends. It
+// must not allocate but for what gets counters of its own.
+
+// Counters are what the closed connections of one service add up to.
+type Counters struct {
+	Connections uint64
+	// Received and Sent are bytes of data.
+	Received, Sent                              uint64
+	SegmentsSent, SegmentsRetransmitted         uint64
+	Stalled, LimitedByReceiver, LimitedByBuffer time.Duration
+	RoundTrip, MinRoundTrip                     Histogram
+}
+
+// add adds a connection.
+func (n *Counters) add(c *socket.Closed) {
+	n.Connections++
+	n.Received += c.Received
+	n.Sent += c.Sent
+	n.SegmentsSent += uint64(c.SegmentsSent)
+	n.SegmentsRetransmitted += uint64(c.SegmentsRetransmitted)
+	n.Stalled += c.Stalled
+	n.LimitedByReceiver += c.LimitedByReceiver
+	n.LimitedByBuffer += c.LimitedBySendBuffer
+	if c.RoundTrip > 0 {
+		n.RoundTrip.Observe(c.RoundTrip)
+	}
+	if c.MinRoundTrip > 0 {
+		n.MinRoundTrip.Observe(c.MinRoundTrip)
+	}
+}
+
+// Failures are connections from here that were never established. Unanswered are
+// those to which nothing came back, Other those to which something did.
+type Failures struct{ Unanswered, Other uint64 }
+
+func (f *Failures) add(c *socket.Closed) {
+	if c.SegmentsReceived == 0 {
+		f.Unanswered++
+	} else {
+		f.Other++
+	}
+}
+
+// Limits bound the counters.
+type Limits struct {
+	Listeners, OutboundPorts, Destinations, WatchedDestinations int
+}
+
+// The listeners are read for a port that is unknown, but the pause after it is at
+// least leastPause, and readShare times as long as the read took: it costs 1 % at most.
+const (
+	leastPause = 10 * time.Millisecond
+	readShare  = 100
+)
+
+// Book counts closed connections. It is safe for concurrent use.
+type Book struct {
+	read func(context.Context) (*socket.Table, error)
+	now  func() time.Time
+
+	mu            sync.Mutex
+	limits        Limits
+	view          view
+	nextRead      time.Time
+	listeners     map[socket.ListenerID]*Counters
+	goneAt        map[socket.ListenerID]time.Time // of those that are not in the table
+	otherInbound  Counters
+	outbound      *slots[uint16, Counters]
+	wiped         Counters // outbound, the remote port unknown
+	failed        *slots[uint16, Failures]
+	wipedFailures uint64 // remote port and outcome unknown
+	destinations  *slots[netip.AddrPort, Failures]
+	watched       *slots[netip.AddrPort, Failures]
+	isWatched     func(netip.AddrPort) bool
+	knowsStalled  bool
+	malformed     uint64
+}
+
+// New returns an empty book that reads the listeners and the time from functions.
+func New(limits Limits, read func(context.Context) (*socket.Table, error), now func() time.Time) *Book {
+	b := &Book{
+		read:         read,
+		now:          now,
+		listeners:    map[socket.ListenerID]*Counters{},
+		goneAt:       map[socket.ListenerID]time.Time{},
+		outbound:     newSlots[uint16, Counters](now),
+		failed:       newSlots[uint16, Failures](now),
+		destinations: newSlots[netip.AddrPort, Failures](now),
+		watched:      newSlots[netip.AddrPort, Failures](now),
+	}
+	b.choose(limits)
+	b.isWatched = socket.Watching(nil)
+	return b
+}
+
+// batch adds the connections of a batch, under one lock.
+func (b *Book) batch(ctx context.Context, stream Stream) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	now := b.now()
+	b.malformed += uint64(stream.Each(func(c *socket.Closed) { b.add(ctx, c, now) }))
+}
+
+// add adds one connection.
+func (b *Book) add(ctx context.Context, c *socket.Closed, now time.Time) {
+	b.knowsStalled = b.knowsStalled || c.KnowsStalled
+	if !c.Established {
+		b.addFailure(c, now)
+		return
+	}
+	if b.view.table == nil {
+		b.readAgain(ctx, now)
+	}
+	at, outbound, guess := b.view.partyOf(c)
+	if guess && b.view.gone[c.Local.Port()] == nil && b.readAgain(ctx, now) {
+		at, outbound, _ = b.view.partyOf(c)
+	}
+	switch {
+	case at >= 0:
+		b.ofListener(at).add(c)
+	case b.goneListener(c) != nil:
+		b.goneListener(c).add(c)
+	case !outbound:
+		b.otherInbound.add(c)
+	case c.Wiped:
+		b.wiped.add(c)
+	default:
+		port := c.Remote.Port()
+		b.outbound.count(port, b.view.isEphemeral(port), now).add(c)
+	}
+}
+
+func (b *Book) addFailure(c *socket.Closed, now time.Time) {
+	if c.Wiped {
+		b.wipedFailures++
+		return
+	}
+	port := c.Remote.Port()
+	b.failed.count(port, b.view.isEphemeral(port), now).add(c)
+	to := b.destinations
+	if b.isWatched(c.Remote) {
+		to = b.watched
+	}
+	to.count(c.Remote, false, now).add(c)
+}
+
+// readAgain reads the listeners, if that was not done just now.
+func (b *Book) readAgain(ctx context.Context, now time.Time) bool {
+	if now.Before(b.nextRead) {
+		return false
+	}
+	table, err := b.read(ctx)
+	after := b.now()
+	b.nextRead = after.Add(max(leastPause, readShare*after.Sub(now)))
+	if err != nil { // the next scrape reads them too, and reports what is wrong
+		return false
+	}
+	b.use(table)
+	return true
+}
