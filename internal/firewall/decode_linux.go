@@ -249,8 +249,13 @@ func readMeta(e *expr, ad *netlink.AttributeDecoder) bool {
 	case unix.NFTA_META_KEY:
 		e.key = ad.Uint32()
 	case unix.NFTA_META_SREG:
-		if e.kind = nothing; e.key == metaPktType {
+		switch e.key {
+		case metaPktType:
 			e.kind = rewrites
+		case unix.NFT_META_MARK:
+			e.kind = marks
+		default:
+			e.kind = nothing
 		}
 	default:
 		return false

@@ -21,6 +21,7 @@ const (
 	forgets                      // what is in the registers, for it loads what is not understood
 	loses                        // what is known of the state of the connection, such as notrack
 	rewrites                     // the packet
+	marks                        // the packet, which a chain of type route then routes anew
 	leaves                       // to somewhere else, such as a queue
 	nothing                      // counters, logs: the packet is as it was
 )
@@ -112,7 +113,7 @@ type expr struct {
 // effective reports whether the expression may do something to a packet.
 func (e *expr) effective() bool {
 	switch e.kind {
-	case unknownKind, rejects, translates, translatesSource, loses, rewrites, leaves:
+	case unknownKind, rejects, translates, translatesSource, loses, rewrites, marks, leaves:
 		return true
 	case setsVerdict:
 		return e.decree.code != codeContinue

@@ -549,3 +549,22 @@ func TestOneConnectionInNamespace(t *testing.T) {
 		t.Errorf("none of the ports is dropped: %v", d)
 	}
 }
+
+// TestMarksInNamespace has rules that mark packets: where a chain of type route does, the
+// packets are routed anew, and what that comes to is not known.
+func TestMarksInNamespace(t *testing.T) {
+	porttest.Namespace(t)
+	for kind, want := range map[string]Verdict{"filter": Accept, "route": Unknown} {
+		porttest.NFT(t, "flush ruleset; table ip t { chain c { type "+kind+" hook output priority -150; tcp dport 80 meta mark set 5; }; }")
+		read, err := NewReader("/proc").Read(context.Background())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for port, want := range map[uint16]Verdict{80: want, 81: Accept} {
+			d := read.Output(Departure{Protocol: TCP, To: netip.MustParseAddr("10.1.0.2"), Port: port, Interface: "eth0"})
+			if d.Verdict != want {
+				t.Errorf("%s, port %d: %v, want %v", kind, port, d, want)
+			}
+		}
+	}
+}

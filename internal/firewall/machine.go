@@ -336,6 +336,8 @@ func (m *machine) express(c *chain, r *rule, e *expr, s step) (in []step, out []
 		s.stateless = true
 	case rewrites:
 		s.rewritten = true
+	case marks: // ip_route_me_harder
+		s.rewritten = s.rewritten || m.hooked.kind == "route"
 	case compare, inRange, match, mayMatch, byChance:
 		return m.condition(e, s)
 	case lookup:

@@ -177,9 +177,11 @@ func decodeMultiport(revision uint32, info []byte) expr {
 // decodeTarget returns what a target does.
 func decodeTarget(name string, family Family, revision uint32, info []byte) []expr {
 	switch name {
-	case "LOG", "NFLOG", "ULOG", "TRACE", "MARK", "CONNMARK", "SECMARK", "CONNSECMARK", "CLASSIFY", "DSCP", "TOS", "ECN",
+	case "LOG", "NFLOG", "ULOG", "TRACE", "SECMARK", "CONNSECMARK", "CLASSIFY", "DSCP", "TOS", "ECN",
 		"TCPMSS", "TCPOPTSTRIP", "CHECKSUM", "SET", "IDLETIMER", "AUDIT", "RATEEST", "LED", "TEE", "HL", "TTL":
 		return []expr{{kind: nothing}}
+	case "MARK", "CONNMARK":
+		return []expr{{kind: marks}}
 	case "CT", "NOTRACK":
 		return []expr{{kind: loses}}
 	case "REJECT":
