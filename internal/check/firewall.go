@@ -24,6 +24,8 @@ type Firewall struct {
 	In *firewall.Decision
 	// Hidden says that the rules cannot be read without CAP_NET_ADMIN.
 	Hidden bool
+	// Late says that they could not be read in time.
+	Late bool
 }
 
 // firewall returns what the rules do; nil if there are none, or that is unknown.
@@ -36,6 +38,9 @@ func (h *Host) firewall(ctx context.Context, r *Report) *Firewall {
 	rules, err := h.Firewall(ctx)
 	if errors.Is(err, firewall.ErrPrivilege) {
 		return &Firewall{Hidden: true}
+	}
+	if errors.Is(err, firewall.ErrLate) {
+		return &Firewall{Late: true}
 	}
 	if err != nil || rules.IsEmpty() {
 		return nil
@@ -121,8 +126,10 @@ func (r *Report) rules() []Evidence {
 	switch {
 	case f == nil:
 		return nil
-	case f.Hidden && r.Success:
+	case (f.Hidden || f.Late) && r.Success:
 		return nil
+	case f.Late:
+		return []Evidence{{Unknown, topic, "what the rules of this host do is unknown: they could not be read in time"}}
 	case f.Hidden:
 		return []Evidence{{Unknown, topic, "what the rules of this host do is unknown without CAP_NET_ADMIN"}}
 	}

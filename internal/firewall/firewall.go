@@ -18,6 +18,9 @@ import (
 // ErrPrivilege says that the rules cannot be read without CAP_NET_ADMIN.
 var ErrPrivilege = errors.New("reading firewall rules requires CAP_NET_ADMIN")
 
+// ErrLate says that the rules could not be read in time.
+var ErrLate = errors.New("firewall rules could not be read in time: a set may have very many elements")
+
 // Verdict is what the rules do with a new connection.
 type Verdict uint8
 

@@ -1,6 +1,8 @@
 package firewall
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -43,5 +45,29 @@ func TestLargeRulesInNamespace(t *testing.T) {
 				t.Errorf("it took %v", took)
 			}
 		})
+	}
+}
+
+// TestLateRulesInNamespace has rules that took too long to read: they are not read again
+// soon, unless there are others.
+func TestLateRulesInNamespace(t *testing.T) {
+	porttest.Namespace(t)
+	porttest.NFT(t, "table inet t {\nset s { type ipv4_addr; elements = {"+strings.TrimSuffix(lines(1000, "%s timeout %dh,"), ",\n")+"}\nflags timeout\n}\nchain input { type filter hook input priority 0; ip saddr @s drop\n}\n}\n")
+	r := NewReader("/proc")
+	soon, cancel := context.WithDeadline(t.Context(), time.Now())
+	defer cancel()
+	if _, err := r.Read(soon); err == nil {
+		t.Error("it is read after the deadline")
+	}
+	if _, err := r.Read(t.Context()); err != nil || r.kept == nil {
+		t.Fatalf("a caller in a hurry holds up others: %v", err)
+	}
+	r.kept, r.late = nil, late{r.generation, time.Now()}
+	if _, err := r.Read(t.Context()); !errors.Is(err, ErrLate) {
+		t.Errorf("it is read again: %v", err)
+	}
+	porttest.NFT(t, "add table inet other\n")
+	if _, err := r.Read(t.Context()); err != nil {
+		t.Errorf("other rules are not read: %v", err)
 	}
 }
