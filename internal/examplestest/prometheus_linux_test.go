@@ -57,6 +57,9 @@ var withoutSamples = map[string]string{
 	"PortTCPMemoryNearLimit":      wholeMachine,
 	"PortTCPAbortOnMemory":        wholeMachine,
 	"PortConntrackNearLimit":      wholeMachine,
+	"PortConntrackDrops":          wholeMachine,
+	"PortNeighbourTableFull":      "only the host's first network namespace has this counter",
+	"PortReversePathFilterDrops":  "the load is on loopback, which the filter lets through",
 
 	"listener:port_inbound_connections_time_wait:max1d": needsHistory,
 }
