@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strconv"
+	"time"
 
 	"github.com/port-exporter/port_exporter/internal/firewall"
 	"github.com/port-exporter/port_exporter/internal/socket"
@@ -55,17 +56,27 @@ func (c rules) Collect(ctx context.Context, host *Snapshot, out *Output) error {
 	if err != nil {
 		return err
 	}
+	began, late := time.Now(), 0
 	for i := range shown.listeners {
 		l := &shown.listeners[i]
 		arrival, ok := ArrivalAt(l)
-		if !ok || !shown.series[l.ListenerID] {
+		switch {
+		case !ok || !shown.series[l.ListenerID]:
+			continue
+		case time.Since(began) > maxDeciding: // the next scrape goes on: decisions are kept
+			late++
 			continue
 		}
 		verdict := read.Listener(arrival, l.DualStack).Verdict
 		out.add(listenerFirewall, 1, bind(labelsOf(l.ListenerID), verdict.String())...)
 	}
+	out.fold(listenerFirewall, late)
 	return nil
 }
+
+// maxDeciding bounds the time of a scrape for decisions: with thousands of rules one may
+// take a second.
+const maxDeciding = time.Second
 
 // maxPublished bounds the series of published ports.
 const maxPublished = 512

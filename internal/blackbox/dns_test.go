@@ -86,6 +86,9 @@ func rubbish(w dns.ResponseWriter, q *dns.Msg) {
 
 func ignoring(dns.ResponseWriter, *dns.Msg) {}
 
+// echo sends back what it gets.
+func echo(w dns.ResponseWriter, question *dns.Msg) { _ = w.WriteMsg(question) }
+
 // silentPort takes datagrams and answers none.
 func silentPort(t *testing.T, _ *site) string {
 	c, err := net.ListenPacket("udp4", "127.0.0.1:0")
@@ -135,6 +138,8 @@ var (
 		{name: "another protocol", module: askTCP, target: listening("", func(c *net.TCPConn) { c.Write([]byte("\x00\x0422\r\n")); silent(c) }), want: "protocol exchange target"},
 		{name: "the id of another question, UDP", module: ask, target: naming(wrongID), want: "no_reply exchange none"},
 		{name: "the id of another question, TCP", module: askTCP, target: naming(wrongID), want: "protocol exchange target"},
+		{name: "the question sent back, UDP", module: ask, target: naming(echo), want: "protocol exchange target"},
+		{name: "the question sent back, TCP", module: askTCP, target: naming(echo), want: "protocol exchange target"},
 		{name: "NXDOMAIN", module: ask, target: naming(records(dns.RcodeNameError)), want: "status exchange target"},
 		{name: "SERVFAIL", module: ask, target: naming(records(dns.RcodeServerFailure)), want: "status exchange target"},
 		{name: "REFUSED, TCP", module: askTCP, target: naming(records(dns.RcodeRefused)), want: "status exchange target"},

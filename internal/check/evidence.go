@@ -183,14 +183,14 @@ func (r *Report) way() []Evidence {
 	}
 	all := []Evidence{{mark, "route", fmt.Sprintf("%s: %s", to, r.Route)}}
 	if n := r.Route.Neighbour; n != "" && r.Route.Type == route.Unicast {
-		mark := OK
+		mark, state := OK, "is "+n
 		switch n {
 		case "failed", "incomplete":
 			mark = Failed
 		case "none":
-			mark = Unknown
+			mark, state = Unknown, "is not"
 		}
-		all = append(all, Evidence{mark, "neighbour", fmt.Sprintf("%s on %s is %s in the table of neighbours", r.Route.NextHop(to), r.Route.Device, n)})
+		all = append(all, Evidence{mark, "neighbour", fmt.Sprintf("%s on %s %s in the table of neighbours", r.Route.NextHop(to), r.Route.Device, state)})
 	}
 	return all
 }

@@ -183,6 +183,8 @@ func thereCases() []situation {
 		{"client certificate", Facts{}, handshake(&probe.NoClientCertificateError{Err: errors.New("x")}), ClientCertificate, "client certificate", "cert_file"},
 		{"plain", Facts{}, handshake(tls.RecordHeaderError{}), NotTLS, "does not answer with TLS", "starttls"},
 		{"handshake", Facts{}, handshake(errors.New("x")), TLSFails, "handshake fails", ""},
+		{"alert", Facts{}, handshake(&net.OpError{Op: "remote error", Err: errors.New("tls: protocol version not supported")}), TLSFails, "fails: it answers \"protocol version not supported\"", ""},
+		{"a long name", Facts{}, distrusted(x509.UnknownAuthorityError{Cert: &x509.Certificate{Subject: pkix.Name{CommonName: strings.Repeat("ä", 80)}}}), CertificateUntrusted, strings.Repeat("ä", 50) + "…", ""},
 		{"hangs", Facts{}, inPhase(failed(probe.Timeout, probe.OriginNone, nil), probe.PhaseExchange), ServiceSilent, "hangs", ""},
 	}
 }

@@ -223,9 +223,20 @@ func (f *Facts) there(c Code, address string) string {
 		return fmt.Sprintf("%s does not answer, and its host does (%s): a firewall there drops, or the accept queue is full", address, f.Path.Host)
 	case CertificateExpired, CertificateNotYet, CertificateName, CertificateUntrusted:
 		return fmt.Sprintf("%s is open, and its certificate %s", address, f.certificate(c))
+	case TLSFails:
+		return address + " is open, and the TLS handshake fails" + f.alert()
 	default:
 		return address + " " + thereWords(c)
 	}
+}
+
+// alert returns what the target answers in a handshake, if it does: crypto/tls calls its
+// alerts so, RFC 8446 section 6.
+func (f *Facts) alert() string {
+	if remote, ok := errors.AsType[*net.OpError](f.Result.Err); ok && remote.Op == "remote error" {
+		return ": it answers \"" + strings.TrimPrefix(remote.Err.Error(), "tls: ") + "\""
+	}
+	return ""
 }
 
 // thereWords is what the target does, where no fact adds to it.
@@ -239,8 +250,6 @@ func thereWords(c Code) string {
 		return "is open, and asks for a client certificate"
 	case NotTLS:
 		return "is open, and does not answer with TLS"
-	case TLSFails:
-		return "is open, and the TLS handshake fails"
 	case UnexpectedStatus:
 		return "answers with a status that is not expected"
 	case ProtocolError:
@@ -358,21 +367,35 @@ func (f *Facts) certificate(c Code) string {
 		return fmt.Sprintf("is for %s and not for %s", names(name.Certificate), name.Host)
 	}
 	if unknown, ok := errors.AsType[x509.UnknownAuthorityError](f.Result.Err); ok && unknown.Cert != nil {
-		return fmt.Sprintf("is not trusted: its issuer is unknown (%s, issuer CN %s)", subject(unknown.Cert), unknown.Cert.Issuer.CommonName)
+		return fmt.Sprintf("is not trusted: its issuer is unknown (%s, issuer CN %s)", subject(unknown.Cert), short(unknown.Cert.Issuer.CommonName))
 	}
 	return "is not trusted"
 }
 
 func subject(c *x509.Certificate) string {
 	if c.Subject.CommonName == "" && len(c.DNSNames) > 0 {
-		return "name " + c.DNSNames[0]
+		return "name " + short(c.DNSNames[0])
 	}
-	return "CN " + c.Subject.CommonName
+	return "CN " + short(c.Subject.CommonName)
+}
+
+// maxName bounds a name that a target chooses, in bytes.
+const maxName = 100
+
+// short returns a name, cut where it is long.
+func short(name string) string {
+	if len(name) <= maxName {
+		return name
+	}
+	return strings.ToValidUTF8(name[:maxName], "") + "…"
 }
 
 // names returns the names of a certificate, the first three of them.
 func names(c *x509.Certificate) string {
-	all := c.DNSNames
+	var all []string
+	for _, name := range c.DNSNames {
+		all = append(all, short(name))
+	}
 	for _, ip := range c.IPAddresses {
 		all = append(all, ip.String())
 	}

@@ -203,6 +203,9 @@ func (q *dnsQuery) take(b []byte) error {
 	if m.Id != q.message.Id {
 		return probe.TargetFault(probe.Protocol, fmt.Errorf("the answer has the id %d, and the question %d", m.Id, q.message.Id))
 	}
+	if !m.Response {
+		return probe.TargetFault(probe.Protocol, errors.New("what came back is a question and no answer (bit QR, RFC 1035 section 4.1.1)"))
+	}
 	if q.request.Log != nil {
 		q.request.Log.Debug("answer", "message", m.String())
 	}
