@@ -232,6 +232,7 @@ func (w *checked) compare(t *testing.T, c *porttest.Cause, v6 bool, schema *json
 	c.Make(t, n, v6)
 	args := []string{"check", c.Target(v6)}
 	switch c.Speak {
+	case porttest.Nothing:
 	case porttest.Hears:
 		args = append(args, "--module=banner", "--config.file="+write(t, `modules: {banner: {prober: tcp, tcp: {query_response: [{expect: "^220 "}]}}}`))
 	case porttest.ShakesHands:

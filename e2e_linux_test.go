@@ -433,7 +433,7 @@ func TestPrometheusInNamespace(t *testing.T) {
 		`count(port_listener_info{scope="any",port!="9090"})`:                                       "1",
 		`sum(port_outbound_connections{remote_port="85",state="last_ack"})`:                         "1",
 		`port_listener_accept_queue_limit{port="86"}`:                                               "5",
-		`sum(port_scrape_collector_success)`:                                                        "6",
+		`sum(port_scrape_collector_success)`:                                                        "8",
 		`port_source_info{source="sock_diag"}`:                                                      "1",
 		`sum(scrape_samples_scraped{job="port_exporter"} > bool 50)`:                                "1",
 		`sum(port_sockets) - sum(port_sockets{protocol="tcp"}) - sum(port_sockets{protocol="udp"})`: "0",

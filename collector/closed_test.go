@@ -13,7 +13,6 @@ import (
 	dto "github.com/prometheus/client_model/go"
 
 	"github.com/port-exporter/port_exporter/internal/closed"
-	"github.com/port-exporter/port_exporter/internal/porttest"
 	"github.com/port-exporter/port_exporter/internal/socket"
 )
 
@@ -85,7 +84,7 @@ func storyClosed(t *testing.T) func() (Closed, error) {
 		ended("10.0.0.5:40008", "10.0.0.9:6380", func(c *socket.Closed) { c.Established = false }),
 	}
 	then := append(stories["closed"][:2:2], made(socket.TCP, socket.Listen, "10.0.0.5:8080", ""))
-	reader := socket.Reader{Source: porttest.Sockets(then), EphemeralPorts: options(nil).EphemeralPorts}
+	reader := socket.Reader{Source: then, EphemeralPorts: options(nil).EphemeralPorts}
 	stream := &messages{all: all, read: make(chan struct{}), end: make(chan struct{})}
 	now := func() time.Time { return time.Unix(1_800_000_000, 0) }
 	book := closed.New(closed.Limits{Listeners: 100, OutboundPorts: 2, Destinations: 2, WatchedDestinations: 3}, reader.Listening, now)

@@ -27,7 +27,7 @@ type host struct {
 
 func newHost(t *testing.T, limits Limits) *host {
 	h := &host{t: t, now: time.Unix(1_800_000_000, 0), limits: limits}
-	h.Book = New(limits, func(ctx context.Context) (*socket.Table, error) {
+	h.Book = New(limits, func(context.Context) (*socket.Table, error) {
 		h.reads++
 		if h.err != nil {
 			return nil, h.err

@@ -177,7 +177,7 @@ func dial(t *testing.T, a Arrival) attempt {
 	}
 	one := attempt{arrival: a, network: network, fd: fd}
 	if err := unix.Connect(fd, sockaddr(a.To, a.Port)); err != nil && err != unix.EINPROGRESS {
-		one.fails = err.(syscall.Errno)
+		one.fails, _ = errors.AsType[syscall.Errno](err)
 	}
 	if a.Protocol == UDP {
 		_, _ = unix.Write(fd, []byte("x")) // rules of this host may refuse it
@@ -292,13 +292,6 @@ func arrivals() (all []Arrival) {
 		}
 	}
 	return all
-}
-
-// try loads rules, connects, and compares.
-func (h *hosts) try(t *testing.T, rules string) (unknown int) {
-	t.Helper()
-	porttest.NFT(t, "flush ruleset\n"+rules)
-	return h.compare(t, rules)
 }
 
 // compare compares what the rules in force say with what the kernel does.

@@ -555,11 +555,12 @@ func (m *machine) matches(e *expr, s step) (met, unmet []path) {
 	_, _, srcPort, dstPort := p.ends()
 	conditions := make([]condition, 0, len(e.conditions))
 	for _, c := range e.conditions { // they are of a packet from the other end
-		switch {
-		case c.dim == peerPort:
+		switch c.dim {
+		case peerPort:
 			c.dim = srcPort
-		case c.dim == ownPort:
+		case ownPort:
 			c.dim = dstPort
+		default:
 		}
 		conditions = append(conditions, c)
 	}

@@ -132,11 +132,12 @@ func (a spans) without(s span) spans {
 
 // not returns what is not in a.
 func (a spans) not(n int) (rest spans) {
-	lo, left := every(n)[0].lo, true
+	lo := every(n)[0].lo
 	for _, s := range a {
 		if hi, ok := before(s.lo); ok && lo <= hi {
 			rest = append(rest, span{lo, hi})
 		}
+		var left bool
 		if lo, left = after(s.hi); !left {
 			return rest
 		}

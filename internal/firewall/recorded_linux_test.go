@@ -199,7 +199,7 @@ func FuzzMessages(f *testing.F) {
 			f.Add(m.kind, m.data)
 		}
 	}
-	f.Fuzz(func(t *testing.T, kind string, data []byte) {
+	f.Fuzz(func(_ *testing.T, kind string, data []byte) {
 		c := &chain{key: key{familyIPv4, "filter", "INPUT"}, hook: hookInput, kind: "filter"}
 		nat := &chain{key: key{familyIPv4, "nat", "PREROUTING"}, hook: hookPrerouting, kind: "nat"}
 		s := &set{key: key{familyIPv4, "filter", "s"}}

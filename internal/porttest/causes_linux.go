@@ -39,7 +39,7 @@ const (
 const short = 400 * time.Millisecond
 
 // Has reports whether the cause is known to a version of IP.
-func (c *Cause) Has(v6 bool) bool { return !(v6 && c.only4) && !(!v6 && c.only6) }
+func (c *Cause) Has(v6 bool) bool { return (!v6 || !c.only4) && (v6 || !c.only6) }
 
 // Make makes the network such as the cause wants it.
 func (c *Cause) Make(t testing.TB, n *Network, v6 bool) {

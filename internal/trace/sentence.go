@@ -87,6 +87,7 @@ func (p *Path) ending() string {
 		return fmt.Sprintf("no packet leaves this host: %v", p.Answer.Err)
 	case SilentPort:
 		return p.portSilence()
+	default:
 	}
 	if last, anyHop := p.LastHop(); anyHop {
 		return fmt.Sprintf("dies behind %s, hop %d of the path: that router or the next one drops it, or the way back is broken", last.Addr, last.Number)

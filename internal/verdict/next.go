@@ -39,6 +39,7 @@ func (f *Facts) next(c Code) string {
 		return fmt.Sprintf("ask who runs %s, or the hop behind it", f.Path.LastHop)
 	case TargetRejects:
 		return fmt.Sprintf("on the target: nft list ruleset; allow %s there", f.port())
+	default:
 	}
 	return f.fill(Of(c).Next)
 }
