@@ -324,9 +324,9 @@ func (h *hosts) compare(t *testing.T, rules string) (unknown int) {
 // FIREWALL_ROUNDS=2000 makes more of them, FIREWALL_SEED=… the same ones again.
 func TestRandomRulesInNamespace(t *testing.T) {
 	h := newHosts(t)
-	rounds, seed := 20, uint64(time.Now().UnixNano())
+	rounds, seed := 20, uint64(1796062567569274861) // its round 5 once was decided wrongly
 	if n, err := strconv.Atoi(os.Getenv("FIREWALL_ROUNDS")); err == nil {
-		rounds = n
+		rounds, seed = n, uint64(time.Now().UnixNano())
 	}
 	if n, err := strconv.ParseUint(os.Getenv("FIREWALL_SEED"), 10, 64); err == nil {
 		seed = n

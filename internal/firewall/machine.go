@@ -284,11 +284,12 @@ func (m *machine) rule(c *chain, r *rule, p path) (ahead []path, acts []action) 
 }
 
 // left returns what a rule leaves of a path, in as few boxes as may be: what is ahead
-// was taken apart in the order of the matches of the rule.
+// was taken apart in the order of the matches of the rule. A rule that is not understood
+// may match and may not, so that what it takes is ahead as well.
 func (p path) left(ahead []path, steps []step, acts []action) []path {
 	const few = 16
 	taken := len(steps) + len(acts)
-	if len(ahead) < 2 || taken > few || slices.ContainsFunc(ahead, func(q path) bool { return q.doubt != p.doubt }) {
+	if len(ahead) < 2 || taken > few || p.doubt != 0 || slices.ContainsFunc(ahead, func(q path) bool { return q.doubt != p.doubt }) {
 		return ahead
 	}
 	rest := []box{p.box}
