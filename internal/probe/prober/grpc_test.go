@@ -171,7 +171,7 @@ func TestGRPCOutcomes(t *testing.T) {
 			if code, ok := valueOf(result, grpcStatus); ok != (c.outcome != probe.Denied) || ok && codes.Code(code) != c.code {
 				t.Errorf("code %v, want %d", code, c.code)
 			}
-			if result.Duration > timeout+time.Second {
+			if result.Duration > timeout+10*time.Second { // the machine may be loaded
 				t.Errorf("it took %s of %s", result.Duration, timeout)
 			}
 			if _, ok := valueOf(result, sslEarliestExpiry); ok != (c.prober.TLS && (c.outcome == probe.Open || c.outcome == probe.TLSCertificate || c.name == "no HTTP/2")) {
