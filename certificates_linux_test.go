@@ -166,7 +166,7 @@ func TestCertificatesInNamespace(t *testing.T) {
 	delete(want, "127.0.0.1 993")
 	awaitSubjects(t, want)
 
-	// What is known stays known; nobody is asked anew.
+	// What is known stays known, without another handshake.
 	if err := os.WriteFile(config, fmt.Appendf(nil, "listener_tls: {ports: [443, 9443], interval: 2h}\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}

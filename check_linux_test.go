@@ -191,7 +191,7 @@ func checkedCauses() map[string]checked {
 	}
 }
 
-// TestCheckOfEveryCauseInNamespace has check tell, as text and as JSON, why a client
+// TestCheckOfEveryCauseInNamespace has check report, as text and as JSON, why a client
 // cannot reach a server.
 func TestCheckOfEveryCauseInNamespace(t *testing.T) {
 	openProgram(t)
@@ -246,7 +246,7 @@ func (w *checked) compare(t *testing.T, c *porttest.Cause, v6 bool, schema *json
 	}
 	asJSON := append(args, "--output=json")
 	runs := []asked{{args: args}, {args: asJSON}}
-	if c.Speak != porttest.Hears { // nobody reads the file of the test
+	if c.Speak != porttest.Hears { // the user nobody cannot read the file of the test
 		runs = append(runs, asked{asJSON, &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}})
 	}
 	outs, statuses := runBeside(t, runs)

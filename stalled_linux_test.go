@@ -14,8 +14,8 @@ import (
 )
 
 // TestStalledConnectionsInNamespace has connections that do not get on, in both
-// directions: peers that do not read, paths that drop data or SYN-ACKs, SYNs that
-// nobody answers. Healthy connections and refused ones are none of them. Both sources
+// directions: peers that do not read, paths that drop data or SYN-ACKs, SYNs
+// without an answer. Healthy connections and refused ones are none of them. Both sources
 // see the same, which is what ss says of the timers.
 func TestStalledConnectionsInNamespace(t *testing.T) {
 	n := porttest.NewNetwork(t)

@@ -92,7 +92,7 @@ func TestUnixListenersInNamespace(t *testing.T) {
 		}
 	}
 	if out, _, _ := endedAs(t, nil, "port_exporter", "listeners", "--output=json"); len(unixOf(t, out)) > 0 {
-		t.Errorf("nobody asked for unix listeners: %s", out)
+		t.Errorf("unix listeners without the flag: %s", out)
 	}
 
 	file := filepath.Join(dir, "baseline.yml")

@@ -14,7 +14,7 @@ import (
 // TestDocument writes docs/cli.md: every command and every flag, as --help has them.
 func TestDocument(t *testing.T) {
 	if runtime.GOOS != "linux" {
-		t.Skip("only there is the flag --web.systemd-socket")
+		t.Skip("SKIP-LINUX: the flag --web.systemd-socket exists only there")
 	}
 	t.Setenv(procsVariable, "")
 	var b strings.Builder

@@ -32,7 +32,7 @@ var realClosed = map[string]string{
 func closedMessage(t testing.TB, name string) []byte {
 	t.Helper()
 	if bigEndian {
-		t.Skip("SKIP-LITTLE-ENDIAN: the messages are of a little-endian host")
+		t.Skip("SKIP-ENDIAN: the messages are of a little-endian host")
 	}
 	b, err := hex.DecodeString(realClosed[name])
 	if err != nil {

@@ -80,7 +80,7 @@ var realUnix = []string{
 
 func TestDecodeRealUnix(t *testing.T) {
 	if bigEndian {
-		t.Skip("the rows are of a little-endian machine")
+		t.Skip("SKIP-ENDIAN: the rows are of a little-endian host")
 	}
 	got := map[string]string{}
 	for _, row := range unhex(t, realUnix) {
