@@ -1,0 +1,116 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/port-exporter/port_exporter/internal/porttest"
+)
+
+// TestCheckByOwnerInNamespace names a unit and a container of real cgroups: their
+// listeners are checked, and a unit without one is an error with a hint.
+func TestCheckByOwnerInNamespace(t *testing.T) {
+	const id = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+	porttest.Namespace(t)
+	unit := porttest.NewCgroup(t, "system.slice/demo.service")
+	container := porttest.NewCgroup(t, "system.slice/docker-"+id+".scope")
+	unit.Do(t, func() { service(t, porttest.Listen(t, "127.0.0.1:7101", 5), "demo", "nobody") })
+	container.Do(t, func() { service(t, porttest.Listen(t, "0.0.0.0:7102", 5), "boxed", "nobody") })
+	for name, want := range map[string]struct {
+		status       int
+		output, said string
+	}{
+		"demo.service":         {0, "127.0.0.1:7101 is open.", ""},
+		"docker-0123456789ab":  {0, "127.0.0.1:7102 is open.", ""},
+		"absent.service":       {2, "", "absent.service has no TCP listener on this host"},
+		"docker-ba9876543210x": {2, "", "has no port, and there is no module"},
+	} {
+		out, said, status := endedAs(t, nil, "port_exporter", "check", name)
+		if status != want.status || !strings.Contains(out, want.output) || !strings.Contains(said, want.said) {
+			t.Errorf("%s: status %d, said %q\n%s", name, status, said, out)
+		}
+	}
+}
+
+// TestCheckFromInterfaceInNamespace has --from take an address of the interface, and not
+// the one that the kernel would choose.
+func TestCheckFromInterfaceInNamespace(t *testing.T) {
+	porttest.Namespace(t)
+	porttest.AddVeth(t, "veth9", "192.0.2.9/24")
+	porttest.Listen(t, "192.0.2.9:80", 5)
+	for from, want := range map[string]string{"": "from 192.0.2.9:", "lo": "from 127.0.0.1:", "veth9": "from 192.0.2.9:", "127.0.0.5": "from 127.0.0.5:"} {
+		out, said, status := endedAs(t, nil, "port_exporter", "check", "--from="+from, "192.0.2.9:80")
+		if status != 0 || !strings.Contains(out, want) {
+			t.Errorf("--from=%s: status %d, said %q\n%s", from, status, said, out)
+		}
+	}
+	out, said, status := endedAs(t, nil, "port_exporter", "check", "--from=eth7", "192.0.2.9:80")
+	if status != 2 || !strings.Contains(said, "--from=eth7: neither an address nor an interface") || !strings.Contains(said, "veth9") {
+		t.Errorf("--from=eth7: status %d, said %q\n%s", status, said, out)
+	}
+}
+
+// TestCheckHasColourOnATerminal runs check on a terminal, on one of a person who wants no
+// colour, and into a pipe.
+func TestCheckHasColourOnATerminal(t *testing.T) {
+	const style = "\x1b["
+	for _, tt := range []struct {
+		name     string
+		terminal bool
+		env      string
+		colour   bool
+	}{
+		{"terminal", true, "TERM=xterm", true}, {"NO_COLOR", true, "NO_COLOR=1", false}, {"dumb", true, "TERM=dumb", false}, {"pipe", false, "TERM=xterm", false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			cmd := exec.CommandContext(t.Context(), "port_exporter", "check", "127.0.0.1:1")
+			cmd.Env = append(os.Environ(), tt.env)
+			out := runOn(t, cmd, tt.terminal)
+			if !strings.Contains(out, "127.0.0.1:1 refuses") || strings.Contains(out, style) != tt.colour {
+				t.Errorf("%q", out)
+			}
+		})
+	}
+}
+
+// runOn runs a command that fails, on a terminal or into a pipe, and returns its output.
+func runOn(t *testing.T, cmd *exec.Cmd, terminal bool) string {
+	t.Helper()
+	if !terminal {
+		out, _ := cmd.CombinedOutput()
+		return string(out)
+	}
+	ours, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
+	if err != nil {
+		t.Skipf("SKIP-TERMINAL: %v", err)
+	}
+	defer ours.Close()
+	if err := unix.IoctlSetPointerInt(int(ours.Fd()), unix.TIOCSPTLCK, 0); err != nil {
+		t.Fatal(err)
+	}
+	number, err := unix.IoctlGetInt(int(ours.Fd()), unix.TIOCGPTN)
+	if err != nil {
+		t.Fatal(err)
+	}
+	theirs, err := os.OpenFile(fmt.Sprintf("/dev/pts/%d", number), os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd.Stdout, cmd.Stderr = theirs, theirs
+	err = cmd.Start()
+	theirs.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	_, _ = io.Copy(&out, ours) // EIO when the last descriptor of the other end is closed
+	_ = cmd.Wait()
+	return out.String()
+}
