@@ -85,7 +85,7 @@ func (m *machine) pieceEquals(p piece, b *box, data string) ([]condition, answer
 		return []condition{{p.dim, one(data + strings.Repeat("\x00", size-len(data)))}}, yes
 	}
 	if p.mask == "" {
-		return []condition{{p.dim, beginning(data, size)}}, yes
+		return []condition{{p.dim, beginning(data, data, size)}}, yes
 	}
 	if !isPrefixMask(p.mask) {
 		return nil, maybe
@@ -97,8 +97,7 @@ func (m *machine) pieceEquals(p piece, b *box, data string) ([]condition, answer
 	for i := range hi {
 		hi[i] |= ^p.mask[i]
 	}
-	rest := size - len(data)
-	return []condition{{p.dim, spans{{data + strings.Repeat("\x00", rest), string(hi) + strings.Repeat("\xff", rest)}}}}, yes
+	return []condition{{p.dim, beginning(data, string(hi), size)}}, yes
 }
 
 func (m *machine) indexEquals(data string) ([]condition, answer) {
@@ -148,16 +147,15 @@ func (m *machine) between(b *box, pieces []piece, lo, hi string) ([]condition, a
 	}
 	p := m.fold(pieces[0], b)
 	switch {
-	case p.dim == fixed && p.known == strings.Repeat("\xff", p.length):
+	case p.isKnown():
 		if lo <= p.value && p.value <= hi {
 			return nil, yes
 		}
 		return nil, no
-	case p.dim >= numDims || p.offset > 0 || p.mask != "" || p.index:
+	case !p.isBeginning():
 		return nil, maybe
 	}
-	rest := len(b[p.dim][0].lo) - len(lo)
-	return []condition{{p.dim, spans{{lo + strings.Repeat("\x00", rest), hi + strings.Repeat("\xff", rest)}}}}, yes
+	return []condition{{p.dim, beginning(lo, hi, len(b[p.dim][0].lo))}}, yes
 }
 
 // compares says when a comparison holds. Its inverse may be what has conditions.
@@ -271,12 +269,12 @@ func (m *machine) lookUpGroup(p path, pieces []piece, g *group) (in, out []path)
 // oneOf says when a piece has one of the keys.
 func oneOf(b *box, p piece, keys spans) ([]condition, answer) {
 	switch {
-	case p.dim == fixed && p.known == strings.Repeat("\xff", p.length):
+	case p.isKnown():
 		if keys.has(p.value) {
 			return nil, yes
 		}
 		return nil, no
-	case p.dim >= numDims || p.offset > 0 || p.mask != "" || p.index || p.length != len(b[p.dim][0].lo):
+	case !p.isBeginning() || p.length != len(b[p.dim][0].lo):
 		return nil, maybe
 	}
 	return []condition{{p.dim, keys}}, yes

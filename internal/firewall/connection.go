@@ -1,6 +1,7 @@
 package firewall
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -333,25 +334,18 @@ func unclear(leaves []leaf) (Decision, bool) {
 	for i := range leaves {
 		l := &leaves[i]
 		if l.verdict == Unknown || l.rewritten {
-			return Decision{Rule: l.rule, Why: orElse(l.why, "a rule changes the packet")}, true
+			return Decision{Rule: l.rule, Why: cmp.Or(l.why, "a rule changes the packet")}, true
 		}
 		if l.doubt == 0 {
 			continue
 		}
 		for j := range leaves {
 			if other := &leaves[j]; other.verdict != l.verdict && (len(leaves) > tooMany || l.box.meets(&other.box)) {
-				return Decision{Rule: l.rule, Why: orElse(l.why, other.why)}, true
+				return Decision{Rule: l.rule, Why: cmp.Or(l.why, other.why)}, true
 			}
 		}
 	}
 	return Decision{}, false
-}
-
-func orElse(why, other string) string {
-	if why != "" {
-		return why
-	}
-	return other
 }
 
 // isWide reports whether at least half of all other hosts are accepted on every
@@ -439,7 +433,7 @@ func deviceNames(a spans) string {
 			switch lo := strings.TrimRight(s.lo, "\x00"); {
 			case s.lo == s.hi:
 				all = append(all, lo)
-			case s.hi == beginning(lo, deviceLength)[0].hi:
+			case s.hi == beginning(lo, lo, deviceLength)[0].hi:
 				all = append(all, lo+"*")
 			default:
 				return nil, false

@@ -1,6 +1,7 @@
 package firewall
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -103,8 +104,6 @@ func (c *chain) decodeHook(ad *netlink.AttributeDecoder) {
 	case devices:
 		nested(ad, func(ad *netlink.AttributeDecoder) { c.devices = append(c.devices, ad.String()) })
 	}
-	slices.Sort(c.devices)
-	c.devices = slices.Compact(c.devices)
 }
 
 // decodeRule returns the rule of a message, and the chain that it is in.
@@ -222,14 +221,23 @@ func register(n uint32) int {
 	}
 }
 
-// value returns a nested value.
-func value(ad *netlink.AttributeDecoder) (text string) {
+// readData returns what is nested: a value or a verdict.
+func readData(ad *netlink.AttributeDecoder) (data string, d decree) {
 	nested(ad, func(ad *netlink.AttributeDecoder) {
-		if ad.Type() == unix.NFTA_DATA_VALUE {
-			text = string(ad.Bytes())
+		switch ad.Type() {
+		case unix.NFTA_DATA_VALUE:
+			data = string(ad.Bytes())
+		case unix.NFTA_DATA_VERDICT:
+			nested(ad, d.read)
 		}
 	})
-	return text
+	return data, d
+}
+
+// value returns a nested value.
+func value(ad *netlink.AttributeDecoder) string {
+	data, _ := readData(ad)
+	return data
 }
 
 // reader reads an attribute into an expression. It returns false for one that it does not know.
@@ -373,14 +381,7 @@ func readImmediate(e *expr, ad *netlink.AttributeDecoder) bool {
 			e.kind = setsVerdict
 		}
 	case unix.NFTA_IMMEDIATE_DATA:
-		nested(ad, func(ad *netlink.AttributeDecoder) {
-			switch ad.Type() {
-			case unix.NFTA_DATA_VALUE:
-				e.data = string(ad.Bytes())
-			case unix.NFTA_DATA_VERDICT:
-				nested(ad, e.decree.read)
-			}
-		})
+		e.data, e.decree = readData(ad)
 	default:
 		return false
 	}
@@ -499,8 +500,6 @@ func decodeSet(message []byte) (*setHeader, error) {
 			s.name = ad.String()
 		case unix.NFTA_SET_FLAGS:
 			s.flags = ad.Uint32()
-		case unix.NFTA_SET_KEY_LEN:
-			s.keyLength = int(min(ad.Uint32(), maxValue+1))
 		}
 	})
 	return s, err
@@ -509,8 +508,7 @@ func decodeSet(message []byte) (*setHeader, error) {
 // setHeader is a set whose elements are not read.
 type setHeader struct {
 	key
-	flags     uint32
-	keyLength int
+	flags uint32
 }
 
 // rawElement is an element as the kernel has it: a range is two of them.
@@ -548,22 +546,15 @@ func decodeElement(ad *netlink.AttributeDecoder) (e rawElement, obscure string) 
 		case keyEnd:
 			e.hi, e.inParts = value(ad), true
 		case unix.NFTA_SET_ELEM_DATA:
-			nested(ad, func(ad *netlink.AttributeDecoder) {
-				switch ad.Type() {
-				case unix.NFTA_DATA_VALUE:
-					e.data = string(ad.Bytes())
-				case unix.NFTA_DATA_VERDICT:
-					nested(ad, e.decree.read)
-				}
-			})
+			e.data, e.decree = readData(ad)
 		case unix.NFTA_SET_ELEM_FLAGS:
 			flags := ad.Uint32()
 			e.ends, e.any = flags&unix.NFT_SET_ELEM_INTERVAL_END != 0, flags&catchAll != 0
 		case unix.NFTA_SET_ELEM_TIMEOUT, unix.NFTA_SET_ELEM_EXPIRATION, unix.NFTA_SET_ELEM_USERDATA, unix.NFTA_SET_ELEM_PAD:
 		case unix.NFTA_SET_ELEM_EXPR:
-			obscure = orElse(obscure, notCounter(ad.Bytes()))
+			obscure = cmp.Or(obscure, notCounter(ad.Bytes()))
 		case expressions:
-			nested(ad, func(ad *netlink.AttributeDecoder) { obscure = orElse(obscure, notCounter(ad.Bytes())) })
+			nested(ad, func(ad *netlink.AttributeDecoder) { obscure = cmp.Or(obscure, notCounter(ad.Bytes())) })
 		default:
 			obscure = "element of a kind that is not known"
 		}
@@ -583,10 +574,10 @@ func notCounter(b []byte) string {
 
 // set returns the set with elements.
 func (h *setHeader) set(raw []rawElement, obscure string) *set {
-	const mapFlag, dynamic = unix.NFT_SET_MAP, unix.NFT_SET_EVAL
-	s := &set{key: h.key, obscure: obscure, isMap: h.flags&mapFlag != 0, volatile: h.flags&(dynamic|unix.NFT_SET_TIMEOUT) != 0}
+	const dynamic = unix.NFT_SET_EVAL
+	s := &set{key: h.key, obscure: obscure, volatile: h.flags&(dynamic|unix.NFT_SET_TIMEOUT) != 0}
 	if h.flags&unix.NFT_SET_OBJECT != 0 {
-		s.obscure = orElse(s.obscure, "map of objects")
+		s.obscure = cmp.Or(s.obscure, "map of objects")
 	}
 	var keyed []rawElement
 	for _, e := range raw {
@@ -594,7 +585,7 @@ func (h *setHeader) set(raw []rawElement, obscure string) *set {
 		case e.any:
 			s.elements = append(s.elements, e.element)
 		case len(e.lo) != len(e.hi) || len(e.lo) == 0 || len(e.lo) > maxValue || len(keyed) > 0 && len(e.lo) != len(keyed[0].lo):
-			s.obscure = orElse(s.obscure, "element without a key")
+			s.obscure = cmp.Or(s.obscure, "element without a key")
 		default:
 			keyed = append(keyed, e)
 		}

@@ -149,7 +149,6 @@ type translation struct {
 type set struct {
 	key
 	elements []element
-	isMap    bool
 	// volatile says that its elements come and go without a transaction.
 	volatile bool
 	// obscure says what of it is not understood.

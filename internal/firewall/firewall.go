@@ -34,9 +34,6 @@ const (
 	Translated                // sent to another address or port
 )
 
-// Verdicts returns every verdict.
-func Verdicts() []Verdict { return []Verdict{Accept, Limited, Drop, Reject, Translated, Unknown} }
-
 func (v Verdict) String() string {
 	return [...]string{"unknown", "accept", "limited", "drop", "reject", "translated"}[v]
 }
@@ -51,6 +48,13 @@ const (
 	familyNetdev Family = 5
 	familyIPv6   Family = 10
 )
+
+func familyOf(v6 bool) Family {
+	if v6 {
+		return familyIPv6
+	}
+	return familyIPv4
+}
 
 func (f Family) String() string {
 	switch f {
@@ -166,14 +170,6 @@ func newRuleset(chains []*chain, sets []*set) *Ruleset {
 	return r
 }
 
-// Rules returns the number of rules.
-func (r *Ruleset) Rules() (n int) {
-	for _, c := range r.chains {
-		n += len(c.rules)
-	}
-	return n
-}
-
 // IsEmpty reports whether nothing filters or translates packets.
 func (r *Ruleset) IsEmpty() bool {
 	return r.others == [2]string{} && !slices.ContainsFunc(r.base, func(c *chain) bool { return c.drops || len(c.rules) > 0 })
@@ -189,10 +185,7 @@ func (r *Ruleset) otherRules(v6 bool) string {
 
 // hooked returns the base chains of a hook that packets of a family pass, in order.
 func (r *Ruleset) hooked(h hook, v6 bool) (chains []*chain) {
-	family := familyIPv4
-	if v6 {
-		family = familyIPv6
-	}
+	family := familyOf(v6)
 	for _, c := range r.base {
 		if c.hook == h && (c.family == family || c.family == familyINet || h >= hookIngress && c.family == familyNetdev) {
 			chains = append(chains, c)

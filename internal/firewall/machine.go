@@ -1,6 +1,7 @@
 package firewall
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -65,8 +66,8 @@ func (l *leaf) isLike(other *leaf) bool {
 // endpoint is where a connection is sent. Invalid addresses are those of this host, and
 // port zero is the one that it had.
 type endpoint struct {
-	addresses        [2]netip.Addr
-	portMin, portMax uint16
+	addresses [2]netip.Addr
+	ports     [2]uint16
 }
 
 // machine follows packets through rules. It is exact: a path is split where a rule asks
@@ -125,7 +126,7 @@ func (m *machine) pass(h hook, paths []path) (through []path, ends []leaf) {
 			ended = append(ended, otherwise...)
 			for i := range ended {
 				ended[i].doubt |= misunderstood
-				ended[i].why = orElse(ended[i].why, "the order of chains of the same priority is unknown")
+				ended[i].why = cmp.Or(ended[i].why, "the order of chains of the same priority is unknown")
 			}
 		}
 		paths, ends, chains = passed, append(ends, ended...), chains[n:]
@@ -400,12 +401,6 @@ func (m *machine) lookUpStep(c *chain, e *expr, s step) (in []step, out []path, 
 	if of != nil && len(of.elements) > 0 {
 		length = len(of.elements[0].lo)
 	}
-	if of != nil && len(of.elements) == 0 && of.obscure == "" {
-		if e.inverse {
-			return []step{s}, nil, nil
-		}
-		return nil, []path{s.path}, nil
-	}
 	hits, missed := m.lookUp(s.path, s.regs.get(e.src, length), of)
 	for i := range missed {
 		missed[i].note(s.doubt, &expr{name: "set " + e.set})
@@ -534,10 +529,13 @@ func or(known, mask string) string {
 func (m *machine) matches(e *expr, s step) (met, unmet []path) {
 	p := &m.packet
 	is := yes
-	if e.never || e.tcpMask != 0 && (p.tcpFlags&e.tcpMask == e.tcpFlags) == e.tcpInverse ||
-		e.states != 0 && m.hooked.isTracked() && !s.stateless && e.states&p.state == 0 {
+	hasState := m.hooked.isTracked() && !s.stateless
+	switch {
+	case e.never,
+		e.tcpMask != 0 && (p.tcpFlags&e.tcpMask == e.tcpFlags) == e.tcpInverse,
+		e.states != 0 && hasState && e.states&p.state == 0:
 		is = no
-	} else if e.states != 0 && (s.stateless || !m.hooked.isTracked()) {
+	case e.states != 0 && !hasState:
 		is = maybe
 	}
 	src, dst := m.types()
@@ -549,7 +547,7 @@ func (m *machine) matches(e *expr, s step) (met, unmet []path) {
 		case t.asked == 0 || is == no:
 		case t.is == 0:
 			is = maybe
-		case t.asked&typeBits(t.is) == 0:
+		case t.asked>>t.is&1 == 0: // a bit for each type
 			is = no
 		}
 	}
@@ -610,12 +608,7 @@ func (m *machine) translate(c *chain, r *rule, e *expr, s step) action {
 		if !ok {
 			return unclear(e.name)
 		}
-		port := uint16(value[0])<<8 | uint16(value[1])
-		if i == 0 {
-			end.to.portMin = port
-		} else {
-			end.to.portMax = port
-		}
+		end.to.ports[i] = portOf(value)
 	}
 	return action{end: &end}
 }
@@ -643,10 +636,8 @@ func (e endpoint) address() string {
 	return between(e.addresses[0], e.addresses[1])
 }
 
-// ports returns the port of an endpoint, or the range of them; empty if it stays.
-func (e endpoint) ports() string {
-	return portText(e.portMin, e.portMax)
-}
+// port returns the port of an endpoint, or the range of them; empty if it stays.
+func (e endpoint) port() string { return portText(e.ports[0], e.ports[1]) }
 
 func portText(first, last uint16) string {
 	switch {
@@ -661,7 +652,7 @@ func portText(first, last uint16) string {
 
 // String returns where a connection goes: address:port.
 func (e endpoint) String() string {
-	address, ports := e.address(), e.ports()
+	address, ports := e.address(), e.port()
 	switch {
 	case address == "" && ports == "":
 		return "this host"

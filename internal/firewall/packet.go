@@ -31,7 +31,6 @@ const (
 	stateInvalid     = 1
 	stateEstablished = 2
 	stateNew         = 8
-	stateUntracked   = 64
 
 	statusTranslated = 0x20 // IPS_DST_NAT
 )
@@ -84,6 +83,14 @@ func partly(value, known string) piece {
 	return piece{dim: fixed, length: len(value), value: value, known: known}
 }
 
+// isKnown reports whether a piece has one value, with all of its bits.
+func (p piece) isKnown() bool { return p.dim == fixed && strings.Trim(p.known, "\xff") == "" }
+
+// isBeginning reports whether a piece is the first bytes of a dim as they are.
+func (p piece) isBeginning() bool {
+	return p.dim < numDims && p.offset == 0 && p.mask == "" && !p.index
+}
+
 func obscure(length int) []piece { return []piece{{dim: opaque, length: length}} }
 
 func whole(d dim, length int) []piece { return []piece{{dim: d, length: length}} }
@@ -128,10 +135,8 @@ func (p *packet) loadMeta(e *expr) []piece {
 		return []piece{known("\x86\xdd")}
 	case e.key == metaProtocol:
 		return []piece{known("\x08\x00")}
-	case e.key == metaNFProto && p.v6:
-		return []piece{known(string([]byte{byte(familyIPv6)}))}
 	case e.key == metaNFProto:
-		return []piece{known(string([]byte{byte(familyIPv4)}))}
+		return []piece{known(string([]byte{byte(familyOf(p.v6))}))}
 	case e.key == metaL4Proto:
 		return []piece{known(string([]byte{p.protocol}))}
 	case e.key == metaPktType:
@@ -251,9 +256,6 @@ func (p piece) slice(offset, n int) piece {
 	p.length = n
 	return p
 }
-
-// typeBits are the bits that xt_addrtype has for the types of addresses.
-func typeBits(kind uint32) uint16 { return 1 << kind }
 
 // number returns a value that the kernel has in its own byte order.
 func number(data string) (uint32, bool) {

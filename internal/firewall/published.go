@@ -76,7 +76,7 @@ func (p Published) compare(q Published) int {
 // published returns the ports of one end.
 func (t *travel) published(l *leaf, protocol Protocol) (all []Published) {
 	p := Published{
-		Protocol: protocol, ToAddress: l.to.address(), ToPorts: l.to.ports(),
+		Protocol: protocol, ToAddress: l.to.address(), ToPorts: l.to.port(),
 		Redirect: !l.to.addresses[0].IsValid(), Rule: l.rule,
 	}
 	if !same(l.box[device], t.all[device]) {

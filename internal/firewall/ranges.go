@@ -16,12 +16,11 @@ type spans []span
 func one(value string) spans { return spans{{value, value}} }
 
 // every is all values of n bytes.
-func every(n int) spans { return spans{{strings.Repeat("\x00", n), strings.Repeat("\xff", n)}} }
+func every(n int) spans { return beginning("", "", n) }
 
-// beginning is all values of n bytes that begin with a prefix.
-func beginning(prefix string, n int) spans {
-	rest := n - len(prefix)
-	return spans{{prefix + strings.Repeat("\x00", rest), prefix + strings.Repeat("\xff", rest)}}
+// beginning is all values of n bytes whose first ones are from lo to hi.
+func beginning(lo, hi string, n int) spans {
+	return spans{{lo + strings.Repeat("\x00", n-len(lo)), hi + strings.Repeat("\xff", n-len(hi))}}
 }
 
 // after returns the next value; ok is false after the last one.

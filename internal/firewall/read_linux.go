@@ -1,6 +1,7 @@
 package firewall
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -305,7 +306,7 @@ func (l *listing) elements(conn *netlink.Conn, h *setHeader) error {
 	obscure := ""
 	err = dump(conn, ask, func(message []byte) error {
 		some, what, err := decodeElements(message)
-		all, obscure = append(all, some...), orElse(obscure, what)
+		all, obscure = append(all, some...), cmp.Or(obscure, what)
 		return err
 	})
 	if err != nil {

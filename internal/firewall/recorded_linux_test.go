@@ -84,7 +84,10 @@ func (r recorded) ruleset(t testing.TB) *Ruleset {
 			var some []rawElement
 			var what string
 			some, what, err = decodeElements(m.data)
-			raw, obscure = append(raw, some...), orElse(obscure, what)
+			raw = append(raw, some...)
+			if obscure == "" {
+				obscure = what
+			}
 		}
 		if err != nil {
 			t.Fatal(err)
@@ -238,8 +241,11 @@ func FuzzMessages(f *testing.F) {
 func TestSpans(t *testing.T) {
 	s := func(pairs ...string) (all spans) {
 		for _, p := range pairs {
-			lo, hi, _ := strings.Cut(p, "-")
-			all = append(all, span{lo, orElse(hi, lo)})
+			lo, hi, isRange := strings.Cut(p, "-")
+			if !isRange {
+				hi = lo
+			}
+			all = append(all, span{lo, hi})
 		}
 		return all
 	}

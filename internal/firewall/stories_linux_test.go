@@ -316,7 +316,10 @@ iptables-nft -t nat -A KUBE-SEP-2 -p tcp -m tcp -j DNAT --to-destination 10.244.
 
 func words(p Published) string {
 	protocol := map[Protocol]string{TCP: "tcp", UDP: "udp"}[p.Protocol]
-	address := orElse(p.Address, "any")
+	address := p.Address
+	if address == "" {
+		address = "any"
+	}
 	text := protocol + " " + address + ":" + p.Ports
 	if p.Interface != "" {
 		text += "%" + p.Interface
