@@ -1,6 +1,7 @@
 package collector
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"strconv"
@@ -87,7 +88,7 @@ func addPublished(out *Output, host *Snapshot, read Rules) {
 	named := min(len(published), maxPublished)
 	exported := map[[9]string]bool{}
 	for _, p := range published[:named] {
-		labels := [9]string{p.Protocol.String(), orAny(p.Address), p.Ports, p.Interface, p.ToAddress, p.ToPorts, p.Via(), p.Rule.Source(),
+		labels := [9]string{p.Protocol.String(), cmp.Or(p.Address, socket.ScopeAny.String()), p.Ports(), p.Interface, p.ToAddress, p.ToPorts, p.Via(), p.Rule.Source(),
 			strconv.FormatBool(ephemeral.First <= p.Last && p.First <= ephemeral.Last)}
 		if !exported[labels] { // they may differ in what is no label
 			exported[labels] = true
@@ -96,13 +97,6 @@ func addPublished(out *Output, host *Snapshot, read Rules) {
 	}
 	out.fold(publishedInfo, len(published)-named)
 	out.add(publishedUnclear, float64(unclear), hostNetns)
-}
-
-func orAny(address string) string {
-	if address == "" {
-		return socket.ScopeAny.String()
-	}
-	return address
 }
 
 // ArrivalAt returns a new connection to a listener; ok is false for one that no other

@@ -16,11 +16,11 @@ type fakeRules int
 func (n fakeRules) Published() (all []firewall.Published, unclear int) {
 	for i := range int(n) {
 		all = append(all, firewall.Published{
-			Protocol: firewall.TCP, Ports: fmt.Sprint(40_000 + i), First: uint16(40_000 + i), Last: uint16(40_000 + i),
+			Protocol: firewall.TCP, First: uint16(40_000 + i), Last: uint16(40_000 + i),
 			ToAddress: "172.17.0.2", ToPorts: "80", Rule: firewall.Position{Family: 2, Table: "nat\n\"", Chain: "DOCKER", Handle: 7},
 		})
 	}
-	return append(all, firewall.Published{Protocol: firewall.UDP, Address: "192.0.2.1", Ports: "53", First: 53, Last: 53, Redirect: true, ToPorts: "5353"}), 1
+	return append(all, firewall.Published{Protocol: firewall.UDP, Address: "192.0.2.1", First: 53, Last: 53, Redirect: true, ToPorts: "5353"}), 1
 }
 
 func (fakeRules) Listener(a firewall.Arrival, _ bool) firewall.Decision {

@@ -51,16 +51,17 @@ func (h *Host) addFirewall(ctx context.Context, j *judged) {
 	if h.System == nil || h.System.Firewall == nil {
 		return
 	}
+	const unknown = "published ports, and what the firewall accepts, are unknown"
 	rules, err := Within(ctx, "read the firewall", h.System.Firewall)
 	switch {
 	case errors.Is(err, firewall.ErrPrivilege):
-		j.firewallUnknown = "published ports, and what the firewall accepts, are unknown"
+		j.firewallUnknown = unknown
 		if !slices.Contains(j.read.Missing, owner.UserNamespace) { // where it would not count
 			j.firewallUnknown += ": reading them requires " + owner.CapNetAdmin
 		}
 		return
 	case err != nil:
-		j.firewallUnknown = "published ports, and what the firewall accepts, are unknown: " + err.Error()
+		j.firewallUnknown = unknown + ": " + err.Error()
 		return
 	case rules.IsEmpty():
 		return
@@ -74,7 +75,7 @@ func (h *Host) addFirewall(ctx context.Context, j *judged) {
 	published, unclear := rules.Published()
 	for _, p := range published {
 		j.published = append(j.published, publishedRow{
-			p.Protocol.String(), p.Address, p.Ports, p.Interface, p.Sources, p.ToAddress, p.ToPorts, p.Via(), p.Rule.String(),
+			p.Protocol.String(), p.Address, p.Ports(), p.Interface, p.Sources, p.ToAddress, p.ToPorts, p.Via(), p.Rule.String(),
 		})
 	}
 	if unclear > 0 {

@@ -242,11 +242,10 @@ func (r row) valid() *row {
 }
 
 func writeJSON(w io.Writer, j *judged) error {
-	saved := savedTable{Listeners: make([]row, len(j.rows)), Partial: names(j.read.partial), Unknown: names(j.read.unknown)}
+	saved := savedTable{Listeners: make([]row, len(j.rows)), Partial: names(j.read.partial), Unknown: names(j.read.unknown), Published: j.published}
 	for i := range j.rows {
 		saved.Listeners[i] = *j.rows[i].valid()
 	}
-	saved.Published = j.published
 	text, err := json.MarshalIndent(saved, "", "  ")
 	if err != nil {
 		return err
@@ -293,12 +292,8 @@ func writeTable(w io.Writer, j *judged, unexpected bool) error {
 	if !unexpected { // the policy says nothing of published ports
 		for i := range j.published {
 			p := &j.published[i]
-			place := cmp.Or(p.Address, "*")
-			if p.Interface != "" {
-				place += "%" + plain.Name(p.Interface)
-			}
 			cells := make([]string, len(header))
-			copy(cells, []string{p.Protocol, place, p.Port, "published", "", p.to()})
+			copy(cells, []string{p.Protocol, onInterface(cmp.Or(p.Address, "*"), p.Interface), p.Port, "published", "", p.to()})
 			writeCells(t, cells)
 		}
 	}
@@ -322,10 +317,15 @@ func (r *row) place() string {
 	if r.CID != "" {
 		place = "cid " + r.CID
 	}
-	if r.Interface != "" {
-		place += "%" + plain.Name(r.Interface)
+	return onInterface(place, r.Interface)
+}
+
+// onInterface returns an address and the interface that it is limited to, if any.
+func onInterface(address, name string) string {
+	if name == "" {
+		return address
 	}
-	return place
+	return address + "%" + plain.Name(name)
 }
 
 // service returns the port, or what takes its place: the IP protocol of a raw

@@ -91,7 +91,7 @@ func (b box) minus(other *box) (rest []box) {
 func (b box) joined(other *box) (box, bool) {
 	differs := numDims
 	for d := range numDims {
-		if same(b[d], other[d]) {
+		if slices.Equal(b[d], other[d]) {
 			continue
 		}
 		if differs != numDims {

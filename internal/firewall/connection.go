@@ -58,17 +58,8 @@ type Departure struct {
 // that its address is not forged, and that answers leave by the interface on which it
 // arrived.
 func (r *Ruleset) Input(a Arrival) Decision {
-	to := a.To.Unmap()
-	first := packet{v6: to.Is6(), protocol: byte(a.Protocol), incoming: true, fromPeer: true, elsewhere: true, state: stateNew, tcpFlags: flagSYN}
-	size := first.addressLength()
-	all := box{
-		peerAddress: others(first.v6), ownAddress: addresses(to, every(size)),
-		peerPort: ports(a.FromPort), ownPort: ports(a.Port), device: devices(a.Interface),
-	}
-	if a.From.IsValid() {
-		all[peerAddress] = one(addressValue(a.From.Unmap()))
-	}
-	t := travel{rules: r, all: all}
+	first, all := a.first()
+	t := r.travel(all)
 	t.follow(first, hookIngress, hookPrerouting, hookInput)
 	if a.Protocol == TCP {
 		answer := first
@@ -80,6 +71,20 @@ func (r *Ruleset) Input(a Arrival) Decision {
 		t.follow(third, hookIngress, hookPrerouting, hookInput)
 	}
 	return t.decide()
+}
+
+// first returns the first packet of a connection, and all that it may be.
+func (a Arrival) first() (packet, box) {
+	to := a.To.Unmap()
+	p := packet{v6: to.Is6(), protocol: byte(a.Protocol), incoming: true, fromPeer: true, elsewhere: true, state: stateNew, tcpFlags: flagSYN}
+	all := box{
+		peerAddress: others(p.v6), ownAddress: addresses(to, every(p.addressLength())),
+		peerPort: ports(a.FromPort), ownPort: ports(a.Port), device: devices(a.Interface),
+	}
+	if a.From.IsValid() {
+		all[peerAddress] = one(addressValue(a.From.Unmap()))
+	}
+	return p, all
 }
 
 // Listener returns what the rules do with new connections to a listener; one on :: may
@@ -105,10 +110,15 @@ func (r *Ruleset) Listener(a Arrival, dualStack bool) Decision {
 	return d
 }
 
-// kept are decisions that were made about listeners.
+// kept is what was decided about listeners, and which ports are published.
 type kept struct {
 	mu        sync.Mutex
 	decisions map[asked]Decision
+	published func() ([]Published, int)
+}
+
+func (r *Ruleset) newKept() *kept {
+	return &kept{decisions: map[asked]Decision{}, published: sync.OnceValues(r.findPublished)}
 }
 
 type asked struct {
@@ -156,9 +166,8 @@ func both(v4, v6 Decision) Decision {
 func (r *Ruleset) Output(d Departure) Decision {
 	to := d.To.Unmap()
 	first := packet{v6: to.Is6(), protocol: byte(d.Protocol), state: stateNew, tcpFlags: flagSYN, local: d.Interface == loopback, elsewhere: d.Interface != "" && d.Interface != loopback}
-	size := first.addressLength()
 	all := box{
-		peerAddress: one(addressValue(to)), ownAddress: addresses(d.From.Unmap(), every(size)),
+		peerAddress: one(addressValue(to)), ownAddress: addresses(d.From.Unmap(), every(first.addressLength())),
 		peerPort: ports(d.Port), ownPort: ports(d.FromPort), device: every(deviceLength),
 	}
 	if d.FromPort == 0 && d.FromPorts[1] > 0 {
@@ -167,7 +176,8 @@ func (r *Ruleset) Output(d Departure) Decision {
 	if d.Interface != "" {
 		all[device] = one(deviceValue(d.Interface))
 	}
-	t := travel{rules: r, all: all, one: true}
+	t := r.travel(all)
+	t.one = true
 	t.follow(first, hookOutput, hookPostrouting, hookEgress)
 	if first.local {
 		t.follow(first.arriving(), hookPrerouting, hookInput)
@@ -239,14 +249,14 @@ type travel struct {
 	one   bool // it is about one connection, and not about what most may do
 	paths []path
 	ends  []leaf
-	began bool
+}
+
+func (r *Ruleset) travel(all box) *travel {
+	return &travel{rules: r, all: all, paths: []path{{box: all}}}
 }
 
 // follow follows one packet through hooks.
 func (t *travel) follow(p packet, hooks ...hook) {
-	if !t.began {
-		t.began, t.paths = true, []path{{box: t.all}}
-	}
 	m := machine{rules: t.rules, packet: p, budget: maxWork}
 	for _, h := range hooks {
 		var ended []leaf
@@ -394,7 +404,7 @@ const maxSources = 8
 func (t *travel) sources(accepted []leaf) (all []string) {
 	for _, l := range accepted {
 		var words []string
-		if l.box[device] != nil && !same(l.box[device], t.all[device]) {
+		if l.box[device] != nil && !slices.Equal(l.box[device], t.all[device]) {
 			words = append(words, "interface "+deviceNames(l.box[device]))
 		}
 		for _, d := range []dim{peerAddress, ownAddress} {
@@ -423,8 +433,6 @@ func firstOf(all []string) []string {
 	}
 	return append(slices.Clone(all[:maxSources]), fmt.Sprintf("%d more", len(all)-maxSources))
 }
-
-func same(a, b spans) bool { return slices.Equal(a, b) }
 
 // deviceNames returns the names of devices, or of those that are left out.
 func deviceNames(a spans) string {

@@ -154,7 +154,8 @@ type Ruleset struct {
 
 // newRuleset returns a ruleset of chains whose rules are known.
 func newRuleset(chains []*chain, sets []*set) *Ruleset {
-	r := &Ruleset{chains: map[key]*chain{}, sets: map[key]*set{}, kept: &kept{decisions: map[asked]Decision{}}}
+	r := &Ruleset{chains: map[key]*chain{}, sets: map[key]*set{}}
+	r.kept = r.newKept()
 	for _, c := range chains {
 		r.chains[c.key] = c
 		if c.hook != noHook {

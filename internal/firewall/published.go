@@ -2,6 +2,7 @@ package firewall
 
 import (
 	"cmp"
+	"net/netip"
 	"slices"
 	"strings"
 )
@@ -11,7 +12,6 @@ import (
 type Published struct {
 	Protocol  Protocol
 	Address   string // of this host, or another that is routed here; empty is any
-	Ports     string // one port, or first-last
 	First     uint16
 	Last      uint16
 	Interface string // if it is limited to some
@@ -30,39 +30,50 @@ func (p Published) Via() string {
 	return "dnat"
 }
 
+// Ports returns one port, or first-last.
+func (p Published) Ports() string { return portText(p.First, p.Last) }
+
 // Published returns the ports that rules send elsewhere, in the order of their
-// numbers, and how many rules may do so that are not understood.
+// numbers, and how many rules may do so that are not understood. The answer is kept as
+// long as the rules, and not to be changed.
 func (r *Ruleset) Published() (all []Published, unclear int) {
-	for _, v6 := range []bool{false, true} {
-		if r.otherRules(v6) != "" {
+	return r.kept.published()
+}
+
+func (r *Ruleset) findPublished() (all []Published, unclear int) {
+	for _, wildcard := range []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()} {
+		if r.otherRules(wildcard.Is6()) != "" {
 			unclear++
 		}
 		for _, protocol := range []Protocol{TCP, UDP} {
-			first := packet{v6: v6, protocol: byte(protocol), incoming: true, fromPeer: true, elsewhere: true, state: stateNew, tcpFlags: flagSYN}
-			t := travel{rules: r, all: box{
-				peerAddress: others(v6), ownAddress: every(first.addressLength()),
-				peerPort: ports(0), ownPort: ports(0), device: devices(""),
-			}}
-			m := machine{rules: r, packet: first, budget: maxWork}
-			for _, c := range r.hooked(hookPrerouting, v6) {
-				if c.kind != "nat" {
-					continue
-				}
-				_, ends := m.base(c, path{box: t.all})
-				ends = append(gathered(ends), m.exhausted()...)
-				for i := range ends {
-					switch l := &ends[i]; {
-					case l.verdict == Translated && l.doubt&misunderstood == 0:
-						all = append(all, t.published(l, protocol)...)
-					case l.verdict == Translated, l.verdict == Unknown:
-						unclear++
-					}
-				}
-			}
+			found, obscure := r.publishedOf(Arrival{Protocol: protocol, To: wildcard})
+			all, unclear = append(all, found...), unclear+obscure
 		}
 	}
 	slices.SortFunc(all, Published.compare)
 	return slices.Compact(all), unclear
+}
+
+// publishedOf returns the ports of a protocol and a family.
+func (r *Ruleset) publishedOf(a Arrival) (all []Published, unclear int) {
+	first, arrivals := a.first()
+	m := machine{rules: r, packet: first, budget: maxWork}
+	for _, c := range r.hooked(hookPrerouting, first.v6) {
+		if c.kind != "nat" {
+			continue
+		}
+		_, ends := m.base(c, path{box: arrivals})
+		ends = append(gathered(ends), m.exhausted()...)
+		for i := range ends {
+			switch l := &ends[i]; {
+			case l.verdict == Translated && l.doubt&misunderstood == 0:
+				all = append(all, l.published(a.Protocol, &arrivals)...)
+			case l.verdict == Translated, l.verdict == Unknown:
+				unclear++
+			}
+		}
+	}
+	return all, unclear
 }
 
 func (p Published) compare(q Published) int {
@@ -73,24 +84,23 @@ func (p Published) compare(q Published) int {
 	)
 }
 
-// published returns the ports of one end.
-func (t *travel) published(l *leaf, protocol Protocol) (all []Published) {
+// published returns the ports of one end, with where it differs from all arrivals.
+func (l *leaf) published(protocol Protocol, arrivals *box) (all []Published) {
 	p := Published{
 		Protocol: protocol, ToAddress: l.to.address(), ToPorts: l.to.port(),
 		Redirect: !l.to.addresses[0].IsValid(), Rule: l.rule,
 	}
-	if !same(l.box[device], t.all[device]) {
+	if !slices.Equal(l.box[device], arrivals[device]) {
 		p.Interface = deviceNames(l.box[device])
 	}
-	if !same(l.box[ownAddress], t.all[ownAddress]) {
+	if !slices.Equal(l.box[ownAddress], arrivals[ownAddress]) {
 		p.Address = strings.Join(firstOf(prefixes(l.box[ownAddress])), " ")
 	}
-	if !same(l.box[peerAddress], t.all[peerAddress]) {
+	if !slices.Equal(l.box[peerAddress], arrivals[peerAddress]) {
 		p.Sources = strings.Join(firstOf(prefixes(l.box[peerAddress])), " ")
 	}
 	for _, s := range l.box[ownPort] {
 		p.First, p.Last = portOf(s.lo), portOf(s.hi)
-		p.Ports = portText(p.First, p.Last)
 		all = append(all, p)
 	}
 	return all

@@ -136,7 +136,7 @@ func (r *Reader) complete(rules *Ruleset) (*Ruleset, error) {
 	if last := r.last; last != nil && maps.Equal(last.devices, now.devices) && last.others == now.others && last.of == rules {
 		return last, nil
 	}
-	now.kept = &kept{decisions: map[asked]Decision{}}
+	now.kept = now.newKept()
 	r.last = &now
 	return &now, nil
 }

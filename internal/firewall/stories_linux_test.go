@@ -320,7 +320,7 @@ func words(p Published) string {
 	if address == "" {
 		address = "any"
 	}
-	text := protocol + " " + address + ":" + p.Ports
+	text := protocol + " " + address + ":" + p.Ports()
 	if p.Interface != "" {
 		text += "%" + p.Interface
 	}
@@ -371,9 +371,24 @@ func TestGenerationsInNamespace(t *testing.T) {
 	if _, again := look(); fmt.Sprintf("%p", again) != fmt.Sprintf("%p", first) {
 		t.Error("rules that have not changed were read again")
 	}
-	porttest.NFT(t, "add element ip f s { 80 }\n")
+	porttest.NFT(t, "add element ip f s { 80 }\nadd chain ip f n { type nat hook prerouting priority -100; }\nadd rule ip f n tcp dport 81 redirect to :80\n")
 	if v, _ := look(); v != Drop {
 		t.Errorf("with the port in the set: %v", v)
+	}
+	published := func() *Published {
+		t.Helper()
+		rules, err := reader.Read(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		all, _ := rules.Published()
+		if len(all) != 1 {
+			t.Fatalf("published: %v", all)
+		}
+		return &all[0]
+	}
+	if first := published(); published() != first {
+		t.Error("published ports were looked for again")
 	}
 }
 
