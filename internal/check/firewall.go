@@ -3,11 +3,8 @@ package check
 import (
 	"context"
 	"errors"
-	"net"
 	"net/netip"
 	"slices"
-	"strconv"
-	"strings"
 
 	"github.com/port-exporter/port_exporter/internal/firewall"
 	"github.com/port-exporter/port_exporter/internal/probe"
@@ -97,26 +94,15 @@ func (f *Firewall) sent(from netip.AddrPort) *verdict.Sent {
 	if f == nil || f.Out.Verdict != firewall.Translated {
 		return nil
 	}
-	sent := &verdict.Sent{To: f.Out.To, Where: f.Out.Rule.String()}
-	port, isPort := strings.CutPrefix(f.Out.To, "port ") // of this host, as redirect has it
-	if to, err := netip.ParseAddrPort(f.Out.To); err == nil {
-		sent.Check = to.String()
-	} else if addr, err := netip.ParseAddr(f.Out.To); err == nil {
-		sent.Check = netip.AddrPortFrom(addr, from.Port()).String()
-	} else if _, err := strconv.ParseUint(port, 10, 16); isPort && err == nil {
-		sent.To = "port " + port + " of this host"
-		sent.Check = net.JoinHostPort(loopbackLike(from.Addr()), port)
+	to := f.Out.To
+	sent := &verdict.Sent{To: to.String(), Where: f.Out.Rule.String()}
+	if check, ok := to.Of(from); ok {
+		sent.Check = check.String()
+		if to.IsHere() {
+			sent.To += " of this host"
+		}
 	}
 	return sent
-}
-
-// loopbackLike returns the loopback address of the family of an address, which redirect
-// chooses (nf_nat_redirect_ipv4, nf_nat_redirect_ipv6).
-func loopbackLike(a netip.Addr) string {
-	if a.Is6() {
-		return "::1"
-	}
-	return "127.0.0.1"
 }
 
 // rules is about the firewall of this host.

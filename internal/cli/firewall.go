@@ -69,7 +69,7 @@ func (h *Host) addFirewall(ctx context.Context, j *judged) {
 	for i := range j.rows {
 		if at, ok := collector.ArrivalAt(&j.read.Owned[i].Listener); ok {
 			d := rules.Listener(at, j.read.Owned[i].DualStack)
-			j.rows[i].Firewall = &firewallRow{d.Verdict.String(), d.Rule.String(), d.From, d.To, d.Why}
+			j.rows[i].Firewall = &firewallRow{d.Verdict.String(), d.Rule.String(), d.From, d.To.String(), d.Why}
 		}
 	}
 	published, unclear := rules.Published()

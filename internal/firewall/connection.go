@@ -323,7 +323,7 @@ func (t *travel) refused(byVerdict map[Verdict][]leaf) Decision {
 	first := byVerdict[verdicts[at]][0]
 	d := Decision{Verdict: verdicts[at], Rule: first.rule}
 	if d.Verdict == Translated {
-		d.To = first.to.String()
+		d.To = &first.to
 	}
 	return d
 }

@@ -205,8 +205,8 @@ type Decision struct {
 	// From are the sources that a limited verdict accepts, the first ones if there are
 	// many: addresses, interfaces.
 	From []string
-	// To is where a translated connection goes.
-	To string
+	// To is where a translated connection goes; nil of other verdicts.
+	To *Endpoint
 	// Why says of an unknown verdict what is not understood.
 	Why string
 }
@@ -217,8 +217,8 @@ func (d Decision) String() string {
 	if len(d.From) > 0 {
 		text += " from " + strings.Join(d.From, ", ")
 	}
-	if d.To != "" {
-		text += " to " + d.To
+	if d.To != nil {
+		text += " to " + d.To.String()
 	}
 	if d.Why != "" {
 		text += ": " + d.Why

@@ -2,7 +2,6 @@ package firewall
 
 import (
 	"cmp"
-	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -36,7 +35,7 @@ type leaf struct {
 	path
 	verdict Verdict
 	rule    Position
-	to      endpoint
+	to      Endpoint
 }
 
 // gathered returns leaves with those as one that differ in one dim only.
@@ -61,13 +60,6 @@ func gathered(leaves []leaf) (out []leaf) {
 // isLike reports whether two leaves have all in common but their boxes.
 func (l *leaf) isLike(other *leaf) bool {
 	return l.verdict == other.verdict && l.rule == other.rule && l.to == other.to && l.doubt == other.doubt && l.rewritten == other.rewritten
-}
-
-// endpoint is where a connection is sent. Invalid addresses are those of this host, and
-// port zero is the one that it had.
-type endpoint struct {
-	addresses [2]netip.Addr
-	ports     [2]uint16
 }
 
 // machine follows packets through rules. It is exact: a path is split where a rule asks
@@ -626,43 +618,4 @@ func (r *registers) value(at, length int) (string, bool) {
 		value.WriteString(p.value)
 	}
 	return value.String(), value.Len() == length
-}
-
-// address returns the address of an endpoint: empty if it is this host's.
-func (e endpoint) address() string {
-	if !e.addresses[0].IsValid() {
-		return ""
-	}
-	return between(e.addresses[0], e.addresses[1])
-}
-
-// port returns the port of an endpoint, or the range of them; empty if it stays.
-func (e endpoint) port() string { return portText(e.ports[0], e.ports[1]) }
-
-func portText(first, last uint16) string {
-	switch {
-	case first == 0:
-		return ""
-	case first >= last:
-		return fmt.Sprint(first)
-	default:
-		return fmt.Sprintf("%d-%d", first, last)
-	}
-}
-
-// String returns where a connection goes: address:port.
-func (e endpoint) String() string {
-	address, ports := e.address(), e.port()
-	switch {
-	case address == "" && ports == "":
-		return "this host"
-	case address == "":
-		return "port " + ports
-	case ports == "":
-		return address
-	case strings.Contains(address, ":"):
-		return "[" + address + "]:" + ports
-	default:
-		return address + ":" + ports
-	}
 }

@@ -88,7 +88,7 @@ func (p Published) compare(q Published) int {
 func (l *leaf) published(protocol Protocol, arrivals *box) (all []Published) {
 	p := Published{
 		Protocol: protocol, ToAddress: l.to.address(), ToPorts: l.to.port(),
-		Redirect: !l.to.addresses[0].IsValid(), Rule: l.rule,
+		Redirect: l.to.IsHere(), Rule: l.rule,
 	}
 	if !slices.Equal(l.box[device], arrivals[device]) {
 		p.Interface = deviceNames(l.box[device])
