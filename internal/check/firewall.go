@@ -19,9 +19,9 @@ type Firewall struct {
 	Out firewall.Decision
 	// In is about connections from other hosts, if the target is this host.
 	In *firewall.Decision
-	// Hidden says that the rules cannot be read without CAP_NET_ADMIN.
+	// Hidden reports that the rules cannot be read without CAP_NET_ADMIN.
 	Hidden bool
-	// Late says that they could not be read in time.
+	// Late reports that they could not be read in time.
 	Late bool
 }
 

@@ -46,7 +46,7 @@ func (p *publishedRow) to() string {
 }
 
 // addFirewall adds what the rules of the host do; nothing where there are none. What is
-// unknown is said on standard error.
+// unknown is reported on standard error.
 func (h *Host) addFirewall(ctx context.Context, j *judged) {
 	if h.System == nil || h.System.Firewall == nil {
 		return

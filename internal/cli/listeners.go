@@ -289,7 +289,7 @@ func writeTable(w io.Writer, j *judged, unexpected bool) error {
 		}
 		writeCells(t, cells)
 	}
-	if !unexpected { // the policy says nothing of published ports
+	if !unexpected { // no policy covers published ports
 		for i := range j.published {
 			p := &j.published[i]
 			cells := make([]string, len(header))

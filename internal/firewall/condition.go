@@ -43,7 +43,7 @@ func and(value, mask string) string {
 	return string(b)
 }
 
-// equals says when pieces have the value: never, or under conditions. With maybe
+// equals returns when pieces have the value: never, or under conditions. With maybe
 // it may be another way under the same conditions.
 func (m *machine) equals(b *box, pieces []piece, data string) (conditions []condition, is answer) {
 	is = yes
@@ -140,7 +140,7 @@ func isPrefixMask(mask string) bool {
 	return true
 }
 
-// between says when a value is from lo to hi, both included.
+// between returns when a value is from lo to hi, both included.
 func (m *machine) between(b *box, pieces []piece, lo, hi string) ([]condition, answer) {
 	if len(pieces) != 1 || len(lo) != pieces[0].length {
 		return nil, maybe
@@ -158,7 +158,7 @@ func (m *machine) between(b *box, pieces []piece, lo, hi string) ([]condition, a
 	return []condition{{p.dim, beginning(lo, hi, len(b[p.dim][0].lo))}}, yes
 }
 
-// compares says when a comparison holds. Its inverse may be what has conditions.
+// compares returns when a comparison holds. Its inverse may be what has conditions.
 func (m *machine) compares(b *box, e *expr, pieces []piece) (conditions []condition, is answer, inverse bool) {
 	low, high := every(len(e.data))[0].lo, every(len(e.data))[0].hi
 	switch e.op {
@@ -266,7 +266,7 @@ func (m *machine) lookUpGroup(p path, pieces []piece, g *group) (in, out []path)
 	return in, left
 }
 
-// oneOf says when a piece has one of the keys.
+// oneOf returns when a piece has one of the keys.
 func oneOf(b *box, p piece, keys spans) ([]condition, answer) {
 	switch {
 	case p.isKnown():
@@ -280,7 +280,7 @@ func oneOf(b *box, p piece, keys spans) ([]condition, answer) {
 	return []condition{{p.dim, keys}}, yes
 }
 
-// hasKey says when pieces are the key of an element.
+// hasKey returns when pieces are the key of an element.
 func (m *machine) hasKey(b *box, pieces []piece, e *element) (conditions []condition, is answer) {
 	if e.lo == e.hi {
 		return m.equals(b, pieces, e.lo)

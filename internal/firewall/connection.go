@@ -400,7 +400,7 @@ func (t *travel) interfaces(accepted []leaf) (values []string) {
 // maxSources is how many sources a decision names.
 const maxSources = 8
 
-// sources says in words what is accepted.
+// sources returns in words what is accepted.
 func (t *travel) sources(accepted []leaf) (all []string) {
 	for _, l := range accepted {
 		var words []string

@@ -141,7 +141,7 @@ type translation struct {
 	redirect               bool // to this host
 	addressMin, addressMax int
 	portMin, portMax       int
-	// obscure says what of it is not understood.
+	// obscure is what of it is not understood.
 	obscure string
 }
 
@@ -149,9 +149,9 @@ type translation struct {
 type set struct {
 	key
 	elements []element
-	// volatile says that its elements come and go without a transaction.
+	// volatile reports that its elements come and go without a transaction.
 	volatile bool
-	// obscure says what of it is not understood.
+	// obscure is what of it is not understood.
 	obscure string
 	grouped []group
 }
@@ -162,7 +162,7 @@ type element struct {
 	lo, hi string
 	data   string
 	decree decree
-	// inParts says that the parts of a key have limits of their own.
+	// inParts reports that the parts of a key have limits of their own.
 	inParts bool
 	// any is the element that all keys have that no other has.
 	any bool

@@ -1,4 +1,4 @@
-// Package firewall reads the nftables rules of this network namespace, and says what
+// Package firewall reads the nftables rules of this network namespace, and decides what
 // they do to a connection: whether the packets of a new one are accepted, and which
 // ports they send elsewhere. Rules of iptables-nft are nftables rules.
 //
@@ -15,10 +15,10 @@ import (
 	"strings"
 )
 
-// ErrPrivilege says that the rules cannot be read without CAP_NET_ADMIN.
+// ErrPrivilege reports that the rules cannot be read without CAP_NET_ADMIN.
 var ErrPrivilege = errors.New("reading firewall rules requires CAP_NET_ADMIN")
 
-// ErrLate says that the rules could not be read in time.
+// ErrLate reports that the rules could not be read in time.
 var ErrLate = errors.New("firewall rules could not be read in time: a set may have very many elements")
 
 // Verdict is what the rules do with a new connection.
@@ -81,7 +81,7 @@ type Position struct {
 // IsZero reports whether there is no such rule.
 func (p Position) IsZero() bool { return p.Table == "" }
 
-// String returns words that nft takes: inet filter input handle 12.
+// String returns words that nft accepts: inet filter input handle 12.
 func (p Position) String() string {
 	if p.IsZero() {
 		return ""
@@ -144,11 +144,11 @@ type Ruleset struct {
 	base   []*chain // by priority
 	// devices are the interfaces of this namespace, by index.
 	devices map[uint32]string
-	// others says what else may filter packets of IPv4 and IPv6, and cannot be read.
+	// others is what else may filter packets of IPv4 and IPv6, and cannot be read.
 	others [2]string
 	kept   *kept
 	of     *Ruleset // that it is a copy of
-	// volatile says that sets change without a new generation of the rules.
+	// volatile reports that sets change without a new generation of the rules.
 	volatile bool
 }
 
@@ -176,7 +176,7 @@ func (r *Ruleset) IsEmpty() bool {
 	return r.others == [2]string{} && !slices.ContainsFunc(r.base, func(c *chain) bool { return c.drops || len(c.rules) > 0 })
 }
 
-// otherRules says what else may filter packets of a family.
+// otherRules returns what else may filter packets of a family.
 func (r *Ruleset) otherRules(v6 bool) string {
 	if v6 {
 		return r.others[1]
@@ -207,7 +207,7 @@ type Decision struct {
 	From []string
 	// To is where a translated connection goes; nil of other verdicts.
 	To *Endpoint
-	// Why says of an unknown verdict what is not understood.
+	// Why is what is not understood, of an unknown verdict.
 	Why string
 }
 

@@ -152,7 +152,7 @@ type attempt struct {
 	network string
 	id      string
 	fd      int
-	fails   syscall.Errno // at once
+	fails   syscall.Errno // immediately
 }
 
 // dial begins a connection from the namespace that the test is in, and does not wait.
@@ -251,7 +251,7 @@ func (s *served) judge(t *testing.T, attempts []attempt, decide func(Arrival) De
 			}
 		case Reject:
 			if a.arrival.Protocol == TCP && !eventually(10*time.Second, func() bool { return a.refusal(t) != 0 }) {
-				wrong("nobody refuses it")
+				wrong("it is not refused")
 			}
 			if s.has(a.id) {
 				wrong("it arrives")
@@ -294,7 +294,7 @@ func arrivals() (all []Arrival) {
 	return all
 }
 
-// compare compares what the rules in force say with what the kernel does.
+// compare compares what is decided by the rules in force with what the kernel does.
 func (h *hosts) compare(t *testing.T, rules string) (unknown int) {
 	t.Helper()
 	read, err := NewReader("/proc").Read(context.Background())
@@ -494,7 +494,7 @@ func (g *generator) match(family string) string {
 }
 
 // TestOneConnectionInNamespace asks about one connection of which the kernel chooses the
-// port: a rule for a port that it does not choose has no say, and one for half of those
+// port: a rule for a port that it does not choose does not count, and one for half of those
 // that it does is not answered with what becomes of most.
 func TestOneConnectionInNamespace(t *testing.T) {
 	porttest.Namespace(t)

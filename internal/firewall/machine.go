@@ -209,7 +209,7 @@ func (l leaf) because(why string) leaf {
 	return l
 }
 
-// act does what a rule says with a path that it matches: it goes on behind the rule,
+// act applies a rule to a path that it matches: it goes on behind the rule,
 // back to the caller, or has an end.
 func (m *machine) act(c *chain, r *rule, a action, depth int) (ahead, back []path, ends []leaf) {
 	if a.end != nil {

@@ -59,7 +59,7 @@ type packet struct {
 	reply    bool // a packet of the one that was asked
 	state    uint32
 	tcpFlags byte
-	// local says that the connection does not leave this host, elsewhere that it does;
+	// local reports that the connection does not leave this host, elsewhere that it does;
 	// neither is known of some.
 	local, elsewhere bool
 }

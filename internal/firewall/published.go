@@ -22,7 +22,7 @@ type Published struct {
 	Rule      Position
 }
 
-// Via says by what kind of rule a port is published.
+// Via returns by what kind of rule a port is published.
 func (p Published) Via() string {
 	if p.Redirect {
 		return "redirect"

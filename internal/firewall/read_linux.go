@@ -141,7 +141,7 @@ func (r *Reader) complete(rules *Ruleset) (*Ruleset, error) {
 	return &now, nil
 }
 
-// legacy says what rules of iptables-legacy there may be. The file is there if the kernel
+// legacy returns what rules of iptables-legacy there may be. The file is there if the kernel
 // has them at all, and lists the tables that have been used.
 func (r *Reader) legacy(file string) string {
 	text, err := os.ReadFile(filepath.Join(r.procfs, "thread-self/net", file))

@@ -330,7 +330,7 @@ func words(p Published) string {
 	return fmt.Sprintf("%s %s %s:%s %s", text, p.Via(), p.ToAddress, p.ToPorts, p.Rule.Source())
 }
 
-// TestLegacyInNamespace says that rules of iptables-legacy are not read.
+// TestLegacyInNamespace has rules of iptables-legacy, which are not read.
 func TestLegacyInNamespace(t *testing.T) {
 	porttest.Namespace(t)
 	ask := Arrival{Protocol: TCP, To: netip.IPv4Unspecified(), Port: 80}

@@ -146,7 +146,7 @@ func stateMatch(states uint32, inverse bool) expr {
 }
 
 // decodeMultiport decodes struct xt_multiport_v1: flags, count, 15 ports, 15 flags of
-// them, which say that the next one ends a range, and whether all is inverted.
+// them, which mean that the next one ends a range, and whether all is inverted.
 func decodeMultiport(revision uint32, info []byte) expr {
 	const (
 		source, destination = 0, 1
@@ -208,7 +208,7 @@ type natRange struct {
 // registers.
 func decodeNAT(name string, family Family, revision uint32, info []byte) []expr {
 	unclear := []expr{{kind: translates, target: translation{obscure: name}}}
-	// The decoder makes room for as many ranges as a message says there are.
+	// The decoder makes room for as many ranges as a message announces.
 	if family == familyIPv4 && revision == 0 && (len(info) < 4 || binary.NativeEndian.Uint32(info) != 1) {
 		return unclear
 	}

@@ -49,7 +49,7 @@ type System struct {
 	// PortlessOwners finds their owners, in a memory of its own.
 	PortlessOwners *owner.Finder
 	// Unix reads the unix listeners, and UnixOwners finds their owners, likewise. A
-	// table without them says that this host does not report them.
+	// table without them means that this host does not report them.
 	Unix       func(ctx context.Context) (socket.PortlessTable, error)
 	UnixOwners *owner.Finder
 	// Groups names the cgroups that made sockets; nil where there is no cgroup v2.
