@@ -180,7 +180,8 @@ func FailedLookup(err error) *probe.Result {
 
 // Targets resolves the address of a request for a kind of prober, the preferred ones
 // first, and notes how long that took, or says what failed. There is at least one.
-// The port is taken where the address has none.
+// The port is taken where the address has none. A source address of the request decides
+// the version of IP.
 func (r Resolution) Targets(ctx context.Context, kind, port string, of *probe.Request, duration *probe.Metric, into *probe.Samples) (probe.Address, []netip.AddrPort, *probe.Result) {
 	start := time.Now()
 	to, err := probe.ParseAddress(kind, of.Address)
@@ -190,7 +191,7 @@ func (r Resolution) Targets(ctx context.Context, kind, port string, of *probe.Re
 		return to, nil, malformed
 	}
 	to.Port = cmp.Or(to.Port, port)
-	addrs, err := r.resolve(ctx, kind, to, of, into)
+	addrs, err := r.From(of.Source).resolve(ctx, kind, to, of, into)
 	into.Set(duration, time.Since(start).Seconds(), probe.PhaseResolve.Labels()...)
 	if err != nil {
 		failed := FailedLookup(err)

@@ -80,7 +80,7 @@ func (p *GRPC) Probe(ctx context.Context, r probe.Request) probe.Result {
 	noteHealth(&found, codes.Unavailable, "")
 	found.Set(grpcSSL, 0)
 	found.Set(grpcDuration, 0, phaseCheck...)
-	to, addrs, failed := p.From(r.Source).Targets(ctx, probe.KindGRPC, p.port(), &r, grpcDuration, &found)
+	to, addrs, failed := p.Targets(ctx, probe.KindGRPC, p.port(), &r, grpcDuration, &found)
 	if failed != nil {
 		return *failed
 	}

@@ -67,11 +67,6 @@ func (p *ICMP) Misconfigured() error {
 
 // Probe implements [probe.Prober].
 func (p *ICMP) Probe(ctx context.Context, r probe.Request) probe.Result {
-	if r.Source.IsValid() {
-		from := *p
-		from.SourceAddress, from.Resolution = r.Source, p.From(r.Source)
-		p = &from
-	}
 	found := probe.NewSamples()
 	for _, phase := range [][]string{probe.PhaseResolve.Labels(), phaseSetup, phaseRTT} {
 		found.Set(icmpDuration, 0, phase...)
@@ -85,7 +80,7 @@ func (p *ICMP) Probe(ctx context.Context, r probe.Request) probe.Result {
 		failed.Samples = found
 		return *failed
 	}
-	e := &echo{ICMP: p, to: addrs[0].Addr(), samples: found, allow: r.Allow}
+	e := &echo{ICMP: p, from: source(&r, p.SourceAddress), to: addrs[0].Addr(), samples: found, allow: r.Allow}
 	err := e.run(ctx)
 	result := probe.Result{}
 	if err != nil {
@@ -102,9 +97,9 @@ func (p *ICMP) Probe(ctx context.Context, r probe.Request) probe.Result {
 // echo is one ping.
 type echo struct {
 	*ICMP
-	to      netip.Addr
-	samples probe.Samples
-	allow   func(netip.AddrPort) error
+	from, to netip.Addr // from may be the zero value
+	samples  probe.Samples
+	allow    func(netip.AddrPort) error
 
 	id, sequence uint16
 	data         []byte
@@ -127,7 +122,7 @@ func (e *echo) run(ctx context.Context) error {
 	e.id, e.sequence = binary.BigEndian.Uint16(id[:]), binary.BigEndian.Uint16(id[2:])
 	e.data = e.payload()
 	var err error
-	if e.socket, err = openPing(e.to, e.ICMP); err != nil {
+	if e.socket, err = openPing(e.from, e.to, e.ICMP); err != nil {
 		return err
 	}
 	defer e.socket.Close()

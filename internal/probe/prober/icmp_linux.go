@@ -27,15 +27,15 @@ type pingSocket struct {
 	kernelID bool // the id of the request is the kernel's
 }
 
-// openPing returns a socket with the settings of a module. Its error is an
+// openPing returns a socket with the settings of a module, the source address apart. Its error is an
 // [*openError] where there can be none, and an errno of connect(2).
-func openPing(to netip.Addr, p *ICMP) (*pingSocket, error) {
+func openPing(from, to netip.Addr, p *ICMP) (*pingSocket, error) {
 	s := &pingSocket{to: to, is4: to.Is4()}
 	fd, err := s.open()
 	if err != nil {
 		return nil, &openError{err}
 	}
-	if err := s.prepare(fd, p); err != nil {
+	if err := s.prepare(fd, from, p); err != nil {
 		_ = unix.Close(fd)
 		return nil, &openError{err}
 	}
@@ -72,7 +72,7 @@ func (s *pingSocket) open() (fd int, err error) {
 }
 
 // prepare sets the options of the socket and binds it.
-func (s *pingSocket) prepare(fd int, p *ICMP) error {
+func (s *pingSocket) prepare(fd int, from netip.Addr, p *ICMP) error {
 	err := errors.Join(dial.KeepErrors(uintptr(fd), !s.is4), s.receiveHopLimit(fd), s.setMTUDiscovery(fd, p.DontFragment))
 	if p.TTL > 0 {
 		err = errors.Join(err, dial.SetTTL(uintptr(fd), !s.is4, p.TTL))
@@ -80,8 +80,8 @@ func (s *pingSocket) prepare(fd int, p *ICMP) error {
 	if s.isRaw {
 		err = errors.Join(err, s.repliesOnly(fd))
 	}
-	if err == nil && p.SourceAddress.IsValid() {
-		err = os.NewSyscallError("bind", unix.Bind(fd, dial.SocketAddress(netip.AddrPortFrom(p.SourceAddress, 0))))
+	if err == nil && from.IsValid() {
+		err = os.NewSyscallError("bind", unix.Bind(fd, dial.SocketAddress(netip.AddrPortFrom(from, 0))))
 	}
 	return err
 }

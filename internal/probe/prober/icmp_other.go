@@ -20,16 +20,16 @@ type pingSocket struct {
 	kernelID bool // never: the id of the request is ours
 }
 
-// openPing returns a socket with the settings of a module. Only macOS has
+// openPing returns a socket with the settings of a module, the source address apart. Only macOS has
 // unprivileged ones. The header of IPv4 cannot be set here, so that dont_fragment
 // has no effect.
-func openPing(to netip.Addr, p *ICMP) (*pingSocket, error) {
+func openPing(from, to netip.Addr, p *ICMP) (*pingSocket, error) {
 	network, source := "ip4:icmp", "0.0.0.0"
 	if to.Is6() {
 		network, source = "ip6:ipv6-icmp", "::"
 	}
-	if p.SourceAddress.IsValid() {
-		source = p.SourceAddress.String()
+	if from.IsValid() {
+		source = from.String()
 	}
 	s := &pingSocket{to: &net.IPAddr{IP: to.AsSlice(), Zone: to.Zone()}}
 	var err error

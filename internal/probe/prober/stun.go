@@ -55,11 +55,6 @@ func stunMetrics() []*probe.Metric {
 
 // Probe implements [probe.Prober].
 func (s *STUN) Probe(ctx context.Context, r probe.Request) probe.Result {
-	if r.Source.IsValid() {
-		from := *s
-		from.SourceAddress, from.Resolution = r.Source, s.From(r.Source)
-		s = &from
-	}
 	found := probe.NewSamples()
 	result := s.probe(ctx, r, &found)
 	result.Samples = found
@@ -71,7 +66,7 @@ func (s *STUN) probe(ctx context.Context, r probe.Request, found *probe.Samples)
 	if failed != nil {
 		return *failed
 	}
-	d := &dial.Datagrams{Target: addrs[0], Source: s.SourceAddress, Allow: r.Allow}
+	d := &dial.Datagrams{Target: addrs[0], Source: source(&r, s.SourceAddress), Allow: r.Allow}
 	failure := func(phase probe.Phase, err error) probe.Result {
 		result := d.Failed(phase, err)
 		dial.NameOther(&result, addrs)

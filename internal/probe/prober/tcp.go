@@ -28,11 +28,6 @@ type TCP struct {
 
 // Probe implements [probe.Prober].
 func (p *TCP) Probe(ctx context.Context, r probe.Request) probe.Result {
-	if r.Source.IsValid() {
-		from := *p
-		from.SourceAddress, from.Resolution = r.Source, p.From(r.Source)
-		p = &from
-	}
 	found := probe.NewSamples()
 	to, addrs, failed := p.Targets(ctx, probe.KindTCP, "", &r, tcpDuration, &found)
 	if failed != nil {
@@ -44,7 +39,7 @@ func (p *TCP) Probe(ctx context.Context, r probe.Request) probe.Result {
 }
 
 func (p *TCP) probeAddress(ctx context.Context, r *probe.Request, serverName string, addr netip.AddrPort, found probe.Samples) probe.Result {
-	a := dial.Attempt{Target: addr, Source: p.SourceAddress, Allow: r.Allow}
+	a := dial.Attempt{Target: addr, Source: source(r, p.SourceAddress), Allow: r.Allow}
 	start := time.Now()
 	conn, failed := a.Connect(ctx)
 	found.Set(tcpDuration, time.Since(start).Seconds(), probe.PhaseConnect.Labels()...)
@@ -64,6 +59,14 @@ func (p *TCP) probeAddress(ctx context.Context, r *probe.Request, serverName str
 	}
 	s.run(ctx, &result)
 	return result
+}
+
+// source returns the address to send from: that of the request, else the module's.
+func source(r *probe.Request, ofModule netip.Addr) netip.Addr {
+	if r.Source.IsValid() {
+		return r.Source
+	}
+	return ofModule
 }
 
 // serverName is what a target is called towards it.

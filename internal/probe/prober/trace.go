@@ -40,14 +40,6 @@ func (u *UDP) Path(ctx context.Context, r probe.Request, of probe.Result) (trace
 	return trace.Run(ctx, trace.Options{Target: of.Peer, Protocol: probe.KindUDP, Source: from, Payload: request, Allow: r.Allow})
 }
 
-// source returns the address to send from: that of the request, else the module's.
-func source(r *probe.Request, ofModule netip.Addr) netip.Addr {
-	if r.Source.IsValid() {
-		return r.Source
-	}
-	return ofModule
-}
-
 // PathOf traces the path to the address that a probe with a module tried last. The probers
 // that speak over TCP or UDP have one. Its errors are those of [trace.Run].
 func PathOf(ctx context.Context, m *probe.Module, r probe.Request, of probe.Result) (trace.Path, error) {
