@@ -57,7 +57,7 @@ func writeRules(rules []policy.Rule, indent string) (string, error) {
 // remark says what a rule opens, for who reviews it.
 func remark(r policy.Rule) string {
 	seesPackets := func(p socket.Protocol) bool { return !p.HasPorts() && p != socket.Unix }
-	if len(r.Protocols) > 0 && !slices.ContainsFunc(r.Protocols, func(p socket.Protocol) bool { return !seesPackets(p) }) {
+	if r.Judges(seesPackets) {
 		return "Sees packets of any port."
 	}
 	text := "Matches no listener."

@@ -6,9 +6,9 @@ import (
 	"net/netip"
 	"time"
 
-	"github.com/port-exporter/port_exporter/internal/netaddr"
 	"github.com/port-exporter/port_exporter/internal/probe"
 	"github.com/port-exporter/port_exporter/internal/probe/prober"
+	"github.com/port-exporter/port_exporter/internal/socket"
 )
 
 // timeout bounds a handshake with a service of this host.
@@ -33,13 +33,13 @@ func unverified(string) (*tls.Config, error) {
 
 // WellKnown returns the ports that are TLS from the first byte, by registration or by
 // custom. None is one of STARTTLS, and none of a service that prints what it is sent.
-func WellKnown() []netaddr.PortRange {
-	var ranges []netaddr.PortRange
+func WellKnown() []socket.PortRange {
+	var ranges []socket.PortRange
 	for _, port := range []uint16{
 		443, 465, 563, 636, 853, 990, 992, 993, 995, 2376, 3269, 5061, 5671, 5986, 6443, 6514, 6697,
 		8443, 8883, 9443, 10250, 10257, 10259,
 	} {
-		ranges = append(ranges, netaddr.PortRange{First: port, Last: port})
+		ranges = append(ranges, socket.PortRange{First: port, Last: port})
 	}
 	return ranges
 }

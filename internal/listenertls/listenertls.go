@@ -70,7 +70,7 @@ type entry struct {
 	gone    bool           // from the book
 }
 
-// New returns a book that knows nothing and asks nobody.
+// New returns a book that knows nothing and asks none.
 func New(handshake Handshake, now func() time.Time) *Book {
 	return &Book{handshake: handshake, now: now, entries: map[socket.ListenerID]*entry{}}
 }

@@ -127,12 +127,12 @@ func TestWhenListenersAreAsked(t *testing.T) {
 		read(restarted)
 		want("by another name", "127.0.0.1:443 www.example.org")
 		if host.atOnce.Load() {
-			t.Error("two were asked at once")
+			t.Error("two were asked concurrently")
 		}
 	})
 }
 
-// TestReloadEmptiesTheQueue asks nobody any more whose port was taken from the list.
+// TestReloadEmptiesTheQueue asks no listener any more whose port was taken from the list.
 func TestReloadEmptiesTheQueue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		host := &asked{}

@@ -135,7 +135,7 @@ func Run(ctx context.Context, o Options) (Path, error) {
 	defer cancel()
 	t := newTrail(&o, &p)
 	err = w.exchange(limited, t.questions, t.grow)
-	t.tell()
+	t.report()
 	if err == nil && p.Answer.Origin != probe.OriginLocal {
 		err = t.measure(limited, w)
 	}
@@ -244,8 +244,8 @@ func (t *trail) circle() []netip.Addr {
 	return members
 }
 
-// tell puts what was found into the path.
-func (t *trail) tell() {
+// report puts what was found into the path.
+func (t *trail) report() {
 	p := t.path
 	p.Answer = t.answerOf(t.final)
 	for _, q := range t.others {
@@ -296,7 +296,7 @@ func (p *Path) foldRejection() {
 // hopOf returns what was found at a TTL.
 func (t *trail) hopOf(number int, q *question) Hop {
 	h := Hop{Number: number}
-	if q.answer == nil || !q.answer.sent || !q.answer.icmp.Expired() && isOwn(q.answer.icmp) {
+	if q.answer == nil || !q.answer.sent || !q.answer.icmp.Expired() && dial.IsOwn(q.answer.icmp.Offender) {
 		return h
 	}
 	h.RoundTrip, h.ICMP = q.answer.roundTrip, q.answer.icmp
@@ -320,18 +320,16 @@ func (t *trail) answerOf(q *question) Answer {
 		a.Outcome, a.Err = probe.Timeout, context.DeadlineExceeded
 	default:
 		a.RoundTrip, a.ICMP, a.Err = q.answer.roundTrip, q.answer.icmp, q.answer.err
-		if a.Err != nil {
-			a.Outcome, a.Origin = dial.Classify(a.Err, dial.Evidence{
-				ICMP: a.ICMP, Target: t.Target.Addr(), Sent: q.answer.sent,
-				Own: isOwn(a.ICMP),
-			})
+		if a.Err == nil {
+			break
 		}
-		if q.method == datagram && a.Outcome == probe.Refused && a.Origin == probe.OriginTargetFirewall {
-			a.Origin = probe.OriginTarget // a closed port says it by the same ICMP error as a firewall
+		classify := dial.Classify
+		if q.method == datagram {
+			classify = dial.ClassifyDatagram
 		}
+		a.Outcome, a.Origin = classify(a.Err, dial.Evidence{
+			ICMP: a.ICMP, Target: t.Target.Addr(), Own: dial.IsOwn(a.ICMP.Offender), Sent: q.answer.sent,
+		})
 	}
 	return a
 }
-
-// isOwn reports whether this host sent an ICMP error itself.
-func isOwn(e probe.ICMPError) bool { return e.Offender.IsValid() && dial.IsOwn(e.Offender) }

@@ -69,6 +69,16 @@ func Classify(err error, e Evidence) (probe.Outcome, probe.Origin) {
 	}
 }
 
+// ClassifyDatagram is [Classify] for a socket of UDP: there a closed port refuses by the
+// same ICMP error as a firewall.
+func ClassifyDatagram(err error, e Evidence) (probe.Outcome, probe.Origin) {
+	outcome, origin := Classify(err, e)
+	if outcome == probe.Refused && origin == probe.OriginTargetFirewall {
+		origin = probe.OriginTarget
+	}
+	return outcome, origin
+}
+
 // originWithoutICMP says who is behind an error that no ICMP error explains.
 func (e *Evidence) originWithoutICMP(outcome probe.Outcome) probe.Origin {
 	switch outcome {

@@ -185,16 +185,12 @@ func (d *Datagrams) classify(err error) (probe.Outcome, probe.Origin) {
 	case errors.Is(err, errNotSent):
 		return probe.NotRun, probe.OriginLocal
 	}
-	outcome, origin := Classify(err, Evidence{
+	return ClassifyDatagram(err, Evidence{
 		ICMP:   d.ICMP,
 		Target: d.Target.Addr(),
-		Own:    d.ICMP.Offender.IsValid() && IsOwn(d.ICMP.Offender),
+		Own:    IsOwn(d.ICMP.Offender),
 		Sent:   false, // what is no ICMP error was this host's doing
 	})
-	if outcome == probe.Refused && origin == probe.OriginTargetFirewall {
-		origin = probe.OriginTarget // a closed port says it by the same ICMP error as a firewall
-	}
-	return outcome, origin
 }
 
 // LocalAddr returns the local end of a socket.

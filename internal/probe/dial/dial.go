@@ -154,7 +154,7 @@ func (a *Attempt) evidence() Evidence {
 	return Evidence{
 		ICMP:   a.icmp,
 		Target: a.Target.Addr(),
-		Own:    a.icmp.Offender.IsValid() && IsOwn(a.icmp.Offender),
+		Own:    IsOwn(a.icmp.Offender),
 		Sent:   !a.knowHandshake || a.handshake.Sent,
 	}
 }
@@ -193,9 +193,12 @@ func networkOf(protocol string, addr netip.Addr) string {
 }
 
 // IsOwn reports whether an address is one of this host, in the network
-// namespace of the calling thread. It lists the interfaces: only failures that
-// an ICMP error explains ask.
+// namespace of the calling thread; the zero value is not. It lists the interfaces:
+// only failures that an ICMP error explains ask.
 func IsOwn(addr netip.Addr) bool {
+	if !addr.IsValid() {
+		return false
+	}
 	interfaces, err := net.InterfaceAddrs()
 	if err != nil {
 		return false

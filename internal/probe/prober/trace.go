@@ -18,19 +18,12 @@ var (
 
 func traceMetrics() []*probe.Metric { return []*probe.Metric{traceInfo, traceHops, pathMTU} }
 
-// A Pather can trace the path to the address that a probe tried last. Its errors are
-// those of [trace.Run].
-type Pather interface {
-	Path(ctx context.Context, r probe.Request, of probe.Result) (trace.Path, error)
-}
-
-// Path implements [Pather].
-func (p *TCP) Path(ctx context.Context, r probe.Request, of probe.Result) (trace.Path, error) {
+func (p *TCP) path(ctx context.Context, r probe.Request, of probe.Result) (trace.Path, error) {
 	return trace.Run(ctx, trace.Options{Target: of.Peer, Protocol: probe.KindTCP, Source: source(&r, p.SourceAddress), Allow: r.Allow})
 }
 
-// Path implements [Pather]. The datagrams are those of the probe.
-func (u *UDP) Path(ctx context.Context, r probe.Request, of probe.Result) (trace.Path, error) {
+// path sends the datagrams of the probe.
+func (u *UDP) path(ctx context.Context, r probe.Request, of probe.Result) (trace.Path, error) {
 	from := source(&r, u.SourceAddress)
 	local := from
 	if !local.IsValid() {
@@ -43,20 +36,22 @@ func (u *UDP) Path(ctx context.Context, r probe.Request, of probe.Result) (trace
 // PathOf traces the path to the address that a probe with a module tried last. The probers
 // that speak over TCP or UDP have one. Its errors are those of [trace.Run].
 func PathOf(ctx context.Context, m *probe.Module, r probe.Request, of probe.Result) (trace.Path, error) {
-	o := trace.Options{Target: of.Peer, Protocol: probe.KindTCP, Source: r.Source, Allow: r.Allow}
-	if p, ok := m.Prober.(Pather); ok && of.Peer.IsValid() {
-		return p.Path(ctx, r, of)
-	}
-	switch {
-	case !of.Peer.IsValid() || of.Proxy != "":
+	if !of.Peer.IsValid() || of.Proxy != "" {
 		return trace.Path{}, errors.New("no packet was sent to an address of the target")
-	case m.Kind == probe.KindSTUN:
+	}
+	o := trace.Options{Target: of.Peer, Protocol: probe.KindTCP, Source: r.Source, Allow: r.Allow}
+	switch p := m.Prober.(type) {
+	case *TCP:
+		return p.path(ctx, r, of)
+	case *UDP:
+		return p.path(ctx, r, of)
+	case *STUN:
 		o.Protocol = probe.KindUDP
-	case m.Kind == probe.KindDNS:
-		if p, ok := m.Prober.(*DNS); ok && !p.TCP {
+	case *DNS:
+		if !p.TCP {
 			o.Protocol = probe.KindUDP
 		}
-	case m.Kind == probe.KindUnix || m.Kind == probe.KindICMP:
+	case *Unix, *ICMP:
 		return trace.Path{}, errors.New("a path is traced by TCP or UDP\nhint: name a port, as in 192.0.2.1:443")
 	}
 	return trace.Run(ctx, o)
@@ -64,12 +59,12 @@ func PathOf(ctx context.Context, m *probe.Module, r probe.Request, of probe.Resu
 
 // Trace implements [probe.Tracer].
 func (p *TCP) Trace(ctx context.Context, r probe.Request, of probe.Result) []probe.Sample {
-	return samplesOf(p.Path(ctx, r, of))
+	return samplesOf(p.path(ctx, r, of))
 }
 
 // Trace implements [probe.Tracer].
 func (u *UDP) Trace(ctx context.Context, r probe.Request, of probe.Result) []probe.Sample {
-	return samplesOf(u.Path(ctx, r, of))
+	return samplesOf(u.path(ctx, r, of))
 }
 
 // samplesOf returns what is exported of a path; nothing of one that is not whole.

@@ -1,7 +1,6 @@
 package prober
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -274,7 +273,7 @@ func (u *upgrade) receive(sent []Step) (message []byte, release func(), err erro
 	case errors.Is(err, probe.ErrNoRoom):
 		err = &probe.Fault{Outcome: probe.LocalError, Origin: probe.OriginLocal, Err: err}
 	case err == nil && u.request.Log != nil:
-		u.request.Log.Debug("received", "message", string(bytes.Clone(message[:min(len(message), maxKept)])))
+		u.request.Log.Debug("received", "message", string(message[:min(len(message), maxKept)]))
 	}
 	return message, release, err
 }
