@@ -8,6 +8,9 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/net/ipv4"
+	"golang.org/x/net/ipv6"
+
 	"github.com/port-exporter/port_exporter/internal/netaddr"
 	"github.com/port-exporter/port_exporter/internal/probe"
 )
@@ -15,25 +18,13 @@ import (
 // MTU is what was found of the largest packet that the path takes.
 type MTU struct {
 	Bytes  int        // the largest that is known to pass; 0 if none is
-	From   MTUSource  // how it is known
-	Router netip.Addr // who reported it, where From is FromRouter
+	Router netip.Addr // who reported it; the zero value if it was found by sending
 	To     netip.Addr // how far it is known: the target, or the last hop that answered
 	// Lost is the size of packets that die in silence, a black hole; 0 if none do.
 	Lost int
 	// Behind is the last hop that the lost ones reach; the zero value if it is unknown.
 	Behind Hop
 }
-
-// MTUSource is how an MTU is known.
-type MTUSource uint8
-
-// The sources.
-const (
-	FromNowhere MTUSource = iota
-	FromKernel            // the largest packet that this host sends there passes
-	FromRouter            // a router reported it
-	FromTrial             // packets of several sizes were sent
-)
 
 // BlackHole reports whether large packets die in silence where small ones pass.
 func (m *MTU) BlackHole() bool { return m.Lost > 0 }
@@ -72,10 +63,9 @@ func (t *trail) measure(ctx context.Context, w *wire) error {
 	if r.points = t.points(); len(r.points) == 0 || w.mtu == 0 || len(t.path.Loop) > 0 {
 		return nil
 	}
-	r.mtu.From = FromKernel
 	if a := t.final.answer; a != nil && a.segment > 0 { // TCP sends no larger packets
 		const tcpHeader = 20
-		r.size = min(r.size, a.segment+tcpHeader+t.ipHeader())
+		r.size = min(r.size, a.segment+tcpHeader+ipHeader(t.Target.Addr()))
 	}
 	for range maxReports {
 		smaller, err := r.try(ctx)
@@ -138,7 +128,7 @@ func (r *ruler) judge(at point, large *question) (decided, smaller bool) {
 	case a == nil:
 		return false, false
 	case a.icmp.TooLarge():
-		r.mtu.From, r.mtu.Router = FromRouter, a.icmp.Offender
+		r.mtu.Router = a.icmp.Offender
 		return true, r.shrink(int(a.icmp.MTU))
 	case errors.Is(a.err, syscall.EMSGSIZE):
 		return true, r.shrink(a.mtu)
@@ -178,11 +168,11 @@ func (r *ruler) floor() int {
 	return 576
 }
 
-func (t *trail) ipHeader() int {
-	if t.Target.Addr().Is6() {
-		return 40
+func ipHeader(to netip.Addr) int {
+	if to.Is6() {
+		return ipv6.HeaderLen
 	}
-	return 20
+	return ipv4.HeaderLen
 }
 
 // locate asks all points with small and with large packets: where the large ones alone
@@ -218,7 +208,7 @@ func (r *ruler) locate(ctx context.Context) (smaller bool, err error) {
 
 // search finds the largest size that a point answers, below the one that is lost.
 func (r *ruler) search(ctx context.Context, at point) error {
-	*r.mtu = MTU{From: FromTrial, To: at.addr, Lost: r.mtu.Lost, Behind: r.mtu.Behind}
+	*r.mtu = MTU{To: at.addr, Lost: r.mtu.Lost, Behind: r.mtu.Behind}
 	candidates := slices.DeleteFunc(sizes(), func(s int) bool { return s >= r.mtu.Lost || s < r.floor() })
 	for low, high := 0, len(candidates); low < high; { // those before low are lost, that at high passes
 		middle := (low + high) / 2

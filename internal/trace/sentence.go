@@ -170,7 +170,7 @@ func (m *MTU) String() string {
 		return m.hole()
 	case m.Bytes == 0:
 		return "unknown"
-	case m.From == FromRouter:
+	case m.Router.IsValid():
 		return fmt.Sprintf("%d, as %s reports", m.Bytes, m.Router)
 	default:
 		return fmt.Sprintf("%d", m.Bytes)
@@ -202,25 +202,6 @@ func (a Answer) String() string {
 		return fmt.Sprintf("%s does not", a.To)
 	}
 }
-
-// Lines returns the path for people, a hop a line, then its MTU and where it ends.
-func (p *Path) Lines() []string {
-	var lines []string
-	for _, h := range p.Hops {
-		lines = append(lines, "hop "+h.String())
-	}
-	if p.MTU.Bytes > 0 && !p.MTU.BlackHole() {
-		upTo := ""
-		if !p.MTU.IsWhole(p.Target.Addr()) {
-			upTo = fmt.Sprintf(", known as far as %s", p.MTU.To)
-		}
-		lines = append(lines, "MTU of the path: "+p.MTU.String()+upTo)
-	}
-	return append(lines, p.Sentence())
-}
-
-// String returns the lines as one text.
-func (p *Path) String() string { return strings.Join(p.Lines(), "\n") }
 
 // String says who answered at a hop, how fast, and what, where it is no TTL that ran out.
 func (h Hop) String() string {

@@ -156,7 +156,7 @@ func (l *line) finish(t *testing.T) {
 
 // compare compares a path with its row.
 func (l *line) compare(t *testing.T, r *row, p *Path) {
-	t.Logf("%d packets\n%s", p.Packets, p)
+	t.Logf("%+v", p)
 	var want, got []netip.Addr
 	for _, hop := range r.hops {
 		if hop != r.mayMiss || hop == silence || len(p.Hops) == len(r.hops) {
@@ -355,7 +355,7 @@ func reportedMTU(t *testing.T, l *line) {
 	l.Narrow(t, 3, 1300)
 	porttest.Sysctl(t, "net/ipv4/ping_group_range", "0 2147483647")
 	check := func(t *testing.T, p *Path) {
-		if want := (MTU{Bytes: 1300, From: FromRouter, Router: porttest.LineRouter(3, l.v6), To: p.Target.Addr()}); p.MTU != want || !p.MTU.IsWhole(p.Target.Addr()) {
+		if want := (MTU{Bytes: 1300, Router: porttest.LineRouter(3, l.v6), To: p.Target.Addr()}); p.MTU != want || !p.MTU.IsWhole(p.Target.Addr()) {
 			t.Errorf("%+v, want %+v", p.MTU, want)
 		}
 	}
@@ -372,7 +372,7 @@ func blackHole(t *testing.T, l *line) {
 	})
 	check := func(t *testing.T, p *Path) {
 		m := p.MTU
-		if m.Bytes != 1300 || m.Lost != 1320 || m.From != FromTrial || m.Behind.Addr != porttest.LineRouter(3, l.v6) || !m.IsWhole(p.Target.Addr()) {
+		if m.Bytes != 1300 || m.Lost != 1320 || m.Router.IsValid() || m.Behind.Addr != porttest.LineRouter(3, l.v6) || !m.IsWhole(p.Target.Addr()) {
 			t.Errorf("%+v", m)
 		}
 	}
@@ -430,7 +430,7 @@ func TestTraceIsBoundedInNamespace(t *testing.T) {
 	}})
 	out, _ := exec.CommandContext(t.Context(), "nft", "list", "table", "inet", "t").CombinedOutput()
 	if err != nil || len(p.Hops) != 1 || !strings.Contains(string(out), "counter packets 0 ") || len(counts) < 3 {
-		t.Errorf("%v, %v, asked for %v\n%s\n%s", p.Hops, err, counts, out, &p)
+		t.Errorf("%v, %v, asked for %v\n%s\n%+v", p.Hops, err, counts, out, &p)
 	}
 
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
@@ -438,6 +438,6 @@ func TestTraceIsBoundedInNamespace(t *testing.T) {
 	start := time.Now()
 	p, err = Run(ctx, Options{Target: to})
 	if !errors.Is(err, context.DeadlineExceeded) || len(p.Hops) != 1 || time.Since(start) > 3*time.Second {
-		t.Errorf("%v after %v: %s", err, time.Since(start), &p)
+		t.Errorf("%v after %v: %+v", err, time.Since(start), &p)
 	}
 }

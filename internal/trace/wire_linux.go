@@ -231,12 +231,8 @@ func (f *flight) launch() error {
 // message is what a datagram or an echo request has behind its header of IP, without
 // the header of UDP.
 func (q *question) message() []byte {
-	header := ipv4.HeaderLen
-	if q.to.Addr().Is6() {
-		header = ipv6.HeaderLen
-	}
 	data := q.data
-	if room := q.size - header - transportHeader; room > len(data) {
+	if room := q.size - ipHeader(q.to.Addr()) - transportHeader; room > len(data) {
 		data = make([]byte, room)
 		copy(data, q.data)
 	}
