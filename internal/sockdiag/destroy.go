@@ -119,14 +119,12 @@ func microseconds(n uint64) time.Duration {
 
 // infoOf returns the struct tcp_info of a message.
 func infoOf(b []byte) (info []byte, err error) {
-	const headerLen = 4
-	for len(b) >= headerLen {
-		length := uint64(native.Uint16(b))
-		if length < headerLen || length > uint64(len(b)) {
+	for len(b) >= attrHeaderLen {
+		kind, value, rest, ok := nextAttribute(b)
+		if !ok {
 			return nil, errNoInfo
 		}
-		value := b[headerLen:length]
-		switch native.Uint16(b[2:]) {
+		switch kind {
 		case attrProtocol:
 			if len(value) < 1 || value[0] != protoTCP {
 				return nil, errNotTCP
@@ -134,7 +132,7 @@ func infoOf(b []byte) (info []byte, err error) {
 		case attrInfo:
 			info = value
 		}
-		b = b[min(align4(length), uint64(len(b))):]
+		b = rest
 	}
 	if len(info) < infoLeast {
 		return nil, errNoInfo

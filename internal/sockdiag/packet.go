@@ -52,14 +52,12 @@ func decodePacket(b []byte) (portlessRow, error) {
 	r.Sockets, r.Filter = 1, socket.NoFilter
 	m := socket.Member{Inode: uint64(native.Uint32(b[4:])), Cookie: cookieOf(b[8:])}
 	b = b[packetDiagMsgLen:]
-	const headerLen = 4
-	for len(b) >= headerLen {
-		length := uint64(native.Uint16(b))
-		if length < headerLen || length > uint64(len(b)) {
+	for len(b) >= attrHeaderLen {
+		kind, value, rest, ok := nextAttribute(b)
+		if !ok {
 			return portlessRow{}, errPacketRow
 		}
-		value := b[headerLen:length]
-		switch kind := native.Uint16(b[2:]); {
+		switch {
 		case kind == attrPacketInfo && len(value) >= 4:
 			r.ifindex = native.Uint32(value)
 		case kind == attrPacketUID && len(value) >= 4:
@@ -69,7 +67,7 @@ func decodePacket(b []byte) (portlessRow, error) {
 		case kind == attrPacketFilter:
 			r.Filter = socket.FilterUnknown
 		}
-		b = b[min(align4(length), uint64(len(b))):]
+		b = rest
 	}
 	r.Members = []socket.Member{m}
 	return r, nil

@@ -43,6 +43,7 @@ const (
 	protoUDPLite = 136
 
 	inetDiagMsgLen = 72
+	attrHeaderLen  = 4 // struct nlattr
 
 	attrSKMemInfo = 7
 	attrSKV6Only  = 11
@@ -310,14 +311,12 @@ func bit(b byte, n int) bool {
 // unknown is left out; its facts stay unknown. Rows in TIME_WAIT and SYN_RECV have
 // none.
 func decodeAttributes(b []byte, s *socket.Socket) {
-	const headerLen = 4
-	for len(b) >= headerLen {
-		length := uint64(native.Uint16(b))
-		if length < headerLen || length > uint64(len(b)) {
+	for len(b) >= attrHeaderLen {
+		kind, value, rest, ok := nextAttribute(b)
+		if !ok {
 			return
 		}
-		value := b[headerLen:length]
-		switch native.Uint16(b[2:]) {
+		switch kind {
 		case attrSKMemInfo:
 			if len(value) >= 4*(skMemInfoDrops+1) {
 				s.Drops = native.Uint32(value[4*skMemInfoDrops:])
@@ -335,8 +334,18 @@ func decodeAttributes(b []byte, s *socket.Socket) {
 		case attrSockOpt:
 			setOptions(value, s)
 		}
-		b = b[min(align4(length), uint64(len(b))):]
+		b = rest
 	}
+}
+
+// nextAttribute cuts the first attribute off b, which holds its header. It is not ok
+// if the attribute is cut short.
+func nextAttribute(b []byte) (kind uint16, value, rest []byte, ok bool) {
+	length := uint64(native.Uint16(b))
+	if length < attrHeaderLen || length > uint64(len(b)) {
+		return 0, nil, nil, false
+	}
+	return native.Uint16(b[2:]), b[attrHeaderLen:length], b[min(align4(length), uint64(len(b))):], true
 }
 
 func align4(n uint64) uint64 { return (n + 3) &^ 3 }

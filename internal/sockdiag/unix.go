@@ -47,14 +47,12 @@ func decodeUnix(b []byte) (portlessRow, error) {
 	l := socket.NewUnix(socket.UnixName{}, socket.Member{Inode: uint64(native.Uint32(b[4:])), Cookie: cookieOf(b[8:])})
 	named := false
 	b = b[unixDiagMsgLen:]
-	const headerLen = 4
-	for len(b) >= headerLen {
-		length := uint64(native.Uint16(b))
-		if length < headerLen || length > uint64(len(b)) {
+	for len(b) >= attrHeaderLen {
+		kind, value, rest, ok := nextAttribute(b)
+		if !ok {
 			return portlessRow{}, errUnixRow
 		}
-		value := b[headerLen:length]
-		switch kind := native.Uint16(b[2:]); {
+		switch {
 		case kind == attrUnixName && len(value) > 0:
 			l.Unix, named = socket.KernelUnixName(value), true
 		case kind == attrUnixQueues && len(value) >= 8:
@@ -62,7 +60,7 @@ func decodeUnix(b []byte) (portlessRow, error) {
 		case kind == attrUnixUID && len(value) >= 4:
 			l.Members[0].UID, l.Known = native.Uint32(value), l.Known|socket.KnowsUID
 		}
-		b = b[min(align4(length), uint64(len(b))):]
+		b = rest
 	}
 	if !named { // only a socket with a name can listen
 		return portlessRow{}, errUnixRow
