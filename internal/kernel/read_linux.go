@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -45,9 +44,9 @@ func Read(proc string) (*Stats, error) {
 		return nil, err
 	}
 	r.note("net/sockstat", s.readSockstat(files))
-	r.note("net/stat/nf_conntrack", s.readTracking(files))
-	s.Neighbours.TableFull = r.perCPU("net/stat/arp_cache", "table_fulls")
-	s.Neighbours6.TableFull = r.perCPU("net/stat/ndisc_cache", "table_fulls")
+	r.perCPU("net/stat/nf_conntrack", map[string]**float64{"drop": &s.Tracking.Drops, "insert_failed": &s.Tracking.InsertFailures})
+	r.perCPU("net/stat/arp_cache", map[string]**float64{"table_fulls": &s.Neighbours.TableFull})
+	r.perCPU("net/stat/ndisc_cache", map[string]**float64{"table_fulls": &s.Neighbours6.TableFull})
 	r.counters("self/net/netstat", s.netstat())
 	var everyone, host *float64 // the two rate limits of ICMP
 	r.counters("self/net/snmp", s.snmp(&everyone, &host))
@@ -94,34 +93,47 @@ func (r *reader) numbers(name string, into ...**float64) {
 	}
 }
 
-// perCPU sums a column of a file that has a line of names and one of hexadecimal
-// numbers for each CPU: neigh_stat_seq_show of net/core/neighbour.c.
-func (r *reader) perCPU(name, column string) *float64 {
+// perCPU sums the wanted columns of a file that has a line of names and one of
+// hexadecimal numbers for each CPU: neigh_stat_seq_show of net/core/neighbour.c,
+// ct_cpu_seq_show of net/netfilter/nf_conntrack_standalone.c.
+func (r *reader) perCPU(name string, want map[string]**float64) {
 	b, err := os.ReadFile(filepath.Join(r.proc, name))
 	if err != nil {
 		r.note(name, err)
-		return nil
+		return
 	}
-	names, lines, _ := strings.Cut(string(b), "\n")
-	at := slices.Index(strings.Fields(names), column)
-	if at < 0 {
-		return nil
+	line, lines, _ := strings.Cut(string(b), "\n")
+	if lines == "" {
+		return
 	}
-	var sum float64
+	names := strings.Fields(line)
+	sums := make([]float64, len(names))
 	for line := range strings.Lines(lines) {
-		words := strings.Fields(line)
-		if len(words) <= at {
-			r.note(name, fmt.Errorf("a line of %d numbers, without %s", len(words), column))
-			return nil
-		}
-		n, err := strconv.ParseUint(words[at], 16, 64)
-		if err != nil {
+		if err := addHex(sums, strings.Fields(line)); err != nil {
 			r.note(name, err)
-			return nil
+			return
 		}
-		sum += float64(n)
 	}
-	return &sum
+	for i, name := range names {
+		if into := want[name]; into != nil {
+			*into = &sums[i]
+		}
+	}
+}
+
+// addHex adds hexadecimal numbers to sums.
+func addHex(sums []float64, words []string) error {
+	if len(words) < len(sums) {
+		return fmt.Errorf("a line of %d numbers, want %d", len(words), len(sums))
+	}
+	for i := range sums {
+		n, err := strconv.ParseUint(words[i], 16, 64)
+		if err != nil {
+			return err
+		}
+		sums[i] += float64(n)
+	}
+	return nil
 }
 
 // inBytes turns a number of pages, if there is one, into bytes.
@@ -241,18 +253,4 @@ func sum(a, b *float64) *float64 {
 		return nil
 	}
 	return new(*a + *b)
-}
-
-func (s *Stats) readTracking(files procfs.FS) error {
-	cpus, err := files.ConntrackStat()
-	if err != nil || len(cpus) == 0 {
-		return err
-	}
-	var drops, failures float64
-	for i := range cpus {
-		drops += float64(cpus[i].Drop)
-		failures += float64(cpus[i].InsertFailed)
-	}
-	s.Tracking = Tracking{Drops: &drops, InsertFailures: &failures}
-	return nil
 }
