@@ -4,6 +4,7 @@
 package closed
 
 import (
+	"cmp"
 	"context"
 	"net/netip"
 	"sync"
@@ -97,10 +98,10 @@ func New(limits Limits, read func(context.Context) (*socket.Table, error), now f
 		now:          now,
 		listeners:    map[socket.ListenerID]*Counters{},
 		goneAt:       map[socket.ListenerID]time.Time{},
-		outbound:     newSlots[uint16, Counters](now),
-		failed:       newSlots[uint16, Failures](now),
-		destinations: newSlots[netip.AddrPort, Failures](now),
-		watched:      newSlots[netip.AddrPort, Failures](now),
+		outbound:     newSlots[uint16, Counters](cmp.Compare, now),
+		failed:       newSlots[uint16, Failures](cmp.Compare, now),
+		destinations: newSlots[netip.AddrPort, Failures](netip.AddrPort.Compare, now),
+		watched:      newSlots[netip.AddrPort, Failures](netip.AddrPort.Compare, now),
 	}
 	b.choose(limits)
 	b.isWatched = socket.Watching(nil)

@@ -77,10 +77,10 @@ func (b *Book) scrape(table *socket.Table, limits Limits, watched []socket.Watch
 		Malformed:      b.malformed,
 	}
 	r.Inbound = b.inbound()
-	for _, port := range b.outbound.keys(comparePorts) {
+	for _, port := range b.outbound.keys() {
 		r.Outbound = append(r.Outbound, Outbound{port, &b.outbound.of[port].counters})
 	}
-	for _, port := range b.failed.keys(comparePorts) {
+	for _, port := range b.failed.keys() {
 		r.Failed = append(r.Failed, Failed{port, &b.failed.of[port].counters})
 	}
 	r.Destinations, r.DestinationsFolded = b.failedDestinations(watched), b.destinations.folded+b.watched.folded
@@ -91,10 +91,10 @@ func (b *Book) scrape(table *socket.Table, limits Limits, watched []socket.Watch
 func (b *Book) choose(limits Limits) {
 	b.limits = limits
 	now := b.now()
-	b.outbound.choose(limits.OutboundPorts, now, comparePorts)
-	b.failed.choose(limits.OutboundPorts, now, comparePorts)
-	b.destinations.choose(limits.Destinations, now, netip.AddrPort.Compare)
-	b.watched.choose(limits.WatchedDestinations, now, netip.AddrPort.Compare)
+	b.outbound.choose(limits.OutboundPorts, now)
+	b.failed.choose(limits.OutboundPorts, now)
+	b.destinations.choose(limits.Destinations, now)
+	b.watched.choose(limits.WatchedDestinations, now)
 }
 
 func (b *Book) inbound() []Inbound {

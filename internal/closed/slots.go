@@ -1,7 +1,7 @@
 package closed
 
 import (
-	"cmp"
+	"maps"
 	"slices"
 	"time"
 
@@ -19,6 +19,7 @@ const maxWaiting = 4096
 // without them stays with the rest: no counter ever falls. It is not safe for
 // concurrent use.
 type slots[K comparable, V any] struct {
+	order   func(a, b K) int // makes each choice and report the same
 	of      map[K]*slot[V]
 	limit   int
 	waiting map[K]int // how often each key without a slot was asked for
@@ -34,8 +35,8 @@ type slot[V any] struct {
 	used     time.Time // the last choice before which it was used
 }
 
-func newSlots[K comparable, V any](now func() time.Time) *slots[K, V] {
-	return &slots[K, V]{of: map[K]*slot[V]{}, waiting: map[K]int{}, ranking: socket.NewRanking[K](now)}
+func newSlots[K comparable, V any](order func(a, b K) int, now func() time.Time) *slots[K, V] {
+	return &slots[K, V]{order: order, of: map[K]*slot[V]{}, waiting: map[K]int{}, ranking: socket.NewRanking[K](now)}
 }
 
 // count returns the counters of a key. A key that is fleeting, such as the ephemeral
@@ -59,8 +60,8 @@ func (s *slots[K, V]) count(key K, fleeting bool, now time.Time) *V {
 }
 
 // choose gives slots to those that waited and are used more than others, which lose
-// theirs. Order makes the choice the same each time.
-func (s *slots[K, V]) choose(limit int, now time.Time, order func(a, b K) int) {
+// theirs.
+func (s *slots[K, V]) choose(limit int, now time.Time) {
 	s.limit = limit
 	var candidates []socket.Candidate[K]
 	for key, slot := range s.of {
@@ -75,7 +76,7 @@ func (s *slots[K, V]) choose(limit int, now time.Time, order func(a, b K) int) {
 	for key, n := range s.waiting {
 		candidates = append(candidates, socket.Candidate[K]{Key: key, Weight: n, Floor: 2})
 	}
-	slices.SortFunc(candidates, func(a, b socket.Candidate[K]) int { return order(a.Key, b.Key) })
+	slices.SortFunc(candidates, func(a, b socket.Candidate[K]) int { return s.order(a.Key, b.Key) })
 	chosen := s.ranking.Choose(candidates, limit)
 	s.folded = 0
 	for _, c := range candidates {
@@ -111,14 +112,4 @@ func (s *slots[K, V]) evict(chosen map[K]bool) bool {
 }
 
 // keys returns the keys that have slots, in order.
-func (s *slots[K, V]) keys(order func(a, b K) int) []K {
-	keys := make([]K, 0, len(s.of))
-	for key := range s.of {
-		keys = append(keys, key)
-	}
-	slices.SortFunc(keys, order)
-	return keys
-}
-
-// comparePorts orders ports.
-func comparePorts(a, b uint16) int { return cmp.Compare(a, b) }
+func (s *slots[K, V]) keys() []K { return slices.SortedFunc(maps.Keys(s.of), s.order) }

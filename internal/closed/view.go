@@ -3,7 +3,6 @@ package closed
 import (
 	"cmp"
 	"slices"
-	"time"
 
 	"github.com/port-exporter/port_exporter/internal/socket"
 )
@@ -28,34 +27,29 @@ func (v *view) isEphemeral(port uint16) bool { return v.table != nil && v.table.
 
 // use puts a table in force. Listeners that are gone keep their counters for a while.
 func (b *Book) use(table *socket.Table) {
-	now := b.now()
 	v := view{table: table, at: make([]*Counters, len(table.Listeners))}
 	v.series, _ = socket.MostExposed(table.Listeners, b.limits.Listeners)
-	present := 0
+	present := map[socket.ListenerID]bool{}
 	for i := range table.Listeners {
 		id := table.Listeners[i].ListenerID
 		if n := b.listeners[id]; n != nil {
 			delete(b.goneAt, id)
 			v.at[i] = n
-			present++
+			present[id] = true
 		}
 	}
-	if present < len(b.listeners) {
-		b.noteGone(&v, now)
+	if len(present) < len(b.listeners) {
+		v.gone = b.noteGone(present)
 	}
 	b.view = v
 }
 
-func (b *Book) noteGone(v *view, now time.Time) {
-	there := map[socket.ListenerID]bool{}
-	for i, n := range v.at {
-		if n != nil {
-			there[v.table.Listeners[i].ListenerID] = true
-		}
-	}
-	v.gone = map[uint16][]socket.ListenerID{}
+// noteGone returns the listeners that are not present, by port, and removes those that
+// have been gone for long.
+func (b *Book) noteGone(present map[socket.ListenerID]bool) map[uint16][]socket.ListenerID {
+	now, gone := b.now(), map[uint16][]socket.ListenerID{}
 	for id := range b.listeners {
-		if there[id] {
+		if present[id] {
 			continue
 		}
 		since, known := b.goneAt[id]
@@ -68,13 +62,14 @@ func (b *Book) noteGone(v *view, now time.Time) {
 			delete(b.goneAt, id)
 			continue
 		}
-		v.gone[id.Port] = append(v.gone[id.Port], id)
+		gone[id.Port] = append(gone[id.Port], id)
 	}
-	for _, ids := range v.gone { // an exact address before the wildcard
+	for _, ids := range gone { // an exact address before the wildcard
 		slices.SortFunc(ids, func(a, b socket.ListenerID) int {
 			return cmp.Or(wildcards(a)-wildcards(b), a.Compare(b))
 		})
 	}
+	return gone
 }
 
 func wildcards(id socket.ListenerID) int {
