@@ -67,21 +67,25 @@ var otherGroup = owner.Group{Unit: other, Container: other}
 type groupFlow struct {
 	owner.Group
 	inbound, outbound socket.StateCounts
-	ports             map[uint16]socket.CgroupPort
+	ports             []socket.CgroupPort // sorted, each once
 }
 
 func (f *groupFlow) labels(more ...string) []string {
 	return append([]string{hostNetns, f.Unit, f.Container}, more...)
 }
 
-func (f *groupFlow) take(inbound, outbound socket.StateCounts, ports []socket.CgroupPort) {
-	f.inbound.Add(inbound)
-	f.outbound.Add(outbound)
+// sumPorts sorts ports, and adds up those that several cgroups have.
+func sumPorts(ports []socket.CgroupPort) []socket.CgroupPort {
+	slices.SortFunc(ports, func(a, b socket.CgroupPort) int { return cmp.Compare(a.Port, b.Port) })
+	sums := ports[:0]
 	for _, p := range ports {
-		sum := f.ports[p.Port]
-		sum.Port, sum.Ephemeral, sum.Sockets = p.Port, p.Ephemeral, sum.Sockets+p.Sockets
-		f.ports[p.Port] = sum
+		if last := len(sums) - 1; last >= 0 && sums[last].Port == p.Port {
+			sums[last].Sockets += p.Sockets
+			continue
+		}
+		sums = append(sums, p)
 	}
+	return sums
 }
 
 // add adds the directions in which there are connections. A count of zero stands for
@@ -112,14 +116,20 @@ func (c ownedConnections) byGroup(ctx context.Context, cgroups []socket.CgroupFl
 		if !known {
 			unattributed += from.Sockets()
 		}
-		group.Unit, group.Container = plain.Line(group.Unit), plain.Line(group.Container) // names that no label tells apart are one
+		group.Unit, group.Container = plain.Line(group.Unit), plain.Line(group.Container) // names with the same label are one
 		at, seen := index[group]
 		if !seen {
 			at = len(flows)
 			index[group] = at
-			flows = append(flows, groupFlow{Group: group, ports: map[uint16]socket.CgroupPort{}})
+			flows = append(flows, groupFlow{Group: group})
 		}
-		flows[at].take(from.Inbound, from.Outbound, from.Ports)
+		to := &flows[at]
+		to.inbound.Add(from.Inbound)
+		to.outbound.Add(from.Outbound)
+		to.ports = append(to.ports, from.Ports...)
+	}
+	for i := range flows {
+		flows[i].ports = sumPorts(flows[i].ports)
 	}
 	slices.SortFunc(flows, func(a, b groupFlow) int {
 		return cmp.Or(cmp.Compare(a.Unit, b.Unit), cmp.Compare(a.Container, b.Container))
@@ -134,7 +144,7 @@ func (c ownedConnections) choose(out *Output, flows []groupFlow) []groupFlow {
 		candidates[i] = socket.Candidate[owner.Group]{Key: flows[i].Group, Weight: flows[i].inbound.Sum() + flows[i].outbound.Sum()}
 	}
 	chosen := c.memory.owners.Choose(candidates, c.limit)
-	rest := groupFlow{Group: otherGroup, ports: map[uint16]socket.CgroupPort{}}
+	rest := groupFlow{Group: otherGroup}
 	folded := 0
 	kept := make([]groupFlow, 0, len(chosen)+1)
 	for _, f := range flows {
@@ -168,14 +178,13 @@ func (c ownedConnections) addPorts(out *Output, flows []groupFlow) {
 	var candidates []socket.Candidate[groupPort]
 	passing := 0
 	for i := range flows {
-		for _, port := range flows[i].portsInOrder() {
-			p := flows[i].ports[port]
-			candidate := socket.Candidate[groupPort]{Key: groupPort{flows[i].Group, port}, Weight: p.Sockets}
+		for _, p := range flows[i].ports {
+			candidate := socket.Candidate[groupPort]{Key: groupPort{flows[i].Group, p.Port}, Weight: p.Sockets}
 			if p.Ephemeral && p.Sockets == 1 { // of a passing client of a service that is gone
 				candidate.Floor = 2
 				passing++
 			}
-			if port != 0 {
+			if p.Port != 0 {
 				candidates = append(candidates, candidate)
 			}
 		}
@@ -187,22 +196,12 @@ func (c ownedConnections) addPorts(out *Output, flows []groupFlow) {
 	out.fold(ownerOutbound, max(0, len(candidates)-len(chosen)-passing))
 }
 
-func (f *groupFlow) portsInOrder() []uint16 {
-	ports := make([]uint16, 0, len(f.ports))
-	for port := range f.ports {
-		ports = append(ports, port)
-	}
-	slices.Sort(ports)
-	return ports
-}
-
 func (f *groupFlow) addPorts(out *Output, chosen map[groupPort]bool) {
 	rest := f.outbound.Sum()
-	for _, port := range f.portsInOrder() {
-		if chosen[groupPort{f.Group, port}] {
-			n := f.ports[port].Sockets
-			out.add(ownerOutbound, float64(n), f.labels(portLabel(port))...)
-			rest -= n
+	for _, p := range f.ports {
+		if chosen[groupPort{f.Group, p.Port}] {
+			out.add(ownerOutbound, float64(p.Sockets), f.labels(portLabel(p.Port))...)
+			rest -= p.Sockets
 		}
 	}
 	if rest > 0 {
