@@ -11,7 +11,7 @@ import (
 	"github.com/port-exporter/port_exporter/internal/socket"
 )
 
-// TestOwnersAreAbsent is about hosts that cannot know: they say so, and nothing else.
+// TestOwnersAreAbsent is about hosts without this knowledge: they export that, and nothing else.
 func TestOwnersAreAbsent(t *testing.T) {
 	connection := made(socket.TCP, socket.Established, "10.0.0.5:41100", "10.0.0.9:5432", madeIn(1))
 	without := connection

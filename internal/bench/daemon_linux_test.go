@@ -52,7 +52,7 @@ func BenchmarkDaemon(b *testing.B) {
 	const rounds = 5
 	for b.Loop() {
 		cpu := map[string][]time.Duration{}
-		series, told := 0, math.Inf(1)
+		series, exported := 0, math.Inf(1)
 		for range rounds {
 			all.order(b, "time_wait", *sockets/len(all)/5) // those of the last round are going
 			for _, m := range peers {
@@ -67,7 +67,7 @@ func BenchmarkDaemon(b *testing.B) {
 				n, sockets := s.scrape(b)
 				cpu[s.name] = append(cpu[s.name], s.cpuTime(b)-start)
 				if s == ours {
-					series, told = n, min(told, sockets)
+					series, exported = n, min(exported, sockets)
 				}
 			}
 		}
@@ -76,7 +76,7 @@ func BenchmarkDaemon(b *testing.B) {
 			b.ReportMetric(median(times).Seconds()*1000, name+"-cpu-ms")
 			b.ReportMetric(median(times).Seconds()/floor.Seconds(), name+"-x-floor")
 		}
-		b.ReportMetric(told, "sockets-at-least")
+		b.ReportMetric(exported, "sockets-at-least")
 		b.ReportMetric(float64(seriesOfFew), "series-at-10k")
 		b.ReportMetric(float64(series), "series")
 		b.ReportMetric(ours.peakMemory(b)/1e6, "peak-rss-MB")

@@ -104,7 +104,7 @@ func TestBook(t *testing.T) {
 	h.close("127.0.0.1:40000", "127.0.0.1:80")
 	h.closeAs("0.0.0.0:80", "192.0.2.1:0", func(c *socket.Closed) { c.Wiped = true })
 	h.closeAs("0.0.0.0:40000", "192.0.2.1:0", func(c *socket.Closed) { c.Wiped = true })
-	h.close("10.0.0.1:9999", "192.0.2.1:40000") // whose listener nobody saw
+	h.close("10.0.0.1:9999", "192.0.2.1:40000") // whose listener no read has shown
 	h.want(map[string]uint64{"in 0.0.0.0:80": 2, "in 127.0.0.1:80": 1, "out 80": 1, "wiped": 1, "in other": 1})
 }
 
@@ -126,7 +126,7 @@ func TestListenerThatOpens(t *testing.T) {
 		h.close("10.0.0.1:81", "192.0.2.1:50000")
 	}
 	if h.reads != 3 {
-		t.Errorf("%d reads for five at once", h.reads)
+		t.Errorf("%d reads for five in a row", h.reads)
 	}
 	h.want(map[string]uint64{"in 0.0.0.0:80": 1, "in 10.0.0.1:45000": 1, "out 443": 2, "in other": 5})
 	h.err = errors.New("netlink is tired")

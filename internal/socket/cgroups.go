@@ -8,7 +8,7 @@ import (
 	"slices"
 )
 
-// So many cgroups, and pairs of a cgroup and a remote port, are told apart, and so
+// So many cgroups, and pairs of a cgroup and a remote port, are counted apart, and so
 // many remote ports of one cgroup: a program that calls many ports takes no room from
 // others.
 const (
@@ -27,7 +27,7 @@ type CgroupFlow struct {
 	// beyond the limit.
 	Ports []CgroupPort
 
-	ports int // how many are told apart
+	ports int // how many are counted apart
 }
 
 // CgroupPort says how many connections go to a remote port.

@@ -45,7 +45,7 @@ func TestCgroups(t *testing.T) {
 }
 
 // TestCgroupsAreBounded has a cgroup that calls every port, and more cgroups than are
-// told apart. None of them is lost, and that which comes late has its ports.
+// counted apart. None of them is lost, and that which comes late has its ports.
 func TestCgroupsAreBounded(t *testing.T) {
 	var sockets []Socket
 	for port := 1; port < 1<<16; port++ {

@@ -31,7 +31,7 @@ type Closed struct {
 // PartyOf returns whose connection a freed socket was: the index of its listener,
 // or -1, and without one whether it was made from here. It is a guess where no
 // listener of the table has the port and it may be that of one all the same: then
-// a newer table would tell.
+// a newer table decides.
 func (t *Table) PartyOf(c *Closed) (listener int, outbound, guess bool) {
 	if !c.Established {
 		return -1, true, false

@@ -486,7 +486,7 @@ func TestTopOf(t *testing.T) {
 	}
 }
 
-// TestStalled has one connection of each kind that does not get on, and says so once.
+// TestStalled has one connection of each kind that does not get on, and is counted once.
 func TestStalled(t *testing.T) {
 	table := mustRead(t, host, tcp(Listen, "0.0.0.0:80", ""))
 	again, noRoom := func(s *Socket) { s.Retransmits = 1 }, func(s *Socket) { s.ZeroWindow = true }
