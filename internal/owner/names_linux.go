@@ -122,8 +122,9 @@ func (h *linuxHost) livesElsewhere(dir, cgroup string) bool {
 }
 
 // isHostService reports whether a cgroup is that of a service of the host, outside
-// of any container, and of any systemd in there. Its user is one of the host's whatever its root is: systemd
-// looks User= up before it sets RootDirectory= or RootImage= (systemd.exec(5)).
+// of any container, and of any systemd in there. Its user is one of the host's
+// whatever its root is: systemd looks User= up before it sets RootDirectory= or
+// RootImage= (systemd.exec(5)).
 func isHostService(cgroup string) bool {
 	unit, container := unitAndContainer(cgroup)
 	units := 0

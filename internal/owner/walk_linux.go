@@ -477,7 +477,8 @@ func (w *walk) whole() bool {
 // confirm looks for what is left a second time: a socket may have been handed from
 // a process that was still to be looked at to one that had been. It looks for
 // descriptors in messages as well (unix(7), SCM_RIGHTS): then it is not known
-// what is in them. Mappings are read only for what has no descriptor. What is left after that, made by root, is the kernel's.
+// what is in them. Mappings are read only for what has no descriptor. What is left
+// after that, made by root, is the kernel's.
 func (w *walk) confirm(members []socket.Member) {
 	var left []socket.Member
 	for _, m := range members {
