@@ -75,7 +75,7 @@ func WithDetails(ctx context.Context, d *Details) context.Context {
 	return context.WithValue(ctx, detailsKey{}, d)
 }
 
-// DetailsOf returns what takes the details of a probe; nil where nobody wants them.
+// DetailsOf returns what takes the details of a probe; nil if none are wanted.
 func DetailsOf(ctx context.Context) *Details {
 	d, _ := ctx.Value(detailsKey{}).(*Details)
 	return d

@@ -26,7 +26,7 @@ type lookup struct {
 	shortage  error // of this host
 	unreached error // why a name server was not reached, the last time
 	details   *probe.Details
-	told      []probe.NameAnswer // for the details, in the order of the questions
+	noted     []probe.NameAnswer // for the details, in the order of the questions
 }
 
 // nameQuestion is what a name server is asked for.
@@ -151,7 +151,7 @@ type nameExchange struct {
 	server string
 	id     uint16
 	asked  nameQuestion
-	told   int // of the lookup
+	noted  int // of the lookup
 	sentAt time.Time
 }
 
@@ -197,7 +197,7 @@ func (x *nameExchange) sent(message []byte, write func([]byte) (int, error)) (in
 		if q, err := p.Question(); err == nil {
 			x.id, x.asked = h.ID, nameQuestion{q.Name.String(), q.Type}
 			x.lookup.note(x.asked, unanswered)
-			x.told, x.sentAt = x.lookup.tellQuestion(x.server, q), time.Now()
+			x.noted, x.sentAt = x.lookup.noteQuestion(x.server, q), time.Now()
 		}
 	}
 	n, err := write(message)
@@ -219,7 +219,7 @@ func (x *nameExchange) received(b []byte, read func([]byte) (int, error)) (int, 
 	if parseErr != nil || h.ID != x.id || !h.Response {
 		return n, nil
 	}
-	x.lookup.tellAnswer(x.told, h.RCode, &p, time.Since(x.sentAt))
+	x.lookup.noteAnswer(x.noted, h.RCode, &p, time.Since(x.sentAt))
 	switch h.RCode {
 	case dnsmessage.RCodeSuccess, dnsmessage.RCodeNameError:
 		x.lookup.note(x.asked, answeredSurely)

@@ -2,6 +2,7 @@ package dial
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -10,49 +11,49 @@ import (
 	"github.com/port-exporter/port_exporter/internal/probe"
 )
 
-// maxTold bounds the questions and answers of a lookup that are told, and the records
-// of each.
-const maxTold = 32
+// maxNoted bounds the questions of a lookup that are noted with their answers, and the
+// records of each.
+const maxNoted = 32
 
-// untold is the index of a question that nobody wants to be told of.
-const untold = -1
+// unnoted is the index of a question that is not noted.
+const unnoted = -1
 
-// tellQuestion notes a question for the details, and returns its index.
-func (l *lookup) tellQuestion(server string, q dnsmessage.Question) int {
+// noteQuestion notes a question for the details, and returns its index.
+func (l *lookup) noteQuestion(server string, q dnsmessage.Question) int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.details == nil || len(l.told) == maxTold {
-		return untold
+	if l.details == nil || len(l.noted) == maxNoted {
+		return unnoted
 	}
-	l.told = append(l.told, probe.NameAnswer{Server: server, Name: strings.TrimSuffix(q.Name.String(), "."), Type: strings.TrimPrefix(q.Type.String(), "Type")})
-	return len(l.told) - 1
+	l.noted = append(l.noted, probe.NameAnswer{Server: server, Name: strings.TrimSuffix(q.Name.String(), "."), Type: strings.TrimPrefix(q.Type.String(), "Type")})
+	return len(l.noted) - 1
 }
 
-// tellAnswer notes the answer to a question. The parser is behind the header.
-func (l *lookup) tellAnswer(question int, code dnsmessage.RCode, p *dnsmessage.Parser, took time.Duration) {
+// noteAnswer notes the answer to a question. The parser is behind the header.
+func (l *lookup) noteAnswer(question int, code dnsmessage.RCode, p *dnsmessage.Parser, took time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.details == nil || question == untold {
+	if l.details == nil || question == unnoted {
 		return
 	}
-	told := &l.told[question]
-	told.Code, told.Duration = rcodeName(code), took
-	told.Aliases, told.Addresses = nil, nil
+	noted := &l.noted[question]
+	noted.Code, noted.Duration = rcodeName(code), took
+	noted.Aliases, noted.Addresses = nil, nil
 	if p.SkipAllQuestions() != nil {
 		return
 	}
-	for range maxTold {
+	for range maxNoted {
 		r, err := p.Answer()
 		if err != nil {
 			return
 		}
 		switch body := r.Body.(type) {
 		case *dnsmessage.CNAMEResource:
-			told.Aliases = append(told.Aliases, strings.TrimSuffix(body.CNAME.String(), "."))
+			noted.Aliases = append(noted.Aliases, strings.TrimSuffix(body.CNAME.String(), "."))
 		case *dnsmessage.AResource:
-			told.Addresses = append(told.Addresses, netip.AddrFrom4(body.A))
+			noted.Addresses = append(noted.Addresses, netip.AddrFrom4(body.A))
 		case *dnsmessage.AAAAResource:
-			told.Addresses = append(told.Addresses, netip.AddrFrom16(body.AAAA))
+			noted.Addresses = append(noted.Addresses, netip.AddrFrom16(body.AAAA))
 		}
 	}
 }
@@ -63,7 +64,7 @@ func (l *lookup) noteEnd(host string, addrs []netip.Addr, err error, took time.D
 		return
 	}
 	l.mu.Lock()
-	answers := append([]probe.NameAnswer(nil), l.told...) // a late answer may still come
+	answers := slices.Clone(l.noted) // a late answer may still come
 	l.mu.Unlock()
 	l.details.AddLookup(probe.Lookup{Host: host, Addresses: addrs, Duration: took, Answers: answers, Err: err})
 }
