@@ -3,9 +3,11 @@
 package route
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
+	"syscall"
 )
 
 // Types of a route, as ip-route(8) names them. Kernels know some more.
@@ -40,6 +42,25 @@ type Route struct {
 	Neighbour string
 }
 
+// TypeOf returns the type of a route that answers with an error, to rtnetlink(7) as to
+// connect(2): fib_props of net/ipv4/fib_semantics.c, ip6_route_info_create of
+// net/ipv6/route.c.
+func TypeOf(err error) (kind string, known bool) {
+	errno, _ := errors.AsType[syscall.Errno](err)
+	switch errno {
+	case syscall.EINVAL:
+		return Blackhole, true
+	case syscall.EHOSTUNREACH:
+		return Unreachable, true
+	case syscall.EACCES:
+		return Prohibit, true
+	case syscall.ENETUNREACH:
+		return None, true
+	default:
+		return "", false
+	}
+}
+
 // NextHop returns the address that ARP or ND is asked for.
 func (r *Route) NextHop(to netip.Addr) netip.Addr {
 	if r.Gateway.IsValid() {
@@ -47,6 +68,10 @@ func (r *Route) NextHop(to netip.Addr) netip.Addr {
 	}
 	return to
 }
+
+// NeighbourSilent reports whether the next hop did not answer ARP or ND, so that no
+// packet has left yet.
+func (r *Route) NeighbourSilent() bool { return r.Neighbour == "failed" || r.Neighbour == "incomplete" }
 
 // IsOut reports whether packets leave by the route, or stay on this host.
 func (r *Route) IsOut() bool {

@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/netip"
 	"strconv"
-	"syscall"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -31,7 +30,7 @@ func Get(to, from netip.Addr) (Route, error) {
 	if err != nil && from.IsValid() && !dial.IsOwn(from) { // ENETUNREACH, or EINVAL
 		return Route{}, fmt.Errorf("route to %s: %s is not an address of this host: %w", to, from, err)
 	}
-	if kind, ok := typeOf(err); ok {
+	if kind, ok := TypeOf(err); ok {
 		return Route{Type: kind, By: decider(to.WithZone(""), from.Unmap(), kind)}, nil
 	}
 	if err != nil || len(found) == 0 {
@@ -42,24 +41,6 @@ func Get(to, from netip.Addr) (Route, error) {
 		r.Source = from.Unmap()
 	}
 	return r, nil
-}
-
-// typeOf returns the type of a route that answers with an error: fib_props of
-// net/ipv4/fib_semantics.c, ip6_route_info_create of net/ipv6/route.c.
-func typeOf(err error) (string, bool) {
-	errno, _ := errors.AsType[syscall.Errno](err)
-	switch errno {
-	case unix.EINVAL:
-		return Blackhole, true
-	case unix.EHOSTUNREACH:
-		return Unreachable, true
-	case unix.EACCES:
-		return Prohibit, true
-	case unix.ENETUNREACH:
-		return None, true
-	default:
-		return "", false
-	}
 }
 
 func describe(to netip.Addr, of *netlink.Route) Route {

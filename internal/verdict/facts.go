@@ -91,7 +91,7 @@ func (f *Facts) isBroadcast() bool { return f.Route != nil && f.Route.Type == ro
 // neighbourSilent reports whether the next hop did not answer ARP or ND, so that no
 // packet has left yet.
 func (f *Facts) neighbourSilent() bool {
-	return f.Route != nil && (f.Route.Neighbour == "failed" || f.Route.Neighbour == "incomplete")
+	return f.Route != nil && f.Route.NeighbourSilent()
 }
 
 // listenerTakes reports whether a listener of this host takes the address, with room

@@ -151,11 +151,9 @@ func (f *Facts) ofSilence() Code {
 			return MTUBlackHole
 		}
 		return ServiceSilent
-	case f.Listener != nil && f.Listener.Standing == socket.QueueFull:
+	case f.Listener != nil && f.Listener.Full():
 		return QueueFull
-	case f.listenerTakes(), f.Rule != nil && f.Rule.Drops, f.Unsent:
-		return LocalDrops
-	case f.Listener != nil: // a host resets what nothing listens for
+	case f.Listener != nil, f.Rule != nil && f.Rule.Drops, f.Unsent: // a host resets what nothing listens for
 		return LocalDrops
 	case f.neighbourSilent():
 		return f.ofNeighbour()
@@ -205,28 +203,27 @@ func (f *Facts) ofUnreachable() Code {
 	}
 }
 
-// ofRoute is about an error before a packet was sent: fib_props of
-// net/ipv4/fib_semantics.c, and ip6_route_info_create of net/ipv6/route.c.
+// ofRoute is about an error before a packet was sent.
 func (f *Facts) ofRoute() Code {
 	if f.Route != nil {
-		switch f.Route.Type {
-		case route.Blackhole:
-			return RouteBlackhole
-		case route.Unreachable:
-			return RouteUnreachable
-		case route.Prohibit:
-			return RouteProhibits
-		case route.Broadcast, route.Multicast:
-			return BadAddress
+		if c := ofRouteType(f.Route.Type); c != NoRoute {
+			return c
 		}
 	}
-	switch errno, _ := errors.AsType[syscall.Errno](f.Result.Err); errno {
-	case syscall.EINVAL:
+	kind, _ := route.TypeOf(f.Result.Err)
+	return ofRouteType(kind)
+}
+
+func ofRouteType(kind string) Code {
+	switch kind {
+	case route.Blackhole:
 		return RouteBlackhole
-	case syscall.EHOSTUNREACH:
+	case route.Unreachable:
 		return RouteUnreachable
-	case syscall.EACCES:
+	case route.Prohibit:
 		return RouteProhibits
+	case route.Broadcast, route.Multicast:
+		return BadAddress
 	default:
 		return NoRoute
 	}
@@ -273,7 +270,7 @@ func (f *Facts) ofProhibition() Code {
 	}
 }
 
-// ofPath is about connecting to a unix-domain socket, of which no network has a say.
+// ofPath is about connecting to a unix-domain socket, without a network.
 func (f *Facts) ofPath() Code {
 	switch f.Result.Outcome {
 	case probe.Refused:
