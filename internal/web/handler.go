@@ -81,7 +81,7 @@ func NewHandler(o Options) (http.Handler, error) {
 	sent := func(handler http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { unread.send(w, r, guarded(handler, o.Logger)) })
 	}
-	readers, views, pages := scrapeSlots(o.MaxRequests), viewSlots(), pageSlots()
+	readers, views, pages := scrapeSlots(o.MaxRequests), pageSlots(maxViews), pageSlots(maxPages)
 	scrape := func(handler http.Handler) http.Handler {
 		return timely(sent(readers.bound(handler)), o.TimeoutOffset)
 	}
@@ -166,7 +166,7 @@ func (o Options) serveMetrics(w http.ResponseWriter, r *http.Request) {
 	}
 	families, err := together{o.Self, scrape}.Gather()
 	if busy, ok := errors.AsType[*BusyError](err); ok {
-		refuse(w, busy.Reason)
+		Refuse(w, busy.Reason)
 		return
 	}
 	promhttp.HandlerFor(gathered(families, err), promhttp.HandlerOpts{

@@ -21,7 +21,8 @@ type slots struct {
 // of the host only, so they come back soon.
 const patience = 5 * time.Second
 
-// maxPages is how many pages for people, and lists of targets, are made concurrently.
+// maxPages is how many pages for people, and lists of targets, that read only what the
+// exporter has in memory are made concurrently.
 const maxPages = 8
 
 // maxViews is how many pages that read the host are made concurrently. They have slots of
@@ -67,7 +68,7 @@ func (s slots) bound(handler http.Handler) http.Handler {
 		}
 		defer Work(r.Context())() // the client waits, not the server
 		if !s.take(r.Context(), wait) {
-			refuse(w, s.busy)
+			Refuse(w, s.busy)
 			return
 		}
 		defer s.give()
@@ -75,8 +76,8 @@ func (s slots) bound(handler http.Handler) http.Handler {
 	})
 }
 
-// refuse answers a request for which there is no room.
-func refuse(w http.ResponseWriter, why string) {
+// Refuse answers a request for which there is no room.
+func Refuse(w http.ResponseWriter, why string) {
 	w.Header().Set("Retry-After", "1")
 	http.Error(w, plain.Text(why), http.StatusServiceUnavailable)
 }
@@ -101,12 +102,7 @@ func scrapeSlots(n int) slots {
 	return newSlots(n, fmt.Sprintf("%d scrapes are already running\nhint: raise --web.max-requests", n))
 }
 
-// viewSlots are for the pages for people that read the host.
-func viewSlots() slots {
-	return newSlots(maxViews, fmt.Sprintf("too many requests, %d pages are in progress\nhint: retry", maxViews))
-}
-
-// pageSlots are for the requests that read only what the exporter has in memory.
-func pageSlots() slots {
-	return newSlots(maxPages, fmt.Sprintf("too many requests, %d pages are in progress\nhint: retry", maxPages))
+// pageSlots are for pages for people, and for lists of targets.
+func pageSlots(n int) slots {
+	return newSlots(n, fmt.Sprintf("too many requests, %d pages are in progress\nhint: retry", n))
 }

@@ -13,8 +13,7 @@ import (
 
 // checkDenied is the answer to a check from elsewhere: its evidence has what the log of a
 // probe has.
-const checkDenied = "checks are for clients on this host\n" +
-	"hint: use http://localhost without a proxy and without --web.external-url, or set probes.debug_from_anywhere"
+const checkDenied = "checks are for clients on this host\n" + hintLocal
 
 // Check takes the connection to a target apart: ?target=…&module=…&hostname=…. The
 // access, the slots and the time are those of a probe on request. If there is no report,
@@ -25,7 +24,7 @@ func (s *Server) Check(w http.ResponseWriter, r *http.Request) (*check.Report, b
 		return nil, false
 	}
 	plan := s.Plan()
-	ask, timeout, err := s.parse(plan, withModule(plan, r))
+	ask, timeout, err := s.parse(plan, r, moduleOf(plan, r.URL.Query().Get("target")))
 	if err != nil {
 		http.Error(w, plain.Text(err.Error()), statusOf(err, http.StatusBadRequest))
 		return nil, false
@@ -46,20 +45,13 @@ func (s *Server) Check(w http.ResponseWriter, r *http.Request) (*check.Report, b
 	return report, true
 }
 
-// withModule returns a request with a module: without one it is that of the first
-// configured target with the address.
-func withModule(plan *schedule.Plan, r *http.Request) *http.Request {
-	query := r.URL.Query()
-	if query.Get("module") != "" {
-		return r
-	}
+// moduleOf returns the name of the module of the first configured target with an
+// address, or the default.
+func moduleOf(plan *schedule.Plan, address string) string {
 	for i := range plan.Targets {
-		if t := &plan.Targets[i]; t.Address == query.Get("target") {
-			query.Set("module", t.Module.Name)
-			r = r.Clone(r.Context())
-			r.URL.RawQuery = query.Encode()
-			break
+		if t := &plan.Targets[i]; t.Address == address {
+			return t.Module.Name
 		}
 	}
-	return r
+	return defaultModule
 }

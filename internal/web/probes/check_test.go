@@ -73,7 +73,7 @@ func TestCheck(t *testing.T) {
 	}
 }
 
-// TestCheckIsGivenUp has a client that goes while its check is under way: nobody reads
+// TestCheckIsGivenUp has a client that goes while its check is under way: nothing reads
 // the report that is still being written. The race detector says so.
 func TestCheckIsGivenUp(t *testing.T) {
 	s := server(t, tcpPlan("slow:1"))

@@ -80,7 +80,7 @@ const (
 // Probe serves one probe: /probe?target=…&module=…&hostname=…&debug=true.
 func (s *Server) Probe(w http.ResponseWriter, r *http.Request) {
 	plan := s.Plan()
-	ask, timeout, err := s.parse(plan, r)
+	ask, timeout, err := s.parse(plan, r, defaultModule)
 	if err != nil {
 		http.Error(w, plain.Text(err.Error()), statusOf(err, http.StatusBadRequest))
 		return
@@ -109,8 +109,7 @@ func (s *Server) once(w http.ResponseWriter, r *http.Request, plan *schedule.Pla
 	select {
 	case s.slots <- struct{}{}:
 	default:
-		w.Header().Set("Retry-After", "1")
-		http.Error(w, fmt.Sprintf("%d probes run or wait already", cap(s.slots)), http.StatusServiceUnavailable)
+		web.Refuse(w, fmt.Sprintf("%d probes run or wait already", cap(s.slots)))
 		return schedule.Entry{}, false
 	}
 	defer func() { <-s.slots }()
@@ -135,15 +134,16 @@ func statusOf(err error, usual int) int {
 	return usual
 }
 
-// parse reads the parameters of a probe. Its errors are the client's.
-func (s *Server) parse(plan *schedule.Plan, r *http.Request) (ask schedule.Ask, timeout time.Duration, err error) {
+// parse reads the parameters of a probe; without one the module is byDefault. Its
+// errors are the client's.
+func (s *Server) parse(plan *schedule.Plan, r *http.Request, byDefault string) (ask schedule.Ask, timeout time.Duration, err error) {
 	query := r.URL.Query()
 	for parameter, most := range map[string]int{"target": maxTarget, "hostname": maxHostname} {
 		if n := len(query.Get(parameter)); n > most {
 			return ask, 0, fmt.Errorf("parameter %s has %d bytes\nhint: the limit is %d", parameter, n, most)
 		}
 	}
-	name := cmp.Or(query.Get("module"), defaultModule)
+	name := cmp.Or(query.Get("module"), byDefault)
 	module, err := s.module(plan, name)
 	if err != nil {
 		return ask, 0, err
@@ -175,8 +175,10 @@ func (s *Server) module(plan *schedule.Plan, name string) (*probe.Module, error)
 	return nil, fmt.Errorf("unknown module %q\nhint: use a module of /config, or a built-in one that a rule or target names", name)
 }
 
-const debugDenied = "the details of a probe are for clients on this host\n" +
-	"hint: use http://localhost without a proxy and without --web.external-url, or set probes.debug_from_anywhere"
+const (
+	debugDenied = "the details of a probe are for clients on this host\n" + hintLocal
+	hintLocal   = "hint: use http://localhost without a proxy and without --web.external-url, or set probes.debug_from_anywhere"
+)
 
 // MayDebug reports whether a client may see the details of probes: the log, the
 // addresses, the certificates. One behind a proxy on this host is not on this

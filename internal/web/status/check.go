@@ -43,15 +43,30 @@ func (s *Server) checkPage(r *check.Report) checkPage {
 	case r.Success:
 		p.Verdict = mark{good, "as expected"}
 	case r.Known:
-		p.Verdict, p.Next, p.Place = mark{bad, "not as expected"}, plain.Line(r.Verdict.Next), r.Verdict.Place.Words()
+		p.Verdict = mark{bad, "not as expected"}
 	default:
-		p.Verdict, p.Next, p.Place = mark{warn, "not tried"}, plain.Line(r.Verdict.Next), r.Verdict.Place.Words()
+		p.Verdict = mark{warn, "not tried"}
+	}
+	if !r.Success {
+		p.Next, p.Place = plain.Line(r.Verdict.Next), r.Verdict.Place.Words()
 	}
 	for _, e := range r.Evidence() {
-		tones := map[check.Mark]tone{check.OK: good, check.Failed: bad, check.Unknown: unknown}
-		p.Evidence = append(p.Evidence, evidence{mark{tones[e.Mark], e.Mark.String()}, e.Topic, plain.Line(probe.Redact(e.Text, t.Address))})
+		p.Evidence = append(p.Evidence, evidence{mark{evidenceTone(e.Mark), e.Mark.String()}, e.Topic, plain.Line(probe.Redact(e.Text, t.Address))})
 	}
 	return p
+}
+
+func evidenceTone(m check.Mark) tone {
+	switch m {
+	case check.OK:
+		return good
+	case check.Failed:
+		return bad
+	case check.Unknown:
+		return unknown
+	default:
+		return unknown
+	}
 }
 
 // checkLink is where a target is checked; empty if its address holds a password.

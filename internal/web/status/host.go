@@ -3,7 +3,6 @@ package status
 import (
 	"cmp"
 	"fmt"
-	"net/netip"
 	"slices"
 	"strings"
 
@@ -71,7 +70,7 @@ func (v *sight) piles() pilesPart {
 		newPile("CLOSE_WAIT", "the peer has closed, and the process has not: a leak if it grows", byState(socket.CloseWait)),
 		newPile("TIME_WAIT", "closed from this end first; each keeps its ports for a minute", byState(socket.TimeWait)),
 		newPile("SYN_SENT", "connections that are being made from here", byState(socket.SynSent)),
-		newPile("unanswered", "the SYN was sent more than once: nobody answers", unanswered),
+		newPile("unanswered", "the SYN was sent more than once: no answer", unanswered),
 		newPile("SYN_RECV", "handshakes that the client has not finished", byState(socket.SynRecv)),
 		newPile("orphaned", "no process and no listener: left by a service that is gone", orphaned),
 	} {
@@ -90,7 +89,7 @@ func (v *sight) inbound(of func(*socket.Flow) int) []pileRow {
 	for i := range v.view.Listeners.Seen {
 		l := &v.view.Listeners.Seen[i]
 		flow := v.flows[l.ListenerID]
-		if flow == nil || l.Protocol != socket.TCP || of(flow) == 0 {
+		if flow == nil || of(flow) == 0 {
 			continue
 		}
 		rows = append(rows, pileRow{sockets: of(flow), Where: "to the listener " + place(l.ListenerID), Href: v.listenerLink(l.ListenerID), Owner: strings.Join(ownerNames(l.Owners), ", ")})
@@ -222,14 +221,12 @@ func (v *sight) reusable(u socket.DestinationUse) int {
 	case 1:
 		return u.TimeWait
 	case 2:
-		if isLoopback(u.Remote.Addr()) {
+		if u.Remote.Addr().Unmap().IsLoopback() {
 			return u.TimeWait
 		}
 	}
 	return 0
 }
-
-func isLoopback(a netip.Addr) bool { return a.Unmap().IsLoopback() }
 
 func (l *limitsPart) verdict() []clause {
 	reached, nearly := 0, 0

@@ -86,7 +86,7 @@ func rank(l *collector.SeenListener, hasPolicy bool) int {
 	}
 }
 
-// needless is the rank from which on nobody needs to look.
+// needless is the rank from which on a listener needs no attention.
 const needless = 4
 
 func (v *sight) listeners(f filter) listenersPart {
@@ -187,7 +187,7 @@ func (v *sight) row(l *collector.SeenListener) listenerRow {
 		r.Href = v.listenerLink(l.ListenerID)
 		r.FirstSeen = new(momentOf(l.FirstSeen, v.now))
 	}
-	if flow := v.flows[l.ListenerID]; flow != nil && l.Protocol == socket.TCP {
+	if flow := v.flows[l.ListenerID]; flow != nil {
 		r.States = states(flow)
 	}
 	return r

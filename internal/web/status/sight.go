@@ -24,26 +24,36 @@ type sight struct {
 	own   *ownhost.Host
 	local bool // the client may see the details of probes
 	now   time.Time
-	flows map[socket.ListenerID]*socket.Flow // nil where the connections are unknown
+	flows map[socket.ListenerID]*socket.Flow // of TCP listeners; nil where the connections are unknown
 }
-
-var errNoListeners = errors.New("the listeners could not be read")
 
 func newSight(s *Server, view *collector.View, local bool) *sight {
 	v := &sight{Server: s, view: view, pasts: s.Targets(), local: local, now: s.Now()}
 	v.own = ownhost.New(s.Addresses, func() (*socket.Table, error) {
 		if view.Listeners == nil {
-			return nil, errNoListeners
+			return nil, view.ListenersErr
 		}
 		return view.Listeners.Table, nil
 	})
 	if view.Listeners != nil && view.Traffic != nil {
 		v.flows = map[socket.ListenerID]*socket.Flow{}
 		for i, l := range view.Listeners.Table.Listeners {
-			v.flows[l.ListenerID] = &view.Traffic.Inbound[i]
+			if l.Protocol == socket.TCP {
+				v.flows[l.ListenerID] = &view.Traffic.Inbound[i]
+			}
 		}
 	}
 	return v
+}
+
+// seen returns the listener with that ID of those that were read; nil if there is none.
+func (v *sight) seen(id socket.ListenerID) *collector.SeenListener {
+	for i := range v.view.Listeners.Seen {
+		if l := &v.view.Listeners.Seen[i]; l.ListenerID == id {
+			return l
+		}
+	}
+	return nil
 }
 
 // head is what all pages have.

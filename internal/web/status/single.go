@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -22,13 +23,23 @@ type fact struct {
 	Marks []mark
 }
 
+// facts are those of a page.
+type facts []fact
+
+// add adds a fact, unless its text is empty.
+func (f *facts) add(name string, text ...string) {
+	if strings.Join(text, "") != "" {
+		*f = append(*f, fact{Name: name, Text: text})
+	}
+}
+
 // listenerPage is the page of one listener.
 type listenerPage struct {
 	head
 	Heading  string
 	Sentence string
 	Queue    *queue
-	Facts    []fact
+	Facts    facts
 	States   []stateCount
 }
 
@@ -50,15 +61,12 @@ func (s *Server) Listener(w http.ResponseWriter, r *http.Request) {
 // parseListener reads the labels that identify a listener.
 func parseListener(query url.Values) (id socket.ListenerID, err error) {
 	id.Netns, id.Interface = query.Get("netns"), query.Get("interface")
-	known := false
-	for _, p := range socket.Protocols() {
-		if p.String() == query.Get("protocol") {
-			id.Protocol, known = p, true
-		}
-	}
-	if !known {
+	protocols := socket.Protocols()
+	i := slices.IndexFunc(protocols, func(p socket.Protocol) bool { return p.String() == query.Get("protocol") })
+	if i < 0 {
 		return id, fmt.Errorf("parameter protocol: unknown value %q\nhint: tcp, udp or udplite", query.Get("protocol"))
 	}
+	id.Protocol = protocols[i]
 	if id.Address, err = netip.ParseAddr(query.Get("address")); err != nil || id.Address.Zone() != "" {
 		return id, fmt.Errorf("parameter address: %q is not an IP address\nhint: address=0.0.0.0", query.Get("address"))
 	}
@@ -77,63 +85,56 @@ func (v *sight) listenerPage(id socket.ListenerID) (status int, p listenerPage) 
 		p.Sentence = unread("The listeners", v.view.ListenersErr)
 		return http.StatusOK, p
 	}
-	for i := range v.view.Listeners.Seen {
-		if l := &v.view.Listeners.Seen[i]; l.ListenerID == id {
-			p.Queue, p.Facts = queueOf(l), v.factsOf(l)
-			if flow := v.flows[id]; flow != nil && l.Protocol == socket.TCP {
-				p.States = states(flow)
-			}
-			return http.StatusOK, p
-		}
+	l := v.seen(id)
+	if l == nil {
+		p.Sentence = "Nothing listens there now."
+		return http.StatusNotFound, p
 	}
-	p.Sentence = "Nothing listens there now."
-	return http.StatusNotFound, p
+	p.Queue, p.Facts = queueOf(l), v.factsOf(l)
+	if flow := v.flows[id]; flow != nil {
+		p.States = states(flow)
+	}
+	return http.StatusOK, p
 }
 
-func (v *sight) factsOf(l *collector.SeenListener) []fact {
-	var all []fact
-	add := func(name string, text ...string) {
-		if strings.Join(text, "") != "" {
-			all = append(all, fact{Name: name, Text: text})
-		}
-	}
+func (v *sight) factsOf(l *collector.SeenListener) (all facts) {
 	if v.view.Listeners.HasPolicy {
 		all = append(all, fact{Name: "Verdict", Marks: []mark{{verdictTone(l.Verdict.Kind), l.Verdict.Kind.String()}}, Text: []string{v.reason(l)}})
 	}
 	if odd := notes(l); len(odd) > 0 {
 		all = append(all, fact{Name: "To note", Marks: odd})
 	}
-	add("Reached from", reachOf(l))
+	all.add("Reached from", reachOf(l))
 	for _, o := range ownersText(l.Owners) {
-		add("Process", o.Process)
-		add("Unit", o.Unit)
-		add("Container", o.Container)
-		add("User", o.User)
+		all.add("Process", o.Process)
+		all.add("Unit", o.Unit)
+		all.add("Container", o.Container)
+		all.add("User", o.User)
 	}
 	if len(ownersText(l.Owners)) == 0 {
-		add("Process", "unknown")
+		all.add("Process", "unknown")
 	}
 	for _, o := range l.Owners {
 		if v.local && o.PID != 0 {
-			add("PID and executable", strconv.Itoa(int(o.PID)), plain.Name(o.Executable))
+			all.add("PID and executable", strconv.Itoa(int(o.PID)), plain.Name(o.Executable))
 		}
 	}
-	add("Sockets", count(l.Sockets))
+	all.add("Sockets", count(l.Sockets))
 	if l.Known.Has(socket.KnowsDrops) {
-		add("Drops", number(l.Drops)+" since it was first seen")
+		all.add("Drops", number(l.Drops)+" since it was first seen")
 	}
-	if flow := v.flows[l.ListenerID]; flow != nil && !flow.QueuesUnknown && l.Protocol == socket.TCP {
-		add("Bytes waiting", size(float64(flow.ReceiveQueue))+" to be read", size(float64(flow.SendQueue))+" to be acknowledged")
+	if flow := v.flows[l.ListenerID]; flow != nil && !flow.QueuesUnknown {
+		all.add("Bytes waiting", size(float64(flow.ReceiveQueue))+" to be read", size(float64(flow.SendQueue))+" to be acknowledged")
 	}
 	if l.Ephemeral {
-		add("Port", "is one that the kernel gives to clients")
+		all.add("Port", "is one that the kernel gives to clients")
 	}
 	if l.MayBeClient {
-		add("Kind", "may be a client: nothing proves that it is a service")
+		all.add("Kind", "may be a client: nothing proves that it is a service")
 	}
 	first := momentOf(l.FirstSeen, v.now)
-	add("First seen", first.Text, first.Ago+" ago")
-	add("Metrics", series(l.ListenerID))
+	all.add("First seen", first.Text, first.Ago+" ago")
+	all.add("Metrics", series(l.ListenerID))
 	return all
 }
 
@@ -165,7 +166,7 @@ type targetPage struct {
 // targetDetail is one of them.
 type targetDetail struct {
 	targetRow
-	Facts    []fact
+	Facts    facts
 	Outcomes []stateCount
 	Links    []pageLink
 }
@@ -193,31 +194,26 @@ func (s *Server) Target(w http.ResponseWriter, r *http.Request) {
 
 func (v *sight) detail(p *schedule.Past) targetDetail {
 	d := targetDetail{targetRow: v.target(p), Links: v.probeLinks(p)}
-	add := func(name string, text ...string) {
-		if strings.Join(text, "") != "" {
-			d.Facts = append(d.Facts, fact{Name: name, Text: text})
-		}
-	}
 	m := p.Target.Module
-	add("Module", fmt.Sprintf("%s (%s), expects %s", plain.Name(m.Name), m.Kind, m.Expect))
-	add("Host name", plain.Line(p.Target.Hostname))
-	add("Labels", labelsOf(p.Target))
+	d.Facts.add("Module", fmt.Sprintf("%s (%s), expects %s", plain.Name(m.Name), m.Kind, m.Expect))
+	d.Facts.add("Host name", plain.Line(p.Target.Hostname))
+	d.Facts.add("Labels", labelsOf(p.Target))
 	if p.Target.Interval > 0 {
-		add("Probed", "every "+p.Target.Interval.String())
+		d.Facts.add("Probed", "every "+p.Target.Interval.String())
 	} else {
-		add("Probed", "at each scrape of the metrics")
+		d.Facts.add("Probed", "at each scrape of the metrics")
 	}
 	if p.State != schedule.Unknown {
-		add("Outcome", p.Result.Outcome.String(), p.Result.Phase.String())
+		d.Facts.add("Outcome", p.Result.Outcome.String(), p.Result.Phase.String())
 		if p.Result.Origin != probe.OriginNone {
-			add("Reported by", strings.ReplaceAll(p.Result.Origin.String(), "_", " "))
+			d.Facts.add("Reported by", strings.ReplaceAll(p.Result.Origin.String(), "_", " "))
 		}
 	}
 	if v.local && p.Result.Peer.IsValid() {
-		add("Address tried", p.Result.Peer.String())
+		d.Facts.add("Address tried", p.Result.Peer.String())
 	}
 	if v.local && p.Result.Err != nil {
-		add("Error", strings.Split(plain.Text(probe.Redact(p.Result.Err.Error(), p.Target.Address)), "\n")...)
+		d.Facts.add("Error", strings.Split(plain.Text(probe.Redact(p.Result.Err.Error(), p.Target.Address)), "\n")...)
 	}
 	for _, o := range probe.Outcomes() {
 		if n := p.Tally.Count(o); n > 0 {
@@ -235,13 +231,11 @@ const shownLogs = 10
 func (v *sight) probeLinks(p *schedule.Past) []pageLink {
 	t := p.Target
 	var all []pageLink
-	if probe.Redact(t.Address, t.Address) == t.Address {
+	if check := v.checkLink(t); check != "" {
 		debug, text := "", "Probe it now"
 		if v.local {
 			debug, text = "true", "Probe it now, with the log"
-		}
-		if v.local {
-			all = append(all, pageLink{v.checkLink(t), "Check it now", "takes the connection apart"})
+			all = append(all, pageLink{check, "Check it now", "takes the connection apart"})
 		}
 		all = append(all, pageLink{v.link("probe", "target", t.Address, "module", t.Module.Name, "hostname", t.Hostname, "debug", debug), text, ""})
 	}

@@ -21,6 +21,7 @@ import (
 	"github.com/port-exporter/port_exporter/internal/check"
 	"github.com/port-exporter/port_exporter/internal/plain"
 	"github.com/port-exporter/port_exporter/internal/probe/schedule"
+	"github.com/port-exporter/port_exporter/internal/web"
 )
 
 // Options say what is served.
@@ -132,13 +133,12 @@ func (s *Server) Page(w http.ResponseWriter, r *http.Request) {
 // look reads the host for a page. Without room it has answered.
 func (s *Server) look(w http.ResponseWriter, r *http.Request) (*sight, bool) {
 	view, err := s.View(r.Context())
+	if busy, ok := errors.AsType[*collector.BusyError](err); ok {
+		web.Refuse(w, busy.Error())
+		return nil, false
+	}
 	if err != nil {
-		w.Header().Set("Retry-After", "1")
-		status := http.StatusInternalServerError
-		if _, busy := errors.AsType[*collector.BusyError](err); busy {
-			status = http.StatusServiceUnavailable
-		}
-		http.Error(w, plain.Text(err.Error()), status)
+		http.Error(w, plain.Text(err.Error()), http.StatusInternalServerError)
 		return nil, false
 	}
 	return newSight(s, view, s.MayDebug(r)), true

@@ -32,7 +32,7 @@ import (
 
 var now = time.Unix(1_800_000_000, 0)
 
-// host is a host to look at: what the exporter reads, and what its pages are told.
+// host is a host to look at: what the exporter reads, and the options of its pages.
 type host struct {
 	collector.Options
 	pages Options
@@ -157,7 +157,7 @@ func textOf(body string) string {
 	return strings.Join(strings.Fields(text), " ")
 }
 
-// inOrder holds texts to be in a text one after the other.
+// inOrder checks that texts are in a text one after the other.
 func inOrder(t *testing.T, text string, parts ...string) {
 	t.Helper()
 	rest := text

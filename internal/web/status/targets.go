@@ -9,7 +9,6 @@ import (
 	"github.com/port-exporter/port_exporter/internal/plain"
 	"github.com/port-exporter/port_exporter/internal/probe"
 	"github.com/port-exporter/port_exporter/internal/probe/schedule"
-	"github.com/port-exporter/port_exporter/internal/socket"
 	"github.com/port-exporter/port_exporter/internal/verdict"
 )
 
@@ -28,7 +27,6 @@ type targetRow struct {
 	Check                       string // where it is checked; empty if the client may not
 	Since                       *moment
 	Runs                        []runMark
-	At                          *moment
 	Took                        string
 }
 
@@ -66,7 +64,7 @@ func (v *sight) target(p *schedule.Past) targetRow {
 	r.Sentence, r.Next = v.explain(p)
 	r.Check = v.check(p)
 	if p.State != schedule.Unknown {
-		r.Since, r.At = new(momentOf(p.Since, v.now)), new(momentOf(p.At, v.now))
+		r.Since = new(momentOf(p.Since, v.now))
 	}
 	if p.Result.Outcome.Tried() && p.State != schedule.Unknown {
 		r.Took = took(p.Result.Duration)
@@ -84,7 +82,9 @@ func (v *sight) explain(p *schedule.Past) (found, next string) {
 	}
 	facts := v.own.Facts(&p.Report)
 	if facts.Listener != nil && facts.Listener.Listener != nil {
-		facts.Owner = v.ownerOf(facts.Listener.Listener.ListenerID)
+		if l := v.seen(facts.Listener.Listener.ListenerID); l != nil {
+			facts.Owner = strings.Join(ownerNames(l.Owners), ", ")
+		}
 	}
 	judged := verdict.Judge(&facts)
 	if p.State != schedule.Passing {
@@ -100,16 +100,6 @@ func sentence(text string, t *probe.Target) string {
 		text = capital(text)
 	}
 	return text + "."
-}
-
-// ownerOf names the owner of a listener.
-func (v *sight) ownerOf(id socket.ListenerID) string {
-	for i := range v.view.Listeners.Seen {
-		if l := &v.view.Listeners.Seen[i]; l.ListenerID == id {
-			return strings.Join(ownerNames(l.Owners), ", ")
-		}
-	}
-	return ""
 }
 
 func (v *sight) runs(p *schedule.Past) []runMark {
