@@ -135,12 +135,14 @@ func mostRunning(scrapes int) int64 {
 func New(o Options) *Exporter {
 	e := &Exporter{options: o, named: policy.Named(o.Policy), maxRunning: mostRunning(o.MaxScrapes)}
 	for _, c := range collectors(o) {
-		if !slices.Contains(o.Disabled, c.Name()) {
+		if e.enabled(c.Name()) {
 			e.collectors = append(e.collectors, c)
 		}
 	}
 	return e
 }
+
+func (e *Exporter) enabled(name string) bool { return !slices.Contains(e.options.Disabled, name) }
 
 // collectors returns the collectors that have something to export.
 func collectors(o Options) []Collector {
@@ -244,7 +246,7 @@ func (e *Exporter) Scrape(ctx context.Context, f Filter) (prometheus.Gatherer, e
 	}
 	// Those that have nothing to export here, such as probes without targets, may be
 	// asked for: one configuration of Prometheus is for many hosts.
-	enabled := slices.DeleteFunc(Names(), func(name string) bool { return slices.Contains(e.options.Disabled, name) })
+	enabled := slices.DeleteFunc(Names(), func(name string) bool { return !e.enabled(name) })
 	for _, name := range f.Collectors {
 		if !slices.Contains(enabled, name) {
 			return nil, &UnknownCollectorError{Name: name, Enabled: enabled}

@@ -71,15 +71,21 @@ func (e *DisabledError) Error() string { return fmt.Sprintf("the collector %s is
 
 // part is a part of a view, which runs as a collector does.
 type part struct {
-	name string
-	read func(*Snapshot) error
+	name    string
+	enabled bool
+	read    func(*Snapshot) error
 }
 
 func (p part) Name() string { return p.name }
 
 func (part) Families() []*Family { return nil }
 
-func (p part) Collect(_ context.Context, host *Snapshot, _ *Output) error { return p.read(host) }
+func (p part) Collect(_ context.Context, host *Snapshot, _ *Output) error {
+	if !p.enabled {
+		return &DisabledError{p.name}
+	}
+	return p.read(host)
+}
 
 // View reads the host once, as a scrape does, and ends with ctx. It probes nothing. Its
 // error is a [BusyError].
@@ -89,13 +95,14 @@ func (e *Exporter) View(ctx context.Context) (*View, error) {
 	var portsErr, filesErr error
 	var stats *kernel.Stats
 	parts := []part{
-		{"listeners", func(host *Snapshot) (err error) { listeners, err = e.viewListeners(host); return err }},
-		{"connections", func(host *Snapshot) (err error) {
+		{"listeners", e.enabled("listeners"), func(host *Snapshot) (err error) { listeners, err = e.viewListeners(host); return err }},
+		// Several collectors read the connections.
+		{"connections", e.enabled("connections") || e.enabled("sockets") || e.enabled("ephemeral"), func(host *Snapshot) (err error) {
 			_, portsErr = host.EphemeralPorts()
 			_, traffic, err = host.Connections()
 			return err
 		}},
-		{"limits", func(*Snapshot) error { stats, filesErr = e.viewKernel(); return nil }},
+		{"limits", e.enabled("limits"), func(*Snapshot) error { stats, filesErr = e.viewKernel(); return nil }},
 	}
 	if err := e.reserve(len(parts)); err != nil {
 		return nil, err
@@ -104,7 +111,7 @@ func (e *Exporter) View(ctx context.Context) (*View, error) {
 	errs := make([]error, len(parts))
 	var running sync.WaitGroup
 	for i, p := range parts {
-		running.Go(func() { errs[i] = e.runPart(ctx, p, host) })
+		running.Go(func() { errs[i] = e.run(ctx, p, host).err })
 	}
 	running.Wait()
 
@@ -121,22 +128,6 @@ func (e *Exporter) View(ctx context.Context) (*View, error) {
 	}
 	return v, nil
 }
-
-// runPart runs a part unless its collector is disabled. The connections are what
-// several collectors read.
-func (e *Exporter) runPart(ctx context.Context, p part, host *Snapshot) error {
-	readers := []string{p.name}
-	if p.name == "connections" {
-		readers = []string{"connections", "sockets", "ephemeral"}
-	}
-	if !slices.ContainsFunc(readers, e.enabled) {
-		e.options.Memory.running.Add(-1)
-		return &DisabledError{p.name}
-	}
-	return e.run(ctx, p, host).err
-}
-
-func (e *Exporter) enabled(name string) bool { return !slices.Contains(e.options.Disabled, name) }
 
 var errNoKernelStats = errors.New("this system does not report the limits of the kernel")
 
@@ -179,7 +170,7 @@ func (e *Exporter) viewListeners(host *Snapshot) (*Listeners, error) {
 		v.FiltersHidden, v.PortlessErr = table.FiltersHidden, err
 	}
 	if v.HasPolicy {
-		return v, e.judge(v, host, shown)
+		return v, v.judge(host, shown)
 	}
 	return v, nil
 }
@@ -201,8 +192,8 @@ func ownersOf(owned []socket.Owned) map[socket.ListenerID][]socket.Owner {
 }
 
 // judge adds the verdicts, and what has no port.
-func (e *Exporter) judge(v *Listeners, host *Snapshot, shown *Shown) error {
-	j, err := findings{rules: v.Rules, limit: e.options.Limits.Listeners}.judge(host)
+func (v *Listeners) judge(host *Snapshot, shown *Shown) error {
+	j, err := findings{rules: v.Rules}.judge(host)
 	if err != nil {
 		return err
 	}

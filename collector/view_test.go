@@ -15,23 +15,23 @@ import (
 	"github.com/port-exporter/port_exporter/internal/socket"
 )
 
-func view(t *testing.T, ctx context.Context, o Options) *View {
+func view(t *testing.T, o Options) *View {
 	t.Helper()
-	v, err := New(o).View(ctx)
+	v, err := New(o).View(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	return v
 }
 
-// TestViewIsWhatIsExported holds the verdicts of the view of each story against the
+// TestViewIsWhatIsExported compares the verdicts of the view of each story with the
 // metrics of the same host.
 func TestViewIsWhatIsExported(t *testing.T) {
 	for name, story := range stories {
 		o := options(story)
 		o.Owners, o.Policy, o.Portless, o.PortlessOwners = storyOwners, storyPolicy, storyPortless, storyOwners
 		got := exposition(t, t.Context(), o, Filter{})
-		v := view(t, t.Context(), o)
+		v := view(t, o)
 		if v.ListenersErr != nil || v.TrafficErr != nil || v.PortsErr != nil || v.KernelErr != nil {
 			t.Fatalf("%s: %+v", name, v)
 		}
@@ -99,7 +99,7 @@ func TestViewInParts(t *testing.T) {
 		o := options(stories["web_server"])
 		o.Owners, o.Policy = storyOwners, storyPolicy
 		tt.change(&o)
-		v := view(t, t.Context(), o)
+		v := view(t, o)
 		if (v.Listeners != nil) != tt.listeners || (v.Traffic != nil) != tt.traffic || (v.Kernel != nil) != tt.limits {
 			t.Errorf("%s: %+v", tt.name, v)
 		}
@@ -151,9 +151,9 @@ func TestViewOfAClient(t *testing.T) {
 		who[50000+port] = []socket.Owner{{Process: "vpn"}}
 	}
 	o.Owners, o.Policy = who, storyPolicy
-	view(t, t.Context(), o)
+	view(t, o)
 	now = now.Add(2 * longLivedAge)
-	seen := view(t, t.Context(), o).Listeners.Seen
+	seen := view(t, o).Listeners.Seen
 	if len(seen) != 1 || seen[0].Port != 0 || seen[0].Sockets != 9 || seen[0].Verdict.Kind != policy.Undecided || len(seen[0].Owners) != 1 || seen[0].Owners[0].Process != "vpn" {
 		t.Errorf("%+v", seen)
 	}
