@@ -129,7 +129,7 @@ func checkLinks(t *testing.T, b *porttest.Browser) {
 	}
 }
 
-// checkThemes holds the look of a page to differ by theme and width.
+// checkThemes checks that the look of a page differs by theme and width.
 func checkThemes(t *testing.T, b *porttest.Browser) {
 	t.Helper()
 	type looks struct{ Page, Row string }

@@ -291,16 +291,10 @@ type outcome struct {
 // Gather implements [prometheus.Gatherer]: it runs the collectors side by side
 // on one snapshot, and returns what each gathered. Its error is a [BusyError].
 func (s *scrape) Gather() ([]*dto.MetricFamily, error) {
-	if err := s.exporter.reserve(len(s.collectors)); err != nil {
+	_, outcomes, err := s.exporter.runAll(s.ctx, s.collectors...)
+	if err != nil {
 		return nil, err
 	}
-	host := newSnapshot(s.ctx, s.exporter)
-	outcomes := make([]outcome, len(s.collectors))
-	var running sync.WaitGroup
-	for i, c := range s.collectors {
-		running.Go(func() { outcomes[i] = s.exporter.run(s.ctx, c, host) })
-	}
-	running.Wait()
 	s.logFailures(outcomes)
 
 	var whole Output
@@ -323,6 +317,22 @@ type BusyError struct{ Running int }
 
 func (e *BusyError) Error() string {
 	return fmt.Sprintf("%d collectors are already running\nhint: scrape less often, or raise --web.max-requests", e.Running)
+}
+
+// runAll runs collectors side by side on one snapshot, which it returns with their
+// outcomes. Its error is a [BusyError]: then none ran.
+func (e *Exporter) runAll(ctx context.Context, all ...Collector) (*Snapshot, []outcome, error) {
+	if err := e.reserve(len(all)); err != nil {
+		return nil, nil, err
+	}
+	host := newSnapshot(ctx, e)
+	outcomes := make([]outcome, len(all))
+	var running sync.WaitGroup
+	for i, c := range all {
+		running.Go(func() { outcomes[i] = e.run(ctx, c, host) })
+	}
+	running.Wait()
+	return host, outcomes, nil
 }
 
 // reserve makes room for so many collectors, for each of which run is called once. A

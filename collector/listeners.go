@@ -112,14 +112,14 @@ func (c listeners) Collect(_ context.Context, host *Snapshot, out *Output) error
 // ends with ctx, as a collector does. That owners could not be looked for is an
 // error: without them whoever chooses by owner would find that nothing listens.
 func (e *Exporter) ListenerInfo(ctx context.Context) (*dto.MetricFamily, error) {
-	if err := e.reserve(1); err != nil {
+	_, outcomes, err := e.runAll(ctx, ownership{})
+	if err != nil {
 		return nil, err
 	}
-	o := e.run(ctx, ownership{}, newSnapshot(ctx, e))
-	if o.err != nil {
-		return nil, o.err
+	if err := outcomes[0].err; err != nil {
+		return nil, err
 	}
-	return o.out.family(listenerInfo), nil
+	return outcomes[0].out.family(listenerInfo), nil
 }
 
 // ownership exports the owners of listeners only.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/port-exporter/port_exporter/internal/kernel"
@@ -94,36 +93,29 @@ func (e *Exporter) View(ctx context.Context) (*View, error) {
 	var traffic *socket.Traffic
 	var portsErr, filesErr error
 	var stats *kernel.Stats
-	parts := []part{
-		{"listeners", e.enabled("listeners"), func(host *Snapshot) (err error) { listeners, err = e.viewListeners(host); return err }},
+	host, outcomes, err := e.runAll(ctx,
+		part{"listeners", e.enabled("listeners"), func(host *Snapshot) (err error) { listeners, err = e.viewListeners(host); return err }},
 		// Several collectors read the connections.
-		{"connections", e.enabled("connections") || e.enabled("sockets") || e.enabled("ephemeral"), func(host *Snapshot) (err error) {
+		part{"connections", e.enabled("connections") || e.enabled("sockets") || e.enabled("ephemeral"), func(host *Snapshot) (err error) {
 			_, portsErr = host.EphemeralPorts()
 			_, traffic, err = host.Connections()
 			return err
 		}},
-		{"limits", e.enabled("limits"), func(*Snapshot) error { stats, filesErr = e.viewKernel(); return nil }},
-	}
-	if err := e.reserve(len(parts)); err != nil {
+		part{"limits", e.enabled("limits"), func(*Snapshot) error { stats, filesErr = e.viewKernel(); return nil }},
+	)
+	if err != nil {
 		return nil, err
 	}
-	host := newSnapshot(ctx, e)
-	errs := make([]error, len(parts))
-	var running sync.WaitGroup
-	for i, p := range parts {
-		running.Go(func() { errs[i] = e.run(ctx, p, host).err })
-	}
-	running.Wait()
 
 	// What a part that was left behind has written is not looked at.
-	v := &View{Began: host.Began(), Source: e.options.SourceName, ListenersErr: errs[0], TrafficErr: errs[1], KernelErr: errs[2]}
-	if errs[0] == nil {
+	v := &View{Began: host.Began(), Source: e.options.SourceName, ListenersErr: outcomes[0].err, TrafficErr: outcomes[1].err, KernelErr: outcomes[2].err}
+	if v.ListenersErr == nil {
 		v.Listeners = listeners
 	}
-	if errs[1] == nil {
+	if v.TrafficErr == nil {
 		v.Traffic, v.PortsErr = traffic, portsErr
 	}
-	if errs[2] == nil {
+	if v.KernelErr == nil {
 		v.Kernel, v.KernelErr = stats, filesErr
 	}
 	return v, nil
