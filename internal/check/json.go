@@ -143,10 +143,10 @@ type ephemeralUse struct {
 // JSON returns the report on one line.
 func (r *Report) JSON() ([]byte, error) {
 	d := document{
-		Target: clean(probe.Redact(r.Target.Address, r.Target.Address)), Module: moduleName(r.Target.Module),
-		Verdict: r.Verdict.Code.String(), Place: r.Verdict.Place.String(), Sentence: clean(r.Verdict.Sentence), Next: clean(r.nextStep()),
+		Target: plain.Line(r.Target.Redacted()), Module: moduleName(r.Target.Module),
+		Verdict: r.Verdict.Code.String(), Place: r.Verdict.Place.String(), Sentence: plain.Line(r.Verdict.Sentence), Next: plain.Line(r.nextStep()),
 		Outcome: r.Result.Outcome.String(), Phase: r.Result.Phase.String(), Origin: r.Result.Origin.String(),
-		Address: addrPort(r.Result.Peer), Redirect: clean(r.Result.Redirect), Proxy: clean(r.Result.Proxy), Error: clean(r.Error()),
+		Address: addrPort(r.Result.Peer), Redirect: plain.Line(r.Result.Redirect), Proxy: plain.Line(r.Result.Proxy), Error: plain.Line(r.Error()),
 		Seconds: r.Result.Duration.Seconds(), Evidence: []evidence{},
 		Lookups: r.jsonLookups(), Attempts: r.jsonAttempts(), Connection: r.jsonConnections(), TLS: r.jsonHandshakes(),
 		Route: r.jsonRoute(), Listener: r.jsonListener(), Path: r.jsonPath(),
@@ -158,16 +158,13 @@ func (r *Report) JSON() ([]byte, error) {
 		d.Offender = by.String()
 	}
 	for _, e := range r.Evidence() {
-		d.Evidence = append(d.Evidence, evidence{e.Mark.String(), e.Topic, clean(e.Text)})
+		d.Evidence = append(d.Evidence, evidence{e.Mark.String(), e.Topic, plain.Line(e.Text)})
 	}
 	if p := r.Ports; p != nil {
-		d.Ports = &ephemeralUse{p.Used, p.Of, p.First, p.Last, clean(p.By)}
+		d.Ports = &ephemeralUse{p.Used, p.Of, p.First, p.Last, plain.Line(p.By)}
 	}
 	return json.Marshal(d)
 }
-
-// clean makes text of strangers fit for whoever prints the JSON.
-func clean(s string) string { return plain.Line(s) }
 
 func addrPort(a netip.AddrPort) string {
 	switch {
@@ -184,20 +181,20 @@ func (r *Report) message(err error) string {
 	if err == nil {
 		return ""
 	}
-	return clean(probe.Redact(err.Error(), r.Target.Address))
+	return plain.Line(probe.Redact(err.Error(), r.Target.Address))
 }
 
 func (r *Report) jsonLookups() (all []lookup) {
 	for _, l := range r.Lookups {
-		j := lookup{Name: clean(l.Host), Addresses: l.Addresses, Seconds: l.Duration.Seconds(), Error: r.message(l.Err)}
+		j := lookup{Name: plain.Line(l.Host), Addresses: l.Addresses, Seconds: l.Duration.Seconds(), Error: r.message(l.Err)}
 		if j.Addresses == nil {
 			j.Addresses = []netip.Addr{}
 		}
 		for _, a := range l.Answers {
 			for i := range a.Aliases {
-				a.Aliases[i] = clean(a.Aliases[i])
+				a.Aliases[i] = plain.Line(a.Aliases[i])
 			}
-			j.Answers = append(j.Answers, nameAnswer{a.Server, clean(a.Name), a.Type, a.Code, a.Aliases, a.Addresses, a.Duration.Seconds()})
+			j.Answers = append(j.Answers, nameAnswer{a.Server, plain.Line(a.Name), a.Type, a.Code, a.Aliases, a.Addresses, a.Duration.Seconds()})
 		}
 		all = append(all, j)
 	}
@@ -220,7 +217,7 @@ func (r *Report) jsonConnections() (all []connection) {
 
 func (r *Report) jsonHandshakes() (all []handshake) {
 	for _, h := range r.Handshakes {
-		j := handshake{ServerName: clean(h.ServerName), Protocol: clean(h.Protocol), AskedForOurs: h.AskedForOurs, Seconds: h.Duration.Seconds(), Error: r.message(h.Err)}
+		j := handshake{ServerName: plain.Line(h.ServerName), Protocol: plain.Line(h.Protocol), AskedForOurs: h.AskedForOurs, Seconds: h.Duration.Seconds(), Error: r.message(h.Err)}
 		if h.Version != 0 {
 			j.Version, j.Cipher = tls.VersionName(h.Version), tls.CipherSuiteName(h.Cipher)
 		}
@@ -233,9 +230,9 @@ func (r *Report) jsonHandshakes() (all []handshake) {
 }
 
 func jsonCertificate(c *x509.Certificate) chainPart {
-	p := chainPart{Subject: clean(c.Subject.String()), Issuer: clean(c.Issuer.String()), NotBefore: c.NotBefore.UTC(), NotAfter: c.NotAfter.UTC()}
+	p := chainPart{Subject: plain.Line(c.Subject.String()), Issuer: plain.Line(c.Issuer.String()), NotBefore: c.NotBefore.UTC(), NotAfter: c.NotAfter.UTC()}
 	for _, name := range c.DNSNames {
-		p.Names = append(p.Names, clean(name))
+		p.Names = append(p.Names, plain.Line(name))
 	}
 	for _, ip := range c.IPAddresses {
 		p.Names = append(p.Names, ip.String())
@@ -271,7 +268,7 @@ func (r *Report) jsonListener() *listener {
 		j.Queue, j.Limit = &l.Listener.Worst.Length, &l.Listener.Worst.Limit
 	}
 	for _, o := range l.Owners {
-		if h := (holder{clean(o.Process), o.PID, clean(o.User), clean(o.Unit), clean(o.Container)}); h != (holder{}) {
+		if h := (holder{plain.Line(o.Process), o.PID, plain.Line(o.User), plain.Line(o.Unit), plain.Line(o.Container)}); h != (holder{}) {
 			j.Owners = append(j.Owners, h)
 		}
 	}

@@ -3,6 +3,7 @@ package check
 import (
 	"context"
 
+	"github.com/port-exporter/port_exporter/internal/plain"
 	"github.com/port-exporter/port_exporter/internal/probe/prober"
 	"github.com/port-exporter/port_exporter/internal/trace"
 	"github.com/port-exporter/port_exporter/internal/verdict"
@@ -84,7 +85,7 @@ func (r *Report) jsonPath() *pathTo {
 	if r.Path == nil {
 		return nil
 	}
-	p := &pathTo{Finding: r.Path.Finding().String(), Sentence: clean(r.Path.Sentence()), Hops: []hopOf{},
+	p := &pathTo{Finding: r.Path.Finding().String(), Sentence: plain.Line(r.Path.Sentence()), Hops: []hopOf{},
 		MTU: r.Path.MTU.Bytes, Lost: r.Path.MTU.Lost, Packets: r.Path.Packets}
 	for _, h := range r.Path.Hops {
 		j := hopOf{Number: h.Number, RoundTrip: h.RoundTrip.Seconds()}

@@ -35,6 +35,9 @@ func Redact(text, address string) string {
 	return strings.NewReplacer(pairs...).Replace(text)
 }
 
+// Redacted returns the address without the password that it may hold.
+func (t *Target) Redacted() string { return Redact(t.Address, t.Address) }
+
 // passwordIn returns the password in an address as it is written there. Where
 // the address is no URL, with a scheme or without as http takes it, all that may
 // be one is.

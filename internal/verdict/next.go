@@ -92,7 +92,7 @@ func (f *Facts) fill(text string) string {
 	if name == "" {
 		name = host(f.Target.Address)
 	}
-	target := quoted(probe.Redact(f.Target.Address, f.Target.Address))
+	target := quoted(f.Target.Redacted())
 	return strings.NewReplacer(
 		"check --trace TARGET", "check --trace "+target, "check --debug TARGET", "check --debug "+target,
 		"TARGET", quoted(f.peer()), "NAME", quoted(name),

@@ -17,7 +17,7 @@ import (
 // sentence says in words what a code means for this target. It has no full stop.
 func (f *Facts) sentence(c Code) string {
 	r := f.Result
-	address := probe.Redact(f.Target.Address, f.Target.Address)
+	address := f.Target.Redacted()
 	if f.Sent != nil && c != Open {
 		address = fmt.Sprintf("%s (sent to %s by a rule of this host, %s)", address, f.Sent.To, f.Sent.Where)
 	}

@@ -51,7 +51,7 @@ func list(entries []schedule.Entry) string {
 	for i := range entries {
 		e := &entries[i]
 		fmt.Fprintf(t, "%d\t%s\t%s\t%s\t%s\n", e.ID, e.At.UTC().Format(time.DateTime), e.Result.Outcome,
-			plain.Line(e.Target.Module.Name), plain.Line(probe.Redact(e.Target.Address, e.Target.Address)))
+			plain.Line(e.Target.Module.Name), plain.Line(e.Target.Redacted()))
 	}
 	_ = t.Flush() // a strings.Builder takes everything
 	return b.String()
@@ -66,7 +66,7 @@ func writeText(w http.ResponseWriter, text string) {
 // text returns what a probe found, for people: the outcome in a sentence first.
 func text(e *schedule.Entry, facts *verdict.Facts) string {
 	var b strings.Builder
-	address := plain.Line(probe.Redact(e.Target.Address, e.Target.Address))
+	address := plain.Line(e.Target.Redacted())
 	judged := verdict.Judge(facts)
 	fmt.Fprintf(&b, "%s.\n", plain.Line(judged.Sentence))
 	if facts.Listener != nil {

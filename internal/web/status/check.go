@@ -71,7 +71,7 @@ func evidenceTone(m check.Mark) tone {
 
 // checkLink is where a target is checked; empty if its address holds a password.
 func (s *Server) checkLink(t *probe.Target) string {
-	if probe.Redact(t.Address, t.Address) != t.Address {
+	if t.Redacted() != t.Address {
 		return ""
 	}
 	return s.link("check", "target", t.Address, "module", t.Module.Name, "hostname", t.Hostname)

@@ -181,7 +181,7 @@ func (s *Server) Target(w http.ResponseWriter, r *http.Request) {
 	p := targetPage{head: v.head(plain.Line(query.Get("target"))), Heading: plain.Line(query.Get("target"))}
 	for i := range v.pasts {
 		t := v.pasts[i].Target
-		if probe.Redact(t.Address, t.Address) == query.Get("target") && t.Module.Name == query.Get("module") && t.Name == query.Get("name") {
+		if t.Redacted() == query.Get("target") && t.Module.Name == query.Get("module") && t.Name == query.Get("name") {
 			p.Targets = append(p.Targets, v.detail(&v.pasts[i]))
 		}
 	}

@@ -36,7 +36,7 @@ type runMark struct {
 	When moment
 }
 
-func address(t *probe.Target) string { return plain.Line(probe.Redact(t.Address, t.Address)) }
+func address(t *probe.Target) string { return plain.Line(t.Redacted()) }
 
 func (v *sight) targets(f filter) targetsPart {
 	p := targetsPart{Total: len(v.pasts)}
@@ -112,7 +112,7 @@ func (v *sight) runs(p *schedule.Past) []runMark {
 
 // targetLink is the page of a target: its address without a password.
 func (v *sight) targetLink(t *probe.Target) string {
-	return v.link("target", "target", probe.Redact(t.Address, t.Address), "module", t.Module.Name, "name", t.Name)
+	return v.link("target", "target", t.Redacted(), "module", t.Module.Name, "name", t.Name)
 }
 
 // targetsVerdict is what the verdict of the page says of targets.
