@@ -46,8 +46,9 @@ func PathOf(ctx context.Context, m *probe.Module, r probe.Request, of probe.Resu
 	case *UDP:
 		return p.path(ctx, r, of)
 	case *STUN:
-		o.Protocol = probe.KindUDP
+		o.Protocol, o.Source = probe.KindUDP, source(&r, p.SourceAddress)
 	case *DNS:
+		o.Source = source(&r, p.SourceAddress)
 		if !p.TCP {
 			o.Protocol = probe.KindUDP
 		}
