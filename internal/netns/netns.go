@@ -1,0 +1,65 @@
+// Package netns finds the network namespaces of a host, names them, and reads their
+// sockets. It keeps nothing that would keep a namespace alive: no descriptor of one,
+// no socket in one, no file of /proc/<pid>/net.
+package netns
+
+import (
+	"context"
+	"errors"
+
+	"github.com/port-exporter/port_exporter/internal/socket"
+)
+
+// Depth is how far the sockets of a namespace may be read now.
+type Depth uint8
+
+// The depths.
+const (
+	// Empty is a namespace without TCP and UDP sockets.
+	Empty Depth = iota
+	// Unread is one that has sockets, or may have some, and is not read.
+	Unread
+	// Listeners is one of which [socket.Listening] may be read.
+	Listeners
+	// Full is one of which [socket.Connections] may be read as well.
+	Full
+)
+
+// Sockets are the sockets of one namespace, as an engine has read or will read them.
+type Sockets struct {
+	// Cookie identifies the namespace (SO_NETNS_COOKIE, net_cookie of struct net).
+	Cookie uint64
+	// Inode is that of nsfs. The kernel gives the inode of a namespace that is gone to
+	// the next one: it is no identity.
+	Inode uint64
+	Depth Depth
+	// Source reads the sockets, once or several times, by one goroutine at a time. It
+	// is valid as long as the context of the read is, and nil where Depth says that
+	// there is nothing to read. Its error is [ErrGone] if the namespace is gone.
+	Source socket.Source
+}
+
+// Engine finds the namespaces of a host and reads their sockets. It is safe for
+// concurrent use.
+type Engine interface {
+	// Name is a value of the label source: sock_diag, bpf.
+	Name() string
+	// Read returns the namespaces, our own included, in any order. Namespaces that
+	// appear or go meanwhile may be missing. Places looks for namespaces in /proc when
+	// it is called first, for an engine that cannot find them itself.
+	Read(ctx context.Context, places func() Places) ([]Sockets, error)
+}
+
+// ErrGone is about a namespace that is gone.
+var ErrGone = errors.New("network namespace is gone")
+
+// Places are where namespaces can be entered, by inode.
+type Places map[uint64]Place
+
+// Place is where one namespace was found.
+type Place struct {
+	// PIDs are processes in it, in the order of /proc.
+	PIDs []int32
+	// Mounts are paths at which it is mounted: /run/netns/blue.
+	Mounts []string
+}
