@@ -54,7 +54,7 @@ rules: ## Test the example rules with promtool.
 	$(GO) test -run 'Promtool|Rule' ./internal/examplestest
 
 pictures: ## Take the pictures of the page (root, chromium, pngquant).
-	$(GO) test -run TestPagePicturesInNamespace . -page.pictures docs/images
+	$(GO) test -run TestPagePicturesInNamespace ./internal/probetest -page.pictures docs/images
 	pngquant --force --nofs --ext .png 64 docs/images/page.png docs/images/page-phone.png
 
 package: build ## Pack the binary and the units into build/.

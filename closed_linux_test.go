@@ -18,7 +18,7 @@ import (
 // the scrapes themselves, whose client closes with a reset, times and segments.
 func closedSamples(t *testing.T) map[string]float64 {
 	t.Helper()
-	got := nonZero(scrape(t, "port_inbound_connections_", "port_outbound_connections_", "port_outbound_connects_", "port_destination_connects_", "port_closed_"))
+	got := porttest.NonZero(porttest.Scrape(t, "port_inbound_connections_", "port_outbound_connections_", "port_outbound_connects_", "port_destination_connects_", "port_closed_"))
 	for series := range got {
 		if strings.Contains(series, `port="10065"`) || strings.Contains(series, `closed_total{protocol="tcp",remote_port="unknown"}`) || strings.Contains(series, "_seconds") || strings.Contains(series, "_segments_sent") {
 			delete(got, series)
@@ -92,11 +92,11 @@ func TestClosedInNamespace(t *testing.T) {
 	porttest.SilentNeighbour(t, "eth7", "192.0.2.9")
 	listener := porttest.Listen(t, "0.0.0.0:8080", 64)
 	exchange(t, listener, "127.0.0.1:8080", 10, 10) // before the start
-	startInNamespace(t, "port_exporter", "--collector.closed")
+	porttest.StartDaemon(t, "port_exporter", "--collector.closed")
 	if got := closedSamples(t); len(got) > 0 {
 		t.Errorf("at the start: %v", got)
 	}
-	if zero, there := scrape(t, "port_inbound_connections_closed_total")[`port_inbound_connections_closed_total{address="0.0.0.0",port="8080",protocol="tcp"}`]; zero != 0 || !there {
+	if zero, there := porttest.Scrape(t, "port_inbound_connections_closed_total")[`port_inbound_connections_closed_total{address="0.0.0.0",port="8080",protocol="tcp"}`]; zero != 0 || !there {
 		t.Error("the counter of a listener does not begin at 0")
 	}
 
@@ -183,7 +183,7 @@ func awaitSeries(t *testing.T, series string, will func(float64) bool) {
 		}
 	}()
 	porttest.Await(t, series, func() bool {
-		all = scrape(t, name)
+		all = porttest.Scrape(t, name)
 		value, there := all[series]
 		return there && will(value)
 	})
@@ -201,8 +201,8 @@ func TestClosedTroubleInNamespace(t *testing.T) {
 			listeners[port] = porttest.Listen(t, porttest.ServerIP4+":"+port, 16)
 		}
 	})
-	startInNamespace(t, "port_exporter", "--collector.closed")
-	scrape(t, "port_")
+	porttest.StartDaemon(t, "port_exporter", "--collector.closed")
+	porttest.Scrape(t, "port_")
 
 	const stuffing = 8 << 20 // more than fits into any buffer here
 	client := porttest.Dial(t, porttest.ServerIP4+":81")
@@ -239,8 +239,8 @@ func TestClosedRoundTripInNamespace(t *testing.T) {
 	})
 	go carry(near, beyond, delay)
 	go carry(beyond, near, delay)
-	startInNamespace(t, "port_exporter", "--collector.closed")
-	scrape(t, "port_")
+	porttest.StartDaemon(t, "port_exporter", "--collector.closed")
+	porttest.Scrape(t, "port_")
 	exchange(t, listener, "10.9.0.2:80", 1000, 1000)
 	for _, which := range []string{"round_trip", "minimum_round_trip"} {
 		series := "port_outbound_connections_" + which + "_seconds"
@@ -289,8 +289,8 @@ func carry(from, to *os.File, delay time.Duration) {
 // TestClosedWithoutNetlinkInNamespace shows that the collector fails alone.
 func TestClosedWithoutNetlinkInNamespace(t *testing.T) {
 	porttest.Namespace(t)
-	startInNamespace(t, "without-netlink", "port_exporter", "--collector.closed")
-	success := scrape(t, "port_scrape_collector_success")
+	porttest.StartDaemon(t, "without-netlink", "port_exporter", "--collector.closed")
+	success := porttest.Scrape(t, "port_scrape_collector_success")
 	for series, value := range success {
 		if want := strconv.FormatBool(!strings.Contains(series, `"closed"`)); strconv.FormatBool(value == 1) != want {
 			t.Errorf("%s %v", series, value)

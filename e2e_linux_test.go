@@ -1,19 +1,12 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
-	"net/url"
-	"os"
 	"os/exec"
-	"path/filepath"
-	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
@@ -27,86 +20,6 @@ func commands() map[string]func() {
 		"port_exporter": main, "without-netlink": porttest.WithoutNetlink, "with-calls": porttest.WithCalls, "knock": knock,
 		serverRole: serveOnePort, threadRole: serveOnThread,
 	}
-}
-
-// scrapeAddress is where the exporter listens inside a test's namespace.
-const scrapeAddress = "127.0.0.1:10065"
-
-// startInNamespace starts a command, which ends in the program and its flags,
-// in the test's namespace with its socket
-// passed as systemd does it (sd_listen_fds(3)), so that the first request can
-// be sent immediately: it waits in the accept queue.
-func startInNamespace(t *testing.T, command ...string) (stop func()) {
-	t.Helper()
-	return startInNamespaceAs(t, &syscall.SysProcAttr{}, command...)
-}
-
-// startInNamespaceAs is startInNamespace for another user.
-func startInNamespaceAs(t *testing.T, as *syscall.SysProcAttr, command ...string) (stop func()) {
-	t.Helper()
-	listener := porttest.Listen(t, scrapeAddress, 128)
-	file := os.NewFile(uintptr(dup(t, listener)), "listener")
-	porttest.Close(t, listener)
-	// LISTEN_PID must be the daemon's own, which only the daemon's process knows.
-	args := append([]string{"-c", `LISTEN_PID=$$ LISTEN_FDS=1 exec "$@" --web.systemd-socket`, "sh"}, command...)
-	defer file.Close()
-	cmd := exec.Command("sh", args...)
-	cmd.SysProcAttr, cmd.ExtraFiles = as, []*os.File{file}
-	return porttest.Start(t, cmd)
-}
-
-// ownName is the process name of the test, which a debugger or go test -c -o may
-// have chosen.
-func ownName(t *testing.T) string {
-	t.Helper()
-	path, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return filepath.Base(path)
-}
-
-// dup keeps the socket from the finalizers and clean-ups of others.
-func dup(t *testing.T, fd int) int {
-	t.Helper()
-	copied, err := unix.Dup(fd)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return copied
-}
-
-// scrape returns the samples of a scrape by series, those of the families that
-// begin with one of the prefixes.
-func scrape(t *testing.T, prefixes ...string) map[string]float64 {
-	t.Helper()
-	status, body := porttest.Get(t, scrapeAddress, "/metrics")
-	if status != 200 {
-		t.Fatalf("status %d: %s", status, body)
-	}
-	samples := map[string]float64{}
-	for line := range strings.Lines(body) {
-		if !slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(line, p) }) {
-			continue
-		}
-		at := strings.LastIndexByte(line, ' ')
-		value, err := strconv.ParseFloat(strings.TrimSpace(line[at:]), 64)
-		if err != nil {
-			t.Fatal(err)
-		}
-		series := strings.NewReplacer(`interface="",`, "", `netns="",`, "").Replace(line[:at])
-		samples[regexp.MustCompile(`(unit|container)="[^"]*"`).ReplaceAllString(series, `$1=""`)] = value // those of the machine
-	}
-	return samples
-}
-
-func nonZero(samples map[string]float64) map[string]float64 {
-	for series, value := range samples {
-		if value == 0 {
-			delete(samples, series)
-		}
-	}
-	return samples
 }
 
 // TestHostInNamespace makes a host of known sockets and holds every series of
@@ -164,14 +77,14 @@ func TestHostInNamespace(t *testing.T) {
 	porttest.UDP(t, "224.0.0.251:5353")
 	porttest.UDPLite(t, "[::1]:54")
 
-	startInNamespace(t, "port_exporter")
-	got := scrape(t, "port_")
+	porttest.StartDaemon(t, "port_exporter")
+	got := porttest.Scrape(t, "port_")
 
 	listener := func(family, protocol, address string, port int) string {
 		return fmt.Sprintf(`%s{address=%q,port="%d",protocol=%q}`, family, address, port, protocol)
 	}
 	info := func(protocol, address string, port int, scope string, dual, ephemeral bool) string {
-		process := ownName(t) // with go test port_exporter.test, which is longer than comm can be
+		process := porttest.OwnName(t) // with go test port_exporter.test, which is longer than comm can be
 		if port == 10065 {
 			process = "port_exporter"
 		}
@@ -200,7 +113,7 @@ func TestHostInNamespace(t *testing.T) {
 				had[series] = value
 			}
 		}
-		if diff := cmp.Diff(want, nonZero(had)); diff != "" {
+		if diff := cmp.Diff(want, porttest.NonZero(had)); diff != "" {
 			t.Errorf("%v (-want +got):\n%s", families, diff)
 		}
 	}
@@ -318,8 +231,8 @@ func TestSourcesAgreeInNamespace(t *testing.T) {
 		"procfs":     {"port_exporter", "--source=procfs"},
 		"no netlink": {"without-netlink", "port_exporter"},
 	} {
-		stop := startInNamespace(t, command...)
-		results[name] = scrape(t, families...)
+		stop := porttest.StartDaemon(t, command...)
+		results[name] = porttest.Scrape(t, families...)
 		stop()
 	}
 	for name, result := range results {
@@ -334,7 +247,7 @@ func TestSourcesAgreeInNamespace(t *testing.T) {
 // others. The counts are the same; the owners are there or not, and what is
 // missing is said.
 func TestPrivilegesInNamespace(t *testing.T) {
-	openProgram(t)
+	porttest.OpenProgram(t)
 	porttest.Namespace(t)
 	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
 		t.Skipf("SKIP-NAMESPACE: unshare(CLONE_NEWNS): %v", err)
@@ -348,9 +261,9 @@ func TestPrivilegesInNamespace(t *testing.T) {
 
 	all := func(as syscall.SysProcAttr) map[string]float64 {
 		t.Helper()
-		stop := startInNamespaceAs(t, &as, "port_exporter")
+		stop := porttest.StartDaemonAs(t, &as, "port_exporter")
 		defer stop()
-		return scrape(t, families...)
+		return porttest.Scrape(t, families...)
 	}
 	asRoot := all(syscall.SysProcAttr{})
 	withCapabilities := all(syscall.SysProcAttr{Credential: nobody, AmbientCaps: []uintptr{unix.CAP_SYS_PTRACE, unix.CAP_DAC_READ_SEARCH}})
@@ -363,7 +276,7 @@ func TestPrivilegesInNamespace(t *testing.T) {
 	server := func(process string) string {
 		return fmt.Sprintf(`port_listener_info{address="127.0.0.1",container="",dual_stack="false",ephemeral="false",port="85",process=%q,protocol="tcp",scope="loopback",unit="",user="root"}`, process)
 	}
-	known, anonymous := server(ownName(t)), server("")
+	known, anonymous := server(porttest.OwnName(t)), server("")
 	for name, tt := range map[string]struct {
 		got      map[string]float64
 		info     string
@@ -419,11 +332,11 @@ func TestPrometheusInNamespace(t *testing.T) {
 	porttest.Namespace(t)
 	porttest.EveryState(t, "127.0.0.1:85")
 	porttest.Listen(t, "0.0.0.0:86", 5)
-	startInNamespace(t, "port_exporter")
+	porttest.StartDaemon(t, "port_exporter")
 
 	text := "global: {scrape_interval: 1s, scrape_timeout: 1s}\nscrape_configs:\n" +
-		"- {job_name: port_exporter, static_configs: [{targets: ['" + scrapeAddress + "']}]}\n"
-	api := startPrometheus(t, text)
+		"- {job_name: port_exporter, static_configs: [{targets: ['" + porttest.ScrapeAddress + "']}]}\n"
+	api := porttest.Prometheus(t, text)
 
 	for query, want := range map[string]string{
 		`up{job="port_exporter"}`:                                                                   "1",
@@ -438,46 +351,6 @@ func TestPrometheusInNamespace(t *testing.T) {
 		`sum(scrape_samples_scraped{job="port_exporter"} > bool 50)`:                                "1",
 		`sum(port_sockets) - sum(port_sockets{protocol="tcp"}) - sum(port_sockets{protocol="udp"})`: "0",
 	} {
-		awaitAnswer(t, api, query, want)
+		porttest.AwaitAnswer(t, api, query, want)
 	}
-}
-
-// startPrometheus starts a Prometheus in the test's namespace, and returns where it
-// answers. Without one the test is skipped.
-func startPrometheus(t *testing.T, config string) (api string) {
-	t.Helper()
-	api = "127.0.0.1:9090"
-	porttest.Start(t, exec.Command(porttest.Program(t, "SKIP-PROMETHEUS", "prometheus"), "--config.file="+write(t, "%s", config),
-		"--storage.tsdb.path="+t.TempDir(), "--web.listen-address="+api, "--log.level=warn"))
-	return api
-}
-
-// awaitAnswer asks a Prometheus until it answers what is wanted.
-func awaitAnswer(t *testing.T, api, query, want string) {
-	t.Helper()
-	var got string
-	for deadline := time.Now().Add(40 * time.Second); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
-		if got = instantQuery(api, query); got == want {
-			return
-		}
-	}
-	t.Errorf("%s is %q, want %q", query, got, want)
-}
-
-// instantQuery returns the value of the only sample of a query, else what was
-// answered.
-func instantQuery(api, query string) string {
-	_, body, err := porttest.TryGet(api, "/api/v1/query?query="+url.QueryEscape(query))
-	if err != nil {
-		return err.Error()
-	}
-	var answer struct {
-		Data struct {
-			Result []struct{ Value [2]any }
-		}
-	}
-	if err := json.Unmarshal([]byte(body), &answer); err != nil || len(answer.Data.Result) != 1 {
-		return body
-	}
-	return fmt.Sprint(answer.Data.Result[0].Value[1])
 }

@@ -48,11 +48,11 @@ func runOut(t *testing.T, full, free, listen, as string) {
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	startInNamespace(t, "port_exporter", "--config.file="+config)
+	porttest.StartDaemon(t, "port_exporter", "--config.file="+config)
 
 	check := func(when string, want map[string]float64) {
 		t.Helper()
-		got := scrape(t, "port_")
+		got := porttest.Scrape(t, "port_")
 		for series, n := range want {
 			if value, ok := got[series]; !ok || value != n {
 				t.Errorf("%s: %s is %v (there: %v), want %v", when, series, value, ok, n)
@@ -102,12 +102,12 @@ func TestTimeWaitIsTakenAgainInNamespace(t *testing.T) {
 	porttest.Sysctl(t, "net/ipv4/ip_local_port_range", "40000 40009")
 	porttest.Sysctl(t, "net/ipv4/tcp_tw_reuse", "2")
 	listener := porttest.Listen(t, "127.0.0.1:81", 64)
-	startInNamespace(t, "port_exporter")
+	porttest.StartDaemon(t, "port_exporter")
 	porttest.LeaveTimeWait(t, listener, 10, func(int) netip.AddrPort { return netip.MustParseAddrPort("127.0.0.1:81") })
 	time.Sleep(2100 * time.Millisecond) // the kernel counts whole seconds
 	inTimeWait := strings.Replace(used("127.0.0.1:81"), "ports_used", "ports_in_time_wait", 1)
 	for taken := range 3 {
-		got := scrape(t, "port_")
+		got := porttest.Scrape(t, "port_")
 		if got[used("127.0.0.1:81")] != 10 || got[inTimeWait] != float64(10-taken) || got[`port_tcp_time_wait_reuse{netns=""}`] != 2 {
 			t.Errorf("%d taken again: %v used, %v of them in TIME_WAIT, reuse %v", taken, got[used("127.0.0.1:81")], got[inTimeWait], got[`port_tcp_time_wait_reuse{netns=""}`])
 		}
@@ -122,14 +122,14 @@ func TestTimeWaitFloodInNamespace(t *testing.T) {
 	porttest.Sysctl(t, "net/ipv4/tcp_max_tw_buckets", "50")
 	porttest.Sysctl(t, "net/ipv4/tcp_tw_reuse", "0")
 	listener := porttest.Listen(t, "127.0.0.1:80", 64)
-	startInNamespace(t, "port_exporter")
+	porttest.StartDaemon(t, "port_exporter")
 	const (
 		overflows = `port_tcp_time_wait_overflows_total{netns=""}`
 		limit     = `port_tcp_time_wait_limit{netns=""}`
 		timeWait  = `port_sockets{family="ipv4",protocol="tcp",state="time_wait"}`
 		held      = `port_outbound_connections{protocol="tcp",remote_port="80",state="time_wait"}`
 	)
-	before := scrape(t, "port_")
+	before := porttest.Scrape(t, "port_")
 	if before[limit] != 50 || before[overflows] != 0 || before[timeWait] != 0 {
 		t.Errorf("before: limit %v, overflows %v, time_wait %v", before[limit], before[overflows], before[timeWait])
 	}
@@ -145,7 +145,7 @@ func TestTimeWaitFloodInNamespace(t *testing.T) {
 	}
 	address := netip.MustParseAddrPort("127.0.0.1:80")
 	porttest.LeaveTimeWait(t, listener, 200, func(int) netip.AddrPort { return address })
-	after := scrape(t, "port_")
+	after := porttest.Scrape(t, "port_")
 	if after[overflows] < 140 || after[overflows] > 150 || after[timeWait] < 50 || after[timeWait] > 60 || after[held] != after[timeWait] {
 		t.Errorf("after: overflows %v, time_wait %v, to port 80 %v; want some 150, 50, 50", after[overflows], after[timeWait], after[held])
 	}
@@ -161,7 +161,7 @@ func TestHalfClosedCountAsTimeWaitInNamespace(t *testing.T) {
 	porttest.Namespace(t)
 	porttest.Sysctl(t, "net/ipv4/tcp_max_tw_buckets", "50")
 	listener := porttest.Listen(t, "127.0.0.1:80", 64)
-	startInNamespace(t, "port_exporter")
+	porttest.StartDaemon(t, "port_exporter")
 	for range 60 {
 		porttest.Dial(t, "127.0.0.1:80")
 		server, _, err := unix.Accept4(listener, unix.SOCK_CLOEXEC)
@@ -170,7 +170,7 @@ func TestHalfClosedCountAsTimeWaitInNamespace(t *testing.T) {
 		}
 		_ = unix.Close(server)
 	}
-	got := scrape(t, "port_")
+	got := porttest.Scrape(t, "port_")
 	want := map[string]float64{
 		`port_tcp_time_wait_limit{netns=""}`:                           50,
 		`port_tcp_time_wait_entries{netns=""}`:                         50,
@@ -201,7 +201,7 @@ func TestTroubleInNamespace(t *testing.T) {
 		porttest.Accept(t, leaky)
 		porttest.CloseWrite(t, client)
 	}
-	startInNamespace(t, "port_exporter")
+	porttest.StartDaemon(t, "port_exporter")
 	const (
 		retransmitting = `port_syn_sent_retransmitting{remote_port="5432"}`
 		retransmits    = `port_tcp_syn_retransmits_total{netns=""}`
@@ -220,7 +220,7 @@ func TestTroubleInNamespace(t *testing.T) {
 	// The first SYN is sent again after a second. Counters and sockets are read side
 	// by side, so one of them may be from before.
 	for range 30 {
-		if got = scrape(t, "port_"); got[retransmitting] == 3 && got[retransmits] >= 3 {
+		if got = porttest.Scrape(t, "port_"); got[retransmitting] == 3 && got[retransmits] >= 3 {
 			break
 		}
 		time.Sleep(100 * time.Millisecond)
@@ -243,7 +243,7 @@ func TestManyDestinationsInNamespace(t *testing.T) {
 	porttest.Sysctl(t, "net/ipv4/tcp_max_tw_buckets", "400000")
 	porttest.Sysctl(t, "net/ipv4/tcp_tw_reuse", "0")
 	listener := porttest.Listen(t, "0.0.0.0:80", 64)
-	startInNamespace(t, "port_exporter")
+	porttest.StartDaemon(t, "port_exporter")
 	const resident, undercount = "process_resident_memory_bytes", `port_ephemeral_destination_undercount_ports{netns=""}`
 	families := []string{"port_", resident}
 	spread := func(from, to int) {
@@ -258,7 +258,7 @@ func TestManyDestinationsInNamespace(t *testing.T) {
 		porttest.LeaveTimeWait(t, listener, n, func(int) netip.AddrPort { return address })
 	}
 	spread(0, 10_000)
-	few := scrape(t, families...)
+	few := porttest.Scrape(t, families...)
 	for to, n := range heavy {
 		if few[used(to)] != float64(n) {
 			t.Errorf("of 10,000 destinations, %s: %v, want %d", to, few[used(to)], n)
@@ -270,7 +270,7 @@ func TestManyDestinationsInNamespace(t *testing.T) {
 
 	const destinations = 200_000
 	spread(10_000, destinations)
-	many := scrape(t, families...)
+	many := porttest.Scrape(t, families...)
 	seen := many[`port_sockets{family="ipv4",protocol="tcp",state="time_wait"}`]
 	made := float64(destinations)
 	for _, n := range heavy { // they were made first, and so end first
@@ -310,11 +310,11 @@ func TestBoundClientsInNamespace(t *testing.T) {
 	if _, err := porttest.TryDial(t, "127.0.0.1:82"); !errors.Is(err, unix.EADDRNOTAVAIL) {
 		t.Fatalf("to the other: %v, want EADDRNOTAVAIL", err)
 	}
-	startInNamespace(t, "port_exporter")
+	porttest.StartDaemon(t, "port_exporter")
 	// Two more, for the scrape: of an odd number the kernel may leave one out
 	// (__inet_hash_connect in net/ipv4/inet_hashtables.c).
 	porttest.Sysctl(t, "net/ipv4/ip_local_port_range", "40000 40011")
-	got := scrape(t, "port_ephemeral")
+	got := porttest.Scrape(t, "port_ephemeral")
 	if got[used("127.0.0.1:81")] != 10 || got[used("127.0.0.1:82")] != 0 || got[`port_ephemeral_ports_used{protocol="tcp"}`] != 11 || got[`port_ephemeral_ports{netns=""}`] != 12 {
 		t.Errorf("got %v", got)
 	}
@@ -344,7 +344,7 @@ func TestDestinationsOfTheConfigurationInNamespace(t *testing.T) {
 		}
 	}
 	told := func() map[string]float64 {
-		got := scrape(t, "port_ephemeral_destination_ports_used", "port_folded_items")
+		got := porttest.Scrape(t, "port_ephemeral_destination_ports_used", "port_folded_items")
 		for series := range got {
 			if strings.HasPrefix(series, "port_folded") && !strings.Contains(series, "ephemeral_destination") {
 				delete(got, series)
@@ -354,13 +354,13 @@ func TestDestinationsOfTheConfigurationInNamespace(t *testing.T) {
 	}
 	const folded = `port_folded_items{metric="port_ephemeral_destination_ports_used"}`
 	write("destinations: {min_share: 0.25, watch: [{address: 127.0.1.0/24}]}\nlimits: {watched_destinations: 2}\n")
-	startInNamespace(t, "port_exporter", "--config.file="+config, "--web.enable-lifecycle")
+	porttest.StartDaemon(t, "port_exporter", "--config.file="+config, "--web.enable-lifecycle")
 	want := map[string]float64{used("127.0.0.2:80"): 300, used("127.0.1.1:80"): 4, used("127.0.1.2:80"): 3, folded: 1}
 	if diff := cmp.Diff(want, told()); diff != "" {
 		t.Errorf("at first (-want +got):\n%s", diff)
 	}
 	write("destinations: {min_share: 0.002, watch: [{address: 127.0.9.9, ports: 80}]}\nlimits: {destinations: 3}\n")
-	if status, body := porttest.Post(t, scrapeAddress, "/-/reload"); status != 200 {
+	if status, body := porttest.Post(t, porttest.ScrapeAddress, "/-/reload"); status != 200 {
 		t.Fatalf("reload: %d %s", status, body)
 	}
 	want = map[string]float64{used("127.0.0.2:80"): 300, used("127.0.0.3:80"): 5, used("127.0.1.1:80"): 4, used("127.0.9.9:80"): 0, folded: 2}
@@ -380,14 +380,14 @@ func TestWatchedHostNameInNamespace(t *testing.T) {
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	startInNamespace(t, "port_exporter", "--config.file="+config, "--web.enable-lifecycle")
+	porttest.StartDaemon(t, "port_exporter", "--config.file="+config, "--web.enable-lifecycle")
 	const (
 		found    = `port_ephemeral_destination_lookup_success{hostname="localhost"}`
 		notFound = `port_ephemeral_destination_lookup_success{hostname="nowhere.invalid"}`
 	)
 	var got map[string]float64
 	for range 100 { // a name server may have to be waited for
-		got = scrape(t, "port_ephemeral")
+		got = porttest.Scrape(t, "port_ephemeral")
 		if _, asked := got[notFound]; asked {
 			break
 		}
@@ -398,10 +398,10 @@ func TestWatchedHostNameInNamespace(t *testing.T) {
 	}
 
 	// A reload asks for no name anew: what is known stays known.
-	if status, body := porttest.Post(t, scrapeAddress, "/-/reload"); status != 200 {
+	if status, body := porttest.Post(t, porttest.ScrapeAddress, "/-/reload"); status != 200 {
 		t.Fatalf("reload: %d %s", status, body)
 	}
-	if got := scrape(t, "port_ephemeral"); got[found] != 1 || got[used("127.0.0.1:5432")] != 1 {
+	if got := porttest.Scrape(t, "port_ephemeral"); got[found] != 1 || got[used("127.0.0.1:5432")] != 1 {
 		t.Errorf("after a reload: %v", got)
 	}
 }
@@ -411,8 +411,8 @@ func TestWatchedHostNameInNamespace(t *testing.T) {
 func TestNegativeSysctlInNamespace(t *testing.T) {
 	porttest.Namespace(t)
 	porttest.Sysctl(t, "net/ipv4/tcp_max_syn_backlog", "-1")
-	startInNamespace(t, "port_exporter")
-	got := scrape(t, "port_tcp_max_syn_backlog", "port_somaxconn", "port_unreadable_files", `port_scrape_collector_success{collector="limits"}`)
+	porttest.StartDaemon(t, "port_exporter")
+	got := porttest.Scrape(t, "port_tcp_max_syn_backlog", "port_somaxconn", "port_unreadable_files", `port_scrape_collector_success{collector="limits"}`)
 	somaxconn := got[`port_somaxconn{netns=""}`]
 	want := map[string]float64{`port_tcp_max_syn_backlog{netns=""}`: -1, `port_somaxconn{netns=""}`: somaxconn, `port_scrape_collector_success{collector="limits"}`: 1}
 	if diff := cmp.Diff(want, got); diff != "" || somaxconn == 0 {

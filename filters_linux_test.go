@@ -14,7 +14,7 @@ import (
 // CAP_NET_ADMIN of the first user namespace shows: without it that is what is missing,
 // in the metrics and as a hint.
 func TestHiddenFiltersInNamespace(t *testing.T) {
-	openProgram(t)
+	porttest.OpenProgram(t)
 	porttest.Namespace(t)
 	openPortless(t)
 	porttest.Listen(t, "127.0.0.1:85", 5)
@@ -33,8 +33,8 @@ func TestHiddenFiltersInNamespace(t *testing.T) {
 			Credential: &syscall.Credential{Uid: 0, Gid: 0}, Cloneflags: syscall.CLONE_NEWUSER, UidMappings: mapped, GidMappings: mapped,
 		}, 1, 1},
 	} {
-		stop := startInNamespaceAs(t, &tt.as, "port_exporter")
-		got := scrape(t, "port_privilege_missing", "port_packet_sockets")
+		stop := porttest.StartDaemonAs(t, &tt.as, "port_exporter")
+		got := porttest.Scrape(t, "port_privilege_missing", "port_packet_sockets")
 		stop()
 		if there, ok := got[netAdmin]; !ok || there != tt.missing || got[ptrace] != tt.ptrace {
 			t.Errorf("%s: %v", name, got)
@@ -42,7 +42,7 @@ func TestHiddenFiltersInNamespace(t *testing.T) {
 		if n := got[`port_packet_sockets{filter="unknown",type="raw"}`]; n != tt.missing {
 			t.Errorf("%s: %v filters are unknown", name, n)
 		}
-		_, said, _ := endedAs(t, &tt.as, "port_exporter", "listeners")
+		_, said, _ := porttest.EndedAs(t, &tt.as, "port_exporter", "listeners")
 		if hidden := strings.Contains(said, "the filters of packet sockets are unknown"); hidden != (tt.missing == 1) {
 			t.Errorf("%s: said %s", name, said)
 		}

@@ -112,20 +112,20 @@ func TestDeadMountInNamespace(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "c.yml"), []byte(manyTargets(3)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	stop := startInNamespace(t, "port_exporter", "--config.file="+filepath.Join(dir, "c.yml"), "--web.enable-lifecycle")
-	scrape(t, "port_config_targets")
+	stop := porttest.StartDaemon(t, "port_exporter", "--config.file="+filepath.Join(dir, "c.yml"), "--web.enable-lifecycle")
+	porttest.Scrape(t, "port_config_targets")
 
 	mountDead(t, dir)
 
 	began := time.Now()
-	status, body := porttest.Post(t, scrapeAddress, "/-/reload")
+	status, body := porttest.Post(t, porttest.ScrapeAddress, "/-/reload")
 	if status != 500 || !strings.Contains(body, "timeout") {
 		t.Errorf("reload: %d %s", status, body)
 	}
 	if took := time.Since(began); took > 45*time.Second {
 		t.Errorf("it took %v", took)
 	}
-	if got := scrape(t, "port_config_")["port_config_targets"]; got != 3 {
+	if got := porttest.Scrape(t, "port_config_")["port_config_targets"]; got != 3 {
 		t.Errorf("%v targets are in force", got)
 	}
 	began = time.Now()
@@ -205,9 +205,9 @@ func TestDeadFilesOfModulesInNamespace(t *testing.T) {
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	startInNamespace(t, "port_exporter", "--config.file="+file)
+	porttest.StartDaemon(t, "port_exporter", "--config.file="+file)
 	count := func() (fine, tried int, threads float64) {
-		samples := scrape(t, "probe_success", "go_threads")
+		samples := porttest.Scrape(t, "probe_success", "go_threads")
 		for series, value := range samples {
 			switch {
 			case series == "go_threads":
@@ -234,7 +234,7 @@ func TestDeadFilesOfModulesInNamespace(t *testing.T) {
 			t.Errorf("dead: %v threads, %v before", threads, before)
 		}
 	}
-	if _, body := porttest.Get(t, scrapeAddress, "/probe?module=password&target="+url.QueryEscape("http://127.0.0.1:10065/-/healthy?0")+"&debug=true"); !strings.Contains(body, "file system timeout") {
+	if _, body := porttest.Get(t, porttest.ScrapeAddress, "/probe?module=password&target="+url.QueryEscape("http://127.0.0.1:10065/-/healthy?0")+"&debug=true"); !strings.Contains(body, "file system timeout") {
 		t.Errorf("it is not said why:\n%s", body)
 	}
 	end()

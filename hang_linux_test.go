@@ -64,7 +64,7 @@ const hungPolicy = `policy:
 // before the exporter starts. Only its own listener has no verdict; the commands
 // and the daemon end, and all is well once it answers.
 func TestHungProcessInNamespace(t *testing.T) {
-	openProgram(t)
+	porttest.OpenProgram(t)
 	porttest.Namespace(t)
 	porttest.MountNamespace(t)
 	policy := filepath.Join(t.TempDir(), "policy.yml")
@@ -77,19 +77,19 @@ func TestHungProcessInNamespace(t *testing.T) {
 	release := porttest.HangFile(t, fmt.Sprintf("/proc/%d/stat", hung))
 
 	hungCommand(t, policy)
-	stop := startInNamespace(t, "port_exporter", "--config.file="+policy)
+	stop := porttest.StartDaemon(t, "port_exporter", "--config.file="+policy)
 	for i := range 3 {
 		checkHungScrape(t, fmt.Sprintf("scrape %d", i))
 	}
 	release()
 	porttest.Await(t, "the verdict on the process that answers again", func() bool {
-		got := scrape(t, "port_policy_", "port_listeners_un")
+		got := porttest.Scrape(t, "port_policy_", "port_listeners_un")
 		return got[`port_policy_unverified_listeners{scope="loopback"}`] == 0 &&
 			got[`port_policy_rule_listeners{rule="hung"}`] == 1 && got[`port_listeners_unattributed{netns=""}`] == 0
 	})
 	defer porttest.HangFile(t, fmt.Sprintf("/proc/%d/stat", hung))()
 	startListener(t, "127.0.0.1:83")
-	scrape(t, "port_policy_")
+	porttest.Scrape(t, "port_policy_")
 	start := time.Now()
 	stop()
 	if elapsed := time.Since(start); elapsed > 9*time.Second { // porttest.Start kills after ten
@@ -99,7 +99,7 @@ func TestHungProcessInNamespace(t *testing.T) {
 
 func checkHungScrape(t *testing.T, when string) {
 	t.Helper()
-	got := scrape(t, "port_policy_", "port_scrape_collector_success", "port_listener_info", "port_listeners_un")
+	got := porttest.Scrape(t, "port_policy_", "port_scrape_collector_success", "port_listener_info", "port_listeners_un")
 	for series, want := range map[string]float64{
 		`port_scrape_collector_success{collector="listeners"}`: 1,
 		`port_scrape_collector_success{collector="policy"}`:    1,
@@ -176,7 +176,7 @@ func endOnSIGTERM(t *testing.T, cmd *exec.Cmd) syscall.WaitStatus {
 // TestCommandEndsOnSIGTERM has a command that waits for what never answers.
 func TestCommandEndsOnSIGTERM(t *testing.T) {
 	t.Parallel()
-	openProgram(t)
+	porttest.OpenProgram(t)
 	status := endOnSIGTERM(t, exec.Command("port_exporter", "--path.procfs="+hungProcfs(t), "listeners"))
 	if !status.Signaled() || status.Signal() != syscall.SIGTERM {
 		t.Errorf("it ended with %v", status)
@@ -236,7 +236,7 @@ func nameService(t *testing.T) (answer func()) {
 // TestHungNameServiceInNamespace has a name service that does not answer for one
 // user, in a program built with cgo.
 func TestHungNameServiceInNamespace(t *testing.T) {
-	openProgram(t)
+	porttest.OpenProgram(t)
 	porttest.Namespace(t)
 	porttest.MountNamespace(t)
 	answer := nameService(t)
@@ -247,10 +247,10 @@ func TestHungNameServiceInNamespace(t *testing.T) {
 	}
 	startListenerAs(t, &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 4242, Gid: 0}, AmbientCaps: []uintptr{unix.CAP_NET_BIND_SERVICE}}, "127.0.0.1:80")
 	startListener(t, "127.0.0.1:81")
-	startInNamespace(t, "port_exporter", "--config.file="+policy)
+	porttest.StartDaemon(t, "port_exporter", "--config.file="+policy)
 	families := []string{"port_policy_", "port_scrape_collector_success", "port_listener_info"}
 	for i := range 3 {
-		got := scrape(t, families...)
+		got := porttest.Scrape(t, families...)
 		for series, want := range map[string]float64{
 			`port_scrape_collector_success{collector="policy"}`:  1,
 			`port_policy_missing_listener{rule="slow"}`:          0,
@@ -265,7 +265,7 @@ func TestHungNameServiceInNamespace(t *testing.T) {
 	}
 	answer()
 	porttest.Await(t, "the name of the user", func() bool {
-		got := scrape(t, families...)
+		got := porttest.Scrape(t, families...)
 		return got[`port_policy_rule_listeners{rule="slow"}`] == 1 && got[`port_policy_unverified_listeners{scope="loopback"}`] == 0
 	})
 }
@@ -273,7 +273,7 @@ func TestHungNameServiceInNamespace(t *testing.T) {
 // TestDaemonEndsOnSIGTERM has a daemon that waits for a file as it starts.
 func TestDaemonEndsOnSIGTERM(t *testing.T) {
 	t.Parallel()
-	openProgram(t)
+	porttest.OpenProgram(t)
 	endOnSIGTERM(t, exec.Command("port_exporter", "--path.procfs="+hungProcfs(t), "--web.listen-address=127.0.0.1:0"))
 }
 

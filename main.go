@@ -2,38 +2,6 @@
 // are doing, and whether they can be reached.
 package main
 
-import (
-	"context"
-	"os"
-	"os/signal"
-	"runtime/debug"
-	"syscall"
-	"time"
+import "github.com/port-exporter/port_exporter/internal/cli"
 
-	"github.com/prometheus/common/version"
-
-	"github.com/port-exporter/port_exporter/internal/cli"
-)
-
-func main() {
-	ctx := context.Background()
-	if !cli.IsOneOff(os.Args[1:]) { // a signal ends the other commands immediately
-		var stop context.CancelFunc
-		ctx, stop = signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
-		defer stop()
-		context.AfterFunc(ctx, func() {
-			stop() // a second signal ends the program immediately
-			time.AfterFunc(lastResort, func() { os.Exit(1) })
-		})
-	}
-	if built, ok := debug.ReadBuildInfo(); ok && version.Version == "" { // no -ldflags: go install, go run
-		version.Version = built.Main.Version
-	}
-	if err := cli.Run(ctx, os.Args[1:], os.Stdout, os.Stderr); err != nil {
-		os.Exit(cli.Status(ctx, os.Stderr, err))
-	}
-}
-
-// lastResort is how long after a signal the daemon ends whatever it waits for: more
-// than it gives scrapes to finish, and less than systemd waits.
-const lastResort = 15 * time.Second
+func main() { cli.Main() }

@@ -61,7 +61,7 @@ func TestOwnersOfConnectionsInNamespace(t *testing.T) {
 	})
 	porttest.Await(t, "the cgroup to be empty", func() bool { return os.Remove(string(gone)) == nil })
 
-	startInNamespace(t, "port_exporter")
+	porttest.StartDaemon(t, "port_exporter")
 	kubeContainer := `container="pod` + pod + `/containerd-` + id[:12] + `"`
 	want := map[string]string{
 		`port_owner_connections{container="",direction="inbound",netns="",state="established",unit="web.service"}`:            "3",
@@ -88,7 +88,7 @@ func TestOwnersOfConnectionsInNamespace(t *testing.T) {
 // the test's own cgroup.
 func ownedConnections(t *testing.T) map[string]string {
 	t.Helper()
-	status, body := porttest.Get(t, scrapeAddress, "/metrics?collect[]=owners")
+	status, body := porttest.Get(t, porttest.ScrapeAddress, "/metrics?collect[]=owners")
 	if status != 200 {
 		t.Fatalf("status %d: %s", status, body)
 	}

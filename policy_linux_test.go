@@ -1,10 +1,7 @@
 package main
 
 import (
-	"bytes"
-	"errors"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -17,41 +14,41 @@ import (
 // port of clients, which must not expect the next one. Run by nobody, the same
 // policy accuses no one: what it cannot verify has a status of its own.
 func TestPolicyAtFirstUseInNamespace(t *testing.T) {
-	openProgram(t)
+	porttest.OpenProgram(t)
 	porttest.Namespace(t)
 	porttest.Listen(t, "127.0.0.1:22", 8)
 	porttest.Listen(t, "0.0.0.0:40000", 8)
 	file := filepath.Join(porttest.OpenDir(t), "policy.yml")
 
-	policy, _, status := endedAs(t, nil, "port_exporter", "baseline")
+	policy, _, status := porttest.EndedAs(t, nil, "port_exporter", "baseline")
 	if status != 0 || strings.Contains(policy, "ephemeral") || !strings.Contains(policy, "is this meant?") {
 		t.Errorf("status %d, and the intruder is taken for granted:\n%s", status, policy)
 	}
 	writeOpen(t, file, policy)
-	if out, said, status := endedAs(t, nil, "port_exporter", "--config.file="+file, "listeners", "--unexpected"); status != 0 || out != "" || said != "" {
+	if out, said, status := porttest.EndedAs(t, nil, "port_exporter", "--config.file="+file, "listeners", "--unexpected"); status != 0 || out != "" || said != "" {
 		t.Errorf("nothing to report: status %d, wrote %q and %q", status, out, said)
 	}
 
 	nobody := &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
-	out, said, status := endedAs(t, nobody, "port_exporter", "--config.file="+file, "listeners", "--unexpected")
+	out, said, status := porttest.EndedAs(t, nobody, "port_exporter", "--config.file="+file, "listeners", "--unexpected")
 	if status != 3 || strings.Count(out, "unverified: ") != 2 || strings.Contains(out, "unexpected") || !strings.Contains(said, "2 unverified") {
 		t.Errorf("as nobody: status %d, wrote %q and %q", status, out, said)
 	}
 	writeOpen(t, file, strings.ReplaceAll(policy, "ports: 22\n", "ports: 22\n      required: true\n"))
-	if _, said, status := endedAs(t, nobody, "port_exporter", "--config.file="+file, "listeners"); status != 3 || strings.Contains(said, "missing: ") {
+	if _, said, status := porttest.EndedAs(t, nobody, "port_exporter", "--config.file="+file, "listeners"); status != 3 || strings.Contains(said, "missing: ") {
 		t.Errorf("as nobody, with a required rule: status %d, said %q", status, said)
 	}
-	merged, said, status := endedAs(t, nobody, "port_exporter", "--config.file="+file, "baseline", "--merge="+file)
+	merged, said, status := porttest.EndedAs(t, nobody, "port_exporter", "--config.file="+file, "baseline", "--merge="+file)
 	if text, _ := os.ReadFile(file); status != 0 || merged != string(text) || !strings.Contains(said, "no rule is added for 2 listeners") {
 		t.Errorf("merged by nobody: status %d, said %q:\n%s", status, said, merged)
 	}
 
 	porttest.Listen(t, "0.0.0.0:40001", 8)
-	out, said, status = endedAs(t, nil, "port_exporter", "--config.file="+file, "listeners", "--unexpected")
+	out, said, status = porttest.EndedAs(t, nil, "port_exporter", "--config.file="+file, "listeners", "--unexpected")
 	if status != 1 || !strings.Contains(out, "40001") || strings.Contains(out, "40000") || !strings.Contains(said, "1 unexpected") {
 		t.Errorf("the next intruder: status %d, wrote %q and %q", status, out, said)
 	}
-	out, _, status = endedAs(t, nobody, "port_exporter", "--config.file="+file, "listeners", "--unexpected")
+	out, _, status = porttest.EndedAs(t, nobody, "port_exporter", "--config.file="+file, "listeners", "--unexpected")
 	if status != 1 || !strings.Contains(out, "40001") {
 		t.Errorf("the next intruder, as nobody: status %d, wrote %q", status, out)
 	}
@@ -62,10 +59,10 @@ func TestPolicyAtFirstUseInNamespace(t *testing.T) {
 // file, where no socket is read.
 func checkSavedTable(t *testing.T, policy string) {
 	t.Helper()
-	table, _, _ := endedAs(t, nil, "port_exporter", "listeners", "--output=json")
+	table, _, _ := porttest.EndedAs(t, nil, "port_exporter", "listeners", "--output=json")
 	saved := filepath.Join(t.TempDir(), "host.json")
 	writeOpen(t, saved, table)
-	out, _, status := endedAs(t, nil, "port_exporter", "--config.file="+policy, "--source=gopsutil", "--path.procfs=/nonexistent", "listeners", "--unexpected", "--input="+saved, "--output=sarif")
+	out, _, status := porttest.EndedAs(t, nil, "port_exporter", "--config.file="+policy, "--source=gopsutil", "--path.procfs=/nonexistent", "listeners", "--unexpected", "--input="+saved, "--output=sarif")
 	if status != 1 || !strings.Contains(out, "port 40001") || strings.Contains(out, "port 40000") {
 		t.Errorf("from the file: status %d:\n%s", status, out)
 	}
@@ -80,17 +77,4 @@ func writeOpen(t *testing.T, file, text string) {
 	if err := os.Chmod(file, 0o644); err != nil {
 		t.Fatal(err)
 	}
-}
-
-// endedAs runs a program to its end.
-func endedAs(t *testing.T, as *syscall.SysProcAttr, args ...string) (stdout, stderr string, status int) {
-	t.Helper()
-	cmd := exec.CommandContext(t.Context(), args[0], args[1:]...)
-	var out, said bytes.Buffer
-	cmd.SysProcAttr, cmd.Stdout, cmd.Stderr = as, &out, &said
-	err := cmd.Run()
-	if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) {
-		t.Fatal(err)
-	}
-	return out.String(), said.String(), cmd.ProcessState.ExitCode()
 }

@@ -49,12 +49,12 @@ func openPortless(t *testing.T) {
 // TestPortlessInNamespace finds what takes packets without a port: with its owner in
 // the table, counted in metrics, and unexpected until a rule names it.
 func TestPortlessInNamespace(t *testing.T) {
-	openProgram(t)
+	porttest.OpenProgram(t)
 	porttest.Namespace(t)
 	openPortless(t)
 	dir := porttest.OpenDir(t)
 	file := filepath.Join(dir, "policy.yml")
-	writeOpen(t, file, "policy: {rules: [{name: everything with a port}, {name: pings, protocol: raw, ports: [1, 58], process: '"+ownName(t)+"'}]}\n")
+	writeOpen(t, file, "policy: {rules: [{name: everything with a port}, {name: pings, protocol: raw, ports: [1, 58], process: '"+porttest.OwnName(t)+"'}]}\n")
 	nobody := &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
 
 	for name, tt := range map[string]struct {
@@ -63,11 +63,11 @@ func TestPortlessInNamespace(t *testing.T) {
 		filter [2]string // of the one with a filter, and the one without
 		owner  string
 	}{
-		"sock_diag":    {nil, nil, [2]string{"true", "false"}, ownName(t)},
-		"procfs":       {nil, []string{"--source=procfs"}, [2]string{"unknown", "unknown"}, ownName(t)},
+		"sock_diag":    {nil, nil, [2]string{"true", "false"}, porttest.OwnName(t)},
+		"procfs":       {nil, []string{"--source=procfs"}, [2]string{"unknown", "unknown"}, porttest.OwnName(t)},
 		"unprivileged": {nobody, nil, [2]string{"unknown", "unknown"}, ""},
 	} {
-		out, said, status := endedAs(t, tt.as, append(append([]string{"port_exporter"}, tt.args...), "listeners", "--output=json")...)
+		out, said, status := porttest.EndedAs(t, tt.as, append(append([]string{"port_exporter"}, tt.args...), "listeners", "--output=json")...)
 		if status != 0 {
 			t.Fatalf("%s: status %d, said %s", name, status, said)
 		}
@@ -81,32 +81,32 @@ func TestPortlessInNamespace(t *testing.T) {
 		}
 	}
 
-	out, said, status := endedAs(t, nil, "port_exporter", "--config.file="+file, "listeners", "--unexpected")
+	out, said, status := porttest.EndedAs(t, nil, "port_exporter", "--config.file="+file, "listeners", "--unexpected")
 	if status != 1 || !strings.Contains(said, "2 unexpected") || !strings.Contains(out, "0x0003 filter") || strings.Contains(out, "icmp") {
 		t.Errorf("status %d, wrote %s and said %s", status, out, said)
 	}
-	baseline, _, _ := endedAs(t, nil, "port_exporter", "baseline")
+	baseline, _, _ := porttest.EndedAs(t, nil, "port_exporter", "baseline")
 	writeOpen(t, filepath.Join(dir, "baseline.yml"), baseline)
-	if out, said, status := endedAs(t, nil, "port_exporter", "--config.file="+filepath.Join(dir, "baseline.yml"), "listeners", "--unexpected"); status != 0 || out+said != "" {
+	if out, said, status := porttest.EndedAs(t, nil, "port_exporter", "--config.file="+filepath.Join(dir, "baseline.yml"), "listeners", "--unexpected"); status != 0 || out+said != "" {
 		t.Errorf("the baseline does not expect its own host: %s%s\n%s", out, said, baseline)
 	}
 
-	stop := startInNamespace(t, "port_exporter", "--config.file="+file)
+	stop := porttest.StartDaemon(t, "port_exporter", "--config.file="+file)
 	defer stop()
-	got := scrape(t, "port_raw_sockets", "port_packet_sockets", "port_policy_unexpected_portless_socket", "port_policy_rule_listeners")
+	got := porttest.Scrape(t, "port_raw_sockets", "port_packet_sockets", "port_policy_unexpected_portless_socket", "port_policy_rule_listeners")
 	unexpected := `port_policy_unexpected_portless_socket{address="",container="",filter=%q,%skind="packet",packet_type=%q,process=%q,protocol="",unit="",user="root"}`
 	wanted := map[string]float64{
-		`port_raw_sockets{family="ipv4",protocol="icmp"}`:                        1,
-		`port_raw_sockets{family="ipv6",protocol="ipv6-icmp"}`:                   1,
-		`port_packet_sockets{filter="true",type="raw"}`:                          1,
-		`port_packet_sockets{filter="false",type="dgram"}`:                       1,
-		fmt.Sprintf(unexpected, "true", "", "raw", ownName(t)):                   1,
-		fmt.Sprintf(unexpected, "false", `interface="lo",`, "dgram", ownName(t)): 1,
-		`port_policy_rule_listeners{rule="pings"}`:                               2,
+		`port_raw_sockets{family="ipv4",protocol="icmp"}`:                                 1,
+		`port_raw_sockets{family="ipv6",protocol="ipv6-icmp"}`:                            1,
+		`port_packet_sockets{filter="true",type="raw"}`:                                   1,
+		`port_packet_sockets{filter="false",type="dgram"}`:                                1,
+		fmt.Sprintf(unexpected, "true", "", "raw", porttest.OwnName(t)):                   1,
+		fmt.Sprintf(unexpected, "false", `interface="lo",`, "dgram", porttest.OwnName(t)): 1,
+		`port_policy_rule_listeners{rule="pings"}`:                                        2,
 	}
 	for series, n := range wanted {
 		if got[series] != n {
-			t.Errorf("%s is %v, want %v; there are %v", series, got[series], n, nonZero(got))
+			t.Errorf("%s is %v, want %v; there are %v", series, got[series], n, porttest.NonZero(got))
 		}
 	}
 }
@@ -136,7 +136,7 @@ func portlessOf(t *testing.T, table string) (lines []string) {
 // said of those that are left: no rule about them is missing or stale, no output says
 // that all is well, and the number is exported.
 func TestTooManyPacketSocketsInNamespace(t *testing.T) {
-	openProgram(t)
+	porttest.OpenProgram(t)
 	porttest.Namespace(t)
 	const more = 3
 	for range 4096 + more {
@@ -144,7 +144,7 @@ func TestTooManyPacketSocketsInNamespace(t *testing.T) {
 	}
 	file := filepath.Join(porttest.OpenDir(t), "policy.yml")
 	writeOpen(t, file, `policy: {rules: [{name: ports}, {name: capture, protocol: packet, process: nobody-has-this, required: true}, {name: any, protocol: packet}]}`+"\n")
-	out, said, status := endedAs(t, nil, "port_exporter", "--config.file="+file, "listeners", "--unexpected", "--output=sarif")
+	out, said, status := porttest.EndedAs(t, nil, "port_exporter", "--config.file="+file, "listeners", "--unexpected", "--output=sarif")
 	for _, want := range []string{"3 packet sockets were not read: there are too many", "required, but unverified: capture", "some packet sockets were not read"} {
 		if !strings.Contains(said, want) {
 			t.Errorf("lacks %q: %s", want, said)
@@ -153,9 +153,9 @@ func TestTooManyPacketSocketsInNamespace(t *testing.T) {
 	if status != 3 || !strings.Contains(out, `"executionSuccessful": false`) {
 		t.Errorf("status %d, wrote %s", status, out)
 	}
-	stop := startInNamespace(t, "port_exporter", "--config.file="+file)
+	stop := porttest.StartDaemon(t, "port_exporter", "--config.file="+file)
 	defer stop()
-	got := scrape(t, "port_policy_missing_listener", "port_policy_rule_listeners", "port_listener_sockets_unread")
+	got := porttest.Scrape(t, "port_policy_missing_listener", "port_policy_rule_listeners", "port_listener_sockets_unread")
 	_, missing := got[`port_policy_missing_listener{rule="capture"}`]
 	_, stale := got[`port_policy_rule_listeners{rule="capture"}`]
 	if missing || stale || got[`port_listener_sockets_unread{protocol="packet"}`] != more || got[`port_policy_rule_listeners{rule="any"}`] != 1 {

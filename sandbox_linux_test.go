@@ -68,7 +68,7 @@ func knock() {
 // its user and with its capabilities: a scrape is whole, and no door is open. So
 // it is with each drop-in.
 func TestSandboxInNamespace(t *testing.T) {
-	program := openProgram(t)
+	program := porttest.OpenProgram(t)
 	porttest.Namespace(t)
 	as := syscall.SysProcAttr{
 		Credential:  &syscall.Credential{Uid: 65534, Gid: 65534},
@@ -106,8 +106,8 @@ func TestSandboxInNamespace(t *testing.T) {
 				t.Errorf("drop-ins %v: %s is open: %v", dropIns, name, shut[name])
 			}
 		}
-		stop := startInNamespaceAs(t, &as, "with-calls", numbers, "port_exporter")
-		samples := scrape(t, "port_scrape_collector_success", "port_privilege_missing", "port_source_info")
+		stop := porttest.StartDaemonAs(t, &as, "with-calls", numbers, "port_exporter")
+		samples := porttest.Scrape(t, "port_scrape_collector_success", "port_privilege_missing", "port_source_info")
 		stop()
 		for series, value := range samples {
 			want := 1.0
@@ -122,23 +122,6 @@ func TestSandboxInNamespace(t *testing.T) {
 			t.Errorf("drop-ins %v: not whole: %v", dropIns, samples)
 		}
 	}
-}
-
-// openProgram lets nobody run the commands of the test, and returns where they
-// are.
-func openProgram(t *testing.T) (dir string) {
-	t.Helper()
-	program, err := exec.LookPath("port_exporter")
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir = filepath.Dir(program)
-	for _, d := range []string{dir, filepath.Dir(dir)} {
-		if err := os.Chmod(d, 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return dir
 }
 
 // TestFilterIsHeld takes each group and each call out of what the unit refuses: one of

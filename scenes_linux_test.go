@@ -339,7 +339,7 @@ func sendTo(t *testing.T, remote string) {
 // commands, the policy that baseline writes and the alerts: they have the same notion
 // of a listener in each. Without privileges nothing is verified, nor accused.
 func TestScenesAgreeInNamespace(t *testing.T) {
-	openProgram(t)
+	porttest.OpenProgram(t)
 	for _, tt := range scenes() {
 		t.Run(tt.name, func(t *testing.T) {
 			s := newStage(t)
@@ -448,7 +448,7 @@ func checkUnprivileged(t *testing.T, policy string, rows []listed) {
 	file := filepath.Join(porttest.OpenDir(t), "policy.yml")
 	writeOpen(t, file, strings.Replace(policy, "rules: []", "rules:", 1)+"    - {name: exporter, ports: 10065}\n")
 	nobody := &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
-	out, said, status := endedAs(t, nobody, "port_exporter", "--config.file="+file, "listeners", "--output=json")
+	out, said, status := porttest.EndedAs(t, nobody, "port_exporter", "--config.file="+file, "listeners", "--output=json")
 	if status == 2 {
 		t.Fatalf("unprivileged: %s\n%s", said, policy)
 	}
@@ -467,9 +467,9 @@ func checkUnprivileged(t *testing.T, policy string, rows []listed) {
 	if want := 3 * min(1, verdicts["unverified"]); status != want || len(judged) != len(rows) {
 		t.Errorf("unprivileged: status %d, want %d; %d listeners, want %d; said %s\n%s", status, want, len(judged), len(rows), said, policy)
 	}
-	stop := startInNamespaceAs(t, nobody, "port_exporter", "--config.file="+file)
+	stop := porttest.StartDaemonAs(t, nobody, "port_exporter", "--config.file="+file)
 	defer stop()
-	got := scrape(t, "port_policy_")
+	got := porttest.Scrape(t, "port_policy_")
 	sum := func(family string) (n float64) {
 		for series, value := range got {
 			if strings.HasPrefix(series, family+"{") {
@@ -479,7 +479,7 @@ func checkUnprivileged(t *testing.T, policy string, rows []listed) {
 		return n
 	}
 	if n := sum("port_policy_unverified_listeners"); n != float64(verdicts["unverified"]) {
-		t.Errorf("unprivileged: the daemon cannot verify %v, want %d: %v", n, verdicts["unverified"], nonZero(got))
+		t.Errorf("unprivileged: the daemon cannot verify %v, want %d: %v", n, verdicts["unverified"], porttest.NonZero(got))
 	}
 	for _, family := range []string{"port_policy_unexpected_listeners", "port_policy_unexpected_portless_socket", "port_policy_missing_listener"} {
 		if n := sum(family); n != 0 {
@@ -565,7 +565,7 @@ remote-control:
 	})
 	s.now = s.now.Add(5 * time.Minute)
 	daemon := s.scrape(t, without)
-	want := []string{"udp 127.0.0.1 5335  loopback false unbound root  ", "udp 127.0.0.53 53  loopback false " + ownName(t) + " root  "}
+	want := []string{"udp 127.0.0.1 5335  loopback false unbound root  ", "udp 127.0.0.53 53  loopback false " + porttest.OwnName(t) + " root  "}
 	got := slices.DeleteFunc(scraped(daemon), func(line string) bool { return strings.HasSuffix(line, "?") }) // our client
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)

@@ -77,10 +77,10 @@ func TestStalledConnectionsInNamespace(t *testing.T) {
 	}
 	n.Server.Do(t, func() {
 		for _, source := range []string{"sock_diag", "procfs"} {
-			stop := startInNamespace(t, "port_exporter", "--source="+source)
+			stop := porttest.StartDaemon(t, "port_exporter", "--source="+source)
 			var got map[string]float64
 			await(t, "the connections to stall, as "+source+" has it", func() bool {
-				got = nonZero(scrape(t, "port_inbound_zero_window", "port_inbound_retransmitting", "port_inbound_syn_ack",
+				got = porttest.NonZero(porttest.Scrape(t, "port_inbound_zero_window", "port_inbound_retransmitting", "port_inbound_syn_ack",
 					"port_outbound_zero_window", "port_outbound_retransmitting", "port_syn_sent_retransmitting"))
 				return maps.Equal(got, want)
 			}, func() { t.Logf("-want +got:\n%s", cmp.Diff(want, got)) })

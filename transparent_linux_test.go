@@ -14,7 +14,7 @@ import (
 // scrape itself.
 func connections(t *testing.T) map[string]float64 {
 	t.Helper()
-	got := nonZero(scrape(t, "port_inbound_connections{", "port_outbound_connections{", "port_orphaned_connections{", "port_held_connections{"))
+	got := porttest.NonZero(porttest.Scrape(t, "port_inbound_connections{", "port_outbound_connections{", "port_orphaned_connections{", "port_held_connections{"))
 	for series := range got {
 		if strings.Contains(series, `port="10065"`) {
 			delete(got, series)
@@ -47,7 +47,7 @@ func TestTransparentProxyInNamespace(t *testing.T) {
 	})
 
 	n.Server.Do(t, func() {
-		startInNamespace(t, "port_exporter")
+		porttest.StartDaemon(t, "port_exporter")
 		want := map[string]float64{
 			`port_inbound_connections{address="0.0.0.0",port="15001",protocol="tcp",state="established"}`: 4,
 			`port_inbound_connections{address="0.0.0.0",port="15001",protocol="tcp",state="close_wait"}`:  1,
@@ -83,7 +83,7 @@ func TestHeldConnectionsInNamespace(t *testing.T) {
 	// A service that is gone, and a client that does not close.
 	porttest.Close(t, serve("8080"))
 
-	startInNamespace(t, "port_exporter")
+	porttest.StartDaemon(t, "port_exporter")
 	want := map[string]float64{
 		`port_inbound_connections{address="127.0.0.1",port="40500",protocol="tcp",state="established"}`: 1,
 		`port_held_connections{port="20",protocol="tcp",state="established"}`:                           1,

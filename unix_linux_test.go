@@ -55,12 +55,12 @@ func openUnix(t *testing.T, dir string) (fpm string) {
 // TestUnixListenersInNamespace finds unix listeners with owner and queue: in the table,
 // in metrics, and against a policy.
 func TestUnixListenersInNamespace(t *testing.T) {
-	openProgram(t)
+	porttest.OpenProgram(t)
 	porttest.Namespace(t)
 	dir := porttest.OpenDir(t)
 	fpm := openUnix(t, dir)
 	nobody := &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
-	own := ownName(t)
+	own := porttest.OwnName(t)
 
 	for name, tt := range map[string]struct {
 		as     *syscall.SysProcAttr
@@ -72,7 +72,7 @@ func TestUnixListenersInNamespace(t *testing.T) {
 		"unprivileged": {nobody, nil, " root", [4]string{"0/128 0", "0/5 0", "3/2 1", "0/7 0"}},
 		"procfs":       {nil, []string{"--source=procfs"}, own + " root", [4]string{"-", "-", "-", "-"}},
 	} {
-		out, said, status := endedAs(t, tt.as, append(append([]string{"port_exporter"}, tt.args...), "listeners", "--unix", "--output=json")...)
+		out, said, status := porttest.EndedAs(t, tt.as, append(append([]string{"port_exporter"}, tt.args...), "listeners", "--unix", "--output=json")...)
 		if status != 0 {
 			t.Fatalf("%s: status %d, said %s", name, status, said)
 		}
@@ -91,19 +91,19 @@ func TestUnixListenersInNamespace(t *testing.T) {
 			t.Errorf("%s (-want +got):\n%s", name, diff)
 		}
 	}
-	if out, _, _ := endedAs(t, nil, "port_exporter", "listeners", "--output=json"); len(unixOf(t, out)) > 0 {
+	if out, _, _ := porttest.EndedAs(t, nil, "port_exporter", "listeners", "--output=json"); len(unixOf(t, out)) > 0 {
 		t.Errorf("unix listeners without the flag: %s", out)
 	}
 
 	file := filepath.Join(dir, "baseline.yml")
-	baseline, _, _ := endedAs(t, nil, "port_exporter", "baseline", "--unix")
+	baseline, _, _ := porttest.EndedAs(t, nil, "port_exporter", "baseline", "--unix")
 	writeOpen(t, file, baseline)
-	if out, said, status := endedAs(t, nil, "port_exporter", "--config.file="+file, "listeners", "--unexpected"); status != 0 || out+said != "" {
+	if out, said, status := porttest.EndedAs(t, nil, "port_exporter", "--config.file="+file, "listeners", "--unexpected"); status != 0 || out+said != "" {
 		t.Errorf("the baseline does not expect its own host: %s%s\n%s", out, said, baseline)
 	}
 	ports := filepath.Join(dir, "ports.yml")
 	writeOpen(t, ports, "policy: {rules: [{name: everything with a port}]}\n")
-	if out, said, status := endedAs(t, nil, "port_exporter", "--config.file="+ports, "listeners", "--unix", "--unexpected"); status != 0 || out+said != "" {
+	if out, said, status := porttest.EndedAs(t, nil, "port_exporter", "--config.file="+ports, "listeners", "--unix", "--unexpected"); status != 0 || out+said != "" {
 		t.Errorf("a policy without rules for unix listeners is about them: %s%s", out, said)
 	}
 	unixMetrics(t, dir, fpm)
@@ -113,31 +113,31 @@ func TestUnixListenersInNamespace(t *testing.T) {
 func unixMetrics(t *testing.T, dir, fpm string) {
 	t.Helper()
 	file := filepath.Join(dir, "policy.yml")
-	writeOpen(t, file, "policy: {rules: [{name: all}, {name: pools, protocol: unix, path: "+dir+"/*.sock, process: '"+ownName(t)+"', required: true}]}\n")
-	out, said, status := endedAs(t, nil, "port_exporter", "--config.file="+file, "listeners", "--unexpected")
+	writeOpen(t, file, "policy: {rules: [{name: all}, {name: pools, protocol: unix, path: "+dir+"/*.sock, process: '"+porttest.OwnName(t)+"', required: true}]}\n")
+	out, said, status := porttest.EndedAs(t, nil, "port_exporter", "--config.file="+file, "listeners", "--unexpected")
 	if status != 1 || !strings.Contains(said, "3 unexpected") || !strings.Contains(out, "x-1234abcd") || strings.Contains(out, fpm) {
 		t.Errorf("status %d, wrote %s and said %s", status, out, said)
 	}
-	stop := startInNamespace(t, "port_exporter", "--config.file="+file)
+	stop := porttest.StartDaemon(t, "port_exporter", "--config.file="+file)
 	defer stop()
-	got := scrape(t, "port_unix_", "port_policy_unexpected_portless_socket", "port_policy_rule_listeners", "port_policy_missing_listener")
+	got := porttest.Scrape(t, "port_unix_", "port_policy_unexpected_portless_socket", "port_policy_rule_listeners", "port_policy_missing_listener")
 	labels := fmt.Sprintf(`{kind="path",path=%q}`, fpm)
 	unexpected := `port_policy_unexpected_portless_socket{address=%q,container="",filter="",kind="unix",packet_type="",process=%q,protocol="",unit="",user="root"}`
 	for series, n := range map[string]float64{
-		"port_unix_listener_accept_queue_length" + labels:                                                                        3,
-		"port_unix_listener_accept_queue_limit" + labels:                                                                         2,
-		"port_unix_listener_accept_queue_full_sockets" + labels:                                                                  1,
-		fmt.Sprintf(`port_unix_listener_info{container="",kind="path",path=%q,process=%q,unit="",user="root"}`, fpm, ownName(t)): 1,
-		`port_unix_listener_accept_queue_limit{kind="abstract",path="@odd\\x0a\\xff@name"}`:                                      128,
-		`port_unix_listener_accept_queue_limit{kind="abstract",path="@*"}`:                                                       5,
-		`port_unix_listener_accept_queue_limit{kind="path",path="` + dir + `/x-*"}`:                                              7,
-		`port_unix_listeners{kind="path",netns=""}`:                                                                              2,
-		`port_unix_listeners{kind="abstract",netns=""}`:                                                                          2,
-		fmt.Sprintf(unexpected, dir+"/x-*", ownName(t)):                                                                          1,
-		`port_policy_rule_listeners{rule="pools"}`:                                                                               1,
+		"port_unix_listener_accept_queue_length" + labels:       3,
+		"port_unix_listener_accept_queue_limit" + labels:        2,
+		"port_unix_listener_accept_queue_full_sockets" + labels: 1,
+		fmt.Sprintf(`port_unix_listener_info{container="",kind="path",path=%q,process=%q,unit="",user="root"}`, fpm, porttest.OwnName(t)): 1,
+		`port_unix_listener_accept_queue_limit{kind="abstract",path="@odd\\x0a\\xff@name"}`:                                               128,
+		`port_unix_listener_accept_queue_limit{kind="abstract",path="@*"}`:                                                                5,
+		`port_unix_listener_accept_queue_limit{kind="path",path="` + dir + `/x-*"}`:                                                       7,
+		`port_unix_listeners{kind="path",netns=""}`:                                                                                       2,
+		`port_unix_listeners{kind="abstract",netns=""}`:                                                                                   2,
+		fmt.Sprintf(unexpected, dir+"/x-*", porttest.OwnName(t)):                                                                          1,
+		`port_policy_rule_listeners{rule="pools"}`:                                                                                        1,
 	} {
 		if got[series] != n {
-			t.Errorf("%s is %v, want %v; there are %v", series, got[series], n, nonZero(got))
+			t.Errorf("%s is %v, want %v; there are %v", series, got[series], n, porttest.NonZero(got))
 		}
 	}
 }

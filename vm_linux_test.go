@@ -20,7 +20,7 @@ func TestVsockListenersInNamespace(t *testing.T) {
 	if _, err := sockdiag.Vsock(t.Context(), 1); errors.Is(err, errors.ErrUnsupported) {
 		t.Skipf("SKIP-VSOCK: no vsock_diag here: %v", err)
 	}
-	openProgram(t)
+	porttest.OpenProgram(t)
 	porttest.Namespace(t)
 	fd := portlessSocket(t, unix.AF_VSOCK, unix.SOCK_STREAM, 0)
 	if err := errors.Join(unix.Bind(fd, &unix.SockaddrVM{CID: unix.VMADDR_CID_ANY, Port: 1024}), unix.Listen(fd, 1)); err != nil {
@@ -30,7 +30,7 @@ func TestVsockListenersInNamespace(t *testing.T) {
 	if err := unix.BindToDevice(raw, "lo"); err != nil {
 		t.Fatal(err)
 	}
-	out, said, status := endedAs(t, nil, "port_exporter", "listeners", "--output=json")
+	out, said, status := porttest.EndedAs(t, nil, "port_exporter", "listeners", "--output=json")
 	var saved struct {
 		Listeners []struct {
 			Protocol, CID, Interface, Process string
@@ -44,30 +44,30 @@ func TestVsockListenersInNamespace(t *testing.T) {
 	found := 0
 	for _, l := range saved.Listeners {
 		vsock := l.Protocol == "vsock" && l.CID == "any" && l.Port == 1024
-		if (vsock || l.Protocol == "raw" && l.Interface == "lo" && l.Port == 1) && l.Process == ownName(t) && l.PID == os.Getpid() {
+		if (vsock || l.Protocol == "raw" && l.Interface == "lo" && l.Port == 1) && l.Process == porttest.OwnName(t) && l.PID == os.Getpid() {
 			found++
 		}
 	}
 	if found != 2 {
 		t.Errorf("%d of two are there: %s", found, out)
 	}
-	if table, _, _ := endedAs(t, nil, "port_exporter", "listeners"); !strings.Contains(table, "cid any") {
+	if table, _, _ := porttest.EndedAs(t, nil, "port_exporter", "listeners"); !strings.Contains(table, "cid any") {
 		t.Errorf("the table lacks the listener:\n%s", table)
 	}
 	file := porttest.OpenDir(t) + "/policy.yml"
 	writeOpen(t, file, "policy: {rules: [{name: all with a port}, {name: no guests, protocol: vsock, ports: 1024, forbid: true}, {name: pings, protocol: raw, required: true}]}\n")
-	if out, said, status := endedAs(t, nil, "port_exporter", "--config.file="+file, "listeners", "--unexpected"); status != 1 || said != "port_exporter: 1 forbidden\n" {
+	if out, said, status := porttest.EndedAs(t, nil, "port_exporter", "--config.file="+file, "listeners", "--unexpected"); status != 1 || said != "port_exporter: 1 forbidden\n" {
 		t.Errorf("status %d, said %q\n%s", status, said, out)
 	}
-	stop := startInNamespace(t, "port_exporter", "--config.file="+file)
+	stop := porttest.StartDaemon(t, "port_exporter", "--config.file="+file)
 	defer stop()
-	got := scrape(t, "port_vsock_listeners", "port_raw_sockets", "port_portless_read", "port_policy_rule_listeners")
+	got := porttest.Scrape(t, "port_vsock_listeners", "port_raw_sockets", "port_portless_read", "port_policy_rule_listeners")
 	for _, series := range []string{
 		`port_vsock_listeners{cid="any",port="1024"}`, `port_raw_sockets{family="ipv4",protocol="icmp"}`, `port_portless_read{protocol="vsock"}`,
 		`port_policy_rule_listeners{rule="pings"}`,
 	} {
 		if got[series] != 1 {
-			t.Errorf("%s is %v; there are %v", series, got[series], nonZero(got))
+			t.Errorf("%s is %v; there are %v", series, got[series], porttest.NonZero(got))
 		}
 	}
 }

@@ -38,8 +38,8 @@ const (
 	commandCheck     = "check"
 )
 
-// IsOneOff reports whether a command line has a command that does not serve.
-func IsOneOff(args []string) bool {
+// isOneOff reports whether a command line has a command that does not serve.
+func isOneOff(args []string) bool {
 	return slices.ContainsFunc(args, func(arg string) bool {
 		return slices.Contains([]string{commandListeners, commandBaseline, commandCheck}, arg)
 	})
@@ -113,7 +113,7 @@ func parse(args []string, stdout, stderr io.Writer) (*flags, error) {
 	f.daemon.Log.Writer = stderr
 	done := false
 	app.Terminate(func(int) { done = true })
-	if IsOneOff(args) {
+	if isOneOff(args) {
 		hideServing(app)
 	}
 	var err error

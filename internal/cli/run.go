@@ -59,7 +59,7 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	switch {
 	case out.err == nil:
 		return err
-	case IsOneOff(args):
+	case isOneOff(args):
 		return Failure(out.err)
 	default:
 		return out.err
@@ -86,7 +86,7 @@ func (o *output) Write(p []byte) (int, error) {
 func runCommand(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	f, err := parse(args, stdout, stderr)
 	switch {
-	case err != nil && IsOneOff(args):
+	case err != nil && isOneOff(args):
 		return Failure(err) // not the status of a finding
 	case f == nil || err != nil:
 		return err

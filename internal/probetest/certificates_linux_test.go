@@ -1,4 +1,4 @@
-package main
+package probetest_test
 
 import (
 	"crypto/tls"
@@ -86,7 +86,7 @@ func serveTLS(t *testing.T, address, name string, change ...func(*tls.Config)) n
 func subjects(t *testing.T) map[string]string {
 	t.Helper()
 	found := map[string]string{}
-	for series := range scrape(t, "port_listener_tls_info{") {
+	for series := range porttest.Scrape(t, "port_listener_tls_info{") {
 		found[label(series, "address")+" "+label(series, "port")] = label(series, "subject") + " " + label(series, "version")
 	}
 	return found
@@ -129,7 +129,7 @@ func TestCertificatesInNamespace(t *testing.T) {
 	porttest.WritePEM(t, filepath.Join(dir, "c.pem"), porttest.SelfSigned(t, func(c *x509.Certificate) { c.Subject.CommonName = "nginx" }))
 	porttest.Nginx(t, dir, "server { listen 127.0.0.1:10250 ssl; ssl_certificate c.pem; ssl_certificate_key c.pem; return 204; }\n")
 	config := write(t, "listener_tls: {ports: well-known}\n")
-	startInNamespace(t, "port_exporter", "--config.file="+config, "--web.enable-lifecycle")
+	porttest.StartDaemon(t, "port_exporter", "--config.file="+config, "--web.enable-lifecycle")
 
 	want := map[string]string{
 		"0.0.0.0 443": "CN=every address TLS 1.3", "127.0.0.1 443": "CN=loopback TLS 1.3", "192.0.2.1 8443": "CN=one TLS 1.3",
@@ -140,7 +140,7 @@ func TestCertificatesInNamespace(t *testing.T) {
 	awaitSubjects(t, want)
 	outcomes := map[string]string{}
 	porttest.Await(t, "all outcomes", func() bool {
-		for series := range scrape(t, "port_listener_tls_outcome_info{") {
+		for series := range porttest.Scrape(t, "port_listener_tls_outcome_info{") {
 			outcomes[label(series, "port")] = label(series, "outcome")
 		}
 		return len(outcomes) == 14
@@ -150,7 +150,7 @@ func TestCertificatesInNamespace(t *testing.T) {
 			t.Errorf("port %s: %q, want %q", port, outcomes[port], outcome)
 		}
 	}
-	for series, expiry := range scrape(t, "port_listener_tls_certificate_expiry_timestamp_seconds{") {
+	for series, expiry := range porttest.Scrape(t, "port_listener_tls_certificate_expiry_timestamp_seconds{") {
 		if left := time.Until(time.Unix(int64(expiry), 0)); (left < 0) != (label(series, "port") == "995") {
 			t.Errorf("%s expires in %v", series, left)
 		}
@@ -170,7 +170,7 @@ func TestCertificatesInNamespace(t *testing.T) {
 	if err := os.WriteFile(config, fmt.Appendf(nil, "listener_tls: {ports: [443, 9443], interval: 2h}\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if status, body := porttest.Post(t, scrapeAddress, "/-/reload"); status != 200 {
+	if status, body := porttest.Post(t, porttest.ScrapeAddress, "/-/reload"); status != 200 {
 		t.Fatalf("reload: %d %s", status, body)
 	}
 	for id := range want {

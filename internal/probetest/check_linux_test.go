@@ -1,4 +1,4 @@
-package main
+package probetest_test
 
 import (
 	"bufio"
@@ -27,7 +27,7 @@ func TestCheckOfFullQueueInNamespace(t *testing.T) {
 	for range 2 { // a queue takes one more than its limit
 		porttest.Dial(t, "127.0.0.1:81")
 	}
-	out, said, status := endedAs(t, nil, "port_exporter", "check", "--timeout=1s", "127.0.0.1:81")
+	out, said, status := porttest.EndedAs(t, nil, "port_exporter", "check", "--timeout=1s", "127.0.0.1:81")
 	full := regexp.MustCompile(`^127\.0\.0\.1:81 does not take the connection: the accept queue of .*\(pid \d+.*\) is full \(2 of 1\)\.$`)
 	headline, rest, _ := strings.Cut(out, "\n")
 	if status != 1 || !full.MatchString(headline) ||
@@ -59,7 +59,7 @@ func TestCheckNamesTheRuleInNamespace(t *testing.T) {
 		"198.51.100.2:83":          `is dropped by a firewall rule of this host \(inet filter output handle \d+\)`,
 		porttest.ClientIP4 + ":82": `firewall +for other hosts: limited from 10\.0\.0\.0/8 \(inet filter input handle \d+\)`,
 	} {
-		out, said, _ := endedAs(t, nil, "port_exporter", "check", "--timeout=1s", target)
+		out, said, _ := porttest.EndedAs(t, nil, "port_exporter", "check", "--timeout=1s", target)
 		if !regexp.MustCompile(want).MatchString(out) {
 			t.Errorf("%s: want %s, said %q\n%s", target, want, said, out)
 		}
@@ -132,7 +132,7 @@ func TestCheckBehindTranslationInNamespace(t *testing.T) {
 		porttest.ClientIP4 + ":82": `82 \(sent to 127\.0\.0\.1:83 by a rule of this host, ip nat output handle \d+\) refuses: (?s).*unknown +listener .*Try: port_exporter check 127\.0\.0\.1:83`,
 		"198.51.100.2:84":          `84 \(sent to port 85 of this host by a rule of this host, ip nat output handle \d+\) refuses: (?s).*Try: port_exporter check 127\.0\.0\.1:85`,
 	} {
-		out, said, _ := endedAs(t, nil, "port_exporter", "check", "--timeout=2s", target)
+		out, said, _ := porttest.EndedAs(t, nil, "port_exporter", "check", "--timeout=2s", target)
 		if !regexp.MustCompile(want).MatchString(out) {
 			t.Errorf("%s: want %s, said %q\n%s", target, want, said, out)
 		}
@@ -194,7 +194,7 @@ func checkedCauses() map[string]checked {
 // TestCheckOfEveryCauseInNamespace has check report, as text and as JSON, why a client
 // cannot reach a server.
 func TestCheckOfEveryCauseInNamespace(t *testing.T) {
-	openProgram(t)
+	porttest.OpenProgram(t)
 	t.Parallel()
 	schema, err := jsonschema.NewCompiler().Compile("docs/schemas/check.json")
 	if err != nil {
@@ -350,7 +350,7 @@ func TestListenersBehindAFirewallInNamespace(t *testing.T) {
 	porttest.Listen(t, "0.0.0.0:82", 1)
 	porttest.Listen(t, "[::]:83", 1)
 	porttest.Listen(t, "127.0.0.1:84", 1)
-	before, _, _ := endedAs(t, nil, "port_exporter", "listeners")
+	before, _, _ := porttest.EndedAs(t, nil, "port_exporter", "listeners")
 	if strings.Contains(before, "FIREWALL") {
 		t.Errorf("without rules:\n%s", before)
 	}
@@ -366,7 +366,7 @@ table ip nat {
 	chain DOCKER { type nat hook prerouting priority -100; tcp dport 8080 dnat to 172.17.0.2:80; }
 }
 `)
-	out, said, _ := endedAs(t, nil, "port_exporter", "listeners")
+	out, said, _ := porttest.EndedAs(t, nil, "port_exporter", "listeners")
 	for _, want := range []string{
 		`tcp +0\.0\.0\.0 +82 .* limited: 10\.0\.0\.0/8\n`, `tcp +:: +83 .* limited: IPv6\n`, `tcp +127\.0\.0\.1 +84 .* -\n`,
 		`tcp +\* +8080 +published +- +to 172\.17\.0\.2 port 80 \(ip nat DOCKER handle \d+\)`,
@@ -375,8 +375,8 @@ table ip nat {
 			t.Errorf("want %s, said %q\n%s", want, said, out)
 		}
 	}
-	asJSON, _, _ := endedAs(t, nil, "port_exporter", "listeners", "--output=json")
-	asCSV, _, _ := endedAs(t, nil, "port_exporter", "listeners", "--output=csv")
+	asJSON, _, _ := porttest.EndedAs(t, nil, "port_exporter", "listeners", "--output=json")
+	asCSV, _, _ := porttest.EndedAs(t, nil, "port_exporter", "listeners", "--output=csv")
 	for _, want := range []string{`"published": \[`, `"to_address": "172\.17\.0\.2"`, `"verdict": "limited"`, `"rule": "inet filter input handle \d+"`} {
 		if !regexp.MustCompile(want).MatchString(asJSON) {
 			t.Errorf("want %s in\n%s", want, asJSON)

@@ -1,4 +1,4 @@
-package main
+package probetest_test
 
 import (
 	"bufio"
@@ -320,10 +320,10 @@ func (h *hostileNetwork) start(t *testing.T, allow string) {
 	}
 	pair := porttest.WritePEM(t, filepath.Join(dir, "pair.pem"), porttest.SelfSigned(t))
 	config := write(t, hostileModules, pair, allow)
-	startInNamespaceAs(t, &syscall.SysProcAttr{Unshareflags: unix.CLONE_NEWNS},
+	porttest.StartDaemonAs(t, &syscall.SysProcAttr{Unshareflags: unix.CLONE_NEWNS},
 		"sh", "-c", `mount --bind "$0" /etc/resolv.conf && exec "$@"`, resolvers,
 		"port_exporter", "--config.file="+config, "--collector.disable-defaults", "--collector.probes", "--log.level=error")
-	if status, body := porttest.Get(t, scrapeAddress, "/-/healthy"); status != 200 {
+	if status, body := porttest.Get(t, porttest.ScrapeAddress, "/-/healthy"); status != 200 {
 		t.Fatalf("status %d: %s", status, body)
 	}
 }
@@ -335,7 +335,7 @@ const clientsAtOnce = 48
 func (h *hostileNetwork) connect(t *testing.T) {
 	t.Helper()
 	for range clientsAtOnce {
-		conn, err := net.Dial("tcp", scrapeAddress)
+		conn, err := net.Dial("tcp", porttest.ScrapeAddress)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -359,7 +359,7 @@ func (h *hostileNetwork) client(conn net.Conn) {
 }
 
 func (h *hostileNetwork) request(conn net.Conn, in *bufio.Reader, query url.Values) (string, error) {
-	r, err := http.NewRequest(http.MethodGet, "http://"+scrapeAddress+"/probe?"+query.Encode(), nil)
+	r, err := http.NewRequest(http.MethodGet, "http://"+porttest.ScrapeAddress+"/probe?"+query.Encode(), nil)
 	if err != nil {
 		return "", err
 	}

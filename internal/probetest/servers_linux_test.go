@@ -1,4 +1,4 @@
-package main
+package probetest_test
 
 import (
 	"bytes"
@@ -52,7 +52,7 @@ func TestServersInNamespace(t *testing.T) {
 	restartNginx := startServers(t)
 
 	// Owners.
-	stop := startInNamespace(t, "port_exporter")
+	stop := porttest.StartDaemon(t, "port_exporter")
 	info := func(address string, port int, process, user, scope string) string {
 		return fmt.Sprintf(`port_listener_info{address=%q,container="",dual_stack="false",ephemeral="false",port="%d",process=%q,protocol="tcp",scope=%q,unit="",user=%q}`,
 			address, port, process, scope, user)
@@ -65,10 +65,10 @@ func TestServersInNamespace(t *testing.T) {
 		info("127.0.0.1", 5432, "postgres", "postgres", "loopback"):   1,
 		info("127.0.0.1", 10065, "port_exporter", "root", "loopback"): 1,
 	}
-	if diff := cmp.Diff(want, scrape(t, "port_listener_info")); diff != "" {
+	if diff := cmp.Diff(want, porttest.Scrape(t, "port_listener_info")); diff != "" {
 		t.Errorf("owners (-want +got):\n%s", diff)
 	}
-	if n := scrape(t, "port_listener_sockets")[`port_listener_sockets{address="127.0.0.1",port="8081",protocol="tcp"}`]; n != 2 {
+	if n := porttest.Scrape(t, "port_listener_sockets")[`port_listener_sockets{address="127.0.0.1",port="8081",protocol="tcp"}`]; n != 2 {
 		t.Errorf("nginx has %v sockets for its two workers", n)
 	}
 	stop()
@@ -97,31 +97,31 @@ func TestServersInNamespace(t *testing.T) {
 	}
 
 	// The exporter itself is not in it, and neither is an intruder.
-	startInNamespace(t, "port_exporter", "--config.file="+file)
+	porttest.StartDaemon(t, "port_exporter", "--config.file="+file)
 	unexpected := func(address string, port int, process, scope string) string {
 		return fmt.Sprintf(`port_policy_unexpected_listener{address=%q,container="",port="%d",process=%q,protocol="tcp",scope=%q,unit="",user="root"}`,
 			address, port, process, scope)
 	}
 	exporter := unexpected("127.0.0.1", 10065, "port_exporter", "loopback")
-	if diff := cmp.Diff(map[string]float64{exporter: 1}, scrape(t, "port_policy_unexpected_listener{")); diff != "" {
+	if diff := cmp.Diff(map[string]float64{exporter: 1}, porttest.Scrape(t, "port_policy_unexpected_listener{")); diff != "" {
 		t.Errorf("before the intruder (-want +got):\n%s", diff)
 	}
 	porttest.Listen(t, "0.0.0.0:40000", 5)
-	intruder := unexpected("0.0.0.0", 40000, ownName(t), "any")
-	if diff := cmp.Diff(map[string]float64{exporter: 1, intruder: 1}, scrape(t, "port_policy_unexpected_listener{")); diff != "" {
+	intruder := unexpected("0.0.0.0", 40000, porttest.OwnName(t), "any")
+	if diff := cmp.Diff(map[string]float64{exporter: 1, intruder: 1}, porttest.Scrape(t, "port_policy_unexpected_listener{")); diff != "" {
 		t.Errorf("at the next scrape (-want +got):\n%s", diff)
 	}
-	counts := nonZero(scrape(t, "port_policy_unexpected_listeners{"))
+	counts := porttest.NonZero(porttest.Scrape(t, "port_policy_unexpected_listeners{"))
 	if diff := cmp.Diff(map[string]float64{`port_policy_unexpected_listeners{scope="any"}`: 1, `port_policy_unexpected_listeners{scope="loopback"}`: 1}, counts); diff != "" {
 		t.Errorf("counts (-want +got):\n%s", diff)
 	}
-	if n := nonZero(scrape(t, "port_policy_missing_listener")); len(n) != 0 {
+	if n := porttest.NonZero(porttest.Scrape(t, "port_policy_missing_listener")); len(n) != 0 {
 		t.Errorf("missing: %v", n)
 	}
 
-	before := scrape(t, "port_listener_info", "port_policy", "port_listener_sockets")
+	before := porttest.Scrape(t, "port_listener_info", "port_policy", "port_listener_sockets")
 	restartNginx()
-	if diff := cmp.Diff(before, scrape(t, "port_listener_info", "port_policy", "port_listener_sockets")); diff != "" {
+	if diff := cmp.Diff(before, porttest.Scrape(t, "port_listener_info", "port_policy", "port_listener_sockets")); diff != "" {
 		t.Errorf("a restart changes series (-before +after):\n%s", diff)
 	}
 

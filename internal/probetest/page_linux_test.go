@@ -1,4 +1,4 @@
-package main
+package probetest_test
 
 import (
 	"crypto/sha256"
@@ -119,7 +119,7 @@ func checkLinks(t *testing.T, b *porttest.Browser) {
 		b.Evaluate(`[...document.querySelectorAll("a[href]")].map(a => a.pathname + a.search)`, &links)
 		for _, link := range slices.Compact(slices.Sorted(slices.Values(links))) {
 			followed++
-			if status, body := porttest.Get(t, scrapeAddress, link); status != 200 {
+			if status, body := porttest.Get(t, porttest.ScrapeAddress, link); status != 200 {
 				t.Errorf("/%s links to %s: %d %s", query, link, status, body)
 			}
 		}
@@ -181,7 +181,7 @@ func pageSum(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	load, err := os.ReadFile("pageload_linux_test.go")
+	load, err := os.ReadFile("internal/probetest/pageload_linux_test.go")
 	if err != nil {
 		t.Fatal(err)
 	}

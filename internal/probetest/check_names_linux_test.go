@@ -1,4 +1,4 @@
-package main
+package probetest_test
 
 import (
 	"bytes"
@@ -32,7 +32,7 @@ func TestCheckByOwnerInNamespace(t *testing.T) {
 		"absent.service":       {2, "", "absent.service has no TCP listener on this host"},
 		"docker-ba9876543210x": {2, "", "has no port, and there is no module"},
 	} {
-		out, said, status := endedAs(t, nil, "port_exporter", "check", name)
+		out, said, status := porttest.EndedAs(t, nil, "port_exporter", "check", name)
 		if status != want.status || !strings.Contains(out, want.output) || !strings.Contains(said, want.said) {
 			t.Errorf("%s: status %d, said %q\n%s", name, status, said, out)
 		}
@@ -46,12 +46,12 @@ func TestCheckFromInterfaceInNamespace(t *testing.T) {
 	porttest.AddVeth(t, "veth9", "192.0.2.9/24")
 	porttest.Listen(t, "192.0.2.9:80", 5)
 	for from, want := range map[string]string{"": "from 192.0.2.9:", "lo": "from 127.0.0.1:", "veth9": "from 192.0.2.9:", "127.0.0.5": "from 127.0.0.5:"} {
-		out, said, status := endedAs(t, nil, "port_exporter", "check", "--from="+from, "192.0.2.9:80")
+		out, said, status := porttest.EndedAs(t, nil, "port_exporter", "check", "--from="+from, "192.0.2.9:80")
 		if status != 0 || !strings.Contains(out, want) {
 			t.Errorf("--from=%s: status %d, said %q\n%s", from, status, said, out)
 		}
 	}
-	out, said, status := endedAs(t, nil, "port_exporter", "check", "--from=eth7", "192.0.2.9:80")
+	out, said, status := porttest.EndedAs(t, nil, "port_exporter", "check", "--from=eth7", "192.0.2.9:80")
 	if status != 2 || !strings.Contains(said, "--from=eth7: neither an address nor an interface") || !strings.Contains(said, "veth9") {
 		t.Errorf("--from=eth7: status %d, said %q\n%s", status, said, out)
 	}

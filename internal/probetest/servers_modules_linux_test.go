@@ -1,4 +1,4 @@
-package main
+package probetest_test
 
 import (
 	"fmt"
@@ -20,7 +20,7 @@ func TestConfiguredServersInNamespace(t *testing.T) {
 	porttest.AwaitListening(t, "127.0.0.1:5432", redis)
 
 	const steps = "{expect_bytes: S}, {starttls: true}]"
-	startInNamespace(t, "port_exporter", "--config.file="+write(t, `
+	porttest.StartDaemon(t, "port_exporter", "--config.file="+write(t, `
 modules:
   postgres: {prober: tcp, tcp: {tls_config: {ca_file: %[1]s}, query_response: [{send_bytes: "hex:00000008 04d2162f"}, %[2]s}}
   postgres_line: {prober: tcp, tcp: {tls_config: {ca_file: %[1]s}, query_response: [{send: !!binary AAAACATSFi8=}, %[2]s}}
@@ -63,7 +63,7 @@ targets:
 		{"127.0.0.1:5432", "distrust", 10}, // tls_certificate
 		{"127.0.0.1:5432", "postgres", 0},
 	} {
-		status, body := porttest.Get(t, scrapeAddress, "/probe?module="+tt.module+"&target="+tt.address)
+		status, body := porttest.Get(t, porttest.ScrapeAddress, "/probe?module="+tt.module+"&target="+tt.address)
 		if status != 200 || !strings.Contains(body, fmt.Sprintf("\nprobe_outcome_code %d\n", tt.code)) {
 			t.Errorf("%s: status %d, want outcome %d:\n%s", tt.module, status, tt.code, body)
 		}
@@ -72,7 +72,7 @@ targets:
 		t.Errorf("PostgreSQL complains of what send_bytes sends:\n%s", text)
 	}
 	// And so that this would be seen: with a line feed it is open, and a complaint.
-	if _, body := porttest.Get(t, scrapeAddress, "/probe?module=postgres_line&target=127.0.0.1:5432"); !strings.Contains(body, "\nprobe_success 1\n") {
+	if _, body := porttest.Get(t, porttest.ScrapeAddress, "/probe?module=postgres_line&target=127.0.0.1:5432"); !strings.Contains(body, "\nprobe_success 1\n") {
 		t.Errorf("as blackbox.yml has it:\n%s", body)
 	}
 	porttest.Await(t, "the complaint of PostgreSQL", func() bool { return complaints() != "" })

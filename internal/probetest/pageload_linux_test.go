@@ -1,4 +1,4 @@
-package main
+package probetest_test
 
 import (
 	"fmt"
@@ -44,7 +44,7 @@ targets:
 // service lets a program of that name and user hold a socket, which the test leaves.
 func service(t *testing.T, socket int, name, username string) {
 	t.Helper()
-	file := os.NewFile(uintptr(dup(t, socket)), name)
+	file := os.NewFile(uintptr(porttest.Dup(t, socket)), name)
 	defer file.Close()
 	porttest.Close(t, socket)
 	sleep, err := os.ReadFile("/bin/sleep")
@@ -110,7 +110,7 @@ func openPageLoad(t *testing.T) {
 func startPage(t *testing.T, targets string) {
 	t.Helper()
 	file := write(t, pageConfig, targets)
-	startInNamespaceAs(t, &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWUTS},
+	porttest.StartDaemonAs(t, &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWUTS},
 		"sh", "-c", `hostname web-1; exec "$@"`, "sh", "port_exporter", "--config.file="+file)
 	for range 4 {
 		send(t, "/metrics?collect[]=probes&collect[]=listeners", "10")()
@@ -118,4 +118,6 @@ func startPage(t *testing.T, targets string) {
 }
 
 // pageAddress is the page, with parameters.
-func pageAddress(query string) string { return fmt.Sprintf("http://%s/%s", scrapeAddress, query) }
+func pageAddress(query string) string {
+	return fmt.Sprintf("http://%s/%s", porttest.ScrapeAddress, query)
+}

@@ -1,4 +1,4 @@
-package main
+package probetest_test
 
 import (
 	"bufio"
@@ -41,13 +41,13 @@ func write(t *testing.T, format string, args ...any) string {
 // test's own goroutine, and returns what reads the answer.
 func send(t *testing.T, path, timeout string) (answer func() string) {
 	t.Helper()
-	conn, err := net.DialTimeout("tcp", scrapeAddress, 5*time.Second)
+	conn, err := net.DialTimeout("tcp", porttest.ScrapeAddress, 5*time.Second)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
 	_ = conn.SetDeadline(time.Now().Add(time.Minute))
-	r, err := http.NewRequest(http.MethodGet, "http://"+scrapeAddress+path, nil)
+	r, err := http.NewRequest(http.MethodGet, "http://"+porttest.ScrapeAddress+path, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -209,7 +209,7 @@ targets:
   - {address: "127.0.0.1:1001", module: must_be_closed, name: not_closed}
   - {address: "127.0.0.1:1002", name: background, interval: 1s}
 `, path)
-	startInNamespace(t, "port_exporter", "--config.file="+file)
+	porttest.StartDaemon(t, "port_exporter", "--config.file="+file)
 	started := time.Now()
 	body := send(t, "/metrics", "10")()
 	if took := time.Since(started); took > 9*time.Second {
@@ -286,7 +286,7 @@ targets:
 	}
 
 	// On request, as configured, and nothing else.
-	if status, text := porttest.Get(t, scrapeAddress, "/probe?module=http_2xx&target=http://127.0.0.1:1003/broken"); status != 200 ||
+	if status, text := porttest.Get(t, porttest.ScrapeAddress, "/probe?module=http_2xx&target=http://127.0.0.1:1003/broken"); status != 200 ||
 		!strings.Contains(text, "\nprobe_success 0\n") || !strings.Contains(text, "\nprobe_http_status_code 503\n") || !strings.Contains(text, "\nprobe_outcome_code 13\n") {
 		t.Errorf("a configured target: %d\n%s", status, text)
 	}
@@ -294,14 +294,14 @@ targets:
 		"/probe?target=127.0.0.1:1001&module=ssh_banner": 403, "/probe?target=127.0.0.1:1003": 403, "/probe?module=icmp&target=127.0.0.2": 403,
 		"/probe?module=unix_connect&target=/run/other": 403, "/probe": 400, "/probe?target=a:1&module=nope": 400,
 	} {
-		if status, text := porttest.Get(t, scrapeAddress, target); status != want {
+		if status, text := porttest.Get(t, porttest.ScrapeAddress, target); status != want {
 			t.Errorf("%s: status %d, want %d: %s", target, status, want, text)
 		}
 	}
-	if status, page := porttest.Get(t, scrapeAddress, "/"); status != 200 || !strings.Contains(page, ">refused</a>") || !strings.Contains(page, "127.0.0.1:1009 refuses: nothing listens on tcp port 1009 of this host.") || !strings.Contains(page, `href="/logs"`) {
+	if status, page := porttest.Get(t, porttest.ScrapeAddress, "/"); status != 200 || !strings.Contains(page, ">refused</a>") || !strings.Contains(page, "127.0.0.1:1009 refuses: nothing listens on tcp port 1009 of this host.") || !strings.Contains(page, `href="/logs"`) {
 		t.Errorf("the page has no probes: %d\n%s", status, page)
 	}
-	status, text := porttest.Get(t, scrapeAddress, "/probe?module=tcp_connect&debug=true&target=192.0.2.1:1001")
+	status, text := porttest.Get(t, porttest.ScrapeAddress, "/probe?module=tcp_connect&debug=true&target=192.0.2.1:1001")
 	if status != 200 || !strings.Contains(text, "nothing listens on tcp 192.0.2.1:1001; a listener on 127.0.0.1:1001 is loopback only.") {
 		t.Errorf("details: %d\n%s", status, text)
 	}
@@ -324,7 +324,7 @@ func TestTwoScrapesShareARunInNamespace(t *testing.T) {
 		time.Sleep(2 * time.Second) // the second scrape comes meanwhile, on a slow machine too
 		fmt.Fprint(c, "SSH-2.0-slow\r\n")
 	})
-	startInNamespace(t, "port_exporter", "--config.file="+write(t, `targets: [{address: "127.0.0.1:1001", module: ssh_banner}]`))
+	porttest.StartDaemon(t, "port_exporter", "--config.file="+write(t, `targets: [{address: "127.0.0.1:1001", module: ssh_banner}]`))
 	send(t, "/metrics?collect[]=listeners", "5")() // it is up
 	first := send(t, "/metrics", "20")             // a quarter of it, 5 s, is how far apart they may begin
 	second := send(t, "/metrics", "20")
@@ -354,7 +354,7 @@ func TestTenThousandDroppedTargetsInNamespace(t *testing.T) {
 	// The race detector takes a second for ten thousand targets, and two where
 	// other packages are tested at the same time. What is left for the probes is
 	// 3 s, less would let a third of it count for silence (fairShare).
-	startInNamespace(t, "port_exporter", "--timeout-offset=2500ms", "--config.file="+write(t, "%s", &text))
+	porttest.StartDaemon(t, "port_exporter", "--timeout-offset=2500ms", "--config.file="+write(t, "%s", &text))
 
 	var body string
 	for range 3 { // what leaks would add up
@@ -407,7 +407,7 @@ func TestFewDescriptorsInNamespace(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, limit := range []string{"256", "64"} {
-		stop := startInNamespace(t, "sh", "-c", `ulimit -n `+limit+`; exec "$@"`, "sh", program, "--config.file="+write(t, "%s", &text))
+		stop := porttest.StartDaemon(t, "sh", "-c", `ulimit -n `+limit+`; exec "$@"`, "sh", program, "--config.file="+write(t, "%s", &text))
 		body := send(t, "/metrics", "10")()
 		codes := map[float64]int{}
 		for _, code := range samplesOf(t, body, "probe_outcome_code") {
@@ -442,7 +442,7 @@ targets:
   - {address: "127.0.0.1:1001", name: open}
   - {address: "127.0.0.1:1009", name: refused}
 `, porttest.WritePEM(t, filepath.Join(dir, "pem"), certificate))
-	startInNamespace(t, "port_exporter", "--config.file="+file)
+	porttest.StartDaemon(t, "port_exporter", "--config.file="+file)
 
 	manual, err := os.ReadFile("docs/diagnosis.md")
 	if err != nil {
@@ -452,7 +452,7 @@ targets:
 	if discovery == nil {
 		t.Fatal("docs/diagnosis.md has no scrape configuration")
 	}
-	text := "global: {scrape_interval: 1s, scrape_timeout: 1s}\n" + strings.ReplaceAll(string(discovery[1]), "localhost:10065", scrapeAddress) + `
+	text := "global: {scrape_interval: 1s, scrape_timeout: 1s}\n" + strings.ReplaceAll(string(discovery[1]), "localhost:10065", porttest.ScrapeAddress) + `
   - job_name: port_exporter
     static_configs: [{targets: ['127.0.0.1:10065']}]
   - job_name: blackbox
@@ -464,7 +464,7 @@ targets:
       - {source_labels: [__param_target], target_label: instance}
       - {target_label: __address__, replacement: '127.0.0.1:10065'}
 `
-	api := startPrometheus(t, text)
+	api := porttest.Prometheus(t, text)
 	for query, want := range map[string]string{
 		// The queries of existing alerts and dashboards, on both endpoints.
 		`count(probe_success{job="port_exporter"} == 0)`:                                                     "2",
@@ -486,7 +486,7 @@ targets:
 		`count(probe_results_total{job="port_exporter",outcome="refused"} > 0)`:                     "1",
 		`count(scrape_duration_seconds{job=~"probes|blackbox"} < 0.5)`:                              "7",
 	} {
-		awaitAnswer(t, api, query, want)
+		porttest.AwaitAnswer(t, api, query, want)
 	}
 }
 
@@ -503,16 +503,16 @@ func TestPrometheusFindsListenersInNamespace(t *testing.T) {
 	}
 	porttest.Namespace(t)
 	porttest.Listen(t, "0.0.0.0:8080", 16) // of no exporter
-	startInNamespace(t, "port_exporter")
+	porttest.StartDaemon(t, "port_exporter")
 	porttest.Start(t, exec.Command("port_exporter", "--web.listen-address=:9100"))
 
 	const url = "/sd/listeners\n"
 	text := "global: {scrape_interval: 1s, scrape_timeout: 1s}\n" +
-		strings.NewReplacer("localhost:10065", scrapeAddress, url, url+"        refresh_interval: 1s\n").Replace(string(job[1]))
-	api := startPrometheus(t, text)
-	awaitAnswer(t, api, `up{job="exporters",instance="127.0.0.1:9100"}`, "1")
-	awaitAnswer(t, api, `up{job="exporters",instance="127.0.0.1:10065"}`, "1")
-	awaitAnswer(t, api, `count(up)`, "2")
+		strings.NewReplacer("localhost:10065", porttest.ScrapeAddress, url, url+"        refresh_interval: 1s\n").Replace(string(job[1]))
+	api := porttest.Prometheus(t, text)
+	porttest.AwaitAnswer(t, api, `up{job="exporters",instance="127.0.0.1:9100"}`, "1")
+	porttest.AwaitAnswer(t, api, `up{job="exporters",instance="127.0.0.1:10065"}`, "1")
+	porttest.AwaitAnswer(t, api, `count(up)`, "2")
 }
 
 // TestProbeListensOnNothingInNamespace reads the sockets while an http probe
@@ -526,10 +526,10 @@ targets:
 modules:
   slow: {prober: http, timeout: 800ms}
 `)
-	startInNamespace(t, "port_exporter", "--config.file="+config)
+	porttest.StartDaemon(t, "port_exporter", "--config.file="+config)
 	waited := 0.0
 	for range 40 {
-		got := scrape(t, "port_sockets")
+		got := porttest.Scrape(t, "port_sockets")
 		if n := got[`port_sockets{family="ipv4",protocol="tcp",state="listen"}`]; n != 2 {
 			t.Fatalf("%v sockets listen, want 2: %v", n, got)
 		}
