@@ -70,12 +70,14 @@ type Report struct {
 	Handshakes  []probe.Handshake
 	// Attempts are the addresses of the name, each with what became of it, if it has
 	// several.
-	Attempts  []Attempt
-	Listener  *Listener // of this host, if the target is; nil if not, or unknown
-	Ports     *verdict.Ports
-	source    netip.Addr
-	meanwhile counters     // of this host, during the probe
-	Route     *route.Route // to the address that was tried; nil if unknown
+	Attempts []Attempt
+	Listener *Listener // of this host, if the target is; nil if not, or unknown
+	Ports    *verdict.Ports
+	source   netip.Addr
+	// nameServers are those of /etc/resolv.conf, as host:port; nil if they are unknown.
+	nameServers *[]string
+	meanwhile   counters     // of this host, during the probe
+	Route       *route.Route // to the address that was tried; nil if unknown
 	// Path is the path to that address; nil if it was not traced, or could not be, which
 	// PathErr says.
 	Path     *trace.Path
@@ -160,7 +162,10 @@ func (h *Host) facts(ctx context.Context, r *Report) *verdict.Facts {
 	if facts.Sent = r.Firewall.sent(r.Result.Peer); facts.Sent != nil { // what listens at the old address has no say
 		facts.Listener, facts.Owner, facts.Unsent = nil, "", false
 	}
-	facts.Silent = r.silentServers()
+	if r.askedServers() {
+		within(ctx, func(context.Context) *[]string { return nameServers() }, &r.nameServers)
+		facts.Names = r.failedLookup()
+	}
 	if lacksPorts(&r.Result) {
 		within(ctx, func(ctx context.Context) *verdict.Ports { return h.ports(ctx, r.Result.Peer) }, &r.Ports)
 		facts.Ports = r.Ports

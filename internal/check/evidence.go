@@ -6,7 +6,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"iter"
 	"net/netip"
 	"slices"
 	"strings"
@@ -61,114 +60,6 @@ func (r *Report) Evidence() []Evidence {
 	all = append(all, r.discarded()...)
 	all = append(all, r.path()...)
 	return append(all, r.answer()...)
-}
-
-// names is about the resolution of names.
-func (r *Report) names() []Evidence {
-	var all []Evidence
-	for i := range r.Lookups {
-		l := &r.Lookups[i]
-		if l.Err != nil {
-			all = append(all, Evidence{Failed, "name", fmt.Sprintf("%s has no address that can be used%s, %s", l.Host, asked(l), took(l.Duration))})
-			continue
-		}
-		all = append(all, Evidence{OK, "name", fmt.Sprintf("%s is %s%s, %s", alias(l), join(l.Addresses), asked(l), took(l.Duration))})
-	}
-	return all
-}
-
-// silentServers returns the name servers that did not answer.
-func (r *Report) silentServers() (all []string) {
-	for i := range r.Lookups {
-		for _, a := range r.Lookups[i].Answers {
-			if a.Code == "" && !slices.Contains(all, a.Server) {
-				all = append(all, a.Server)
-			}
-		}
-	}
-	return all
-}
-
-// alias returns a name with the aliases that lead to its address.
-func alias(l *probe.Lookup) string {
-	for _, a := range l.Answers {
-		if len(a.Aliases) > 0 && len(a.Addresses) > 0 {
-			return strings.Join(append([]string{l.Host}, a.Aliases...), " → ")
-		}
-	}
-	return l.Host
-}
-
-// asked says which name servers said what to which questions.
-func asked(l *probe.Lookup) string {
-	if len(l.Answers) == 0 {
-		switch {
-		case inHostsFile(l.Host):
-			return ", as /etc/hosts has it"
-		default:
-			return ", as this system resolves it"
-		}
-	}
-	var parts []string
-	for server, names := range answersOf(l) {
-		parts = append(parts, server+": "+strings.Join(names, ", "))
-	}
-	return " (" + strings.Join(parts, "; ") + ")"
-}
-
-// answersOf yields the name servers that were asked, each with what it said of the names,
-// a name once: found, none, an error, or nothing. Which of A and AAAA is asked for first
-// is a race, so they are sorted.
-func answersOf(l *probe.Lookup) iter.Seq2[string, []string] {
-	return func(yield func(string, []string) bool) {
-		type name struct{ server, name string }
-		said := map[name][]string{}
-		var order []name
-		for _, a := range slices.SortedStableFunc(slices.Values(l.Answers), func(a, b probe.NameAnswer) int { return strings.Compare(a.Type, b.Type) }) {
-			said[name{a.Server, a.Name}] = append(said[name{a.Server, a.Name}], a.Type+" "+saidOf(&a))
-		}
-		for _, a := range l.Answers {
-			if n := (name{a.Server, a.Name}); !slices.Contains(order, n) {
-				order = append(order, n)
-			}
-		}
-		for len(order) > 0 {
-			server, texts := order[0].server, []string(nil)
-			order = slices.DeleteFunc(order, func(n name) bool {
-				if n.server == server {
-					texts = append(texts, oneName(n.name, l.Host, slices.Compact(said[n])))
-				}
-				return n.server == server
-			})
-			if !yield(server, texts) {
-				return
-			}
-		}
-	}
-}
-
-// oneName says what a server said of a name. What it said of A and AAAA alike is said
-// once, and so is the name of the target, by the line that it is in.
-func oneName(name, host string, said []string) string {
-	text := strings.Join(said, ", ")
-	if len(said) == 2 && strings.TrimPrefix(said[0], "A ") == strings.TrimPrefix(said[1], "AAAA ") {
-		text = strings.TrimPrefix(said[0], "A ")
-	}
-	if name == host {
-		return text
-	}
-	return name + " " + text
-}
-
-func saidOf(a *probe.NameAnswer) string {
-	switch {
-	case a.Code == "NOERROR" && len(a.Addresses) == 0:
-		return "none"
-	case a.Code == "NOERROR":
-		return "found"
-	default:
-		return cmp.Or(a.Code, "no answer")
-	}
 }
 
 // way is about the route to the address that was tried.

@@ -114,3 +114,53 @@ func runOn(t *testing.T, cmd *exec.Cmd, terminal bool) string {
 	_ = cmd.Wait()
 	return out.String()
 }
+
+// asksNames is a name that check looks up, with name servers of the host.
+type asksNames struct {
+	name, servers string // what /etc/resolv.conf has
+	target        string
+	says          []string // parts of the answer, each of one line
+	flawless      bool     // and no evidence has failed
+}
+
+// TestCheckOfNameServersInNamespace has check name the server that is silent, be the next
+// one asked or not.
+func TestCheckOfNameServersInNamespace(t *testing.T) {
+	porttest.Namespace(t)
+	porttest.MountNamespace(t)
+	porttest.Address(t, "lo", "192.0.2.51/32", "192.0.2.52/32")
+	porttest.UDP(t, "192.0.2.51:53") // reads nothing
+	answerNames(t, "192.0.2.52:53", map[string][]string{"web.test.": {"web.test. 60 IN A 192.0.2.52"}})
+	porttest.Listen(t, "192.0.2.52:80", 5)
+	const both = "nameserver 192.0.2.51\nnameserver 192.0.2.52\n"
+	for _, tt := range []asksNames{
+		{"the next is not asked", both, "web.test:80 --timeout=500ms", []string{
+			"the name server 192.0.2.51:53 does not answer for web.test; 192.0.2.52:53, the next of /etc/resolv.conf, was not asked in time",
+			"192.0.2.52:53 of /etc/resolv.conf was not asked",
+			"Try: dig @192.0.2.51 web.test; mend 192.0.2.51, or remove it from /etc/resolv.conf",
+		}, false},
+		{"the next answers", "options timeout:1\n" + both, "web.test:80 --timeout=9s", []string{
+			"web.test:80 is open.", "192.0.2.51:53 does not answer: each lookup waits for it",
+		}, false},
+		{"both are as they should be", "nameserver 192.0.2.52\nnameserver 192.0.2.51\n", "web.test:80", []string{"web.test:80 is open."}, true},
+	} {
+		tt.compare(t) // on the thread that is in the namespaces
+	}
+}
+
+func (a *asksNames) compare(t *testing.T) {
+	file := write(t, "%s", a.servers)
+	if err := unix.Mount(file, "/etc/resolv.conf", "", unix.MS_BIND, ""); err != nil {
+		t.Skipf("SKIP-NAMESPACE: mount: %v", err)
+	}
+	defer func() { _ = unix.Unmount("/etc/resolv.conf", unix.MNT_DETACH) }()
+	out, _, _ := porttest.EndedAs(t, nil, append([]string{"port_exporter", "check"}, strings.Fields(a.target)...)...)
+	for _, says := range a.says {
+		if !strings.Contains(out, says) {
+			t.Errorf("%s: no %q in\n%s", a.name, says, out)
+		}
+	}
+	if a.flawless && strings.Contains(out, "failed ") {
+		t.Errorf("%s:\n%s", a.name, out)
+	}
+}

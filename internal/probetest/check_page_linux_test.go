@@ -210,16 +210,23 @@ func servePage(t *testing.T, n *porttest.Network) {
 // serveNames answers for web.test, an alias, and both.test, which has IPv6 too.
 func serveNames(t *testing.T) {
 	t.Helper()
-	conn, err := net.ListenPacket("udp", "198.51.100.2:53")
+	answerNames(t, "198.51.100.2:53", map[string][]string{
+		"web.test.":  {"web.test. 60 IN CNAME front.test.", "front.test. 60 IN A 198.51.100.2"},
+		"both.test.": {"both.test. 60 IN A 198.51.100.2", "both.test. 60 IN AAAA 2001:db8:2::2"},
+	})
+}
+
+// answerNames answers questions of names with their records of that type and their
+// aliases.
+func answerNames(t *testing.T, address string, records map[string][]string) {
+	t.Helper()
+	conn, err := net.ListenPacket("udp", address)
 	if err != nil {
 		t.Fatal(err)
 	}
-	records := map[string][]string{
-		"web.test.":  {"web.test. 60 IN CNAME front.test.", "front.test. 60 IN A 198.51.100.2"},
-		"both.test.": {"both.test. 60 IN A 198.51.100.2", "both.test. 60 IN AAAA 2001:db8:2::2"},
-	}
 	server := &dns.Server{PacketConn: conn, Handler: dns.HandlerFunc(func(w dns.ResponseWriter, q *dns.Msg) {
 		reply := new(dns.Msg).SetReply(q)
+		reply.RecursionAvailable = true // else the next server is asked
 		known, ok := records[q.Question[0].Name]
 		if !ok {
 			reply.Rcode = dns.RcodeNameError

@@ -30,8 +30,8 @@ type Facts struct {
 	// Sent is where a rule of this host sends the connection instead; nil if none does,
 	// or unknown.
 	Sent *Sent
-	// Silent are the name servers that did not answer.
-	Silent []string
+	// Names is what is known of the lookup that failed, if one did.
+	Names Names
 	// Unsent says that this host could not send a SYN again: a rule of it drops. The
 	// first one fails in silence.
 	Unsent bool

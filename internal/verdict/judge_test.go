@@ -198,7 +198,12 @@ func nameCases() []situation {
 		{"no name", Facts{}, name(probe.DNSNotFound, dns), NameNotFound, "does not exist", "correct the name"},
 		{"no address", Facts{}, name(probe.DNSNotFound, &probe.NoAddressError{Err: dns}), NoAddressOfFamily, "wanted family", ""},
 		{"error", Facts{}, name(probe.DNSError, dns), NameServerFails, "answers with an error for name.example", "resolvectl query name.example"},
+		{"error of a known server", Facts{Names: Names{Error: "192.0.2.53:53 answers REFUSED"}}, name(probe.DNSError, dns), NameServerFails, "the name server 192.0.2.53:53 answers REFUSED for name.example", "resolvectl"},
 		{"silence", Facts{}, name(probe.DNSTimeout, dns), NameServerSilent, "does not answer", "resolvectl query name.example"},
+		{"silence of one type", Facts{Names: Names{Unanswered: "AAAA"}}, name(probe.DNSTimeout, dns), NameServerSilent, "does not answer the question of type AAAA for name.example", "resolvectl"},
+		{"silence of all", Facts{Names: Names{Silent: []string{"192.0.2.53:53", "[2001:db8::53]:53"}}}, name(probe.DNSTimeout, dns), NameServerSilent, "the name servers 192.0.2.53:53 and [2001:db8::53]:53 do not answer for name.example", "mend 192.0.2.53, or remove it from /etc/resolv.conf"},
+		{"silence before the next is asked", Facts{Names: Names{Silent: []string{"[2001:db8::53]:53"}, Unasked: []string{"192.0.2.54:53"}}}, name(probe.DNSTimeout, dns), NameServerSilent, "; 192.0.2.54:53, the next of /etc/resolv.conf, was not asked in time", "dig @2001:db8::53 name.example"},
+		{"silence of a resolver of this host", Facts{Names: Names{Silent: []string{"127.0.0.53:53"}}}, name(probe.DNSTimeout, dns), NameServerSilent, "127.0.0.53:53 does not answer", "resolvectl query name.example"},
 		{"unreached", Facts{}, name(probe.DNSTimeout, &probe.UnreachedError{Server: "10.77.0.2:53", Err: syscall.ECONNREFUSED}), NameServerUnreached, "10.77.0.2:53 cannot be reached", "/etc/resolv.conf"},
 	}
 }

@@ -259,38 +259,6 @@ func thereWords(c Code) string {
 	}
 }
 
-func (f *Facts) nameService(c Code, address string) string {
-	name := nameOf(f.Result.Err)
-	if name == "" {
-		name = "the name in " + address
-	}
-	switch c {
-	case NameNotFound:
-		return fmt.Sprintf("%s was not tried: the name does not exist, or has no address (%s)", address, name)
-	case NoAddressOfFamily:
-		return fmt.Sprintf("%s was not tried: the name has no address of the wanted family (%s)", address, name)
-	case NameServerFails:
-		return fmt.Sprintf("%s was not tried: the name server answers with an error for %s", address, name)
-	case NameServerUnreached:
-		unreached, _ := errors.AsType[*probe.UnreachedError](f.Result.Err)
-		return fmt.Sprintf("%s was not tried: the name server %s cannot be reached", address, unreached.Server)
-	default:
-		return fmt.Sprintf("%s was not tried: the name server%s for %s", address, f.silentServers(), name)
-	}
-}
-
-// silentServers says which name servers do not answer.
-func (f *Facts) silentServers() string {
-	switch len(f.Silent) {
-	case 0:
-		return " does not answer"
-	case 1:
-		return " " + f.Silent[0] + " does not answer"
-	default:
-		return "s " + strings.Join(f.Silent, " and ") + " do not answer"
-	}
-}
-
 func (f *Facts) undecided(c Code, address string) string {
 	switch c {
 	case NoAnswer:
@@ -466,14 +434,6 @@ func version(a netip.Addr) string {
 		return "IPv4"
 	}
 	return "IPv6"
-}
-
-// nameOf returns the name that an error of the resolver is about.
-func nameOf(err error) string {
-	if dns, ok := errors.AsType[*net.DNSError](err); ok {
-		return dns.Name
-	}
-	return ""
 }
 
 func (f *Facts) kind() string {

@@ -1,0 +1,91 @@
+package verdict
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+
+	"github.com/port-exporter/port_exporter/internal/probe"
+)
+
+// Names is what name servers made of the name that failed, and which there are.
+type Names struct {
+	Silent []string // those that answered nothing, as host:port
+	// Unanswered is the type, A or AAAA, that a server did not answer while it answered
+	// the other; empty if there is none.
+	Unanswered string
+	Unasked    []string // those of /etc/resolv.conf whose turn did not come
+	Error      string   // a server and its error, as in "192.0.2.53:53 answers SERVFAIL"; empty if there is none
+}
+
+func (f *Facts) nameService(c Code, address string) string {
+	name := nameOf(f.Result.Err)
+	if name == "" {
+		name = "the name in " + address
+	}
+	switch c {
+	case NameNotFound:
+		return fmt.Sprintf("%s was not tried: the name does not exist, or has no address (%s)", address, name)
+	case NoAddressOfFamily:
+		return fmt.Sprintf("%s was not tried: the name has no address of the wanted family (%s)", address, name)
+	case NameServerFails:
+		return fmt.Sprintf("%s was not tried: the name server %s for %s", address, cmp.Or(f.Names.Error, "answers with an error"), name)
+	case NameServerUnreached:
+		unreached, _ := errors.AsType[*probe.UnreachedError](f.Result.Err)
+		return fmt.Sprintf("%s was not tried: the name server %s cannot be reached", address, unreached.Server)
+	default:
+		return fmt.Sprintf("%s was not tried: the name server%s for %s%s", address, f.silentServers(), name, f.unaskedServers())
+	}
+}
+
+// silentServers says which name servers do not answer, and what.
+func (f *Facts) silentServers() string {
+	switch n := &f.Names; {
+	case len(n.Silent) == 1:
+		return " " + n.Silent[0] + " does not answer"
+	case len(n.Silent) > 1:
+		return "s " + strings.Join(n.Silent, " and ") + " do not answer"
+	case n.Unanswered != "":
+		return " does not answer the question of type " + n.Unanswered
+	default:
+		return " does not answer"
+	}
+}
+
+// unaskedServers says which name servers were not asked, since those before them were
+// waited for.
+func (f *Facts) unaskedServers() string {
+	switch unasked := f.Names.Unasked; len(unasked) {
+	case 0:
+		return ""
+	case 1:
+		return fmt.Sprintf("; %s, the next of /etc/resolv.conf, was not asked in time", unasked[0])
+	default:
+		return fmt.Sprintf("; %s, the next of /etc/resolv.conf, were not asked in time", strings.Join(unasked, " and "))
+	}
+}
+
+// nextOfSilence names the server that is dead, unless it is one of this host, which waits
+// for another.
+func (f *Facts) nextOfSilence() string {
+	next := f.fill(Of(NameServerSilent).Next)
+	if len(f.Names.Silent) == 0 {
+		return next
+	}
+	dead, err := netip.ParseAddrPort(f.Names.Silent[0])
+	if err != nil || dead.Addr().IsLoopback() {
+		return next
+	}
+	return fmt.Sprintf("dig @%s %s; mend %s, or remove it from /etc/resolv.conf", dead.Addr(), f.fill("NAME"), dead.Addr())
+}
+
+// nameOf returns the name that an error of the resolver is about.
+func nameOf(err error) string {
+	if dns, ok := errors.AsType[*net.DNSError](err); ok {
+		return dns.Name
+	}
+	return ""
+}
