@@ -58,6 +58,12 @@ func (f *closedFamilies) all() []*Family {
 // unknownPort is the remote port of sockets that the kernel freed without it.
 const unknownPort = "unknown"
 
+// The values of by.
+const (
+	limitedByReceiver   = "receiver"
+	limitedBySendBuffer = "send_buffer"
+)
+
 // The values of outcome.
 const (
 	outcomeUnanswered = "unanswered"
@@ -140,8 +146,8 @@ func addClosed(out *Output, f *closedFamilies, n *closed.Counters, stalled bool,
 	if stalled {
 		out.addSet(f.stalled, n.Stalled.Seconds(), labels)
 	}
-	out.add(f.limited, n.LimitedByReceiver.Seconds(), bind(id, "receiver")...)
-	out.add(f.limited, n.LimitedByBuffer.Seconds(), bind(id, "send_buffer")...)
+	out.add(f.limited, n.LimitedByReceiver.Seconds(), bind(id, limitedByReceiver)...)
+	out.add(f.limited, n.LimitedByBuffer.Seconds(), bind(id, limitedBySendBuffer)...)
 	out.addHistogram(f.roundTrip, &n.RoundTrip, labels)
 	out.addHistogram(f.minRoundTrip, &n.MinRoundTrip, labels)
 }

@@ -49,7 +49,7 @@ func (m *messages) Close() error {
 }
 
 func ended(local, remote string, change func(*socket.Closed)) socket.Closed {
-	c := socket.Closed{Socket: made(socket.TCP, socket.Close, local, remote), Established: true, KnowsStalled: true}
+	c := socket.Closed{Socket: made(socket.TCP, socket.Close, local, remote), TCPInfo: socket.TCPInfo{Established: true, KnowsStalled: true}}
 	change(&c)
 	return c
 }

@@ -38,6 +38,10 @@ var introductions = map[string]string{
 		"`inbound` is by listener; one that is gone keeps its series for an hour. `outbound` is by remote port, the busiest ones; the rest is \"other\". " +
 		"Where the kernel forgot the remote port, it is \"unknown\". Histograms are native ones, with six classic buckets for those who do not read them. " +
 		"See [closed.md](closed.md).\n\n",
+	"health": "Off by default: `--collector.health`. It asks the kernel for TCP_INFO of each connection in the same read of the socket table. Only of connections " +
+		"that are open at the scrape: values are sums over them, of their whole lives, and fall when one closes. Services without open connections are absent. " +
+		"`inbound` is by listener; those without series of their own are \"other\". `outbound` is by remote port: the busiest, and those of watched destinations; the rest is " +
+		"\"other\". Histograms are snapshots (use them without `rate`), native ones with six classic buckets. See [health.md](health.md).\n\n",
 	"probes": "On `/metrics` each series also has the labels `module`, `target` and `target_name` and the target's own labels. " +
 		"On `/probe` it has only the labels below, and `probe_age_seconds` and `probe_results_total` are absent. " +
 		"Metrics that blackbox_exporter has too keep its HELP text.\n\n" +

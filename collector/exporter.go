@@ -150,6 +150,7 @@ func collectors(o Options) []Collector {
 		sockets{protocols: o.Protocols},
 		listeners{protocols: o.Protocols},
 		connections{limits: o.Limits, memory: o.Memory},
+		openConnections{limits: o.Limits, memory: o.Memory},
 		ownedConnections{groups: o.Groups, limit: o.Limits.Owners, memory: o.Memory},
 		ephemeral{protocols: o.Protocols, limits: o.Limits, memory: o.Memory},
 	}
@@ -204,8 +205,11 @@ func Names() []string {
 }
 
 // OffByDefault returns the names of the collectors that run only if asked for: one
-// costs the others on the host something, one requires a privilege.
-func OffByDefault() []string { return []string{closedConnections{}.Name(), rules{}.Name()} }
+// costs the others on the host something, one makes a scrape dearer, one requires a
+// privilege.
+func OffByDefault() []string {
+	return []string{closedConnections{}.Name(), healthName, rules{}.Name()}
+}
 
 // Families returns every family that an exporter may emit.
 func Families() []*Family {
@@ -325,7 +329,7 @@ func (e *Exporter) runAll(ctx context.Context, all ...Collector) (*Snapshot, []o
 	if err := e.reserve(len(all)); err != nil {
 		return nil, nil, err
 	}
-	host := newSnapshot(ctx, e)
+	host := newSnapshot(ctx, e, slices.ContainsFunc(all, func(c Collector) bool { return c.Name() == healthName }))
 	outcomes := make([]outcome, len(all))
 	var running sync.WaitGroup
 	for i, c := range all {

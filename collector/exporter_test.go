@@ -46,6 +46,7 @@ func options(source socket.Source) Options {
 		Watched:     func() Watched { return Watched{} },
 		Limits:      Limits{Listeners: 100, OutboundPorts: 2, OrphanedPorts: 2, Owners: 3, Destinations: 2, WatchedDestinations: 3, DestinationShare: 0.01},
 		Memory:      NewMemory(func() time.Time { return time.Unix(1_800_000_000, 0) }),
+		Disabled:    []string{healthName}, // the sockets of most tests have no TCP_INFO
 		Logger:      slog.New(slog.DiscardHandler),
 	}
 }
@@ -260,6 +261,7 @@ var stories = map[string]porttest.Sockets{
 		made(socket.TCP, socket.Listen, "[::]:8443", ""),
 		made(socket.TCP, socket.Listen, "127.0.0.1:9443", ""),
 	},
+	"open_connections": storyOpen(),
 	"closed": {
 		made(socket.TCP, socket.Listen, "0.0.0.0:443", ""),
 		made(socket.TCP, socket.Listen, "[::]:22", ""),
@@ -417,6 +419,9 @@ func TestStories(t *testing.T) {
 			if name == "closed" {
 				o.Closed, o.Watched = storyClosed(t), func() Watched { return Watched{Destinations: []socket.Watched{quietDestination}} }
 			}
+			if name == "open_connections" {
+				o.Disabled, o.Watched = nil, func() Watched { return Watched{Destinations: []socket.Watched{quietDestination}} }
+			}
 			if name == "probes" {
 				o.Probes, o.Addresses = storyProbes, storyAddresses
 			}
@@ -538,6 +543,7 @@ func TestFilter(t *testing.T) {
 		listening, connections int
 	}{
 		{"everything", Filter{}, 6, 1, 1},
+		{"with health", Filter{Collectors: []string{"sockets", "connections", "ephemeral", "health"}}, 4, 1, 1},
 		{"listeners only", Filter{Collectors: []string{"listeners"}}, 1, 1, 0},
 		{"listeners twice", Filter{Collectors: []string{"listeners", "listeners"}}, 1, 1, 0},
 		{"connections only", Filter{Collectors: []string{"connections"}}, 1, 1, 1},
@@ -552,7 +558,11 @@ func TestFilter(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			source := &counting{Source: stories["web_server"]}
-			got := exposition(t, t.Context(), options(source), tt.filter)
+			o := options(source)
+			if slices.Contains(tt.filter.Collectors, healthName) {
+				o.Disabled = nil
+			}
+			got := exposition(t, t.Context(), o, tt.filter)
 			if n := strings.Count(got, "port_scrape_collector_success{"); n != tt.collectors {
 				t.Errorf("%d collectors ran, want %d", n, tt.collectors)
 			}

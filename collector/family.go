@@ -30,6 +30,11 @@ func histogram(name, help string, labels ...string) *Family {
 	return newFamily(dto.MetricType_HISTOGRAM, name, help, labels)
 }
 
+// gaugeHistogram is a histogram of what there is now, which may fall.
+func gaugeHistogram(name, help string, labels ...string) *Family {
+	return newFamily(dto.MetricType_GAUGE_HISTOGRAM, name, help, labels)
+}
+
 func newFamily(kind dto.MetricType, name, help string, labels []string) *Family {
 	f := &Family{Name: name, Help: help, Type: kind, Labels: labels}
 	sorted := slices.Clone(labels)
@@ -46,7 +51,7 @@ func (f *Family) TypeName() string {
 	switch f.Type {
 	case dto.MetricType_COUNTER:
 		return "counter"
-	case dto.MetricType_HISTOGRAM:
+	case dto.MetricType_HISTOGRAM, dto.MetricType_GAUGE_HISTOGRAM: // as the text format has both
 		return "histogram"
 	default:
 		return "gauge"

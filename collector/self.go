@@ -54,10 +54,12 @@ type Memory struct {
 	// Stable choices of the ports and destinations with their own series.
 	outbound, orphaned, held           *socket.Ranking[uint16]
 	silent, retransmitting, zeroWindow *socket.Ranking[uint16]
+	open                               *socket.Ranking[uint16]
 	owners                             *socket.Ranking[owner.Group]
 	ownerPorts                         *socket.Ranking[groupPort]
 	destinations, watched, unanswered  *socket.Ranking[netip.AddrPort]
 
+	openPorts   atomic.Pointer[map[uint16]bool] // what open chose last
 	interrupted atomic.Uint64
 	malformed   atomic.Uint64
 	running     atomic.Int64 // collectors, those left behind included
@@ -77,6 +79,7 @@ func NewMemory(now func() time.Time) *Memory {
 		silent:         socket.NewRanking[uint16](now),
 		retransmitting: socket.NewRanking[uint16](now),
 		zeroWindow:     socket.NewRanking[uint16](now),
+		open:           socket.NewRanking[uint16](now),
 		owners:         socket.NewRanking[owner.Group](now),
 		ownerPorts:     socket.NewRanking[groupPort](now),
 		destinations:   socket.NewRanking[netip.AddrPort](now),

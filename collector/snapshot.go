@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/port-exporter/port_exporter/internal/health"
 	"github.com/port-exporter/port_exporter/internal/kernel"
 	"github.com/port-exporter/port_exporter/internal/owner"
 	"github.com/port-exporter/port_exporter/internal/socket"
@@ -23,6 +24,7 @@ type Snapshot struct {
 	owners  func() (owner.Result, error)
 	shown   func() (*Shown, error)
 	traffic func() (*socket.Traffic, error)
+	health  func() (*health.Fold, error)
 	missing func(out *Output, err error)
 
 	portless       func() (socket.PortlessTable, error)
@@ -92,6 +94,10 @@ func (s *Snapshot) Connections() (*socket.Table, *socket.Traffic, error) {
 	return table, traffic, err
 }
 
+// Health returns what the read of Connections shows of their paths. The scrape must
+// have the collector health.
+func (s *Snapshot) Health() (*health.Fold, error) { return s.health() }
+
 // fold returns listeners under the ID that they are exported with, sorted by it.
 func (s *Shown) fold(owned []socket.Owned) []socket.Owned {
 	owned = slices.Clone(owned)
@@ -104,8 +110,10 @@ func (s *Shown) fold(owned []socket.Owned) []socket.Owned {
 	return owned
 }
 
-func newSnapshot(ctx context.Context, e *Exporter) *Snapshot {
-	r := &reading{Options: e.options, ctx: ctx, named: e.named, began: e.options.Memory.history.Now()}
+// newSnapshot returns a snapshot. Its connections are read with TCP_INFO if health is
+// wanted.
+func newSnapshot(ctx context.Context, e *Exporter, wantsHealth bool) *Snapshot {
+	r := &reading{Options: e.options, ctx: ctx, wantsHealth: wantsHealth, named: e.named, began: e.options.Memory.history.Now()}
 	r.Snapshot = Snapshot{
 		began:   r.began,
 		ports:   sync.OnceValues(r.EphemeralPorts),
@@ -115,6 +123,7 @@ func newSnapshot(ctx context.Context, e *Exporter) *Snapshot {
 		shown:   sync.OnceValues(r.choose),
 		owners:  sync.OnceValues(r.findOwners),
 		traffic: sync.OnceValues(r.readTraffic),
+		health:  sync.OnceValues(r.readHealth),
 		missing: r.noteFiles,
 
 		portless:       sync.OnceValues(r.readPortless),
@@ -134,6 +143,9 @@ type reading struct {
 	ctx   context.Context
 	named func(*socket.Socket) bool
 	began time.Time
+
+	wantsHealth bool
+	fold        *health.Fold // is there when the traffic was read
 }
 
 func (r *reading) readWatched() Watched {
@@ -231,12 +243,34 @@ func (r *reading) readTraffic() (*socket.Traffic, error) {
 	if err != nil {
 		return nil, err
 	}
+	want, observe := socket.Connections, socket.Observer(nil)
 	traffic, err := socket.Twice(func() (*socket.Traffic, error) {
-		return socket.ReadConnections(r.Source.Sockets(r.ctx, socket.Connections), table, r.Snapshot.watched().Destinations)
+		if r.wantsHealth {
+			want |= socket.WithInfo
+			r.fold = r.newFold(table)
+			observe = r.fold.Observe
+		}
+		return socket.ObserveConnections(r.Source.Sockets(r.ctx, want), table, r.Snapshot.watched().Destinations, observe)
 	})
 	if err := r.tolerate(err); err != nil {
 		return nil, err
 	}
 	r.Memory.malformed.Add(uint64(traffic.Malformed))
 	return traffic, nil
+}
+
+// newFold returns an empty fold. The remote ports that the last scrape chose have a place
+// in it, and as many others: which are the busiest is known afterwards.
+func (r *reading) newFold(table *socket.Table) *health.Fold {
+	series, _ := socket.MostExposed(table.Listeners, r.Limits.Listeners)
+	ports := health.Ports{Room: 2 * r.Limits.OutboundPorts}
+	if last := r.Memory.openPorts.Load(); last != nil {
+		ports.First = *last
+	}
+	return health.New(table, series, ports)
+}
+
+func (r *reading) readHealth() (*health.Fold, error) {
+	_, err := r.Snapshot.traffic()
+	return r.fold, err
 }

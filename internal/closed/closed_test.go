@@ -58,7 +58,7 @@ func (h *host) listen(addresses ...string) {
 func (h *host) close(local, remote string) { h.closeAs(local, remote, func(*socket.Closed) {}) }
 
 func (h *host) closeAs(local, remote string, change func(*socket.Closed)) {
-	c := socket.Closed{Socket: porttest.Socket(socket.TCP, socket.Close, local, remote), Established: true}
+	c := socket.Closed{Socket: porttest.Socket(socket.TCP, socket.Close, local, remote), TCPInfo: socket.TCPInfo{Established: true}}
 	change(&c)
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -257,7 +257,7 @@ func TestAddAllocates(t *testing.T) {
 	h := newHost(t, Limits{Listeners: 10, OutboundPorts: 5})
 	h.listen("0.0.0.0:80")
 	h.counted()
-	in := socket.Closed{Socket: porttest.Socket(socket.TCP, socket.Close, "10.0.0.1:80", "192.0.2.1:50000"), Established: true, RoundTrip: time.Millisecond}
+	in := socket.Closed{Socket: porttest.Socket(socket.TCP, socket.Close, "10.0.0.1:80", "192.0.2.1:50000"), TCPInfo: socket.TCPInfo{Established: true, RoundTrip: time.Millisecond}}
 	out := in
 	out.Local, out.Remote = in.Remote, in.Local
 	add := func() {

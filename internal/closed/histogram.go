@@ -49,6 +49,18 @@ func (h *Histogram) Observe(d time.Duration) {
 	h.Native[bucketOf(seconds)-FirstBucket]++
 }
 
+// Add adds what another histogram has counted.
+func (h *Histogram) Add(g *Histogram) {
+	h.Count += g.Count
+	h.Sum += g.Sum
+	for i, n := range g.Classic {
+		h.Classic[i] += n
+	}
+	for i, n := range g.Native {
+		h.Native[i] += n
+	}
+}
+
 // bucketOf returns the index of a bucket, whose upper bound is 2^(index*2^-Schema).
 func bucketOf(seconds float64) int {
 	fraction, exponent := math.Frexp(seconds)

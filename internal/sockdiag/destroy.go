@@ -7,34 +7,11 @@ package sockdiag
 import (
 	"fmt"
 	"math"
-	"time"
 
 	"github.com/port-exporter/port_exporter/internal/socket"
 )
 
-const (
-	attrInfo     = 2
-	attrProtocol = 10
-)
-
-// Offsets in struct tcp_info of include/uapi/linux/tcp.h, of which newer kernels
-// send more. Those before infoLeast are there since Linux 4.19.
-const (
-	infoRTT          = 68  // µs
-	infoTotalRetrans = 100 // segments
-	infoBytesAcked   = 120 // the SYN that was sent included
-	infoBytesGot     = 128 // a FIN included
-	infoSegsOut      = 136
-	infoSegsIn       = 140
-	infoMinRTT       = 148 // µs; all ones is none
-	infoRwndLimited  = 176 // µs
-	infoSndbufLimit  = 184 // µs
-	infoDelivered    = 192 // segments, the SYN included
-	infoBytesSent    = 200 // retransmitted ones included
-	infoBytesRetrans = 208
-	infoLeast        = 216
-	infoRTOTime      = 244 // ms, since Linux 6.7
-)
+const attrProtocol = 10
 
 // wqueueOfFailure is the send queue of a socket whose first connect() failed and
 // was wiped: its SYN, and the two that tcp_disconnect adds to the sequence.
@@ -76,7 +53,8 @@ func (r *closedReader) decodeClosed(datagram []byte) (hadPeer bool, err error) {
 	if c.Remote.Port() == 0 {
 		return r.decodeWiped(info), nil
 	}
-	fillClosed(c, info)
+	fillInfo(&c.TCPInfo, info)
+	c.Received -= min(c.Received, 1)
 	return true, nil
 }
 
@@ -90,31 +68,6 @@ func (r *closedReader) decodeWiped(info []byte) (hadPeer bool) {
 	c.Wiped = true
 	c.Established = c.SendQueue > wqueueOfFailure || native.Uint32(info[infoMinRTT:]) != math.MaxUint32
 	return true
-}
-
-// fillClosed reads the figures of a struct tcp_info.
-func fillClosed(c *socket.Closed, info []byte) {
-	u32 := func(at int) uint32 { return native.Uint32(info[at:]) }
-	u64 := func(at int) uint64 { return native.Uint64(info[at:]) }
-	received := u64(infoBytesGot)
-	c.Established = u32(infoDelivered) > 0 || u64(infoBytesAcked) > 0 || received > 0
-	// Which of them had a FIN is unknown. Most do.
-	c.Received = received - min(received, 1)
-	c.Sent = u64(infoBytesSent) - min(u64(infoBytesSent), u64(infoBytesRetrans))
-	c.SegmentsReceived, c.SegmentsSent, c.SegmentsRetransmitted = u32(infoSegsIn), u32(infoSegsOut), u32(infoTotalRetrans)
-	c.LimitedByReceiver, c.LimitedBySendBuffer = microseconds(u64(infoRwndLimited)), microseconds(u64(infoSndbufLimit))
-	c.RoundTrip = microseconds(uint64(u32(infoRTT)))
-	if least := u32(infoMinRTT); least != math.MaxUint32 {
-		c.MinRoundTrip = microseconds(uint64(least))
-	}
-	if len(info) >= infoRTOTime+4 {
-		c.Stalled, c.KnowsStalled = time.Duration(u32(infoRTOTime))*time.Millisecond, true
-	}
-}
-
-// microseconds returns a time that fits.
-func microseconds(n uint64) time.Duration {
-	return time.Duration(min(n, uint64(math.MaxInt64/time.Microsecond))) * time.Microsecond
 }
 
 // infoOf returns the struct tcp_info of a message.

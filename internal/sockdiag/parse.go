@@ -45,6 +45,8 @@ const (
 	inetDiagMsgLen = 72
 	attrHeaderLen  = 4 // struct nlattr
 
+	attrInfo      = 2
+	attrCong      = 4
 	attrSKMemInfo = 7
 	attrSKV6Only  = 11
 	attrCgroupID  = 21 // comes unasked with full sockets, as the next does
@@ -83,6 +85,7 @@ type request struct {
 	family   uint8  // familyUnspec makes it the legacy request, TCP only
 	states   uint32 // a mask of kernel states
 	memInfo  bool   // ask for SKMEMINFO, where the drops are
+	info     bool   // ask for INFO and CONG
 }
 
 // appendTo appends the request as a netlink message: struct inet_diag_req_v2,
@@ -91,6 +94,9 @@ func (r request) appendTo(b []byte, seq uint32) []byte {
 	var ext uint8
 	if r.memInfo {
 		ext = 1 << (attrSKMemInfo - 1)
+	}
+	if r.info {
+		ext |= 1<<(attrInfo-1) | 1<<(attrCong-1)
 	}
 	kind, body := uint16(sockDiagByFamily), [60]byte{}
 	const sockIDLen = 48
@@ -224,9 +230,11 @@ func errorOf(payload []byte) error {
 // reader decodes rows of a protocol into the socket that it holds.
 type reader struct {
 	protocol socket.Protocol
+	withInfo bool // decode INFO and CONG
 
 	sock    socket.Socket
 	ifindex uint32
+	info    socket.TCPInfo // of sock.Info
 }
 
 // parse calls yield for each row of a datagram, with r.sock and r.ifindex set, or
@@ -289,7 +297,7 @@ func (r *reader) decode(b []byte) error {
 	} else {
 		s.ReceiveQueue, s.SendQueue = receive, send
 	}
-	decodeAttributes(b[inetDiagMsgLen:], s)
+	r.decodeAttributes(b[inetDiagMsgLen:])
 	return nil
 }
 
@@ -310,7 +318,8 @@ func bit(b byte, n int) bool {
 // decodeAttributes reads the attributes behind a row. What is cut short or
 // unknown is left out; its facts stay unknown. Rows in TIME_WAIT and SYN_RECV have
 // none.
-func decodeAttributes(b []byte, s *socket.Socket) {
+func (r *reader) decodeAttributes(b []byte) {
+	s := &r.sock
 	for len(b) >= attrHeaderLen {
 		kind, value, rest, ok := nextAttribute(b)
 		if !ok {
@@ -333,6 +342,13 @@ func decodeAttributes(b []byte, s *socket.Socket) {
 			}
 		case attrSockOpt:
 			setOptions(value, s)
+		case attrInfo:
+			if r.withInfo && len(value) >= infoLeast {
+				fillInfo(&r.info, value)
+				s.Info = &r.info
+			}
+		case attrCong: // follows INFO
+			copy(r.info.Congestion[:], value)
 		}
 		b = rest
 	}

@@ -271,12 +271,12 @@ func TestDecode(t *testing.T) {
 
 // TestRequest compares requests with bytes written down from the headers.
 func TestRequest(t *testing.T) {
-	v2 := request{socket.UDPLite, familyINET6, 0x82, true}.appendTo(nil, seq)
+	v2 := request{socket.UDPLite, familyINET6, 0x82, true, false}.appendTo(nil, seq)
 	if len(v2) != 16+56 || native.Uint32(v2) != 72 || native.Uint16(v2[4:]) != 20 || native.Uint16(v2[6:]) != 0x301 ||
 		v2[16] != 10 || v2[17] != 136 || v2[18] != 0x40 || native.Uint32(v2[20:]) != 0x82 {
 		t.Errorf("struct inet_diag_req_v2: % x", v2)
 	}
-	legacy := request{socket.TCP, familyUnspec, 0xfff, false}.appendTo(nil, seq)
+	legacy := request{socket.TCP, familyUnspec, 0xfff, false, false}.appendTo(nil, seq)
 	if len(legacy) != 16+60 || native.Uint32(legacy) != 76 || native.Uint16(legacy[4:]) != 18 || native.Uint32(legacy[8:]) != seq ||
 		legacy[16] != 0 || legacy[19] != 0 || native.Uint32(legacy[16+52:]) != 0xfff {
 		t.Errorf("struct inet_diag_req: % x", legacy)

@@ -22,7 +22,7 @@ func Packets(ctx context.Context, limit int) (socket.PortlessRead, error) {
 // Raw returns the raw sockets through raw_diag, as Packets does.
 func Raw(ctx context.Context, limit int) (socket.PortlessRead, error) {
 	return portless(ctx, "raw sockets", limit, decodeRaw,
-		request{socket.Raw, familyINET, allStates, false}, request{socket.Raw, familyINET6, allStates, false})
+		request{socket.Raw, familyINET, allStates, false, false}, request{socket.Raw, familyINET6, allStates, false, false})
 }
 
 // Vsock returns the vsock listeners through vsock_diag, as Packets does.

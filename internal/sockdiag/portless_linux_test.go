@@ -148,7 +148,7 @@ func TestRawInNamespace(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	logRows(t, request{socket.Raw, familyINET, allStates, false}, request{socket.Raw, familyINET6, allStates, false})
+	logRows(t, request{socket.Raw, familyINET, allStates, false, false}, request{socket.Raw, familyINET6, allStates, false, false})
 	read, err := Raw(t.Context(), 9)
 	if err != nil || read.Unread != 0 || read.Malformed != 0 {
 		t.Fatalf("%d unread, %d malformed, %v", read.Unread, read.Malformed, err)

@@ -84,16 +84,16 @@ func (s *Source) requests(want socket.StateSet) []request {
 	const listen = socket.StateSet(1 << socket.Listen)
 	for _, family := range tcpFamilies {
 		if want&listen != 0 {
-			requests = append(requests, request{socket.TCP, family, uint32(listen), true})
+			requests = append(requests, request{protocol: socket.TCP, family: family, states: uint32(listen), memInfo: true})
 		}
 		if rest := want & socket.TCPStates &^ listen; rest != 0 {
-			requests = append(requests, request{socket.TCP, family, uint32(rest), false})
+			requests = append(requests, request{protocol: socket.TCP, family: family, states: uint32(rest), info: want&socket.WithInfo != 0})
 		}
 	}
 	if states := udpMask(want); states != 0 {
 		for _, protocol := range []socket.Protocol{socket.UDP, socket.UDPLite} {
 			for _, family := range []uint8{familyINET, familyINET6} {
-				requests = append(requests, request{protocol, family, states, true})
+				requests = append(requests, request{protocol: protocol, family: family, states: states, memInfo: true})
 			}
 		}
 	}
@@ -150,7 +150,7 @@ func (c *conn) close() { _ = unix.Close(c.fd) }
 // sockets sends one request and yields every row of the answer; stopped says
 // that yield wanted no more.
 func (c *conn) sockets(ctx context.Context, req request, yield func(*socket.Socket, error) bool) (stopped bool, err error) {
-	r := &reader{protocol: req.protocol}
+	r := &reader{protocol: req.protocol, withInfo: req.info}
 	row := func(err error) bool {
 		if err == nil && r.ifindex != 0 {
 			r.sock.Interface = c.interfaceName(r.ifindex)

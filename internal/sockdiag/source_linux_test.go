@@ -349,12 +349,13 @@ func TestRequests(t *testing.T) {
 		want   socket.StateSet
 		expect []request
 	}{
-		{"listeners, one walk", Source{oneWalk: true}, 1 << socket.Listen, []request{{socket.TCP, familyUnspec, listen, true}}},
-		{"listeners, two walks", Source{}, 1 << socket.Listen, []request{{socket.TCP, familyINET, listen, true}, {socket.TCP, familyINET6, listen, true}}},
-		{"connections, one walk", Source{oneWalk: true}, socket.Connections, []request{{socket.TCP, familyUnspec, rest, false}}},
+		{"listeners, one walk", Source{oneWalk: true}, 1 << socket.Listen, []request{{socket.TCP, familyUnspec, listen, true, false}}},
+		{"listeners, two walks", Source{}, 1 << socket.Listen, []request{{socket.TCP, familyINET, listen, true, false}, {socket.TCP, familyINET6, listen, true, false}}},
+		{"connections, one walk", Source{oneWalk: true}, socket.Connections, []request{{socket.TCP, familyUnspec, rest, false, false}}},
+		{"connections with INFO, two walks", Source{}, socket.Connections | socket.WithInfo, []request{{socket.TCP, familyINET, rest, false, true}, {socket.TCP, familyINET6, rest, false, true}}},
 		{"unconnected UDP", Source{}, 1 << socket.Unconnected, []request{
-			{socket.UDP, familyINET, 1 << 7, true}, {socket.UDP, familyINET6, 1 << 7, true},
-			{socket.UDPLite, familyINET, 1 << 7, true}, {socket.UDPLite, familyINET6, 1 << 7, true}}},
+			{socket.UDP, familyINET, 1 << 7, true, false}, {socket.UDP, familyINET6, 1 << 7, true, false},
+			{socket.UDPLite, familyINET, 1 << 7, true, false}, {socket.UDPLite, familyINET6, 1 << 7, true, false}}},
 	} {
 		if diff := cmp.Diff(tt.expect, tt.source.requests(tt.want), cmp.AllowUnexported(request{})); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", tt.name, diff)

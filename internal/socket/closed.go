@@ -1,31 +1,17 @@
 package socket
 
-import "time"
-
 // Closed is a TCP socket that the kernel has freed, with the final figures of its
 // connection. Socket has its two ends and its device; the rest of it is unknown.
 type Closed struct {
 	Socket
-	// Established says that the connection was established at some time. One that
-	// was not is a connect() that failed, or that its program gave up.
-	Established bool
+	// TCPInfo has the final figures. A connection that was not Established is a
+	// connect() that failed, or that its program gave up. Received is without the FIN,
+	// which most had: whether one had is unknown.
+	TCPInfo
 	// Wiped says that the kernel forgot the remote port and all figures before it
 	// freed the socket: after a blocking connect() that failed, or a close() with
 	// SO_LINGER and no time to linger (tcp_disconnect in net/ipv4/tcp.c).
 	Wiped bool
-	// Received and Sent are bytes of data, each counted once.
-	Received, Sent uint64
-	// Segments are those with and without data.
-	SegmentsReceived, SegmentsSent, SegmentsRetransmitted uint32
-	// Stalled is the time in retransmission timeouts, if KnowsStalled.
-	Stalled      time.Duration
-	KnowsStalled bool
-	// LimitedByReceiver and LimitedBySendBuffer are the times in which there was
-	// data to send, and no room for it at the peer or in the send buffer.
-	LimitedByReceiver, LimitedBySendBuffer time.Duration
-	// RoundTrip is the smoothed round trip time at the end, and MinRoundTrip the
-	// least of the last minutes; zero if none was measured.
-	RoundTrip, MinRoundTrip time.Duration
 }
 
 // PartyOf returns whose connection a freed socket was: the index of its listener,

@@ -77,11 +77,21 @@ type Unanswered struct {
 	Sockets int
 }
 
+// Observer is shown each connection with [Socket.Info]: the index of its listener, or
+// -1, and without one whether it was made from here.
+type Observer func(s *Socket, listener int, outbound bool)
+
 // ReadConnections folds the sockets of a read of [Connections], and counts the
 // watched destinations exactly. It returns the first error that is not
 // [ErrMalformed]; beside an [ErrInterrupted] it returns what was read.
 func ReadConnections(sockets iter.Seq2[*Socket, error], table *Table, watched []Watched) (*Traffic, error) {
+	return ObserveConnections(sockets, table, watched, nil)
+}
+
+// ObserveConnections is ReadConnections, and shows what it reads to an observer.
+func ObserveConnections(sockets iter.Seq2[*Socket, error], table *Table, watched []Watched, observe Observer) (*Traffic, error) {
 	f := &folder{
+		observe:      observe,
 		Traffic:      &Traffic{Inbound: make([]Flow, len(table.Listeners))},
 		table:        table,
 		usable:       table.criteria.Ephemeral.Usable(),
@@ -103,6 +113,7 @@ func ReadConnections(sockets iter.Seq2[*Socket, error], table *Table, watched []
 // folder folds sockets onto the listeners of a table.
 type folder struct {
 	*Traffic
+	observe                  Observer
 	table                    *Table
 	usable                   *PortSet // what a client can get
 	outbound, held, orphaned *portFlows
@@ -115,8 +126,11 @@ type folder struct {
 func (f *folder) add(s *Socket) {
 	f.Totals[s.Protocol][s.Family][s.State]++
 	f.localPorts[s.Protocol].Add(s.Local.Port())
-	flow, outbound := f.flowOf(s)
+	flow, listener, outbound := f.flowOf(s)
 	flow.count(s)
+	if s.Info != nil && f.observe != nil {
+		f.observe(s, listener, outbound)
+	}
 	if outbound && f.usable.Has(s.Local.Port()) {
 		f.destinations.count(s)
 	}
@@ -154,23 +168,23 @@ func (f *folder) finish() *Traffic {
 // and explicit binds make them, or the local one is reserved (bindresvport(3)),
 // as that of an NFS mount. The rest have lost their listener, or never had one for
 // long: where no process holds them they are leftovers of a service that is gone.
-func (f *folder) flowOf(s *Socket) (flow *Flow, outbound bool) {
+func (f *folder) flowOf(s *Socket) (flow *Flow, listener int, outbound bool) {
 	local, remote := s.Local.Port(), s.Remote.Port()
 	if s.State == SynSent {
-		return f.outbound.of(remote), true
+		return f.outbound.of(remote), -1, true
 	}
 	if at := f.table.Acceptor(s); at >= 0 {
-		return &f.Inbound[at], false
+		return &f.Inbound[at], at, false
 	}
 	switch {
 	case f.table.unreadPorts[local]:
-		return &f.InboundUnread, false
+		return &f.InboundUnread, -1, false
 	case f.table.isOutbound(s):
-		return f.outbound.of(remote), true
+		return f.outbound.of(remote), -1, true
 	case s.isHeld():
-		return f.held.of(local), false
+		return f.held.of(local), -1, false
 	default:
-		return f.orphaned.of(local), false
+		return f.orphaned.of(local), -1, false
 	}
 }
 

@@ -64,6 +64,10 @@ type Socket struct {
 	// Inode is the socket's inode on sockfs; zero when it has none, as in
 	// TIME_WAIT and SYN_RECV.
 	Inode uint64
+	// Info is what the kernel knows of the connection, valid as long as the Socket is;
+	// nil where [WithInfo] was not asked for, the source does not provide it, or the
+	// socket has none, as in TIME_WAIT and SYN_RECV.
+	Info *TCPInfo
 	// Cookie identifies the socket for the life of the kernel (sock_diag(7));
 	// zero if the source does not provide it.
 	Cookie uint64
@@ -249,6 +253,10 @@ const (
 		1<<Close | 1<<CloseWait | 1<<LastAck | 1<<Listen | 1<<Closing
 	UDPStates StateSet = 1<<Unconnected | 1<<Connected
 )
+
+// WithInfo in a set asks for [Socket.Info] of TCP sockets that do not listen, which
+// costs the kernel more. Sources without it ignore it.
+const WithInfo StateSet = 1 << 31
 
 // Has reports whether the state is in the set.
 func (set StateSet) Has(s State) bool { return set&(1<<s) != 0 }
