@@ -27,13 +27,18 @@ type Output struct {
 	values   block[float64]
 }
 
-// block hands out memory that was made in one piece.
-type block[T any] struct{ free []T }
+// block hands out memory that was made in pieces, each twice as large as the one
+// before: most collectors export a few dozen samples, some ten thousands.
+type block[T any] struct {
+	free []T
+	size int
+}
 
 func (b *block[T]) take(n int) []T {
-	const size = 512
+	const least, most = 16, 512
 	if len(b.free) < n {
-		b.free = make([]T, max(n, size))
+		b.size = min(max(2*b.size, least), most)
+		b.free = make([]T, max(n, b.size))
 	}
 	taken := b.free[:n:n]
 	b.free = b.free[n:]
