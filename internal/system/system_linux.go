@@ -109,26 +109,39 @@ func fileError(file string, err error) error {
 }
 
 // reservedPorts reads a file that answers one read only, with as much as fits
-// (proc_do_large_bitmap in kernel/sysctl.c).
+// (proc_do_large_bitmap in kernel/sysctl.c): a buffer that it fills may be too small.
 func reservedPorts(path string) ([]socket.PortRange, error) {
-	f, err := os.Open(path)
+	const usual, everyPort = 4 << 10, 6 << 16 // each with its comma
+	list, err := readOnce(path, usual)
+	if len(list) == usual {
+		list, err = readOnce(path, everyPort)
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
-	buf := make([]byte, 6<<16) // every port, with its comma
-	n, err := f.Read(buf)
-	if err != nil && !errors.Is(err, io.EOF) {
-		return nil, err
-	}
-	ranges, err := parsePorts(string(buf[:n]))
+	ranges, err := parsePorts(list)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return ranges, nil
+}
+
+// readOnce returns what one read of a file gives.
+func readOnce(path string, size int) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	buf := make([]byte, size)
+	n, err := f.Read(buf)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return "", err
+	}
+	return string(buf[:n]), nil
 }
 
 // parsePorts reads a list such as 8080,20000-20010. An empty one is none.
