@@ -69,6 +69,11 @@ type unread struct {
 // chunk is how much is written before the client counts as one that reads, in bytes.
 const chunk = 64 << 10
 
+// sent sends what a handler answers.
+func (s *answers) sent(handler http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.send(w, r, handler) })
+}
+
 // send writes what a handler answered. The handler has ended by then: only the answer
 // waits for the client.
 func (s *answers) send(w http.ResponseWriter, r *http.Request, handler http.Handler) {

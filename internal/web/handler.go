@@ -78,13 +78,9 @@ func NewHandler(o Options) (http.Handler, error) {
 	prefix := strings.TrimSuffix(o.RoutePrefix, "/")
 	mux := http.NewServeMux()
 	var unread answers
-	sent := func(handler http.Handler) http.Handler {
-		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { unread.send(w, r, guarded(handler, o.Logger)) })
-	}
+	sent := func(handler http.Handler) http.Handler { return unread.sent(guarded(handler, o.Logger)) }
+	exposed := func(handler http.Handler) http.Handler { return unread.sent(compressed(guarded(handler, o.Logger))) }
 	readers, views, pages := scrapeSlots(o.MaxRequests), pageSlots(maxViews), pageSlots(maxPages)
-	scrape := func(handler http.Handler) http.Handler {
-		return timely(sent(readers.bound(handler)), o.TimeoutOffset)
-	}
 	view := func(handler http.HandlerFunc) http.Handler {
 		return timely(sent(views.bound(handler)), o.TimeoutOffset)
 	}
@@ -95,8 +91,8 @@ func NewHandler(o Options) (http.Handler, error) {
 	mux.Handle("GET "+prefix+"/target", view(o.Pages.Target))
 	mux.Handle("GET "+prefix+"/check", sent(http.HandlerFunc(o.Pages.Check)))
 	mux.Handle("GET "+prefix+"/static/{file}", page(http.HandlerFunc(o.Pages.Asset)))
-	mux.Handle("GET "+prefix+"/sd/listeners", scrape(o.ListenerTargets))
-	mux.Handle("GET "+prefix+"/probe", sent(o.Probe))
+	mux.Handle("GET "+prefix+"/sd/listeners", timely(sent(readers.bound(o.ListenerTargets)), o.TimeoutOffset))
+	mux.Handle("GET "+prefix+"/probe", exposed(o.Probe))
 	mux.Handle("GET "+prefix+"/sd/probes", page(o.ProbeTargets))
 	mux.Handle("GET "+prefix+"/logs", page(o.ProbeLog))
 	mux.Handle("GET "+prefix+"/config", page(http.HandlerFunc(o.serveConfig)))
@@ -110,7 +106,7 @@ func NewHandler(o Options) (http.Handler, error) {
 	if _, taken := mux.Handler(&http.Request{Method: http.MethodGet, URL: &url.URL{Path: metrics}}); taken != "" {
 		return nil, fmt.Errorf("--web.telemetry-path=%q: path is invalid or used by another page\nhint: /metrics", o.MetricsPath)
 	}
-	mux.Handle("GET "+metrics, o.counted(scrape(http.HandlerFunc(o.serveMetrics))))
+	mux.Handle("GET "+metrics, o.counted(timely(exposed(readers.bound(http.HandlerFunc(o.serveMetrics))), o.TimeoutOffset)))
 	return mux, nil
 }
 
@@ -174,6 +170,8 @@ func (o Options) serveMetrics(w http.ResponseWriter, r *http.Request) {
 		ErrorHandling:     promhttp.ContinueOnError,
 		EnableOpenMetrics: true,
 		Registry:          o.HandlerMetrics, // the counter of errors is made once, and found again
+
+		DisableCompression: true, // see compressed
 	}).ServeHTTP(w, r)
 }
 

@@ -101,7 +101,7 @@ func (s *Server) Probe(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	found := prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) { return collector.Exposition(facts), nil })
-	promhttp.HandlerFor(found, promhttp.HandlerOpts{}).ServeHTTP(w, r)
+	promhttp.HandlerFor(found, promhttp.HandlerOpts{DisableCompression: true}).ServeHTTP(w, r) // web compresses it
 }
 
 // once probes in a slot, which it gives back. If it could not, it has answered.
