@@ -6,12 +6,27 @@ package netns
 import (
 	"context"
 	"errors"
+	"iter"
 
 	"github.com/port-exporter/port_exporter/internal/socket"
 )
 
 // Depth is how far the sockets of a namespace may be read now.
 type Depth uint8
+
+// String returns the depth as it stands in labels.
+func (d Depth) String() string {
+	switch d {
+	case Full:
+		return "full"
+	case Listeners:
+		return "listeners"
+	case Unread:
+		return "none"
+	default:
+		return "empty"
+	}
+}
 
 // The depths.
 const (
@@ -37,6 +52,8 @@ type Sockets struct {
 	// is valid as long as the context of the read is, and nil where Depth says that
 	// there is nothing to read. Its error is [ErrGone] if the namespace is gone.
 	Source socket.Source
+	// Err says why a namespace is [Unread], if it may not be entered.
+	Err error
 }
 
 // Engine finds the namespaces of a host and reads their sockets. It is safe for
@@ -44,11 +61,53 @@ type Sockets struct {
 type Engine interface {
 	// Name is a value of the label source: sock_diag, bpf.
 	Name() string
-	// Read returns the namespaces, our own included, in any order. Namespaces that
-	// appear or go meanwhile may be missing. Places looks for namespaces in /proc when
+	// Read returns the namespaces in any order; our own may be among them. Namespaces
+	// that appear or go meanwhile may be missing. Places looks for namespaces in /proc when
 	// it is called first, for an engine that cannot find them itself.
 	Read(ctx context.Context, places func() Places) ([]Sockets, error)
 }
+
+// Found are the namespaces of a host but our own, as one read found them.
+type Found struct {
+	Engine string
+	// Namespaces have TCP or UDP sockets that can be read, sorted by name. Those of the
+	// same name are one.
+	Namespaces []Namespace
+	// Depths counts all namespaces, each of its own.
+	Depths [Full + 1]int
+}
+
+// Namespace is a namespace, or several with the same name.
+type Namespace struct {
+	Identity
+	Depth  Depth
+	Source socket.Source
+	// EphemeralPorts reads the ports that clients get in it. Beside an error it returns
+	// what it could read of them, else the default.
+	EphemeralPorts func(ctx context.Context) (socket.EphemeralPorts, error)
+}
+
+// joined reads several namespaces as one. One that is gone has no sockets.
+type joined []socket.Source
+
+// Sockets implements [socket.Source].
+func (j joined) Sockets(ctx context.Context, want socket.StateSet) iter.Seq2[*socket.Socket, error] {
+	return func(yield func(*socket.Socket, error) bool) {
+		for _, source := range j {
+			for s, err := range source.Sockets(ctx, want) {
+				if errors.Is(err, ErrGone) {
+					break
+				}
+				if !yield(s, err) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// CapSysAdmin enters other network namespaces (setns(2)).
+const CapSysAdmin = "CAP_SYS_ADMIN"
 
 // ErrGone is about a namespace that is gone.
 var ErrGone = errors.New("network namespace is gone")
@@ -60,6 +119,10 @@ type Places map[uint64]Place
 type Place struct {
 	// PIDs are processes in it, in the order of /proc.
 	PIDs []int32
-	// Mounts are paths at which it is mounted: /run/netns/blue.
-	Mounts []string
+	// Mounts are where it is mounted.
+	Mounts []Mount
 }
+
+// Mount is a path at which a namespace is mounted, /run/netns/blue, and the root below
+// which that is; an empty root is ours.
+type Mount struct{ Path, Root string }

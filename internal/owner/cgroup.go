@@ -19,16 +19,56 @@ import (
 // new name after each restart. A unit below a user's manager, which the user may
 // name at will, follows it: user@1000.service/nginx.service.
 func unitAndContainer(path string) (unit, container string) {
-	var w cgroupWalk
-	w.parts = cgroupParts(path)
-	for i := range w.parts {
-		w.step(i)
-	}
+	w := walkParts(path)
 	if w.pod != "" && w.container != "" {
 		return w.unit, w.pod + "/" + w.container
 	}
 	return w.unit, w.pod + w.container
 }
+
+func walkParts(path string) (w cgroupWalk) {
+	w.parts = cgroupParts(path)
+	for i := range w.parts {
+		w.step(i)
+	}
+	return w
+}
+
+// Placement is what the path of a cgroup says of the processes in it.
+type Placement struct {
+	// Unit is the systemd unit of the host.
+	Unit string
+	// Container is the innermost container, docker-0123456789ab, without its pod.
+	Container string
+	// Runtime is who runs the container; empty where the path does not say so.
+	Runtime string
+	// ID is the whole id of the container, of 64 digits; its name where it has no id.
+	ID string
+	// PodUID is that of the Kubernetes pod.
+	PodUID string
+}
+
+// PlacementOf reads the path of a cgroup.
+func PlacementOf(path string) Placement {
+	w := walkParts(path)
+	p := Placement{Unit: w.unit, Container: w.container, PodUID: strings.TrimPrefix(w.pod, "pod")}
+	p.Runtime, p.ID, _ = strings.Cut(w.container, "-")
+	if p.Runtime == unknownRuntime {
+		p.Runtime = ""
+	}
+	for _, part := range w.parts { // the innermost with these digits
+		if id := anyID.FindString(part); id != "" && p.ID != "" && strings.HasPrefix(id, p.ID) {
+			p.ID = id
+		}
+	}
+	return p
+}
+
+// anyID is an id of 64 digits, whatever stands around it.
+var anyID = regexp.MustCompile(`[0-9a-f]{64}`)
+
+// unknownRuntime stands for a runtime before an id of which the path says nothing else.
+const unknownRuntime = "container"
 
 // cgroupParts returns the components of a path. <slice>:<runtime>:<id>, which a
 // runtime that expects systemd writes where its driver is cgroupfs, is two. A unit
@@ -114,7 +154,7 @@ func (w *cgroupWalk) byFamily(i int) string {
 	part, family := w.parts[i], families[w.family]
 	switch {
 	case bareID.MatchString(part):
-		return cmp.Or(family.runtime, "container") + "-" + shortID(part)
+		return cmp.Or(family.runtime, unknownRuntime) + "-" + shortID(part)
 	case family.ids != nil && family.ids.MatchString(part):
 		return family.runtime + "-" + shortID(part)
 	case family.names && i > 0 && w.parts[i-1] == w.family:

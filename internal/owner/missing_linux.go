@@ -25,8 +25,8 @@ func (h *linuxHost) Missing() []string {
 		name string
 		has  bool
 	}{
-		{CapSysPtrace, !elsewhere && hasCapability(unix.CAP_SYS_PTRACE)},
-		{CapDacReadSearch, !elsewhere && (hasCapability(unix.CAP_DAC_READ_SEARCH) || hasCapability(unix.CAP_DAC_OVERRIDE))},
+		{CapSysPtrace, !elsewhere && HasCapability(unix.CAP_SYS_PTRACE)},
+		{CapDacReadSearch, !elsewhere && (HasCapability(unix.CAP_DAC_READ_SEARCH) || HasCapability(unix.CAP_DAC_OVERRIDE))},
 		{PIDNamespace, !h.inPIDNamespace()},
 		{UserNamespace, !elsewhere},
 	} {
@@ -40,9 +40,9 @@ func (h *linuxHost) Missing() []string {
 	return missing
 }
 
-// hasCapability reports whether this process has a capability. One that cannot be
+// HasCapability reports whether this process has a capability. One that cannot be
 // asked for is not missed.
-func hasCapability(capability int) bool {
+func HasCapability(capability int) bool {
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var data [2]unix.CapUserData
 	if err := unix.Capget(&header, &data[0]); err != nil {

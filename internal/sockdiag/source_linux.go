@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"net"
 	"strconv"
 	"syscall"
 	"time"
@@ -24,7 +23,18 @@ const pollInterval = 100 * time.Millisecond
 
 // Source reads the network namespace of the thread that calls it. It holds no
 // descriptor between reads and is safe for concurrent use.
-type Source struct{ oneWalk bool }
+type Source struct {
+	oneWalk bool
+	in      func(open func() error) error // runs open in another namespace; nil for none
+	without func(socket.Protocol) bool    // protocols that are not read; nil for none
+}
+
+// In returns a source of another network namespace, in which enter runs a function.
+// Only the netlink socket is opened there: it belongs to that namespace for as long as
+// it is open. Protocols that without names are not read.
+func (s *Source) In(enter func(open func() error) error, without func(socket.Protocol) bool) *Source {
+	return &Source{oneWalk: s.oneWalk, in: enter, without: without}
+}
 
 // New returns a source, after it has asked the kernel for its listeners. The
 // error is errors.ErrUnsupported where sock_diag is missing: no netlink (a
@@ -49,13 +59,16 @@ func (s *Source) OneWalk() bool { return s.oneWalk }
 // Sockets implements [socket.Source].
 func (s *Source) Sockets(ctx context.Context, want socket.StateSet) iter.Seq2[*socket.Socket, error] {
 	return func(yield func(*socket.Socket, error) bool) {
-		c, err := dial()
+		c, err := s.dial()
 		if err != nil {
 			yield(nil, err)
 			return
 		}
 		defer c.close()
 		for _, req := range s.requests(want) {
+			if s.without != nil && s.without(req.protocol) {
+				continue
+			}
 			stopped, err := c.sockets(ctx, req, yield)
 			if stopped {
 				return
@@ -120,6 +133,18 @@ type conn struct {
 	buf []byte
 	// names caches interface names by index, for one read.
 	names map[uint32]string
+}
+
+// dial returns a connection to the namespace of the source.
+func (s *Source) dial() (c *conn, err error) {
+	if s.in == nil {
+		return dial()
+	}
+	err = s.in(func() error {
+		c, err = dial()
+		return err
+	})
+	return c, err
 }
 
 func dial() (*conn, error) {
@@ -232,15 +257,24 @@ func (c *conn) interfaceName(index uint32) string {
 	if name, ok := c.names[index]; ok {
 		return name
 	}
-	name := "if" + strconv.FormatUint(uint64(index), 10)
-	if found, err := net.InterfaceByIndex(int(index)); err == nil {
-		name = found.Name
-	}
+	name := c.nameOf(index)
 	if c.names == nil {
 		c.names = map[uint32]string{}
 	}
 	c.names[index] = name
 	return name
+}
+
+// nameOf asks for the name by netdevice(7) in the namespace of the socket, whatever the
+// thread's is, and takes no lock that a namespace which is torn down may hold.
+func (c *conn) nameOf(index uint32) string {
+	if request, err := unix.NewIfreq("lo"); err == nil { // the kernel replaces the name
+		request.SetUint32(index)
+		if unix.IoctlIfreq(c.fd, unix.SIOCGIFNAME, request) == nil {
+			return request.Name()
+		}
+	}
+	return "if" + strconv.FormatUint(uint64(index), 10)
 }
 
 // unsupported marks the errors that mean "not available here".

@@ -1,0 +1,79 @@
+package netns
+
+import (
+	"cmp"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/port-exporter/port_exporter/internal/owner"
+)
+
+// Identity is what a namespace is called, and what runs in it. An empty field is not
+// known.
+type Identity struct {
+	// Name is the netns label. It is made of ids and of names that an administrator
+	// chose, so that it stays the same whatever else can be read.
+	Name string
+	// Runtime is docker, containerd, ...; ContainerID the whole id of the oldest
+	// container in the namespace, in a pod mostly its sandbox.
+	Runtime, ContainerID string
+	// Container, Pod and Namespace are names: that of the container, of its pod, and
+	// of the Kubernetes namespace.
+	Container, Pod, Namespace string
+	PodUID                    string
+	Unit                      string // systemd unit
+}
+
+// The names of namespaces that have none.
+const (
+	// HostName is that of the first process, where it is not our own.
+	HostName = "host"
+	// OtherName is that of all of which nothing else is known.
+	OtherName = "other"
+)
+
+// runtimeMount is how runtimes name the namespaces that they mount in the place of
+// ip-netns(8): containerd and podman.
+var runtimeMount = regexp.MustCompile(`^(?:cni|netns)-[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
+
+// identify names a namespace after its mounts and the placement of its oldest process.
+// Of a namespace without either, nothing is known.
+func identify(place Place, p owner.Placement) Identity {
+	i := Identity{Runtime: p.Runtime, ContainerID: p.ID, PodUID: p.PodUID, Unit: p.Unit}
+	switch {
+	case p.PodUID != "":
+		i.Name = "pod" + p.PodUID
+	case p.Container != "":
+		i.Name = p.Container
+	case strings.HasSuffix(p.Unit, ".service"): // a scope has a new name at each start
+		i.Name = p.Unit
+	case slices.Contains(place.PIDs, 1):
+		i.Name = HostName
+	default:
+		i.Name = OtherName
+	}
+	i.Name = cmp.Or(nameOfMount(place.Mounts), i.Name)
+	return i
+}
+
+// nameOfMount returns the name that ip-netns(8) has for a namespace; the first of
+// several.
+func nameOfMount(mounts []Mount) string {
+	var names []string
+	for _, m := range mounts {
+		dir, name := path.Split(m.Path)
+		if (dir == "/run/netns/" || dir == "/var/run/netns/") && !runtimeMount.MatchString(name) {
+			names = append(names, name)
+		}
+	}
+	if len(names) == 0 {
+		return ""
+	}
+	return slices.Min(names)
+}
+
+// settled reports whether the name will not change for as long as the namespace is
+// there: its first process may still be on the way to its cgroup.
+func (i *Identity) settled() bool { return i.PodUID != "" || i.ContainerID != "" }
