@@ -94,7 +94,7 @@ func (r *Report) failedLookup() (n verdict.Names) {
 	}
 	l := &r.Lookups[len(r.Lookups)-1]
 	u := r.unheardBy(l)
-	n.Silent, n.Unasked = u.silent, u.unasked
+	n.Silent, n.Unasked, n.None = u.silent, u.unasked, r.nameServers != nil && len(*r.nameServers) == 0
 	for i := range l.Answers {
 		switch a := &l.Answers[i]; a.Code {
 		case "NOERROR", "NXDOMAIN":

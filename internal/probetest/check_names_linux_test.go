@@ -142,6 +142,9 @@ func TestCheckOfNameServersInNamespace(t *testing.T) {
 		{"the next answers", "options timeout:1\n" + both, "web.test:80 --timeout=9s", []string{
 			"web.test:80 is open.", "192.0.2.51:53 does not answer: each lookup waits for it",
 		}, false},
+		{"there is none", "search corp.test\n", "web.test:80", []string{
+			"/etc/resolv.conf names no name server, and none answers on this host", "Try: add the line nameserver ADDRESS to /etc/resolv.conf",
+		}, false},
 		{"both are as they should be", "nameserver 192.0.2.52\nnameserver 192.0.2.51\n", "web.test:80", []string{"web.test:80 is open."}, true},
 	} {
 		tt.compare(t) // on the thread that is in the namespaces

@@ -205,6 +205,7 @@ func nameCases() []situation {
 		{"silence before the next is asked", Facts{Names: Names{Silent: []string{"[2001:db8::53]:53"}, Unasked: []string{"192.0.2.54:53"}}}, name(probe.DNSTimeout, dns), NameServerSilent, "; 192.0.2.54:53, the next of /etc/resolv.conf, was not asked in time", "dig @2001:db8::53 name.example"},
 		{"silence of a resolver of this host", Facts{Names: Names{Silent: []string{"127.0.0.53:53"}}}, name(probe.DNSTimeout, dns), NameServerSilent, "127.0.0.53:53 does not answer", "resolvectl query name.example"},
 		{"unreached", Facts{}, name(probe.DNSTimeout, &probe.UnreachedError{Server: "10.77.0.2:53", Err: syscall.ECONNREFUSED}), NameServerUnreached, "10.77.0.2:53 cannot be reached", "/etc/resolv.conf"},
+		{"none is configured", Facts{Names: Names{None: true}}, name(probe.DNSTimeout, &probe.UnreachedError{Server: "[::1]:53", Err: syscall.ECONNREFUSED}), NameServerUnreached, "/etc/resolv.conf names no name server", "add the line nameserver ADDRESS"},
 	}
 }
 

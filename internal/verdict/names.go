@@ -18,13 +18,22 @@ type Names struct {
 	// the other; empty if there is none.
 	Unanswered string
 	Unasked    []string // those of /etc/resolv.conf whose turn did not come
-	Error      string   // a server and its error, as in "192.0.2.53:53 answers SERVFAIL"; empty if there is none
+	// None says that /etc/resolv.conf names no server, so that one of this host was asked.
+	None  bool
+	Error string // a server and its error, as in "192.0.2.53:53 answers SERVFAIL"; empty if there is none
 }
 
 func (f *Facts) nameService(c Code, address string) string {
 	name := nameOf(f.Result.Err)
 	if name == "" {
 		name = "the name in " + address
+	}
+	switch c {
+	case NameServerUnreached, NameServerSilent:
+		if f.Names.None {
+			return fmt.Sprintf("%s was not tried: /etc/resolv.conf names no name server, and none answers on this host for %s", address, name)
+		}
+	default:
 	}
 	switch c {
 	case NameNotFound:
@@ -65,6 +74,18 @@ func (f *Facts) unaskedServers() string {
 		return fmt.Sprintf("; %s, the next of /etc/resolv.conf, was not asked in time", unasked[0])
 	default:
 		return fmt.Sprintf("; %s, the next of /etc/resolv.conf, were not asked in time", strings.Join(unasked, " and "))
+	}
+}
+
+// nextOfServers says which line of /etc/resolv.conf to mend.
+func (f *Facts) nextOfServers(c Code) string {
+	switch {
+	case f.Names.None:
+		return "add the line nameserver ADDRESS to /etc/resolv.conf"
+	case c == NameServerSilent:
+		return f.nextOfSilence()
+	default:
+		return Of(c).Next
 	}
 }
 

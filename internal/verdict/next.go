@@ -37,8 +37,8 @@ func (f *Facts) next(c Code) string {
 		}
 	case PathDrops:
 		return fmt.Sprintf("ask who runs %s, or the hop behind it", f.Path.LastHop)
-	case NameServerSilent:
-		return f.nextOfSilence()
+	case NameServerSilent, NameServerUnreached:
+		return f.nextOfServers(c)
 	case TargetRejects:
 		return fmt.Sprintf("on the target: nft list ruleset; allow %s there", f.port())
 	default:
