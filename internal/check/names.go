@@ -95,9 +95,14 @@ func (r *Report) failedLookup() (n verdict.Names) {
 	l := &r.Lookups[len(r.Lookups)-1]
 	u := r.unheardBy(l)
 	n.Silent, n.Unasked, n.None = u.silent, u.unasked, r.nameServers != nil && len(*r.nameServers) == 0
+	n.Gone = len(l.Answers) > 0 && !slices.ContainsFunc(l.Answers, func(a probe.NameAnswer) bool { return a.Code != "NXDOMAIN" })
 	for i := range l.Answers {
 		switch a := &l.Answers[i]; a.Code {
 		case "NOERROR", "NXDOMAIN":
+			n.Empty = n.Empty || a.Code == "NOERROR"
+			if len(a.Aliases) > 0 {
+				n.Alias, n.Missing = a.Name, a.Aliases[len(a.Aliases)-1]
+			}
 		case "":
 			if !slices.Contains(u.silent, a.Server) {
 				n.Unanswered = a.Type

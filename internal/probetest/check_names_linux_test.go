@@ -130,7 +130,9 @@ func TestCheckOfNameServersInNamespace(t *testing.T) {
 	porttest.MountNamespace(t)
 	porttest.Address(t, "lo", "192.0.2.51/32", "192.0.2.52/32")
 	porttest.UDP(t, "192.0.2.51:53") // reads nothing
-	answerNames(t, "192.0.2.52:53", map[string][]string{"web.test.": {"web.test. 60 IN A 192.0.2.52"}})
+	answerNames(t, "192.0.2.52:53", map[string][]string{
+		"web.test.": {"web.test. 60 IN A 192.0.2.52"}, "alias.test.": {"alias.test. 60 IN CNAME gone.test."},
+	})
 	porttest.Listen(t, "192.0.2.52:80", 5)
 	const both = "nameserver 192.0.2.51\nnameserver 192.0.2.52\n"
 	for _, tt := range []asksNames{
@@ -144,6 +146,9 @@ func TestCheckOfNameServersInNamespace(t *testing.T) {
 		}, false},
 		{"there is none", "search corp.test\n", "web.test:80", []string{
 			"/etc/resolv.conf names no name server, and none answers on this host", "Try: add the line nameserver ADDRESS to /etc/resolv.conf",
+		}, false},
+		{"an alias of nothing", "nameserver 192.0.2.52\n", "alias.test:80", []string{
+			"alias.test is an alias of gone.test, which has no address", "Try: correct the CNAME record of alias.test, or add gone.test",
 		}, false},
 		{"both are as they should be", "nameserver 192.0.2.52\nnameserver 192.0.2.51\n", "web.test:80", []string{"web.test:80 is open."}, true},
 	} {

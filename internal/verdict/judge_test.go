@@ -196,6 +196,9 @@ func nameCases() []situation {
 	dns := &net.DNSError{Name: "name.example", IsNotFound: true}
 	return []situation{
 		{"no name", Facts{}, name(probe.DNSNotFound, dns), NameNotFound, "does not exist", "correct the name"},
+		{"gone", Facts{Names: Names{Gone: true}}, name(probe.DNSNotFound, dns), NameNotFound, "the name does not exist (name.example)", "correct the name"},
+		{"empty", Facts{Names: Names{Empty: true}}, name(probe.DNSNotFound, dns), NameNotFound, "the name has no address (name.example)", "correct the name"},
+		{"dangling", Facts{Names: Names{Alias: "name.example", Missing: "gone.example", Gone: true}}, name(probe.DNSNotFound, dns), NameNotFound, "name.example is an alias of gone.example, which does not exist", "correct the CNAME record of name.example, or add gone.example"},
 		{"no address", Facts{}, name(probe.DNSNotFound, &probe.NoAddressError{Err: dns}), NoAddressOfFamily, "wanted family", ""},
 		{"error", Facts{}, name(probe.DNSError, dns), NameServerFails, "answers with an error for name.example", "resolvectl query name.example"},
 		{"error of a known server", Facts{Names: Names{Error: "192.0.2.53:53 answers REFUSED"}}, name(probe.DNSError, dns), NameServerFails, "the name server 192.0.2.53:53 answers REFUSED for name.example", "resolvectl"},

@@ -18,6 +18,11 @@ type Names struct {
 	// the other; empty if there is none.
 	Unanswered string
 	Unasked    []string // those of /etc/resolv.conf whose turn did not come
+	// Alias is a name that leads to Missing by its CNAME records, which has no address or,
+	// as Gone says, does not exist; empty if there is none.
+	Alias, Missing string
+	Gone           bool // no name server knows the name, or Missing
+	Empty          bool // the name exists, and has no address
 	// None says that /etc/resolv.conf names no server, so that one of this host was asked.
 	None  bool
 	Error string // a server and its error, as in "192.0.2.53:53 answers SERVFAIL"; empty if there is none
@@ -37,7 +42,7 @@ func (f *Facts) nameService(c Code, address string) string {
 	}
 	switch c {
 	case NameNotFound:
-		return fmt.Sprintf("%s was not tried: the name does not exist, or has no address (%s)", address, name)
+		return fmt.Sprintf("%s was not tried: %s", address, f.missingName(name))
 	case NoAddressOfFamily:
 		return fmt.Sprintf("%s was not tried: the name has no address of the wanted family (%s)", address, name)
 	case NameServerFails:
@@ -48,6 +53,21 @@ func (f *Facts) nameService(c Code, address string) string {
 	default:
 		return fmt.Sprintf("%s was not tried: the name server%s for %s%s", address, f.silentServers(), name, f.unaskedServers())
 	}
+}
+
+// missingName says of a name what is known to be missing.
+func (f *Facts) missingName(name string) string {
+	lack := "does not exist, or has no address"
+	switch n := &f.Names; {
+	case n.Gone:
+		lack = "does not exist"
+	case n.Empty:
+		lack = "has no address"
+	}
+	if f.Names.Alias != "" {
+		return fmt.Sprintf("%s is an alias of %s, which %s", f.Names.Alias, f.Names.Missing, lack)
+	}
+	return fmt.Sprintf("the name %s (%s)", lack, name)
 }
 
 // silentServers says which name servers do not answer, and what.

@@ -37,6 +37,10 @@ func (f *Facts) next(c Code) string {
 		}
 	case PathDrops:
 		return fmt.Sprintf("ask who runs %s, or the hop behind it", f.Path.LastHop)
+	case NameNotFound:
+		if f.Names.Alias != "" {
+			return fmt.Sprintf("correct the CNAME record of %s, or add %s", quoted(f.Names.Alias), quoted(f.Names.Missing))
+		}
 	case NameServerSilent, NameServerUnreached:
 		return f.nextOfServers(c)
 	case TargetRejects:
