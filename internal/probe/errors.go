@@ -24,7 +24,11 @@ func TargetFault(outcome Outcome, err error) error { return &Fault{outcome, Orig
 
 // DeniedError says why a probe is not allowed. Its hint says how to allow it, and
 // may be empty.
-type DeniedError struct{ Reason, Hint string }
+type DeniedError struct {
+	Reason, Hint string
+	// NoHost reports that it led to 0.0.0.0 or ::, which is the address of no host.
+	NoHost bool
+}
 
 // Error implements error.
 func (e *DeniedError) Error() string {

@@ -131,7 +131,7 @@ func TestCheckOfNameServersInNamespace(t *testing.T) {
 	porttest.Address(t, "lo", "192.0.2.51/32", "192.0.2.52/32")
 	porttest.UDP(t, "192.0.2.51:53") // reads nothing
 	answerNames(t, "192.0.2.52:53", map[string][]string{
-		"web.test.": {"web.test. 60 IN A 192.0.2.52"}, "alias.test.": {"alias.test. 60 IN CNAME gone.test."},
+		"web.test.": {"web.test. 60 IN A 192.0.2.52"}, "blocked.test.": {"blocked.test. 60 IN A 0.0.0.0"}, "alias.test.": {"alias.test. 60 IN CNAME gone.test."},
 	})
 	porttest.Listen(t, "192.0.2.52:80", 5)
 	const both = "nameserver 192.0.2.51\nnameserver 192.0.2.52\n"
@@ -150,6 +150,7 @@ func TestCheckOfNameServersInNamespace(t *testing.T) {
 		{"an alias of nothing", "nameserver 192.0.2.52\n", "alias.test:80", []string{
 			"alias.test is an alias of gone.test, which has no address", "Try: correct the CNAME record of alias.test, or add gone.test",
 		}, false},
+		{"a name that is blocked", "nameserver 192.0.2.52\n", "blocked.test:80", []string{"blocked.test:80 was not tried: its name leads to 0.0.0.0 or ::", "Try: dig blocked.test"}, false},
 		{"both are as they should be", "nameserver 192.0.2.52\nnameserver 192.0.2.51\n", "web.test:80", []string{"web.test:80 is open."}, true},
 	} {
 		tt.compare(t) // on the thread that is in the namespaces

@@ -85,6 +85,7 @@ const (
 	ProtocolError        // an answer against its protocol
 	NameNotFound         // the name does not exist
 	NoAddressOfFamily    // the name has no address of the wanted family
+	NameBlocked          // the name leads to 0.0.0.0 or ::
 	NameServerFails      // the name server answers with an error
 	NameServerSilent     // the name server does not answer
 	NameServerUnreached  // the name server cannot be reached

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io/fs"
 	"net"
+	"net/netip"
 	"os"
 	"syscall"
 	"time"
@@ -95,7 +96,7 @@ func (f *Facts) ofOutcome() Code {
 	case probe.LocalError:
 		return f.ofLocalError()
 	case probe.Denied:
-		return NotAllowed
+		return f.ofDenial()
 	case probe.NotRun:
 		return NotTried
 	default:
@@ -304,6 +305,15 @@ func (f *Facts) ofName() Code {
 	default:
 		return NameServerSilent
 	}
+}
+
+// ofDenial distinguishes a name that is blocked from an address that may not be probed.
+func (f *Facts) ofDenial() Code {
+	_, err := netip.ParseAddr(f.host())
+	if denied, ok := probe.AsDenied(f.Result.Err); ok && denied.NoHost && err != nil {
+		return NameBlocked
+	}
+	return NotAllowed
 }
 
 func ofCertificate(err error) Code {

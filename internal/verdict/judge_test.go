@@ -200,6 +200,7 @@ func nameCases() []situation {
 		{"empty", Facts{Names: Names{Empty: true}}, name(probe.DNSNotFound, dns), NameNotFound, "the name has no address (name.example)", "correct the name"},
 		{"dangling", Facts{Names: Names{Alias: "name.example", Missing: "gone.example", Gone: true}}, name(probe.DNSNotFound, dns), NameNotFound, "name.example is an alias of gone.example, which does not exist", "correct the CNAME record of name.example, or add gone.example"},
 		{"no address", Facts{}, name(probe.DNSNotFound, &probe.NoAddressError{Err: dns}), NoAddressOfFamily, "wanted family", ""},
+		{"blocked", Facts{}, name(probe.Denied, &probe.DeniedError{NoHost: true}), NameBlocked, "its name leads to 0.0.0.0 or ::", "dig name.example"},
 		{"error", Facts{}, name(probe.DNSError, dns), NameServerFails, "answers with an error for name.example", "resolvectl query name.example"},
 		{"error of a known server", Facts{Names: Names{Error: "192.0.2.53:53 answers REFUSED"}}, name(probe.DNSError, dns), NameServerFails, "the name server 192.0.2.53:53 answers REFUSED for name.example", "resolvectl"},
 		{"silence", Facts{}, name(probe.DNSTimeout, dns), NameServerSilent, "does not answer", "resolvectl query name.example"},

@@ -45,6 +45,8 @@ func (f *Facts) nameService(c Code, address string) string {
 		return fmt.Sprintf("%s was not tried: %s", address, f.missingName(name))
 	case NoAddressOfFamily:
 		return fmt.Sprintf("%s was not tried: the name has no address of the wanted family (%s)", address, name)
+	case NameBlocked:
+		return address + " was not tried: its name leads to 0.0.0.0 or ::, the address of no host: the name server blocks it, or the record is a placeholder"
 	case NameServerFails:
 		return fmt.Sprintf("%s was not tried: the name server %s for %s", address, cmp.Or(f.Names.Error, "answers with an error"), name)
 	case NameServerUnreached:

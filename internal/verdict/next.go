@@ -1,9 +1,11 @@
 package verdict
 
 import (
+	"cmp"
 	"fmt"
 	"net"
 	"net/netip"
+	"net/url"
 	"strconv"
 	"strings"
 
@@ -96,7 +98,7 @@ func (f *Facts) port() string {
 func (f *Facts) fill(text string) string {
 	name := nameOf(f.Result.Err)
 	if name == "" {
-		name = host(f.Target.Address)
+		name = f.host()
 	}
 	target := quoted(f.Target.Redacted())
 	return strings.NewReplacer(
@@ -120,10 +122,18 @@ func (f *Facts) peer() string {
 	if f.Result.Peer.IsValid() && f.Result.Peer.Addr() != (netip.Addr{}) {
 		return f.Result.Peer.Addr().WithZone("").String()
 	}
-	return host(f.Target.Address)
+	return f.host()
 }
 
-func host(address string) string {
+// host returns the host that the probe was about: that of the target, or of the URL that
+// it redirects to.
+func (f *Facts) host() string {
+	address := cmp.Or(f.Result.Redirect, f.Target.Address)
+	if probe.IsURL(address) || probe.IsWebSocket(address) {
+		if u, err := url.Parse(address); err == nil {
+			return u.Hostname()
+		}
+	}
 	if h, _, err := net.SplitHostPort(address); err == nil {
 		return h
 	}

@@ -55,6 +55,20 @@ func TestEverySentence(t *testing.T) {
 	}
 }
 
+// TestHost has the host of a URL in a command, and that of a redirect.
+func TestHost(t *testing.T) {
+	r := probe.Result{Outcome: probe.Unreachable, Origin: probe.OriginLocal}
+	for _, tt := range []struct{ address, redirect, want string }{
+		{"a.example:443", "", "a.example"}, {"https://u:p@a.example/x", "", "a.example"}, {"wss://a.example:81", "", "a.example"},
+		{"http://a.example/", "https://b.example:8443/", "b.example"}, {"a.example", "", "a.example"},
+	} {
+		r.Redirect = tt.redirect
+		if got := Judge(&Facts{Target: &probe.Target{Address: tt.address}, Result: &r}).Next; got != "ip route get "+tt.want {
+			t.Errorf("%s: %s, want %s", tt.address, got, tt.want)
+		}
+	}
+}
+
 // TestCommands has names and addresses that a shell would act upon in a command to copy.
 func TestCommands(t *testing.T) {
 	for _, tt := range []struct{ address, name, want string }{

@@ -101,6 +101,7 @@ var infos = [NumCodes]Info{
 
 	NameNotFound:        {"name_not_found", NameService, "the name does not exist", "correct the name", other, cloudDNS},
 	NoAddressOfFamily:   {"no_address_of_family", NameService, "the name has no address of the wanted family", "preferred_ip_protocol, or add the record", other, cloudDNS},
+	NameBlocked:         {"name_blocked", NameService, "the name leads to 0.0.0.0 or ::, the address of no host", "dig NAME; ask who runs the name server for its block list", other, cloudDNS},
 	NameServerFails:     {"name_server_fails", NameService, "the name server answers with an error", "resolvectl query NAME, or dig NAME", other, cloudDNS},
 	NameServerSilent:    {"name_server_silent", NameService, "the name server does not answer", "resolvectl query NAME, or dig NAME", other, cloudDNS},
 	NameServerUnreached: {"name_server_unreached", NameService, "no name server can be reached", "/etc/resolv.conf", other, cloudDNS},

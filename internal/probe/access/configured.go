@@ -45,6 +45,11 @@ func (a *Control) Configured(m *probe.Module, address string) func(netip.AddrPor
 		if !inward || own.IsValid() && addr == netaddr.Plain(own) || a.listsConfigured(m, addr, int(to.Port())) {
 			return nil
 		}
+		if addr.IsUnspecified() {
+			return &probe.DeniedError{
+				Reason: fmt.Sprintf("%s leads to %s, the address of no host: name servers answer so for names that they block", address, addr), NoHost: true,
+			}
+		}
 		return deny(fmt.Sprintf("%s leads to %s, which is a loopback, link-local or metadata address, or no host's", address, addr),
 			"add a rule to probes.allow that lists it")
 	}
