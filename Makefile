@@ -7,7 +7,7 @@ SYSTEMS  := linux/amd64 linux/arm64 linux/386 linux/riscv64 darwin/arm64 windows
 FUZZTIME ?= 30s
 SOCKETS  ?= 100000
 
-.PHONY: help build test test-root lint fmt generate check fuzz attack vm bench cross rules package pictures
+.PHONY: help build test test-root lint fmt generate bpf bpf-check check fuzz attack vm bench cross rules package pictures
 
 help: ## Show this.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-10s %s\n", $$1, $$2 }' Makefile
@@ -30,6 +30,13 @@ fmt: ## Format the code and tidy the modules.
 
 generate: ## Write golden files and generated documents anew.
 	$(GO) test ./collector ./internal/cli ./internal/verdict -update
+
+bpf: ## Compile the BPF programs (Debian 12's clang and llvm).
+	.ci/bpf build
+
+bpf-check: ## Install that compiler (Debian, root), and compare what it makes with what is committed.
+	apt-get install -y -q --no-install-recommends clang llvm >/dev/null
+	.ci/bpf check
 
 check: ## Check what CI checks; it installs what it needs on Debian.
 	.ci/run
