@@ -12,7 +12,7 @@ import (
 // Closed counts the connections that end, between the scrapes too.
 type Closed interface {
 	// Scrape calls show with what was counted so far.
-	Scrape(table *socket.Table, limits closed.Limits, watched []socket.Watched, show func(*closed.Report)) error
+	Scrape(ctx context.Context, table *socket.Table, limits closed.Limits, watched []socket.Watched, show func(*closed.Report)) error
 }
 
 // closedFamilies are the families of one direction.
@@ -84,7 +84,7 @@ func (closedConnections) Families() []*Family {
 	return append(families, connectsFailed, destinationConnectsFailed, closedLost, closedMalformed)
 }
 
-func (c closedConnections) Collect(_ context.Context, host *Snapshot, out *Output) error {
+func (c closedConnections) Collect(ctx context.Context, host *Snapshot, out *Output) error {
 	recorder, err := c.open()
 	if err != nil {
 		return err
@@ -99,7 +99,7 @@ func (c closedConnections) Collect(_ context.Context, host *Snapshot, out *Outpu
 		Destinations:        c.limits.Destinations,
 		WatchedDestinations: c.limits.WatchedDestinations,
 	}
-	return recorder.Scrape(table, limits, host.Watched().Destinations, func(r *closed.Report) {
+	return recorder.Scrape(ctx, table, limits, host.Watched().Destinations, func(r *closed.Report) {
 		addClosedInbound(out, r)
 		addClosedOutbound(out, r)
 		addFailures(out, r)

@@ -18,28 +18,25 @@ import (
 
 // messages are a stream of connections that closed, in one batch.
 type messages struct {
-	all  []socket.Closed
-	read chan struct{} // closed when they were added
-	end  chan struct{}
-	sent bool
+	all []socket.Closed
+	end chan struct{}
 }
 
-func (m *messages) Receive() (bool, error) {
-	if !m.sent {
-		m.sent = true
-		return true, nil
-	}
-	close(m.read)
+func (m *messages) Wait() error {
 	<-m.end
-	return false, os.ErrClosed
+	return os.ErrClosed
 }
 
-func (m *messages) Each(add func(*socket.Closed)) int {
+func (m *messages) Take(add func(*socket.Closed)) (taken, malformed int, err error) {
 	for i := range m.all {
 		add(&m.all[i])
 	}
-	return 1
+	taken, malformed = len(m.all), min(len(m.all), 1)
+	m.all = nil
+	return taken, malformed, nil
 }
+
+func (m *messages) Room() int { return 100 }
 
 func (m *messages) Lost() (uint64, error) { return 7, nil }
 
@@ -85,12 +82,11 @@ func storyClosed(t *testing.T) func() (Closed, error) {
 	}
 	then := append(stories["closed"][:2:2], made(socket.TCP, socket.Listen, "10.0.0.5:8080", ""))
 	reader := socket.Reader{Source: then, EphemeralPorts: options(nil).EphemeralPorts}
-	stream := &messages{all: all, read: make(chan struct{}), end: make(chan struct{})}
+	stream := &messages{all: all, end: make(chan struct{})}
 	now := func() time.Time { return time.Unix(1_800_000_000, 0) }
 	book := closed.New(closed.Limits{Listeners: 100, OutboundPorts: 2, Destinations: 2, WatchedDestinations: 3}, reader.Listening, now)
 	recorder := closed.Start(t.Context(), stream, book, slog.New(slog.DiscardHandler))
 	t.Cleanup(func() { _ = recorder.Close() })
-	<-stream.read
 	return func() (Closed, error) { return recorder, nil }
 }
 

@@ -119,7 +119,7 @@ func startServer(b *testing.B, name, address, program string, args ...string) *s
 	})
 	s := &server{name, address, cmd.Process.Pid}
 	for range 100 {
-		if response, err := http.Get("http://" + address + "/"); err == nil {
+		if response, err := http.Get("http://" + address + "/-/healthy"); err == nil { // the page would search for owners
 			_ = response.Body.Close()
 			return s
 		}

@@ -109,11 +109,13 @@ func New(limits Limits, read func(context.Context) (*socket.Table, error), now f
 }
 
 // batch adds the connections of a batch, under one lock.
-func (b *Book) batch(ctx context.Context, stream Stream) {
+func (b *Book) batch(ctx context.Context, stream Stream) (taken int, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	now := b.now()
-	b.malformed += uint64(stream.Each(func(c *socket.Closed) { b.add(ctx, c, now) }))
+	taken, malformed, err := stream.Take(func(c *socket.Closed) { b.add(ctx, c, now) })
+	b.malformed += uint64(malformed)
+	return taken, err
 }
 
 // add adds one connection.

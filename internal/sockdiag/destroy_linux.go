@@ -26,27 +26,31 @@ const (
 	messageLen = 1024
 )
 
-// wantedBuffer is how many bytes of messages may wait. The kernel counts some 1,300
-// for each.
-const wantedBuffer = 4 << 20
+// wantedBuffer is how many bytes of messages may wait, of which the kernel counts
+// messageRoom for each, and it takes twice as many as it was asked for.
+const (
+	wantedBuffer = 4 << 20
+	messageRoom  = 1300
+)
 
 // Closings receives a message for each TCP socket that the kernel frees in the
-// network namespace in which it was opened. One goroutine may read it.
+// network namespace in which it was opened.
 //
 // It does not use the poller of the runtime, which each message would wake, also
 // while they are left to gather: that costs several times as much.
 type Closings struct {
+	waiter          sync.Mutex // held during a wait
+	waiting, hangup int        // the ends of a pipe: the second is closed to end a wait
+	once            sync.Once
+	room            int
+
+	mu   sync.Mutex // guards what follows
+	over bool       // changes with both locks
 	conn
 	closedReader
-	waiting, hangup int // the ends of a pipe: the second is closed to end a wait
-	once            sync.Once
-	mu              sync.Mutex // for closing what Lost asks
-	over            bool
-
 	messages [batchSize]mmsghdr
 	vectors  [batchSize]unix.Iovec
 	buffers  [batchSize][messageLen]byte
-	n        int
 }
 
 // mmsghdr is struct mmsghdr of recvmmsg(2).
@@ -66,7 +70,8 @@ func subscribe(buffer int) (*Closings, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := joinGroups(c.fd, buffer); err != nil {
+	room, err := joinGroups(c.fd, buffer)
+	if err != nil {
 		c.close()
 		return nil, fmt.Errorf("sockdiag: subscribe to closed sockets: %w", err)
 	}
@@ -75,7 +80,7 @@ func subscribe(buffer int) (*Closings, error) {
 		c.close()
 		return nil, fmt.Errorf("sockdiag: subscribe to closed sockets: %w", err)
 	}
-	s := &Closings{conn: *c, closedReader: closedReader{row: reader{protocol: socket.TCP}}, waiting: pipe[0], hangup: pipe[1]}
+	s := &Closings{conn: *c, closedReader: closedReader{row: reader{protocol: socket.TCP}}, waiting: pipe[0], hangup: pipe[1], room: room}
 	for i := range s.messages {
 		s.vectors[i].Base = &s.buffers[i][0]
 		s.vectors[i].SetLen(messageLen)
@@ -85,31 +90,32 @@ func subscribe(buffer int) (*Closings, error) {
 	return s, nil
 }
 
-// joinGroups sets the socket up. With NETLINK_NO_ENOBUFS a full buffer costs only the
-// messages that find no room; else the kernel would drop all until it is empty. Their
-// number is that of the socket's drops.
-func joinGroups(fd, buffer int) error {
+// joinGroups sets the socket up, and returns how many messages it has room for. With
+// NETLINK_NO_ENOBUFS a full buffer costs only the messages that find no room; else the
+// kernel would drop all until it is empty. Their number is that of the socket's drops.
+func joinGroups(fd, buffer int) (room int, err error) {
 	if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, buffer) != nil {
 		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, buffer); err != nil {
-			return err
+			return 0, err
 		}
 	}
 	if err := unix.SetsockoptInt(fd, unix.SOL_NETLINK, unix.NETLINK_NO_ENOBUFS, 1); err != nil {
-		return err
+		return 0, err
 	}
 	if _, err := drops(fd); err != nil {
-		return fmt.Errorf("%w: SO_MEMINFO: %w", errors.ErrUnsupported, err)
+		return 0, fmt.Errorf("%w: SO_MEMINFO: %w", errors.ErrUnsupported, err)
 	}
 	for _, group := range []int{groupTCPDestroy, group6TCPDestroy} {
 		err := unix.SetsockoptInt(fd, unix.SOL_NETLINK, unix.NETLINK_ADD_MEMBERSHIP, group)
 		if errors.Is(err, unix.EINVAL) { // netlink_setsockopt: no such group
-			return fmt.Errorf("%w: %w", errors.ErrUnsupported, err)
+			return 0, fmt.Errorf("%w: %w", errors.ErrUnsupported, err)
 		}
 		if err != nil {
-			return unsupported(err)
+			return 0, unsupported(err)
 		}
 	}
-	return nil
+	granted, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF)
+	return granted / messageRoom, err
 }
 
 // drops returns how many messages found no room.
@@ -127,12 +133,23 @@ func drops(fd int) (uint32, error) {
 	return info[skMemInfoDrops], nil
 }
 
-// Close ends a wait, and all further ones: the reader then frees what is open.
+// Close ends a wait, and all that follows returns os.ErrClosed.
 func (c *Closings) Close() error {
-	var err error
-	c.once.Do(func() { err = unix.Close(c.hangup) })
-	return err
+	c.once.Do(func() {
+		_ = unix.Close(c.hangup)
+		c.waiter.Lock()
+		defer c.waiter.Unlock()
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.over = true
+		c.close()
+		_ = unix.Close(c.waiting)
+	})
+	return nil
 }
+
+// Room returns how many messages the buffer has room for.
+func (c *Closings) Room() int { return c.room }
 
 // Lost returns how many messages found no room in the buffer.
 func (c *Closings) Lost() (uint64, error) {
@@ -145,28 +162,13 @@ func (c *Closings) Lost() (uint64, error) {
 	return uint64(n), err
 }
 
-// Receive waits until a socket is closed and takes the messages that are there, up to
-// a batch; full says that it was one, and more may be there. The error is os.ErrClosed
-// after Close.
-func (c *Closings) Receive() (full bool, err error) {
-	for c.n = 0; c.n == 0; {
-		if err := c.wait(); err != nil {
-			return false, err
-		}
-		n, _, errno := unix.Syscall6(unix.SYS_RECVMMSG, uintptr(c.fd), uintptr(unsafe.Pointer(&c.messages)), batchSize, unix.MSG_DONTWAIT, 0, 0)
-		switch errno {
-		case 0:
-			c.n = int(n)
-		case unix.EINTR, unix.EAGAIN:
-		default:
-			return false, fmt.Errorf("sockdiag: receive closed sockets: %w", errno)
-		}
+// Wait waits until there are messages.
+func (c *Closings) Wait() error {
+	c.waiter.Lock()
+	defer c.waiter.Unlock()
+	if c.over {
+		return os.ErrClosed
 	}
-	return c.n == batchSize, nil
-}
-
-// wait waits for a message.
-func (c *Closings) wait() error {
 	for {
 		waiting := []unix.PollFd{{Fd: int32(c.fd), Events: unix.POLLIN}, {Fd: int32(c.waiting)}}
 		_, err := unix.Poll(waiting, -1)
@@ -175,7 +177,6 @@ func (c *Closings) wait() error {
 		case err != nil:
 			return fmt.Errorf("sockdiag: wait for closed sockets: %w", err)
 		case waiting[1].Revents != 0:
-			c.free()
 			return os.ErrClosed
 		default:
 			return nil
@@ -183,20 +184,29 @@ func (c *Closings) wait() error {
 	}
 }
 
-func (c *Closings) free() {
+// Take takes the messages that are there, up to a batch, and calls add with each socket
+// of them that ever had a peer. It returns how many messages it took, and how many of
+// them could not be parsed.
+func (c *Closings) Take(add func(*socket.Closed)) (taken, malformed int, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.over {
-		c.over = true
-		c.close()
-		_ = unix.Close(c.waiting)
+	if c.over {
+		return 0, 0, os.ErrClosed
+	}
+	n, _, errno := unix.Syscall6(unix.SYS_RECVMMSG, uintptr(c.fd), uintptr(unsafe.Pointer(&c.messages)), batchSize, unix.MSG_DONTWAIT, 0, 0)
+	switch errno {
+	case 0:
+		return int(n), c.each(int(n), add), nil
+	case unix.EINTR, unix.EAGAIN:
+		return 0, 0, nil
+	default:
+		return 0, 0, fmt.Errorf("sockdiag: receive closed sockets: %w", errno)
 	}
 }
 
-// Each calls add with each socket of the batch that ever had a peer, and returns how
-// many messages could not be parsed.
-func (c *Closings) Each(add func(*socket.Closed)) (malformed int) {
-	for i := range c.n {
+// each calls add with the sockets of n messages.
+func (c *Closings) each(n int, add func(*socket.Closed)) (malformed int) {
+	for i := range n {
 		m := &c.messages[i]
 		hadPeer, err := c.decodeClosed(c.buffers[i][:min(m.length, messageLen)])
 		switch {

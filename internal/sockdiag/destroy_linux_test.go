@@ -30,18 +30,18 @@ func TestClosingsInNamespace(t *testing.T) {
 		}
 	}
 	for got["client"] < 500 || got["server"] < 500 {
-		if _, err := s.Receive(); err != nil {
+		if err := s.Wait(); err != nil {
 			t.Fatal(err)
 		}
-		if malformed := s.Each(count); malformed > 0 {
-			t.Fatalf("%d malformed", malformed)
+		if _, malformed, err := s.Take(count); malformed > 0 || err != nil {
+			t.Fatalf("%d malformed, %v", malformed, err)
 		}
 	}
 	if lost, err := s.Lost(); lost != 0 || err != nil || got["client"] != 500 || got["server"] != 500 {
 		t.Errorf("lost %d, %v; %v", lost, err, got)
 	}
 	go func() { _ = s.Close() }()
-	if _, err := s.Receive(); !errors.Is(err, os.ErrClosed) {
+	if err := s.Wait(); !errors.Is(err, os.ErrClosed) {
 		t.Errorf("after Close: %v", err)
 	}
 }
@@ -66,10 +66,12 @@ func TestClosingsLostInNamespace(t *testing.T) {
 	var lost uint64
 	got := 0
 	for got+int(lost) < 2*connections { // those that the kernel has not freed come late
-		if _, err := s.Receive(); err != nil {
+		if err := s.Wait(); err != nil {
 			t.Fatal(err)
 		}
-		s.Each(func(*socket.Closed) { got++ })
+		if _, _, err := s.Take(func(*socket.Closed) { got++ }); err != nil {
+			t.Fatal(err)
+		}
 		if lost, err = s.Lost(); err != nil {
 			t.Fatal(err)
 		}
