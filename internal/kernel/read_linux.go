@@ -6,10 +6,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
-
-	"github.com/prometheus/procfs"
 )
 
 // Read reads the files below procfs, of the network namespace of the process.
@@ -18,6 +17,9 @@ import (
 // error is a [FileError] for each file that cannot be read or understood: its
 // figures are nil as well.
 func Read(proc string) (*Stats, error) {
+	if _, err := os.Stat(proc); err != nil {
+		return nil, err
+	}
 	s := &Stats{}
 	r := reader{proc: proc}
 	r.number("sys/net/core/somaxconn", &s.SoMaxConn)
@@ -39,11 +41,8 @@ func Read(proc string) (*Stats, error) {
 	inBytes(s.MemoryPressure)
 	inBytes(s.MemoryLimit)
 
-	files, err := procfs.NewFS(proc)
-	if err != nil {
-		return nil, err
-	}
-	r.note("net/sockstat", s.readSockstat(files))
+	r.sockstat(map[string]**float64{"orphan": &s.Orphans, "tw": &s.TimeWait, "mem": &s.Memory})
+	inBytes(s.Memory)
 	r.perCPU("net/stat/nf_conntrack", map[string]**float64{"drop": &s.Tracking.Drops, "insert_failed": &s.Tracking.InsertFailures})
 	r.perCPU("net/stat/arp_cache", map[string]**float64{"table_fulls": &s.Neighbours.TableFull})
 	r.perCPU("net/stat/ndisc_cache", map[string]**float64{"table_fulls": &s.Neighbours6.TableFull})
@@ -58,7 +57,16 @@ func Read(proc string) (*Stats, error) {
 // reader reads files, and notes those that it cannot.
 type reader struct {
 	proc   string
+	buf    []byte // of the file that was read last
 	faults []error
+}
+
+// read returns a file. One that cannot be read is noted.
+func (r *reader) read(name string) (text string, ok bool) {
+	var err error
+	r.buf, err = AppendFile(r.buf[:0], filepath.Join(r.proc, name))
+	r.note(name, err)
+	return string(r.buf), err == nil
 }
 
 // note keeps the error of a file, unless it is that there is no such file.
@@ -73,12 +81,11 @@ func (r *reader) number(name string, into **float64) { r.numbers(name, into) }
 
 // numbers reads a file of as many whole numbers as there are to fill.
 func (r *reader) numbers(name string, into ...**float64) {
-	b, err := os.ReadFile(filepath.Join(r.proc, name))
-	if err != nil {
-		r.note(name, err)
+	text, ok := r.read(name)
+	if !ok {
 		return
 	}
-	words := strings.Fields(string(b))
+	words := strings.Fields(text)
 	if len(words) != len(into) {
 		r.note(name, fmt.Errorf("%d numbers, want %d", len(words), len(into)))
 		return
@@ -97,13 +104,9 @@ func (r *reader) numbers(name string, into ...**float64) {
 // hexadecimal numbers for each CPU: neigh_stat_seq_show of net/core/neighbour.c,
 // ct_cpu_seq_show of net/netfilter/nf_conntrack_standalone.c.
 func (r *reader) perCPU(name string, want map[string]**float64) {
-	b, err := os.ReadFile(filepath.Join(r.proc, name))
-	if err != nil {
-		r.note(name, err)
-		return
-	}
-	line, lines, _ := strings.Cut(string(b), "\n")
-	if lines == "" {
+	text, ok := r.read(name)
+	line, lines, _ := strings.Cut(text, "\n")
+	if !ok || lines == "" {
 		return
 	}
 	names := strings.Fields(line)
@@ -143,39 +146,42 @@ func inBytes(pages *float64) {
 	}
 }
 
-func (s *Stats) readSockstat(files procfs.FS) error {
-	stat, err := files.NetSockstat()
-	if err != nil {
-		return err
-	}
-	for _, p := range stat.Protocols {
-		if p.Protocol == "TCP" {
-			s.TimeWait, s.Orphans, s.Memory = number(p.TW), number(p.Orphan), number(p.Mem)
-			inBytes(s.Memory)
+// sockstat reads the wanted figures of the line TCP of net/sockstat, which has each
+// behind its name (sockstat_seq_show in net/ipv4/proc.c).
+func (r *reader) sockstat(want map[string]**float64) {
+	const name = "net/sockstat"
+	text, _ := r.read(name)
+	for line := range strings.Lines(text) {
+		figures, ok := strings.CutPrefix(line, "TCP:")
+		if !ok {
+			continue
+		}
+		words := strings.Fields(figures)
+		if len(words) == 0 || len(words)%2 != 0 {
+			r.note(name, fmt.Errorf("%d words behind TCP, want names with their values", len(words)))
+			return
+		}
+		for pair := range slices.Chunk(words, 2) {
+			if err := fill(want, "", pair[0], pair[1]); err != nil {
+				r.note(name, err)
+				return
+			}
 		}
 	}
-	return nil
-}
-
-func number(n *int) *float64 {
-	if n == nil {
-		return nil
-	}
-	return new(float64(*n))
 }
 
 // counters reads the wanted counters of a file: net/netstat and net/snmp have pairs of
 // lines, one of names and one of values, net/snmp6 a name and a value on each line.
 // They are called as nstat(8) calls them. procfs does not fill all of these.
 func (r *reader) counters(name string, want map[string]**float64) {
-	b, err := os.ReadFile(filepath.Join(r.proc, name))
-	if err != nil {
-		r.note(name, err)
+	text, ok := r.read(name)
+	if !ok {
 		return
 	}
 	names := ""
-	for line := range strings.Lines(string(b)) {
+	for line := range strings.Lines(text) {
 		group, rest, paired := strings.Cut(line, ": ")
+		var err error
 		switch {
 		case !paired:
 			err = fill(want, "", firstWord(line), strings.TrimPrefix(line, firstWord(line)))

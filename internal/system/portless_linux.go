@@ -4,11 +4,11 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"os"
 	"path/filepath"
 	"sync"
 	"time"
 
+	"github.com/port-exporter/port_exporter/internal/kernel"
 	"github.com/port-exporter/port_exporter/internal/procnet"
 	"github.com/port-exporter/port_exporter/internal/sockdiag"
 	"github.com/port-exporter/port_exporter/internal/socket"
@@ -84,7 +84,7 @@ func (p *portless) either(ctx context.Context, kind socket.Protocol, netlink fun
 // vsock returns the vsock listeners. A kernel without AF_VSOCK has none.
 func (p *portless) vsock(ctx context.Context) (socket.PortlessRead, error) {
 	// net/protocols lists what proto_register was called for (net/core/sock.c).
-	protocols, err := os.ReadFile(filepath.Join(p.procfs, "net/protocols"))
+	protocols, err := kernel.AppendFile(nil, filepath.Join(p.procfs, "net/protocols"))
 	if err == nil && !bytes.Contains(protocols, []byte("AF_VSOCK")) {
 		return socket.PortlessRead{}, nil
 	}

@@ -4,10 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"net"
-	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -84,7 +82,7 @@ func deviceName(index int) string {
 func ephemeralPorts(procfs string) (socket.EphemeralPorts, error) {
 	const rangeFile, reservedFile = "sys/net/ipv4/ip_local_port_range", "sys/net/ipv4/ip_local_reserved_ports"
 	ports := socket.EphemeralPorts{PortRange: defaultEphemeralPorts}
-	b, err := os.ReadFile(filepath.Join(procfs, rangeFile))
+	b, err := kernel.AppendFile(nil, filepath.Join(procfs, rangeFile))
 	if err != nil {
 		return ports, fileError(rangeFile, err)
 	}
@@ -112,9 +110,9 @@ func fileError(file string, err error) error {
 // (proc_do_large_bitmap in kernel/sysctl.c): a buffer that it fills may be too small.
 func reservedPorts(path string) ([]socket.PortRange, error) {
 	const usual, everyPort = 4 << 10, 6 << 16 // each with its comma
-	list, err := readOnce(path, usual)
+	list, err := kernel.AppendFile(make([]byte, 0, usual), path)
 	if len(list) == usual {
-		list, err = readOnce(path, everyPort)
+		list, err = kernel.AppendFile(make([]byte, 0, everyPort), path)
 	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -122,26 +120,11 @@ func reservedPorts(path string) ([]socket.PortRange, error) {
 	if err != nil {
 		return nil, err
 	}
-	ranges, err := parsePorts(list)
+	ranges, err := parsePorts(string(list))
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return ranges, nil
-}
-
-// readOnce returns what one read of a file gives.
-func readOnce(path string, size int) (string, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	buf := make([]byte, size)
-	n, err := f.Read(buf)
-	if err != nil && !errors.Is(err, io.EOF) {
-		return "", err
-	}
-	return string(buf[:n]), nil
 }
 
 // parsePorts reads a list such as 8080,20000-20010. An empty one is none.
