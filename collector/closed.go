@@ -11,6 +11,9 @@ import (
 
 // Closed counts the connections that end, between the scrapes too.
 type Closed interface {
+	// Walk begins to count open connections by the listeners of a table; nil if that is
+	// not possible now.
+	Walk(table *socket.Table) *closed.Walk
 	// Scrape calls show with what was counted so far.
 	Scrape(ctx context.Context, table *socket.Table, limits closed.Limits, watched []socket.Watched, show func(*closed.Report)) error
 }
@@ -32,6 +35,8 @@ var (
 		"Outbound connections closed before they were established, by destination.", "netns", "remote_address", "remote_port", "outcome")
 	closedLost = counter("port_closed_connections_lost_total",
 		"Closed sockets whose final values were lost because the buffer was full.")
+	closedUntracked = gauge("port_closed_connections_untracked",
+		"Open connections beyond the limit: they count only when they close.")
 	closedMalformed = counter("port_closed_connections_malformed_total",
 		"Closed sockets whose final values could not be parsed.")
 )
@@ -40,12 +45,12 @@ func newClosedFamilies(direction, whose string, labels []string) closedFamilies 
 	name := func(what string) string { return "port_" + direction + "_connections_" + what }
 	return closedFamilies{
 		connections:   counter(name("closed_total"), "Closed TCP connections "+whose+".", labels...),
-		received:      counter(name("received_bytes_total"), "Bytes received over closed connections "+whose+".", labels...),
-		sent:          counter(name("sent_bytes_total"), "Bytes sent over closed connections "+whose+", without retransmitted ones.", labels...),
-		segments:      counter(name("segments_sent_total"), "Segments sent over closed connections "+whose+".", labels...),
-		retransmitted: counter(name("segments_retransmitted_total"), "Segments retransmitted over closed connections "+whose+".", labels...),
-		stalled:       counter(name("stalled_seconds_total"), "Time closed connections "+whose+" spent in retransmission timeouts, in seconds.", labels...),
-		limited:       counter(name("limited_seconds_total"), "Time closed connections "+whose+" could not send, in seconds.", bind(labels, "by")...),
+		received:      counter(name("received_bytes_total"), "Bytes received over connections "+whose+".", labels...),
+		sent:          counter(name("sent_bytes_total"), "Bytes sent over connections "+whose+", without retransmitted ones.", labels...),
+		segments:      counter(name("segments_sent_total"), "Segments sent over connections "+whose+".", labels...),
+		retransmitted: counter(name("segments_retransmitted_total"), "Segments retransmitted over connections "+whose+".", labels...),
+		stalled:       counter(name("stalled_seconds_total"), "Time connections "+whose+" spent in retransmission timeouts, in seconds.", labels...),
+		limited:       counter(name("limited_seconds_total"), "Time connections "+whose+" could not send, in seconds.", bind(labels, "by")...),
 		roundTrip:     histogram(name("round_trip_seconds"), "Smoothed round trip time of closed connections "+whose+", in seconds.", labels...),
 		minRoundTrip:  histogram(name("minimum_round_trip_seconds"), "Minimum round trip time of closed connections "+whose+", in seconds.", labels...),
 	}
@@ -81,7 +86,7 @@ func (closedConnections) Name() string { return "closed" }
 
 func (closedConnections) Families() []*Family {
 	families := append(inboundClosed.all(), outboundClosed.all()...)
-	return append(families, connectsFailed, destinationConnectsFailed, closedLost, closedMalformed)
+	return append(families, connectsFailed, destinationConnectsFailed, closedLost, closedMalformed, closedUntracked)
 }
 
 func (c closedConnections) Collect(ctx context.Context, host *Snapshot, out *Output) error {
@@ -92,6 +97,9 @@ func (c closedConnections) Collect(ctx context.Context, host *Snapshot, out *Out
 	table, err := host.Listening()
 	if err != nil {
 		return err
+	}
+	if host.wantsHealth { // after its read, so that open connections are counted up to now
+		_, _, _ = host.Connections() // other collectors report its error
 	}
 	limits := closed.Limits{
 		Listeners:           c.limits.Listeners,
@@ -105,6 +113,9 @@ func (c closedConnections) Collect(ctx context.Context, host *Snapshot, out *Out
 		addFailures(out, r)
 		out.add(closedLost, float64(r.Lost))
 		out.add(closedMalformed, float64(r.Malformed))
+		if r.Walked {
+			out.add(closedUntracked, float64(r.Untracked))
+		}
 	})
 }
 

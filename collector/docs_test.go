@@ -34,7 +34,7 @@ func metricsDocument() string {
 // introductions have the facts that hold for all families of a collector.
 var introductions = map[string]string{
 	"closed": "Off by default: `--collector.closed`. The kernel reports each TCP socket that it frees, with its final values, so that nothing is missed " +
-		"between scrapes. The values are exact while `port_closed_connections_lost_total` does not increase. Open connections are not included. " +
+		"between scrapes. The values are exact while `port_closed_connections_lost_total` does not increase. Open connections are not included, unless the collector health runs too: then bytes, segments and times are counted at each scrape. " +
 		"`inbound` is by listener; one that is gone keeps its series for an hour. `outbound` is by remote port, the busiest ones; the rest is \"other\". " +
 		"Where the kernel forgot the remote port, it is \"unknown\". Histograms are native ones, with six classic buckets for those who do not read them. " +
 		"See [closed.md](closed.md).\n\n",

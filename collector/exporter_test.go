@@ -265,6 +265,7 @@ var stories = map[string]porttest.Sockets{
 	"closed": {
 		made(socket.TCP, socket.Listen, "0.0.0.0:443", ""),
 		made(socket.TCP, socket.Listen, "[::]:22", ""),
+		made(socket.TCP, socket.Established, "10.0.0.5:443", "192.0.2.7:50003", withInfo(func(i *socket.TCPInfo) { i.Sent = 7 }), func(s *socket.Socket) { s.Cookie = 99 }),
 	},
 	"client": slices.Concat(
 		clients("10.0.0.5", "198.51.100.1:5432", 900),
@@ -417,6 +418,7 @@ func TestStories(t *testing.T) {
 				o.Certificates, o.Addresses = storyCertificates, storyAddresses
 			}
 			if name == "closed" {
+				o.Disabled = nil
 				o.Closed, o.Watched = storyClosed(t), func() Watched { return Watched{Destinations: []socket.Watched{quietDestination}} }
 			}
 			if name == "open_connections" {

@@ -27,6 +27,8 @@ type Snapshot struct {
 	health  func() (*health.Fold, error)
 	missing func(out *Output, err error)
 
+	wantsHealth bool // TCP_INFO of connections is read
+
 	portless       func() (socket.PortlessTable, error)
 	portlessOwners func() []socket.Owned
 	unix           func() (socket.PortlessTable, error)
@@ -113,9 +115,12 @@ func (s *Shown) fold(owned []socket.Owned) []socket.Owned {
 // newSnapshot returns a snapshot. Its connections are read with TCP_INFO if health is
 // wanted.
 func newSnapshot(ctx context.Context, e *Exporter, wantsHealth bool) *Snapshot {
-	r := &reading{Options: e.options, ctx: ctx, wantsHealth: wantsHealth, named: e.named, began: e.options.Memory.history.Now()}
+	r := &reading{Options: e.options, ctx: ctx, named: e.named, began: e.options.Memory.history.Now()}
 	r.Snapshot = Snapshot{
-		began:   r.began,
+		began: r.began,
+
+		wantsHealth: wantsHealth,
+
 		ports:   sync.OnceValues(r.EphemeralPorts),
 		watched: sync.OnceValue(r.readWatched),
 		table:   sync.OnceValues(r.readTable),
@@ -144,8 +149,7 @@ type reading struct {
 	named func(*socket.Socket) bool
 	began time.Time
 
-	wantsHealth bool
-	fold        *health.Fold // is there when the traffic was read
+	fold *health.Fold // is there when the traffic was read
 }
 
 func (r *reading) readWatched() Watched {
@@ -243,21 +247,59 @@ func (r *reading) readTraffic() (*socket.Traffic, error) {
 	if err != nil {
 		return nil, err
 	}
-	want, observe := socket.Connections, socket.Observer(nil)
-	traffic, err := socket.Twice(func() (*socket.Traffic, error) {
-		if r.wantsHealth {
-			want |= socket.WithInfo
-			r.fold = r.newFold(table)
-			observe = r.fold.Observe
-		}
-		return socket.ObserveConnections(r.Source.Sockets(r.ctx, want), table, r.Snapshot.watched().Destinations, observe)
-	})
+	read := r.readPlain
+	if r.Snapshot.wantsHealth {
+		walk := r.beginWalk(table)
+		defer walk.End()
+		read = func(table *socket.Table) (*socket.Traffic, error) { return r.readWithInfo(table, walk) }
+	}
+	traffic, err := socket.Twice(func() (*socket.Traffic, error) { return read(table) })
 	if err := r.tolerate(err); err != nil {
 		return nil, err
 	}
 	r.Memory.malformed.Add(uint64(traffic.Malformed))
 	return traffic, nil
 }
+
+func (r *reading) readPlain(table *socket.Table) (*socket.Traffic, error) {
+	return socket.ReadConnections(r.Source.Sockets(r.ctx, socket.Connections), table, r.Snapshot.watched().Destinations)
+}
+
+// readWithInfo reads the connections with TCP_INFO, which it adds up, and shows to a walk.
+func (r *reading) readWithInfo(table *socket.Table, walk openWalk) (*socket.Traffic, error) {
+	r.fold = r.newFold(table)
+	observe := func(s *socket.Socket, listener int, outbound bool) {
+		r.fold.Observe(s, listener, outbound)
+		walk.Observe(s)
+	}
+	rows := r.Source.Sockets(r.ctx, socket.Connections|socket.WithInfo)
+	return socket.ObserveConnections(rows, table, r.Snapshot.watched().Destinations, observe)
+}
+
+// openWalk counts open connections.
+type openWalk interface {
+	Observe(s *socket.Socket)
+	End()
+}
+
+// beginWalk begins to count open connections among those of the collector closed, if it
+// runs.
+func (r *reading) beginWalk(table *socket.Table) openWalk {
+	if r.Closed != nil {
+		if recorder, err := r.Closed(); err == nil {
+			if walk := recorder.Walk(table); walk != nil {
+				return walk
+			}
+		}
+	}
+	return noWalk{}
+}
+
+// noWalk counts nothing.
+type noWalk struct{}
+
+func (noWalk) Observe(*socket.Socket) {}
+func (noWalk) End()                   {}
 
 // newFold returns an empty fold. The remote ports that the last scrape chose have a place
 // in it, and as many others: which are the busiest is known afterwards.

@@ -32,7 +32,7 @@ func BenchmarkDaemon(b *testing.B) {
 	all.fill(b, few)
 	ours := startDaemon(b)
 	peers := []method{
-		{"floor", func() error { return discard(socket.Connections) }},
+		{"floor", func() error { return discard(socket.Connections, 0) }},
 		{"ss", func() error { return exec.Command("ss", "-tan").Run() }},
 		{"gopsutil", func() error {
 			_, err := net.ConnectionsWithoutUids("tcp")
@@ -93,6 +93,11 @@ type server struct {
 // five hundred ports on, so that it is at both sizes.
 func startDaemon(b *testing.B, flags ...string) *server {
 	b.Helper()
+	return startDaemonAt(b, "127.0.0.1:10065", flags...)
+}
+
+func startDaemonAt(b *testing.B, address string, flags ...string) *server {
+	b.Helper()
 	dir := b.TempDir()
 	program, config := filepath.Join(dir, "port_exporter"), filepath.Join(dir, "c.yml")
 	if out, err := exec.Command("go", "build", "-o", program, "../..").CombinedOutput(); err != nil {
@@ -101,8 +106,8 @@ func startDaemon(b *testing.B, flags ...string) *server {
 	if err := os.WriteFile(config, []byte("destinations: {min_share: 0.002}\n"), 0o600); err != nil {
 		b.Fatal(err)
 	}
-	flags = append(flags, "--config.file="+config, "--web.listen-address=127.0.0.1:10065")
-	return startServer(b, "port_exporter", "127.0.0.1:10065", program, flags...)
+	flags = append(flags, "--config.file="+config, "--web.listen-address="+address)
+	return startServer(b, "port_exporter", address, program, flags...)
 }
 
 // startServer starts a program and waits until it serves.

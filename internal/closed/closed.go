@@ -1,6 +1,7 @@
 // Package closed adds up what the TCP connections of this host were, as the kernel
 // frees them: between two scrapes none is missed. The kernel's messages come from a
-// [Stream]; [Book] counts them by listener, by remote port and by destination.
+// [Stream]; [Book] counts them by listener, by remote port and by destination. A [Walk]
+// counts what those did that are still open.
 package closed
 
 import (
@@ -16,7 +17,8 @@ import (
 // This file holds the inner loop: add runs once for each connection that ends. It
 // must not allocate but for what gets counters of its own.
 
-// Counters are what the closed connections of one service add up to.
+// Counters are what the connections of one service add up to. Connections and the round
+// trips are of closed ones.
 type Counters struct {
 	Connections uint64
 	// Received and Sent are bytes of data.
@@ -26,16 +28,12 @@ type Counters struct {
 	RoundTrip, MinRoundTrip                     Histogram
 }
 
-// add adds a connection.
-func (n *Counters) add(c *socket.Closed) {
+// add adds a connection, of which some was counted if it was seen open.
+func (n *Counters) add(c *socket.Closed, counted *figures, wasOpen bool) {
 	n.Connections++
-	n.Received += c.Received
-	n.Sent += c.Sent
-	n.SegmentsSent += uint64(c.SegmentsSent)
-	n.SegmentsRetransmitted += uint64(c.SegmentsRetransmitted)
-	n.Stalled += c.Stalled
-	n.LimitedByReceiver += c.LimitedByReceiver
-	n.LimitedByBuffer += c.LimitedBySendBuffer
+	if !c.Wiped { // else it has no figures
+		n.advance(counted, &c.TCPInfo, wasOpen)
+	}
 	if c.RoundTrip > 0 {
 		n.RoundTrip.Observe(c.RoundTrip)
 	}
@@ -89,6 +87,11 @@ type Book struct {
 	isWatched     func(netip.AddrPort) bool
 	knowsStalled  bool
 	malformed     uint64
+
+	tracked   map[uint64]figures // of open connections, by cookie
+	walk      *Walk              // nil between walks
+	walked    bool               // whether there was one
+	untracked int                // connections of the last walk that found no room
 }
 
 // New returns an empty book that reads the listeners and the time from functions.
@@ -98,6 +101,7 @@ func New(limits Limits, read func(context.Context) (*socket.Table, error), now f
 		now:          now,
 		listeners:    map[socket.ListenerID]*Counters{},
 		goneAt:       map[socket.ListenerID]time.Time{},
+		tracked:      map[uint64]figures{},
 		outbound:     newSlots[uint16, Counters](cmp.Compare, now),
 		failed:       newSlots[uint16, Failures](cmp.Compare, now),
 		destinations: newSlots[netip.AddrPort, Failures](netip.AddrPort.Compare, now),
@@ -121,7 +125,8 @@ func (b *Book) batch(ctx context.Context, stream Stream) (taken int, err error) 
 // add adds one connection.
 func (b *Book) add(ctx context.Context, c *socket.Closed, now time.Time) {
 	b.knowsStalled = b.knowsStalled || c.KnowsStalled
-	if !c.Established {
+	counted, wasOpen := b.take(c.Cookie)
+	if !c.Established && !wasOpen {
 		b.addFailure(c, now)
 		return
 	}
@@ -132,19 +137,25 @@ func (b *Book) add(ctx context.Context, c *socket.Closed, now time.Time) {
 	if guess && b.view.gone[c.Local.Port()] == nil && b.readAgain(ctx, now) {
 		at, outbound, _ = b.view.partyOf(c)
 	}
-	switch {
-	case at >= 0:
-		b.ofListener(at).add(c)
-	case b.goneListener(c) != nil:
-		b.goneListener(c).add(c)
-	case !outbound:
-		b.otherInbound.add(c)
-	case c.Wiped:
-		b.wiped.add(c)
-	default:
-		port := c.Remote.Port()
-		b.outbound.count(port, b.view.isEphemeral(port), now).add(c)
+	b.countersOf(c, at, outbound, now).add(c, &counted, wasOpen)
+}
+
+// countersOf returns the counters of a connection.
+func (b *Book) countersOf(c *socket.Closed, at int, outbound bool, now time.Time) *Counters {
+	if at >= 0 {
+		return b.ofListener(at)
 	}
+	gone := b.goneListener(c)
+	switch {
+	case gone != nil:
+		return gone
+	case !outbound:
+		return &b.otherInbound
+	case c.Wiped:
+		return &b.wiped
+	}
+	port := c.Remote.Port()
+	return b.outbound.count(port, b.view.isEphemeral(port), now)
 }
 
 func (b *Book) addFailure(c *socket.Closed, now time.Time) {

@@ -101,6 +101,15 @@ func (r *Recorder) drain(ctx context.Context) (taken int, err error) {
 	return taken, nil
 }
 
+// Walk begins to count open connections by the listeners of a table. It is nil while
+// another one is under way, and when nothing is recorded any more.
+func (r *Recorder) Walk(table *socket.Table) *Walk {
+	if r.ended.Load() != nil {
+		return nil
+	}
+	return r.book.begin(table)
+}
+
 // Scrape calls show with what was counted so far, the messages that wait included. It
 // puts the listeners of a table and limits in force.
 func (r *Recorder) Scrape(ctx context.Context, table *socket.Table, limits Limits, watched []socket.Watched, show func(*Report)) error {

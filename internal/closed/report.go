@@ -29,6 +29,10 @@ type Report struct {
 	DestinationsFolded int
 	// KnowsStalled says that the kernel provides Stalled.
 	KnowsStalled bool
+	// Walked says that open connections were counted too, but for Untracked ones, which
+	// are beyond the limit and count when they end.
+	Walked    bool
+	Untracked int
 	// Lost are messages that found no room, and Malformed those that could not be
 	// parsed.
 	Lost, Malformed uint64
@@ -75,6 +79,8 @@ func (b *Book) scrape(table *socket.Table, limits Limits, watched []socket.Watch
 		WipedFailures:  b.wipedFailures,
 		KnowsStalled:   b.knowsStalled,
 		Malformed:      b.malformed,
+		Walked:         b.walked,
+		Untracked:      b.untracked,
 	}
 	r.Inbound = b.inbound()
 	for _, port := range b.outbound.keys() {
