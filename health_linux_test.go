@@ -349,7 +349,7 @@ func TestLiveCountersInNamespace(t *testing.T) {
 	keeper := startChurner(t, 8090, true)
 	all := []*churner{startChurner(t, 8080, false), startChurner(t, 8081, false), keeper}
 	last := map[string]float64{}
-	for range 40 {
+	for end, scrapes := time.Now().Add(10*time.Second), 0; scrapes < 5 || scrapes < 40 && time.Now().Before(end); scrapes++ {
 		before := keeper.received.Load()
 		got := porttest.Scrape(t, "port_inbound_connections_", "port_outbound_connections_", "port_closed_")
 		for series, value := range last {
