@@ -78,6 +78,7 @@ func (s *answers) sent(handler http.Handler) http.Handler {
 // waits for the client.
 func (s *answers) send(w http.ResponseWriter, r *http.Request, handler http.Handler) {
 	a := &answer{ResponseWriter: w, header: w.Header()}
+	a.body.Grow(chunk) // an answer of a small host does not grow it again
 	handler.ServeHTTP(a, r)
 	a.WriteHeader(http.StatusOK)
 	if a.header.Get("Content-Type") == "" && a.body.Len() > 0 {
