@@ -31,7 +31,7 @@ type Host struct {
 	Owners         func(context.Context, []socket.Listener) owner.Result
 	Sockets        socket.Source
 	EphemeralPorts func() (socket.EphemeralPorts, error)
-	Route          func(to, from netip.Addr) (route.Route, error)
+	Route          func(to, from netip.Addr, device string) (route.Route, error)
 	// Firewall reads the rules of this host; nil if that is unknown.
 	Firewall func(context.Context) (*firewall.Ruleset, error)
 }
@@ -74,6 +74,7 @@ type Report struct {
 	Listener *Listener // of this host, if the target is; nil if not, or unknown
 	Ports    *verdict.Ports
 	source   netip.Addr
+	device   string // that sockets are bound to; empty if the routes choose
 	// nameServers are those of /etc/resolv.conf, as host:port; nil if they are unknown.
 	nameServers *[]string
 	meanwhile   counters     // of this host, during the probe
@@ -106,7 +107,7 @@ const readLimit = 10 * time.Second
 
 // Run checks a target. It returns soon after ctx ends.
 func (h *Host) Run(ctx context.Context, q Request) *Report {
-	r := &Report{Target: q.Target, source: q.Probe.Source}
+	r := &Report{Target: q.Target, source: q.Probe.Source, device: q.Probe.Device}
 	rest := &others{of: &q}
 	details := &probe.Details{Resolved: func(l probe.Lookup) { rest.try(ctx, l) }}
 	q.Probe.Address, q.Probe.Hostname = q.Target.Address, q.Target.Hostname
@@ -140,7 +141,7 @@ func (r *Report) decide(all bool) {
 
 // facts gathers what the verdict rests on.
 func (h *Host) facts(ctx context.Context, r *Report) *verdict.Facts {
-	facts := &verdict.Facts{Target: r.Target, Result: &r.Result}
+	facts := &verdict.Facts{Target: r.Target, Result: &r.Result, Device: r.device}
 	for _, a := range r.Attempts {
 		if a.Address != r.Result.Peer {
 			facts.Others = append(facts.Others, verdict.Attempt{Address: a.Address.Addr(), Outcome: a.Result.Outcome})
@@ -154,7 +155,7 @@ func (h *Host) facts(ctx context.Context, r *Report) *verdict.Facts {
 		facts.Unsent, facts.Reversed = r.meanwhile.unsent >= sent-1 && sent > 1, r.meanwhile.reversed >= sent
 	}
 	if peer := r.Result.Peer.Addr(); h.Route != nil && peer.IsValid() && r.Result.Proxy == "" {
-		within(ctx, func(context.Context) *route.Route { return h.route(peer, r.source) }, &r.Route)
+		within(ctx, func(context.Context) *route.Route { return h.route(peer, r.source, r.device) }, &r.Route)
 		facts.Route = r.Route
 	}
 	within(ctx, func(ctx context.Context) *Firewall { return h.firewall(ctx, r) }, &r.Firewall)
@@ -187,8 +188,8 @@ func (r *Report) synsInVain() uint64 {
 }
 
 // route returns the route to an address; nil if it is unknown.
-func (h *Host) route(to, from netip.Addr) *route.Route {
-	found, err := h.Route(to, from)
+func (h *Host) route(to, from netip.Addr, device string) *route.Route {
+	found, err := h.Route(to, from, device)
 	if err != nil {
 		return nil
 	}
@@ -281,7 +282,7 @@ func (o *others) try(ctx context.Context, l probe.Lookup) {
 // connect makes a connection and closes it.
 func (o *others) connect(ctx context.Context, to netip.AddrPort) probe.Result {
 	start := time.Now()
-	a := dial.Attempt{Target: to, Source: o.of.Probe.Source, Allow: o.of.Probe.Allow}
+	a := dial.Attempt{Target: to, Source: o.of.Probe.Source, Device: o.of.Probe.Device, Allow: o.of.Probe.Allow}
 	conn, failed := a.Connect(ctx)
 	result := probe.Result{Peer: to}
 	if failed != nil {

@@ -69,10 +69,14 @@ func (r *Report) way() []Evidence {
 	}
 	to := r.Result.Peer.Addr()
 	mark := OK
-	if !r.Route.IsOut() || r.Route.Type == route.Broadcast || r.Route.Type == route.Multicast {
+	if !r.Route.IsOut() || r.Route.Assumed || r.Route.Type == route.Broadcast || r.Route.Type == route.Multicast {
 		mark = Failed
 	}
-	all := []Evidence{{mark, "route", fmt.Sprintf("%s: %s", to, r.Route)}}
+	text := fmt.Sprintf("%s: %s", to, r.Route)
+	if r.device != "" && r.Route.Type != route.Local {
+		text += ", bound to " + r.device
+	}
+	all := []Evidence{{mark, "route", text}}
 	if n := r.Route.Neighbour; n != "" && r.Route.Type == route.Unicast {
 		mark, state := OK, "is "+n
 		switch n {

@@ -32,7 +32,7 @@ type CheckOptions struct {
 	// configured target.
 	Hostname string
 	Form     check.FormOptions
-	From     string        // an address or an interface of this host
+	From     string        // an address of this host, or an interface
 	AllIPs   bool          // the module probes every address of the name
 	Trace    bool          // traces the path to the address that was tried
 	Timeout  time.Duration // zero is the module's own
@@ -223,13 +223,13 @@ func (h *Host) requests(ctx context.Context, text string, o *CheckOptions) ([]ch
 		if o.Timeout > 0 {
 			t = withTimeout(t, o.Timeout)
 		}
-		source, err := h.source(o.From, t)
+		source, device, err := h.source(o.From, t)
 		if err != nil {
 			return nil, err
 		}
 		all = append(all, check.Request{
 			Target: t, AllAddresses: o.AllIPs, Trace: o.Trace,
-			Probe: probe.Request{Source: source, Allow: h.Config.Access.Configured(t.Module, t.Address)},
+			Probe: probe.Request{Source: source, Device: device, Allow: h.Config.Access.Configured(t.Module, t.Address)},
 		})
 	}
 	return all, nil

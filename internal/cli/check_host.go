@@ -66,17 +66,18 @@ func reachable(a netip.Addr) netip.Addr {
 	}
 }
 
-// source returns the address of this host that --from means, for a target.
-func (h *Host) source(from string, t *probe.Target) (netip.Addr, error) {
+// source returns the address of this host that --from means, for a target, and the
+// interface, if it names one.
+func (h *Host) source(from string, t *probe.Target) (addr netip.Addr, device string, err error) {
 	if from == "" {
-		return netip.Addr{}, nil
+		return addr, "", nil
 	}
 	if addr, err := netip.ParseAddr(from); err == nil {
-		return addr.Unmap(), nil
+		return addr.Unmap(), "", nil
 	}
 	addresses, err := h.System.Addresses()
 	if err != nil {
-		return netip.Addr{}, fmt.Errorf("--from=%s: cannot read the addresses of this host: %w", from, err)
+		return addr, "", fmt.Errorf("--from=%s: cannot read the addresses of this host: %w", from, err)
 	}
 	var candidates []netip.Addr
 	for addr, device := range addresses {
@@ -86,14 +87,14 @@ func (h *Host) source(from string, t *probe.Target) (netip.Addr, error) {
 	}
 	if len(candidates) == 0 {
 		devices := slices.Compact(slices.Sorted(maps.Values(addresses)))
-		return netip.Addr{}, fmt.Errorf("--from=%s: neither an address nor an interface with an address\nhint: one of %s", from, strings.Join(devices, ", "))
+		return addr, "", fmt.Errorf("--from=%s: neither an address nor an interface with an address\nhint: one of %s", from, strings.Join(devices, ", "))
 	}
 	to, _ := probe.ParseAddress(t.Module.Kind, t.Address)
 	target, _ := netip.ParseAddr(to.Host)
 	slices.SortFunc(candidates, func(a, b netip.Addr) int {
 		return cmp.Or(cmp.Compare(rank(a, target), rank(b, target)), a.Compare(b))
 	})
-	return candidates[0], nil
+	return candidates[0], from, nil
 }
 
 // rank orders the addresses of an interface by how fit they are to reach a target, an

@@ -185,7 +185,7 @@ func (f *flags) addCheck(app *kingpin.Application) {
 	check.Flag("hostname", "Host name for the Host header and TLS. Default: that of the configured target.").StringVar(&f.target.Hostname)
 	check.Flag("udp", "Send a datagram to host:port; a DNS, NTP, SNMP, STUN, SIP or QUIC request if the port is theirs.").BoolVar(&f.target.Form.UDP)
 	check.Flag("tls", "Make a TLS handshake with host:port.").BoolVar(&f.target.Form.TLS)
-	check.Flag("from", "Address or interface of this host to probe from. Default: chosen by the kernel.").StringVar(&f.target.From)
+	check.Flag("from", "Address or interface of this host to probe from; sockets are bound to an interface. Default: chosen by the kernel.").StringVar(&f.target.From)
 	check.Flag("all-ips", "Probe every address of the name. Without it the others are only connected to.").BoolVar(&f.target.AllIPs)
 	check.Flag("trace", "Trace the path: each hop, where packets die, and the MTU. Up to 15 s; requires no privilege.").BoolVar(&f.target.Trace)
 	check.Flag("timeout", "Timeout of the probe. 0: the module's timeout.").Default("0s").DurationVar(&f.target.Timeout)

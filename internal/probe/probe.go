@@ -45,6 +45,8 @@ type Request struct {
 	// zero value leaves it to the module. The target's name is then resolved to
 	// addresses of the same version of IP.
 	Source netip.Addr
+	// Device is the interface of this host to probe from; empty leaves it to the routes.
+	Device string
 	// Allow is asked for each address before a packet is sent to it, after the
 	// name was resolved, so that a name cannot lead elsewhere between check and
 	// use. Its error makes the outcome Denied. Nil allows everything. The zero

@@ -57,6 +57,39 @@ func TestCheckFromInterfaceInNamespace(t *testing.T) {
 	}
 }
 
+// TestCheckBoundToInterfaceInNamespace has --from reach a network by the interface that it
+// names, and not by the one of the route: a host with two ways out.
+func TestCheckBoundToInterfaceInNamespace(t *testing.T) {
+	n := porttest.NewNetwork(t)
+	n.Client.Connect(t, "eth1", n.Server, "eth1")
+	porttest.Address(t, "eth1", "192.0.2.130/30")
+	n.Server.Do(t, func() {
+		porttest.Address(t, "eth1", "192.0.2.129/30")
+		porttest.Address(t, "lo", "203.0.113.1/32")
+		porttest.Listen(t, "203.0.113.1:80", 5)
+		porttest.UDP(t, "203.0.113.1:90")
+	})
+	porttest.Route(t, "203.0.113.0/24", porttest.RouterClientIP4) // which has no route to it
+	if out, err := exec.Command("ip", "route", "add", "203.0.113.0/24", "via", "192.0.2.129", "dev", "eth1", "metric", "900").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	for _, tt := range []struct{ args, says string }{
+		{"203.0.113.1:80", "the router 192.0.2.1 has no route to it"},
+		{"203.0.113.1:80 --from=eth1", "203.0.113.1:80 is open."},
+		{"203.0.113.1:80 --from=eth1", "route        203.0.113.1: via 192.0.2.129 on eth1, from 192.0.2.130, MTU 1500, bound to eth1"},
+		{"203.0.113.1:80 --from=eth1 --trace", "203.0.113.1:80 is reached"},
+		{"http://203.0.113.1:81 --from=eth1", "http://203.0.113.1:81 refuses"},
+		{"203.0.113.1:91 --udp --from=eth1", "203.0.113.1:91 refuses"},
+		{"198.51.100.77:80 --from=eth1", "198.51.100.77:80 cannot be reached: this host has no route to it by eth1"},
+		{"198.51.100.77:80 --from=eth1", "Try: ip route get 198.51.100.77 oif eth1"},
+	} {
+		out, said, _ := porttest.EndedAs(t, nil, append([]string{"port_exporter", "check"}, strings.Fields(tt.args)...)...)
+		if !strings.Contains(out, tt.says) {
+			t.Errorf("%s: no %q, said %q\n%s", tt.args, tt.says, said, out)
+		}
+	}
+}
+
 // TestCheckHasColourOnATerminal runs check on a terminal, on one of a person who wants no
 // colour, and into a pipe.
 func TestCheckHasColourOnATerminal(t *testing.T) {

@@ -29,6 +29,10 @@ type Route struct {
 	// Gateway is the next hop; invalid where the address is on the link.
 	Gateway netip.Addr
 	Device  string
+	// Assumed reports that there is no route by the device that was asked for, and that the
+	// kernel takes the address for one on its link: ip_route_output_key_hash_rcu of
+	// net/ipv4/route.c.
+	Assumed bool
 	// Source is the address that the kernel would connect from; invalid if unknown.
 	Source netip.Addr
 	MTU    int // of the route, else of the device, in bytes; 0 if unknown
@@ -101,6 +105,8 @@ func (r *Route) String() string {
 		parts = append(parts, "the broadcast address of a network on "+r.Device)
 	case r.Gateway.IsValid():
 		parts = append(parts, fmt.Sprintf("via %s on %s", r.Gateway, r.Device))
+	case r.Assumed:
+		parts = append(parts, "no route, so it is assumed to be directly on "+r.Device)
 	default:
 		parts = append(parts, "directly on "+r.Device)
 	}

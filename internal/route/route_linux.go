@@ -16,27 +16,34 @@ import (
 
 // Get returns the route to an address, from a source address of this host or, if it is
 // invalid, from the one that the kernel chooses. It needs no privilege. A route that
-// leads nowhere is no error.
-func Get(to, from netip.Addr) (Route, error) {
+// leads nowhere is no error. With a device it is the route of sockets that are bound to it
+// (dial.BindToDevice).
+func Get(to, from netip.Addr, device string) (Route, error) {
 	to = to.Unmap()
 	options := &netlink.RouteGetOptions{}
 	if from.IsValid() {
 		options.SrcAddr = from.Unmap().AsSlice()
 	}
-	if zone := to.Zone(); zone != "" {
-		options.Oif = zone
+	if dial.IsOwn(to) {
+		device = ""
 	}
+	options.Oif = cmp.Or(to.Zone(), device)
 	found, err := netlink.RouteGetWithOptions(to.WithZone("").AsSlice(), options)
 	if err != nil && from.IsValid() && !dial.IsOwn(from) { // ENETUNREACH, or EINVAL
 		return Route{}, fmt.Errorf("route to %s: %s is not an address of this host: %w", to, from, err)
 	}
 	if kind, ok := TypeOf(err); ok {
-		return Route{Type: kind, By: decider(to.WithZone(""), from.Unmap(), kind)}, nil
+		return Route{Type: kind, By: decider(to.WithZone(""), from.Unmap(), device, kind)}, nil
 	}
 	if err != nil || len(found) == 0 {
 		return Route{}, fmt.Errorf("route to %s: %w", to, cmp.Or(err, errors.ErrUnsupported))
 	}
 	r := describe(to, &found[0])
+	if device != "" && r.Type == Unicast && !r.Gateway.IsValid() {
+		options.FIBMatch = true
+		_, err := netlink.RouteGetWithOptions(to.WithZone("").AsSlice(), options)
+		r.Assumed = err != nil
+	}
 	if from.IsValid() {
 		r.Source = from.Unmap()
 	}
@@ -118,7 +125,7 @@ const maxRoutes = 20_000
 // decider returns the rule or route of a type that an address meets first, which the
 // kernel does not name. It looks at rules as the kernel does (fib_rules_lookup),
 // as far as they ask for source and destination only.
-func decider(to, from netip.Addr, kind string) string {
+func decider(to, from netip.Addr, device, kind string) string {
 	family := netlink.FAMILY_V4
 	if to.Is6() {
 		family = netlink.FAMILY_V6
@@ -133,7 +140,7 @@ func decider(to, from netip.Addr, kind string) string {
 	}
 	for i := range rules {
 		rule := &rules[i]
-		if !matches(rule, to, from) {
+		if !matches(rule, to, from, device) {
 			continue
 		}
 		entry, found := entries[rule.Table]
@@ -152,9 +159,9 @@ func decider(to, from netip.Addr, kind string) string {
 }
 
 // matches reports whether a rule is for what this host sends from one address to
-// another.
-func matches(rule *netlink.Rule, to, from netip.Addr) bool {
-	simple := rule.Goto < 0 && rule.IifName == "" && rule.OifName == "" && rule.Mark == 0 && !rule.Invert &&
+// another, by sockets that are bound to a device, if it is not empty.
+func matches(rule *netlink.Rule, to, from netip.Addr, device string) bool {
+	simple := rule.Goto < 0 && rule.IifName == "" && (rule.OifName == "" || rule.OifName == device) && rule.Mark == 0 && !rule.Invert &&
 		rule.Dport == nil && rule.Sport == nil && rule.UIDRange == nil && rule.IPProto == 0
 	return simple && contains(rule.Dst, to) && contains(rule.Src, from)
 }

@@ -55,7 +55,7 @@ func TestGetInNamespace(t *testing.T) {
 		{forbidden4, "rule 50: from all to 203.0.113.193/32 prohibit", Prohibit, false},
 		{forbidden6, "rule 50: from all to 2001:db8:3:3::1/128 prohibit", Prohibit, false},
 	} {
-		got, err := Get(netip.MustParseAddr(tt.to), netip.Addr{})
+		got, err := Get(netip.MustParseAddr(tt.to), netip.Addr{}, "")
 		if err != nil || got.String() != tt.want || got.Type != tt.kind || got.IsOut() != (tt.kind == Unicast || tt.kind == Local) {
 			t.Errorf("%s: %q %+v, %v; want %q", tt.to, got.String(), got, err, tt.want)
 		}
@@ -66,7 +66,7 @@ func TestGetInNamespace(t *testing.T) {
 	porttest.DeleteRoute(t, "0.0.0.0/0")
 	porttest.DeleteRoute(t, "::/0")
 	for _, to := range []string{porttest.ServerIP4, porttest.ServerIP6} {
-		if got, err := Get(netip.MustParseAddr(to), netip.Addr{}); err != nil || got.String() != "no route" {
+		if got, err := Get(netip.MustParseAddr(to), netip.Addr{}, ""); err != nil || got.String() != "no route" {
 			t.Errorf("%s: %+v, %v", to, got, err)
 		}
 	}
@@ -79,13 +79,13 @@ func TestSourceInNamespace(t *testing.T) {
 	ip(t, "route add blackhole default table 77")
 	ip(t, "rule add pref 60 from 192.0.2.9 table 77")
 	to := netip.MustParseAddr(porttest.ServerIP4)
-	if got, err := Get(to, netip.MustParseAddr("192.0.2.9")); err != nil || got.String() != "route blackhole all, table 77" {
+	if got, err := Get(to, netip.MustParseAddr("192.0.2.9"), ""); err != nil || got.String() != "route blackhole all, table 77" {
 		t.Errorf("%+v, %v", got, err)
 	}
-	if got, err := Get(to, netip.MustParseAddr(porttest.ClientIP4)); err != nil || got.Type != Unicast || got.Source.String() != porttest.ClientIP4 {
+	if got, err := Get(to, netip.MustParseAddr(porttest.ClientIP4), ""); err != nil || got.Type != Unicast || got.Source.String() != porttest.ClientIP4 {
 		t.Errorf("%+v, %v", got, err)
 	}
-	if got, err := Get(to, netip.MustParseAddr("198.18.0.1")); err == nil {
+	if got, err := Get(to, netip.MustParseAddr("198.18.0.1"), ""); err == nil {
 		t.Errorf("a source that is not of this host has a route: %+v", got)
 	}
 }
@@ -105,7 +105,7 @@ func TestManyRoutesInNamespace(t *testing.T) {
 		t.Fatalf("%v: %s", err, out)
 	}
 	last := netip.MustParseAddr(fmt.Sprintf("20.%d.%d.1", maxRoutes>>8, maxRoutes&255))
-	if got, err := Get(last, netip.Addr{}); err != nil || got.String() != "a route of type blackhole" {
+	if got, err := Get(last, netip.Addr{}, ""); err != nil || got.String() != "a route of type blackhole" {
 		t.Errorf("%v, %v", got.String(), err)
 	}
 }
@@ -114,11 +114,11 @@ func TestManyRoutesInNamespace(t *testing.T) {
 func TestFailedNeighbourInNamespace(t *testing.T) {
 	porttest.NewNetwork(t)
 	to := netip.MustParseAddr("192.0.2.77")
-	if got, _ := Get(to, netip.Addr{}); got.Neighbour != "none" {
+	if got, _ := Get(to, netip.Addr{}, ""); got.Neighbour != "none" {
 		t.Errorf("before: %+v", got)
 	}
 	ip(t, "neighbour replace 192.0.2.77 dev eth0 nud failed")
-	if got, _ := Get(to, netip.Addr{}); got.Neighbour != "failed" {
+	if got, _ := Get(to, netip.Addr{}, ""); got.Neighbour != "failed" {
 		t.Errorf("after: %+v", got)
 	}
 }

@@ -8,4 +8,4 @@ import (
 )
 
 // Get is not known here.
-func Get(netip.Addr, netip.Addr) (Route, error) { return Route{}, errors.ErrUnsupported }
+func Get(netip.Addr, netip.Addr, string) (Route, error) { return Route{}, errors.ErrUnsupported }

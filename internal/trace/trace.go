@@ -46,6 +46,7 @@ type Options struct {
 	// Source is the address of this host to send from; the zero value lets the kernel
 	// choose.
 	Source netip.Addr
+	Device string // [probe.Request].Device
 	// Payload is what a datagram to the target has, for UDP.
 	Payload []byte
 	// Allow is [probe.Request].Allow. What it denies is left out; where that is the

@@ -23,6 +23,7 @@ import (
 // a socket is of the network namespace of the thread that makes it.
 type wire struct {
 	source  netip.Addr
+	device  string
 	allow   func(netip.AddrPort) error
 	wake    int // an eventfd(2): ctx has ended
 	flights []flight
@@ -42,7 +43,7 @@ func newWire(o *Options) (*wire, error) {
 	if err != nil {
 		return nil, os.NewSyscallError("eventfd", err)
 	}
-	return &wire{source: o.Source, allow: o.Allow, wake: wake}, nil
+	return &wire{source: o.Source, device: o.Device, allow: o.Allow, wake: wake}, nil
 }
 
 func (w *wire) close() {
@@ -192,7 +193,7 @@ func (w *wire) open(q *question) (fd int, err error) {
 // prepare sets the options of the socket of a question and binds it.
 func (w *wire) prepare(fd uintptr, q *question) error {
 	v6 := q.to.Addr().Is6()
-	err := dial.KeepErrors(fd, v6)
+	err := errors.Join(dial.KeepErrors(fd, v6), dial.BindToDevice(fd, w.device, q.to.Addr()))
 	if q.ttl > 0 {
 		err = errors.Join(err, dial.SetTTL(fd, v6, q.ttl))
 	}

@@ -21,6 +21,8 @@ type Facts struct {
 	Owner string
 	// Route is the route to the address that was tried; nil if it is unknown.
 	Route *route.Route
+	// Device is the interface that the probe was bound to; empty if none.
+	Device string
 	// Ports is the use of ephemeral ports towards it; nil if it is unknown.
 	Ports *Ports
 	// Others are the other addresses of the name, each with its outcome.

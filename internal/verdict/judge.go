@@ -239,6 +239,8 @@ func (f *Facts) ofNeighbour() Code {
 	switch {
 	case known && !failed:
 		return LocalRejects
+	case failed && f.Route.Assumed:
+		return NoRoute
 	case failed && !f.Route.Gateway.IsValid():
 		return HostDown
 	default:

@@ -101,9 +101,13 @@ func (f *Facts) fill(text string) string {
 		name = f.host()
 	}
 	target := quoted(f.Target.Redacted())
+	by := ""
+	if f.Device != "" {
+		by = " oif " + quoted(f.Device)
+	}
 	return strings.NewReplacer(
 		"check --trace TARGET", "check --trace "+target, "check --debug TARGET", "check --debug "+target,
-		"TARGET", quoted(f.peer()), "NAME", quoted(name),
+		"ip route get TARGET", "ip route get "+quoted(f.peer())+by, "TARGET", quoted(f.peer()), "NAME", quoted(name),
 	).Replace(text)
 }
 

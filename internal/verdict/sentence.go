@@ -122,6 +122,11 @@ func (f *Facts) here(c Code, address string) string {
 		return fmt.Sprintf("%s is dropped by a firewall rule of this host%s", address, f.ruleAndListener())
 	case NoEphemeralPort:
 		return fmt.Sprintf("%s was not tried: %s", address, f.portsInUse())
+	case NoRoute:
+		if f.Device != "" {
+			return fmt.Sprintf("%s %s by %s", address, hereWords(c), f.Device)
+		}
+		return address + " " + hereWords(c)
 	case ReversePath:
 		return address + " does not answer: the reverse path filter of this host discards packets, as it does with answers that arrive on another interface"
 	case ModuleUnusable:

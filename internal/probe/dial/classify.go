@@ -53,7 +53,7 @@ func Classify(err error, e Evidence) (probe.Outcome, probe.Origin) {
 		return fault.Outcome, fault.Origin
 	case errors.Is(err, context.Canceled):
 		return probe.NotRun, probe.OriginLocal
-	case isErrno && probe.IsShortage(errno), isAddress, errors.Is(err, errNoZone):
+	case isErrno && probe.IsShortage(errno), isAddress, errors.Is(err, errNoZone), errors.Is(err, errNoInterface):
 		return probe.LocalError, probe.OriginLocal
 	case e.ICMP.Offender.IsValid():
 		return e.ICMP.Outcome(), e.Origin()

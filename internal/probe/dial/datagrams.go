@@ -32,6 +32,8 @@ type Datagrams struct {
 	// Source is the address of this host that they come from; the zero value lets
 	// the kernel choose.
 	Source netip.Addr
+	// Device is [probe.Request].Device.
+	Device string
 	// Allow is [probe.Request].Allow.
 	Allow func(netip.AddrPort) error
 
@@ -53,7 +55,7 @@ func (d *Datagrams) Connect(ctx context.Context) error {
 			return err
 		}
 		return prepare(c, func(fd uintptr) error {
-			return errors.Join(KeepErrors(fd, d.Target.Addr().Is6()), forbidBroadcast(fd))
+			return errors.Join(KeepErrors(fd, d.Target.Addr().Is6()), forbidBroadcast(fd), BindToDevice(fd, d.Device, d.Target.Addr()))
 		})
 	}}
 	if d.Source.IsValid() {

@@ -5,8 +5,10 @@ package dial
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -21,6 +23,8 @@ type Attempt struct {
 	// Source is the address of this host to connect from; the zero value lets the
 	// kernel choose.
 	Source netip.Addr
+	// Device is [probe.Request].Device.
+	Device string
 	// Allow is [probe.Request].Allow.
 	Allow func(netip.AddrPort) error
 
@@ -116,7 +120,7 @@ func (a *Attempt) control(_, address string, c syscall.RawConn) error {
 		if err = KeepErrors(fd, a.Target.Addr().Is6()); err != nil {
 			return
 		}
-		if err = BindLate(fd); err != nil {
+		if err = errors.Join(BindLate(fd), BindToDevice(fd, a.Device, a.Target.Addr())); err != nil {
 			return
 		}
 		a.release()
@@ -163,6 +167,10 @@ func (a *Attempt) evidence() Evidence {
 // connect(2) wants to know which is meant (sin6_scope_id, ipv6(7)).
 var errNoZone = errors.New("a link-local address needs a zone\nhint: the name of the interface behind it, as in [fe80::1%eth0]:443")
 
+// errNoInterface is about the zone of such an address. connect(2) answers EINVAL, as a
+// blackhole route does.
+var errNoInterface = errors.New("this host has no such interface")
+
 // Allowed asks whether an address, which is that of a socket about to be
 // connected, may be probed. An IPv4 address in an IPv6 one is asked for as
 // IPv4.
@@ -170,6 +178,9 @@ func Allowed(allow func(netip.AddrPort) error, address string) error {
 	addr, err := netip.ParseAddrPort(address)
 	if err == nil && addr.Addr().Is6() && addr.Addr().IsLinkLocalUnicast() && addr.Addr().Zone() == "" {
 		return errNoZone
+	}
+	if zone := addr.Addr().Zone(); zone != "" && !isInterface(zone) {
+		return fmt.Errorf("%s: %w", zone, errNoInterface)
 	}
 	if allow == nil {
 		return nil
@@ -181,6 +192,15 @@ func Allowed(allow func(netip.AddrPort) error, address string) error {
 		return probe.Deny(err)
 	}
 	return nil
+}
+
+// isInterface reports whether a zone is an interface of this host, or the number of one.
+func isInterface(zone string) bool {
+	if _, err := strconv.ParseUint(zone, 10, 32); err == nil {
+		return true
+	}
+	_, err := net.InterfaceByName(zone)
+	return err == nil
 }
 
 // networkOf returns "tcp4" or "tcp6", so that package net makes a socket of the

@@ -2,8 +2,10 @@ package dial
 
 import (
 	"encoding/binary"
+	"errors"
 	"net"
 	"net/netip"
+	"os"
 	"strconv"
 	"time"
 
@@ -149,6 +151,21 @@ func closeDescriptor(fd int) { _ = unix.Close(fd) }
 // (IP_BIND_ADDRESS_NO_PORT of ip(7), which IPv6 sockets take too).
 func BindLate(fd uintptr) error {
 	return unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1)
+}
+
+// BindToDevice has a socket send by an interface of this host, and receive only what
+// arrives there: SO_BINDTODEVICE of socket(7), which requires CAP_NET_RAW before Linux 5.7.
+// Without that right the routes choose. Addresses of this host are reached over loopback,
+// so for them nothing is bound.
+func BindToDevice(fd uintptr, device string, to netip.Addr) error {
+	if device == "" || IsOwn(to) {
+		return nil
+	}
+	err := unix.BindToDevice(int(fd), device)
+	if errors.Is(err, unix.EPERM) {
+		return nil
+	}
+	return os.NewSyscallError("setsockopt", err)
 }
 
 // forbidBroadcast takes from a socket that it may send to the broadcast address

@@ -2,7 +2,11 @@
 
 package dial
 
-import "github.com/port-exporter/port_exporter/internal/probe"
+import (
+	"net/netip"
+
+	"github.com/port-exporter/port_exporter/internal/probe"
+)
 
 // namesOffenders is false where there is no error queue to read: an error may
 // or may not have come by ICMP, and the sender is unknown.
@@ -13,6 +17,8 @@ func KeepErrors(uintptr, bool) error { return nil }
 func ignoreErrors(uintptr, bool) error { return nil }
 
 func BindLate(uintptr) error { return nil }
+
+func BindToDevice(uintptr, string, netip.Addr) error { return nil }
 
 func forbidBroadcast(uintptr) error { return nil }
 

@@ -163,7 +163,7 @@ func (q *dnsQuery) took(began, connected time.Time) {
 // askUDP sends the question once, as blackbox_exporter does.
 func (q *dnsQuery) askUDP(ctx context.Context, packed []byte) probe.Result {
 	began := time.Now()
-	d := &dial.Datagrams{Target: q.to, Source: source(&q.request, q.SourceAddress), Allow: q.request.Allow}
+	d := &dial.Datagrams{Target: q.to, Source: source(&q.request, q.SourceAddress), Device: q.request.Device, Allow: q.request.Allow}
 	if err := d.Connect(ctx); err != nil {
 		q.took(began, time.Now())
 		return d.Failed(probe.PhaseConnect, err)
@@ -210,7 +210,7 @@ func (q *dnsQuery) take(b []byte) error {
 
 func (q *dnsQuery) askTCP(ctx context.Context, packed []byte) probe.Result {
 	began := time.Now()
-	a := dial.Attempt{Target: q.to, Source: source(&q.request, q.SourceAddress), Allow: q.request.Allow}
+	a := dial.Attempt{Target: q.to, Source: source(&q.request, q.SourceAddress), Device: q.request.Device, Allow: q.request.Allow}
 	conn, failed := a.Connect(ctx)
 	if failed != nil {
 		q.took(began, time.Now())

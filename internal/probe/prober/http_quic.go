@@ -74,7 +74,7 @@ func (h *hop) bindQUIC(to string) (*dial.Datagrams, *probe.Result) {
 			return nil, dial.FailedLookup(err)
 		}
 	}
-	d := &dial.Datagrams{Target: netip.AddrPortFrom(addrs[0], port), Source: h.x.request.Source, Allow: h.x.request.Allow}
+	d := &dial.Datagrams{Target: netip.AddrPortFrom(addrs[0], port), Source: h.x.request.Source, Device: h.x.request.Device, Allow: h.x.request.Allow}
 	h.x.mu.Lock()
 	h.peer = d.Target
 	h.x.mu.Unlock()

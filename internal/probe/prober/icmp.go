@@ -80,7 +80,7 @@ func (p *ICMP) Probe(ctx context.Context, r probe.Request) probe.Result {
 		failed.Samples = found
 		return *failed
 	}
-	e := &echo{ICMP: p, from: source(&r, p.SourceAddress), to: addrs[0].Addr(), samples: found, allow: r.Allow}
+	e := &echo{ICMP: p, from: source(&r, p.SourceAddress), device: r.Device, to: addrs[0].Addr(), samples: found, allow: r.Allow}
 	err := e.run(ctx)
 	result := probe.Result{}
 	if err != nil {
@@ -98,6 +98,7 @@ func (p *ICMP) Probe(ctx context.Context, r probe.Request) probe.Result {
 type echo struct {
 	*ICMP
 	from, to netip.Addr // from may be the zero value
+	device   string     // [probe.Request].Device
 	samples  probe.Samples
 	allow    func(netip.AddrPort) error
 
@@ -122,7 +123,7 @@ func (e *echo) run(ctx context.Context) error {
 	e.id, e.sequence = binary.BigEndian.Uint16(id[:]), binary.BigEndian.Uint16(id[2:])
 	e.data = e.payload()
 	var err error
-	if e.socket, err = openPing(e.from, e.to, e.ICMP); err != nil {
+	if e.socket, err = openPing(e.from, e.device, e.to, e.ICMP); err != nil {
 		return err
 	}
 	defer e.socket.Close()

@@ -29,13 +29,13 @@ type pingSocket struct {
 
 // openPing returns a socket with the settings of a module, the source address apart. Its error is an
 // [*openError] where there can be none, and an errno of connect(2).
-func openPing(from, to netip.Addr, p *ICMP) (*pingSocket, error) {
+func openPing(from netip.Addr, device string, to netip.Addr, p *ICMP) (*pingSocket, error) {
 	s := &pingSocket{to: to, is4: to.Is4()}
 	fd, err := s.open()
 	if err != nil {
 		return nil, &openError{err}
 	}
-	if err := s.prepare(fd, from, p); err != nil {
+	if err := errors.Join(s.prepare(fd, from, p), dial.BindToDevice(uintptr(fd), device, to)); err != nil {
 		_ = unix.Close(fd)
 		return nil, &openError{err}
 	}

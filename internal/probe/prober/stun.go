@@ -66,7 +66,7 @@ func (s *STUN) probe(ctx context.Context, r probe.Request, found *probe.Samples)
 	if failed != nil {
 		return *failed
 	}
-	d := &dial.Datagrams{Target: addrs[0], Source: source(&r, s.SourceAddress), Allow: r.Allow}
+	d := &dial.Datagrams{Target: addrs[0], Source: source(&r, s.SourceAddress), Device: r.Device, Allow: r.Allow}
 	failure := func(phase probe.Phase, err error) probe.Result {
 		result := d.Failed(phase, err)
 		dial.NameOther(&result, addrs)

@@ -19,7 +19,7 @@ var (
 func traceMetrics() []*probe.Metric { return []*probe.Metric{traceInfo, traceHops, pathMTU} }
 
 func (p *TCP) path(ctx context.Context, r probe.Request, of probe.Result) (trace.Path, error) {
-	return trace.Run(ctx, trace.Options{Target: of.Peer, Protocol: probe.KindTCP, Source: source(&r, p.SourceAddress), Allow: r.Allow})
+	return trace.Run(ctx, trace.Options{Target: of.Peer, Protocol: probe.KindTCP, Source: source(&r, p.SourceAddress), Device: r.Device, Allow: r.Allow})
 }
 
 // path sends the datagrams of the probe.
@@ -30,7 +30,7 @@ func (u *UDP) path(ctx context.Context, r probe.Request, of probe.Result) (trace
 		local = netip.IPv6Unspecified()
 	}
 	request := u.Payload.Message(netip.AddrPortFrom(local, 0), of.Peer).Request
-	return trace.Run(ctx, trace.Options{Target: of.Peer, Protocol: probe.KindUDP, Source: from, Payload: request, Allow: r.Allow})
+	return trace.Run(ctx, trace.Options{Target: of.Peer, Protocol: probe.KindUDP, Source: from, Device: r.Device, Payload: request, Allow: r.Allow})
 }
 
 // PathOf traces the path to the address that a probe with a module tried last. The probers
@@ -39,7 +39,7 @@ func PathOf(ctx context.Context, m *probe.Module, r probe.Request, of probe.Resu
 	if !of.Peer.IsValid() || of.Proxy != "" {
 		return trace.Path{}, errors.New("no packet was sent to an address of the target")
 	}
-	o := trace.Options{Target: of.Peer, Protocol: probe.KindTCP, Source: r.Source, Allow: r.Allow}
+	o := trace.Options{Target: of.Peer, Protocol: probe.KindTCP, Source: r.Source, Device: r.Device, Allow: r.Allow}
 	switch p := m.Prober.(type) {
 	case *TCP:
 		return p.path(ctx, r, of)

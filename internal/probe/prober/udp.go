@@ -63,7 +63,7 @@ func (u *UDP) Probe(ctx context.Context, r probe.Request) probe.Result {
 }
 
 func (u *UDP) probeAddress(ctx context.Context, r probe.Request, addr netip.AddrPort, found probe.Samples) probe.Result {
-	d := &dial.Datagrams{Target: addr, Source: source(&r, u.SourceAddress), Allow: r.Allow}
+	d := &dial.Datagrams{Target: addr, Source: source(&r, u.SourceAddress), Device: r.Device, Allow: r.Allow}
 	result := u.ask(ctx, d, &found)
 	found.Set(udpRequests, float64(d.Sent))
 	found.Set(udpReplies, float64(d.Received))
