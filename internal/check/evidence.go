@@ -76,6 +76,9 @@ func (r *Report) way() []Evidence {
 	if r.device != "" && r.Route.Type != route.Local {
 		text += ", bound to " + r.device
 	}
+	if r.Route.Down != "" {
+		mark, text = Failed, fmt.Sprintf("%s; %s %s", text, r.Route.Device, r.Route.Down)
+	}
 	all := []Evidence{{mark, "route", text}}
 	if n := r.Route.Neighbour; n != "" && r.Route.Type == route.Unicast {
 		mark, state := OK, "is "+n

@@ -70,9 +70,7 @@ func TestCheckBoundToInterfaceInNamespace(t *testing.T) {
 		porttest.UDP(t, "203.0.113.1:90")
 	})
 	porttest.Route(t, "203.0.113.0/24", porttest.RouterClientIP4) // which has no route to it
-	if out, err := exec.Command("ip", "route", "add", "203.0.113.0/24", "via", "192.0.2.129", "dev", "eth1", "metric", "900").CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
+	runIP(t, "route", "add", "203.0.113.0/24", "via", "192.0.2.129", "dev", "eth1", "metric", "900")
 	for _, tt := range []struct{ args, says string }{
 		{"203.0.113.1:80", "the router 192.0.2.1 has no route to it"},
 		{"203.0.113.1:80 --from=eth1", "203.0.113.1:80 is open."},
@@ -87,6 +85,17 @@ func TestCheckBoundToInterfaceInNamespace(t *testing.T) {
 		if !strings.Contains(out, tt.says) {
 			t.Errorf("%s: no %q, said %q\n%s", tt.args, tt.says, said, out)
 		}
+	}
+	runIP(t, "link", "set", "lo", "down")
+	if out, _, _ := porttest.EndedAs(t, nil, "port_exporter", "check", "127.0.0.1:80", "--timeout=1s"); !strings.Contains(out, "the interface lo of this host is down") {
+		t.Errorf("lo is down:\n%s", out)
+	}
+}
+
+func runIP(t *testing.T, args ...string) {
+	t.Helper()
+	if out, err := exec.Command("ip", args...).CombinedOutput(); err != nil {
+		t.Fatalf("ip %v: %v: %s", args, err, out)
 	}
 }
 

@@ -40,6 +40,9 @@ type Route struct {
 	// By is the rule or route that decides where Type is no way out, as ip(8) prints
 	// it; empty if it was not found.
 	By string
+	// Down says why the device sends nothing: "is down" or "has no carrier"; empty if it
+	// does.
+	Down string
 	// Neighbour is the state of the next hop in ARP or ND: reachable, stale, delay,
 	// probe, incomplete, failed, permanent, noarp; none where there is no entry yet;
 	// empty where the device has no neighbours.

@@ -61,6 +61,12 @@ func describe(to netip.Addr, of *netlink.Route) Route {
 	}
 	r.Device = link.Attrs().Name
 	r.MTU = cmp.Or(r.MTU, link.Attrs().MTU)
+	switch flags := link.Attrs().RawFlags; {
+	case flags&unix.IFF_UP == 0:
+		r.Down = "is down"
+	case flags&unix.IFF_LOWER_UP == 0:
+		r.Down = "has no carrier"
+	}
 	if r.Type == Unicast && link.Attrs().RawFlags&unix.IFF_NOARP == 0 {
 		r.Neighbour = neighbour(of.LinkIndex, r.NextHop(to.WithZone("")))
 	}

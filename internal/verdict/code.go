@@ -44,6 +44,7 @@ const (
 	RouteBlackhole       // a route of type blackhole
 	RouteUnreachable     // a route of type unreachable
 	RouteProhibits       // a route of type prohibit
+	InterfaceDown        // the interface of the route is down, or has no carrier
 	ReversePath          // the reverse path filter of this host discards the answers
 	NoEphemeralPort      // every ephemeral port towards the target is in use
 	NoResources          // no descriptors, no memory, no such address family

@@ -90,6 +90,9 @@ func (f *Facts) ofOtherFamily() bool {
 // isBroadcast reports whether the address is that of every host of a network.
 func (f *Facts) isBroadcast() bool { return f.Route != nil && f.Route.Type == route.Broadcast }
 
+// interfaceDown reports whether the interface of the route sends nothing.
+func (f *Facts) interfaceDown() bool { return f.Route != nil && f.Route.Down != "" }
+
 // neighbourSilent reports whether the next hop did not answer ARP or ND, so that no
 // packet has left yet.
 func (f *Facts) neighbourSilent() bool {

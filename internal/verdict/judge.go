@@ -154,6 +154,8 @@ func (f *Facts) ofSilence() Code {
 		return ServiceSilent
 	case f.Listener != nil && f.Listener.Full():
 		return QueueFull
+	case f.interfaceDown():
+		return InterfaceDown
 	case f.Listener != nil, f.Rule != nil && f.Rule.Drops, f.Unsent: // a host resets what nothing listens for
 		return LocalDrops
 	case f.neighbourSilent():
@@ -172,6 +174,8 @@ func (f *Facts) ofSilence() Code {
 // ofNoReply is about UDP, where a service may keep silent.
 func (f *Facts) ofNoReply() Code {
 	switch {
+	case f.interfaceDown():
+		return InterfaceDown
 	case f.Rule != nil && f.Rule.Drops, f.Listener != nil && !f.Listener.Taken():
 		return LocalDrops // without a listener the kernel reports it
 	case f.Path != nil && f.Path.Host == "" && f.Path.LastHop.IsValid():
@@ -237,6 +241,8 @@ func (f *Facts) ofNeighbour() Code {
 	known := f.Route != nil && f.Route.Neighbour != ""
 	failed := f.neighbourSilent()
 	switch {
+	case f.interfaceDown():
+		return InterfaceDown
 	case known && !failed:
 		return LocalRejects
 	case failed && f.Route.Assumed:
@@ -353,6 +359,8 @@ func (f *Facts) ofLocalError() Code {
 		return SourceUnusable
 	case isErrno && probe.IsNoPort(errno) && f.mayLackPorts():
 		return NoEphemeralPort
+	case isErrno && probe.IsNoPort(errno) && f.Route != nil && f.Route.Type == route.None: // it has no address of that version of IP
+		return NoRoute
 	case isErrno && probe.IsShortage(errno):
 		return NoResources
 	case isFile:

@@ -92,6 +92,9 @@ func localCases() []situation {
 		{"a rule sends it to silence", Facts{Sent: sent()}, silence, NoAnswer, "(sent to 10.0.0.2:8080 by a rule of this host, ip nat DOCKER handle 9) does not answer", "port_exporter check 10.0.0.2:8080"},
 		{"a broadcast address", Facts{Route: &route.Route{Type: "broadcast", Device: "eth0"}}, routed(syscall.ENETUNREACH), BadAddress, "broadcast address", "the address of one host"},
 		{"a broadcast address, UDP", Facts{Route: &route.Route{Type: "broadcast", Device: "eth0"}}, failed(probe.Prohibited, probe.OriginLocal, connect(syscall.EACCES)), BadAddress, "broadcast address", ""},
+		{"lo is down", Facts{Listener: listener(socket.NotListening), Route: &route.Route{Type: "local", Device: "lo", Down: "is down"}}, silence, InterfaceDown, "the interface lo of this host is down", "ip link show dev lo"},
+		{"no carrier", Facts{Route: &route.Route{Type: "unicast", Gateway: router, Device: "eth0", Neighbour: "failed", Down: "has no carrier"}}, down, InterfaceDown, "the interface eth0 of this host has no carrier", "ip link show dev eth0"},
+		{"no route by a device", Facts{Device: "eth1", Route: &route.Route{Type: "unicast", Device: "eth1", Neighbour: "failed", Assumed: true}}, down, NoRoute, "this host has no route to it by eth1", "ip route get 198.51.100.1 oif eth1"},
 		{"no time for the neighbour", Facts{Route: &route.Route{Type: "unicast", Device: "eth0", Neighbour: "incomplete"}}, silence, HostDown, "does not answer on this network", "start the host"},
 		{"no time for the gateway", Facts{Route: &route.Route{Type: "unicast", Gateway: router, Device: "eth0", Neighbour: "failed"}}, silence, NeighbourDown, "the gateway 192.0.2.254 does not answer on eth0", ""},
 		{"no route, and another address answers", Facts{Others: []Attempt{{router, probe.Open}}}, routed(syscall.ENETUNREACH), NoRoute, "at 198.51.100.1 cannot be reached: this host has no route to it; 192.0.2.254 answers", ""},
@@ -115,6 +118,7 @@ func localCases() []situation {
 		{"no port", Facts{}, failed(probe.LocalError, probe.OriginLocal, connect(syscall.EADDRNOTAVAIL)), NoEphemeralPort, "no ephemeral port is left", "ss -tan dst 198.51.100.1"},
 		{"no port, counted", Facts{Ports: &Ports{10, 10, 50000, 50009, "python3"}}, failed(probe.LocalError, probe.OriginLocal, connect(syscall.EADDRNOTAVAIL)), NoEphemeralPort, "all 10 ephemeral ports 50000–50009 towards it are in use, by python3", ""},
 		{"no IPv6", Facts{}, probe.Result{Outcome: probe.LocalError, Peer: netip.MustParseAddrPort("[2001:db8::1]:80"), Err: connect(syscall.EADDRNOTAVAIL)}, NoResources, "no address of that family", ""},
+		{"no IPv6 and no route", Facts{Route: &route.Route{}, Ports: &Ports{Of: 10}}, probe.Result{Outcome: probe.LocalError, Peer: netip.MustParseAddrPort("[2001:db8::1]:80"), Err: connect(syscall.EADDRNOTAVAIL)}, NoRoute, "this host has no route to it", "ip route get 2001:db8::1"},
 		{"no descriptors", Facts{}, failed(probe.LocalError, probe.OriginLocal, os.NewSyscallError("socket", syscall.EMFILE)), NoResources, "file descriptor", "ulimit"},
 		{"source", Facts{}, failed(probe.LocalError, probe.OriginLocal, bind(syscall.EADDRNOTAVAIL)), SourceUnusable, "source address", "ip address"},
 		{"no right", Facts{}, failed(probe.LocalError, probe.OriginLocal, os.NewSyscallError("socket", syscall.EPERM)), NoPrivilege, "CAP_NET_RAW", ""},
@@ -208,7 +212,7 @@ func nameCases() []situation {
 		{"silence of all", Facts{Names: Names{Silent: []string{"192.0.2.53:53", "[2001:db8::53]:53"}}}, name(probe.DNSTimeout, dns), NameServerSilent, "the name servers 192.0.2.53:53 and [2001:db8::53]:53 do not answer for name.example", "mend 192.0.2.53, or remove it from /etc/resolv.conf"},
 		{"silence before the next is asked", Facts{Names: Names{Silent: []string{"[2001:db8::53]:53"}, Unasked: []string{"192.0.2.54:53"}}}, name(probe.DNSTimeout, dns), NameServerSilent, "; 192.0.2.54:53, the next of /etc/resolv.conf, was not asked in time", "dig @2001:db8::53 name.example"},
 		{"silence of a resolver of this host", Facts{Names: Names{Silent: []string{"127.0.0.53:53"}}}, name(probe.DNSTimeout, dns), NameServerSilent, "127.0.0.53:53 does not answer", "resolvectl query name.example"},
-		{"unreached", Facts{}, name(probe.DNSTimeout, &probe.UnreachedError{Server: "10.77.0.2:53", Err: syscall.ECONNREFUSED}), NameServerUnreached, "10.77.0.2:53 cannot be reached", "/etc/resolv.conf"},
+		{"unreached", Facts{}, name(probe.DNSTimeout, &probe.UnreachedError{Server: "10.77.0.2:53", Err: syscall.ECONNREFUSED}), NameServerUnreached, "10.77.0.2:53 cannot be reached", "ip route get 10.77.0.2; correct the name server in /etc/resolv.conf"},
 		{"none is configured", Facts{Names: Names{None: true}}, name(probe.DNSTimeout, &probe.UnreachedError{Server: "[::1]:53", Err: syscall.ECONNREFUSED}), NameServerUnreached, "/etc/resolv.conf names no name server", "add the line nameserver ADDRESS"},
 	}
 }

@@ -107,8 +107,18 @@ func (f *Facts) nextOfServers(c Code) string {
 	case c == NameServerSilent:
 		return f.nextOfSilence()
 	default:
-		return Of(c).Next
+		return f.nextOfUnreached()
 	}
+}
+
+// nextOfUnreached asks for the way to the name server.
+func (f *Facts) nextOfUnreached() string {
+	unreached, _ := errors.AsType[*probe.UnreachedError](f.Result.Err)
+	server, err := netip.ParseAddrPort(unreached.Server)
+	if err != nil {
+		return Of(NameServerUnreached).Next
+	}
+	return fmt.Sprintf("ip route get %s; correct the name server in /etc/resolv.conf", server.Addr().WithZone(""))
 }
 
 // nextOfSilence names the server that is dead, unless it is one of this host, which waits

@@ -22,6 +22,8 @@ func (f *Facts) next(c Code) string {
 		if f.isBroadcast() {
 			return "the address of one host"
 		}
+	case InterfaceDown:
+		return "ip link show dev " + quoted(f.Route.Device)
 	case NotListening, LoopbackOnly, OtherAddress, QueueFull:
 		if probe.IsPath(f.Target.Address) {
 			return "ss -xlp; start the service that has this socket, or find out why it does not accept"

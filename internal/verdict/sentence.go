@@ -122,6 +122,8 @@ func (f *Facts) here(c Code, address string) string {
 		return fmt.Sprintf("%s is dropped by a firewall rule of this host%s", address, f.ruleAndListener())
 	case NoEphemeralPort:
 		return fmt.Sprintf("%s was not tried: %s", address, f.portsInUse())
+	case InterfaceDown:
+		return fmt.Sprintf("%s cannot be reached: the interface %s of this host %s", address, f.Route.Device, f.Route.Down)
 	case NoRoute:
 		if f.Device != "" {
 			return fmt.Sprintf("%s %s by %s", address, hereWords(c), f.Device)

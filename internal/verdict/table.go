@@ -57,6 +57,7 @@ var infos = [NumCodes]Info{
 	RouteBlackhole:   {"route_blackhole", Here, "a route of this host discards: type blackhole", "ip route get TARGET", other, cloudBlackhole},
 	RouteUnreachable: {"route_unreachable", Here, "a route of this host rejects: type unreachable", "ip route get TARGET", hostUnreachable, cloudBlackhole},
 	RouteProhibits:   {"route_prohibits", Here, "a route or rule of this host prohibits", "ip route get TARGET; ip rule", other, cloudBlackhole},
+	InterfaceDown:    {"interface_down", Here, "the interface of the route is down, or has no carrier", "ip link", hostUnreachable, cloudStopped},
 	ReversePath:      {"reverse_path", Here, "the target is silent, and the reverse path filter of this host discards packets", "ip route get TARGET; net.ipv4.conf.all.rp_filter=2, or route the target over the interface of its answers", timedOut, ""},
 	NoEphemeralPort:  {"no_ephemeral_port", Here, "every ephemeral port towards the target is in use", "ss -tan dst TARGET; net.ipv4.ip_local_port_range", other, "Azure PortThrottled"},
 	NoResources:      {"no_resources", Here, "no file descriptors, no memory, or no such address family", "ulimit -n", other, "Azure SocketBind"},
