@@ -175,8 +175,8 @@ func (s *stage) baseline(t *testing.T) string {
 	return out.String()
 }
 
-func (s *stage) host(c *config.Config, out *bytes.Buffer, wait time.Duration) *cli.Host {
-	return &cli.Host{System: s.system, Config: c, Stdout: out, Stderr: &bytes.Buffer{}, Wait: wait}
+func (s *stage) host(c *config.Config, out *bytes.Buffer, wait time.Duration) *cli.Command {
+	return &cli.Command{System: s.system, Config: c, Stdout: out, Stderr: &bytes.Buffer{}, Wait: wait}
 }
 
 func parsed(t *testing.T, text string) *config.Config {

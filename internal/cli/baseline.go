@@ -21,12 +21,12 @@ type BaselineOptions struct {
 // Baseline writes a policy that expects what listens now. With a file, it
 // writes that file with rules added for what its policy does not expect;
 // everything that stands in it stays as it is.
-func Baseline(ctx context.Context, h *Host, o BaselineOptions) error {
+func Baseline(ctx context.Context, h *Command, o BaselineOptions) error {
 	options := policy.Options{Now: h.now(), Ephemeral: o.Ephemeral}
 	if o.Merge == "" {
 		owners, err := h.read(ctx)
 		if err != nil {
-			return Failure(err)
+			return failure(err)
 		}
 		h.sayUnknown(owners)
 		h.sayMissing(owners)
@@ -36,14 +36,14 @@ func Baseline(ctx context.Context, h *Host, o BaselineOptions) error {
 		return files.Rules{Pipes: true}.Read(ctx, o.Merge)
 	})
 	if err != nil {
-		return Failure(err)
+		return failure(err)
 	}
 	if h.Config, err = config.ParseIn(filepath.Dir(o.Merge), text); err != nil {
-		return Failure(fmt.Errorf("%s: %w", o.Merge, err))
+		return failure(fmt.Errorf("%s: %w", o.Merge, err))
 	}
 	owners, err := h.read(ctx)
 	if err != nil {
-		return Failure(err)
+		return failure(err)
 	}
 	h.sayUnknown(owners)
 	h.sayMissing(owners)
@@ -52,7 +52,7 @@ func Baseline(ctx context.Context, h *Host, o BaselineOptions) error {
 }
 
 // sayLeftOut says what no rule is added for.
-func (h *Host) sayLeftOut(owners reading) {
+func (h *Command) sayLeftOut(owners reading) {
 	j := h.judge(owners)
 	for _, r := range j.rows {
 		if r.Verdict == policy.Forbidden.String() {
@@ -64,12 +64,12 @@ func (h *Host) sayLeftOut(owners reading) {
 	}
 }
 
-func (h *Host) print(text []byte, err error) error {
+func (h *Command) print(text []byte, err error) error {
 	if err != nil {
-		return Failure(err)
+		return failure(err)
 	}
 	if _, err := h.Stdout.Write(text); err != nil {
-		return Failure(err)
+		return failure(err)
 	}
 	return nil
 }

@@ -22,8 +22,8 @@ import (
 // outputText is a value of --output of check, beside outputJSON.
 const outputText = "text"
 
-// CheckOptions say what [Check] reaches, and how.
-type CheckOptions struct {
+// checkOptions say what [checkTargets] reaches, and how.
+type checkOptions struct {
 	Targets []string
 	// Module names how; empty is that of the configured target, or by the form of the
 	// address.
@@ -44,7 +44,7 @@ type CheckOptions struct {
 }
 
 // check refuses options that make no sense together.
-func (o *CheckOptions) check() error {
+func (o *checkOptions) check() error {
 	switch {
 	case o.Output != "" && o.Output != outputText && o.Output != outputJSON:
 		return fmt.Errorf("--output=%s: unknown output format\nhint: must be one of %s, %s", o.Output, outputText, outputJSON)
@@ -65,18 +65,18 @@ func (o *CheckOptions) check() error {
 	}
 }
 
-// Check reaches targets and says what came of it, as probes of configured targets do.
+// checkTargets reaches targets and says what came of it, as probes of configured targets do.
 // The error has status 1 when the outcome of one is not what its module expects, and 2
 // when one could not be tried.
-func Check(ctx context.Context, h *Host, o CheckOptions) error {
+func checkTargets(ctx context.Context, h *Command, o checkOptions) error {
 	if err := o.check(); err != nil {
-		return Failure(err)
+		return failure(err)
 	}
 	var requests []check.Request
 	for _, text := range o.Targets {
 		found, err := h.requests(ctx, text, &o)
 		if err != nil {
-			return Failure(err)
+			return failure(err)
 		}
 		requests = append(requests, found...)
 	}
@@ -102,8 +102,8 @@ func exit(status int) error {
 
 // checks are the targets of one command.
 type checks struct {
-	host     *Host
-	options  *CheckOptions
+	host     *Command
+	options  *checkOptions
 	of       *check.Host
 	requests []check.Request
 	last     []string // sentence and success of the latest round, by target
@@ -210,7 +210,7 @@ func (c *checks) write(i int, r *check.Report, log string) {
 
 // requests returns what a text on the command line asks for: a target, or the listeners
 // of a unit or container.
-func (h *Host) requests(ctx context.Context, text string, o *CheckOptions) ([]check.Request, error) {
+func (h *Command) requests(ctx context.Context, text string, o *checkOptions) ([]check.Request, error) {
 	targets, err := h.targets(ctx, text, o)
 	if err != nil {
 		return nil, err
@@ -243,7 +243,7 @@ func withTimeout(t *probe.Target, timeout time.Duration) *probe.Target {
 }
 
 // targets returns what to reach: the configured target that is meant, if there is one.
-func (h *Host) targets(ctx context.Context, text string, o *CheckOptions) ([]*probe.Target, error) {
+func (h *Command) targets(ctx context.Context, text string, o *checkOptions) ([]*probe.Target, error) {
 	if text == "" {
 		return nil, errors.New("the target is empty\nhint: a script may have a variable that is not set")
 	}
@@ -271,7 +271,7 @@ func (h *Host) targets(ctx context.Context, text string, o *CheckOptions) ([]*pr
 
 // configured returns a copy of the configured target with an address, if there is
 // one; of several, the one without a hostname or with the default module.
-func (h *Host) configured(text string, o *CheckOptions) (*probe.Target, error) {
+func (h *Command) configured(text string, o *checkOptions) (*probe.Target, error) {
 	if o.Form != (check.FormOptions{}) {
 		return nil, nil
 	}
@@ -302,7 +302,7 @@ func (h *Host) configured(text string, o *CheckOptions) (*probe.Target, error) {
 }
 
 // module returns the module of a name.
-func (h *Host) module(name string) (*probe.Module, error) {
+func (h *Command) module(name string) (*probe.Module, error) {
 	if m := h.Config.Module(name); m != nil {
 		return m, nil
 	}

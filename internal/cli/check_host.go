@@ -19,7 +19,7 @@ import (
 
 // ownedBy returns the TCP listeners of a systemd unit, a container or a process of this
 // host as targets. UDP services are left out: they would have to be sent something.
-func (h *Host) ownedBy(ctx context.Context, name string) ([]*probe.Target, error) {
+func (h *Command) ownedBy(ctx context.Context, name string) ([]*probe.Target, error) {
 	owners, err := h.read(ctx)
 	if err != nil {
 		return nil, err
@@ -68,7 +68,7 @@ func reachable(a netip.Addr) netip.Addr {
 
 // source returns the address of this host that --from means, for a target, and the
 // interface, if it names one.
-func (h *Host) source(from string, t *probe.Target) (addr netip.Addr, device string, err error) {
+func (h *Command) source(from string, t *probe.Target) (addr netip.Addr, device string, err error) {
 	if from == "" {
 		return addr, "", nil
 	}

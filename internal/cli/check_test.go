@@ -27,21 +27,21 @@ func TestCheckIsThatOfTheConfiguredTarget(t *testing.T) {
 	ping := fmt.Sprintf("modules: {teapot: {prober: http, http: {valid_status_codes: [418]}}}\ntargets: [{address: %q, module: teapot}]", server.URL)
 	for _, tt := range []struct {
 		name, config string
-		o            CheckOptions
+		o            checkOptions
 		want         int // exit status
 		says         string
 	}{
-		{"the hostname of the target", one, CheckOptions{}, 0, "answers as expected"},
-		{"another hostname", one, CheckOptions{Hostname: "b.test"}, 1, "the status is 418"},
-		{"a hostname for a target that is not configured", "", CheckOptions{Hostname: "a.test"}, 0, "answers as expected"},
-		{"neither", "", CheckOptions{}, 1, "the status is 418"},
-		{"several", two, CheckOptions{}, 2, "choose one: --module=http_2xx --hostname=a.test, or --module=http_2xx --hostname=b.test"},
-		{"one of several", two, CheckOptions{Hostname: "b.test"}, 1, "the status is 418"},
-		{"one without a hostname among several", bare, CheckOptions{}, 1, "the status is 418"},
-		{"the module of the target", ping, CheckOptions{}, 0, "answers as expected"},
-		{"the log", one, CheckOptions{Debug: true}, 0, "msg=response status_code=200"},
-		{"what /metrics would deny", "", CheckOptions{Targets: []string{server.URL + "/away"}}, 2, "outcome denied"},
-		{"a hostname that the prober does not take", "", CheckOptions{Module: "icmp", Hostname: "a.test", Targets: []string{"127.0.0.1"}}, 2, "the prober icmp takes none"},
+		{"the hostname of the target", one, checkOptions{}, 0, "answers as expected"},
+		{"another hostname", one, checkOptions{Hostname: "b.test"}, 1, "the status is 418"},
+		{"a hostname for a target that is not configured", "", checkOptions{Hostname: "a.test"}, 0, "answers as expected"},
+		{"neither", "", checkOptions{}, 1, "the status is 418"},
+		{"several", two, checkOptions{}, 2, "choose one: --module=http_2xx --hostname=a.test, or --module=http_2xx --hostname=b.test"},
+		{"one of several", two, checkOptions{Hostname: "b.test"}, 1, "the status is 418"},
+		{"one without a hostname among several", bare, checkOptions{}, 1, "the status is 418"},
+		{"the module of the target", ping, checkOptions{}, 0, "answers as expected"},
+		{"the log", one, checkOptions{Debug: true}, 0, "msg=response status_code=200"},
+		{"what /metrics would deny", "", checkOptions{Targets: []string{server.URL + "/away"}}, 2, "outcome denied"},
+		{"a hostname that the prober does not take", "", checkOptions{Module: "icmp", Hostname: "a.test", Targets: []string{"127.0.0.1"}}, 2, "the prober icmp takes none"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			h, stdout, _ := host(t, tt.config)
@@ -49,7 +49,7 @@ func TestCheckIsThatOfTheConfiguredTarget(t *testing.T) {
 			if tt.o.Targets == nil {
 				tt.o.Targets = []string{server.URL}
 			}
-			err := Check(t.Context(), h, tt.o)
+			err := checkTargets(t.Context(), h, tt.o)
 			got, text := 0, stdout.String()
 			if err != nil {
 				exit, ok := errors.AsType[*ExitError](err)

@@ -34,11 +34,11 @@ const (
 	statusUnverified = 3
 )
 
-// Failure makes an error of a command one that ends with status 2.
-func Failure(err error) error { return &ExitError{Code: statusFailure, Message: err.Error()} }
+// failure makes an error of a command one that ends with status 2.
+func failure(err error) error { return &ExitError{Code: statusFailure, Message: err.Error()} }
 
-// Host is what a command looks at.
-type Host struct {
+// Command is what a command works with: this host, its configuration, and where it writes.
+type Command struct {
 	System     *system.System // not needed for a saved table
 	Config     *config.Config
 	ConfigFile string
@@ -71,11 +71,11 @@ func (r *reading) whole(p socket.Protocol) bool {
 
 // read returns the listeners of the host with their owners. On standard error it
 // says what it could not read.
-func (h *Host) read(ctx context.Context) (reading, error) {
+func (h *Command) read(ctx context.Context) (reading, error) {
 	return within(ctx, limit+h.Wait, "read the listeners", h.readListeners)
 }
 
-func (h *Host) readListeners(ctx context.Context) (reading, error) {
+func (h *Command) readListeners(ctx context.Context) (reading, error) {
 	reader := h.System.Reader()
 	reader.Named = policy.Named(h.Config.Policy)
 	table, err := h.watch(ctx, reader)
@@ -95,7 +95,7 @@ func (h *Host) readListeners(ctx context.Context) (reading, error) {
 }
 
 // addPortless adds what listens without a port, with owners.
-func (h *Host) addPortless(ctx context.Context, r *reading) {
+func (h *Command) addPortless(ctx context.Context, r *reading) {
 	if h.System.Portless == nil {
 		r.unknown = socket.Portless()
 		return
@@ -119,7 +119,7 @@ func (h *Host) addPortless(ctx context.Context, r *reading) {
 
 // watch reads the listeners, after it has watched the UDP sockets for a while. It looks
 // more than twice: a service may bind its port again in between.
-func (h *Host) watch(ctx context.Context, reader socket.Reader) (*socket.Table, error) {
+func (h *Command) watch(ctx context.Context, reader socket.Reader) (*socket.Table, error) {
 	if h.Wait == 0 {
 		return reader.Listening(ctx)
 	}
@@ -137,7 +137,7 @@ func (h *Host) watch(ctx context.Context, reader socket.Reader) (*socket.Table, 
 	return table, err
 }
 
-func (h *Host) sayTable(t *socket.Table) {
+func (h *Command) sayTable(t *socket.Table) {
 	if t.DefaultPorts != nil {
 		ports, _ := h.System.EphemeralPorts()
 		fmt.Fprintf(h.Stderr, "cannot read the ephemeral port range, using %d-%d: %v\n", ports.First, ports.Last, t.DefaultPorts)
@@ -150,14 +150,14 @@ func (h *Host) sayTable(t *socket.Table) {
 	}
 }
 
-func (h *Host) sayUnread(p socket.Protocol, sockets int) {
+func (h *Command) sayUnread(p socket.Protocol, sockets int) {
 	if sockets > 0 {
 		fmt.Fprintf(h.Stderr, "%d %v sockets were not read: there are too many\n", sockets, p)
 	}
 }
 
 // addUnix adds unix listeners, with owners, where a rule or the caller asks for them.
-func (h *Host) addUnix(ctx context.Context, r *reading) {
+func (h *Command) addUnix(ctx context.Context, r *reading) {
 	if h.System.Unix == nil || !h.Unix && !h.asksFor(socket.Unix) {
 		r.unknown = append(r.unknown, socket.Unix)
 		return
@@ -187,20 +187,20 @@ func (r *reading) add(found owner.Result) {
 }
 
 // asksFor reports whether a rule names the protocol.
-func (h *Host) asksFor(p socket.Protocol) bool {
+func (h *Command) asksFor(p socket.Protocol) bool {
 	return slices.ContainsFunc(h.Config.Policy, func(r policy.Rule) bool { return slices.Contains(r.Protocols, p) })
 }
 
 // sayUnknown says on standard error what the host does not report, and how to change
 // that.
-func (h *Host) sayUnknown(owners reading) {
+func (h *Command) sayUnknown(owners reading) {
 	if slices.Contains(owners.unknown, socket.Vsock) && h.System != nil && h.System.Portless != nil {
 		fmt.Fprint(h.Stderr, "vsock listeners are unknown: the kernel does not report them\nhint: modprobe vsock_diag\n")
 	}
 }
 
 // sayMissing says on standard error what could not be seen of the listeners.
-func (h *Host) sayMissing(owners reading) {
+func (h *Command) sayMissing(owners reading) {
 	if owners.Pending > 0 {
 		fmt.Fprintf(h.Stderr, "the owner of %d of the listeners may be known later: a process or the name service does not answer\n", owners.Pending)
 	}

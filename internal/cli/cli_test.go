@@ -41,7 +41,7 @@ func cookie(n uint64) func(*socket.Socket) { return func(s *socket.Socket) { s.C
 // host is a small host: a service on two addresses, a deleted executable, a
 // name that a terminal would act upon, a container on an ephemeral port, and a
 // listener that could not be read.
-func host(t *testing.T, policy string) (h *Host, stdout, stderr *bytes.Buffer) {
+func host(t *testing.T, policy string) (h *Command, stdout, stderr *bytes.Buffer) {
 	t.Helper()
 	c, err := config.Parse([]byte(policy))
 	if err != nil {
@@ -64,7 +64,7 @@ func host(t *testing.T, policy string) (h *Host, stdout, stderr *bytes.Buffer) {
 	deleted := named("redis-server", "redis.service", "", 20)
 	deleted.Deleted = true
 	stdout, stderr = &bytes.Buffer{}, &bytes.Buffer{}
-	return &Host{
+	return &Command{
 		System: &system.System{
 			Source: source,
 			Owners: owner.New(processes{1: named("nginx", "nginx.service", "", 10), 2: deleted, 3: named("evil\x1b[31m\n\xff", "", "", 30), 4: named("node", "", "docker-0123456789ab", 40)}, slog.New(slog.DiscardHandler)),

@@ -47,12 +47,12 @@ func (p *publishedRow) to() string {
 
 // addFirewall adds what the rules of the host do; nothing where there are none. What is
 // unknown is reported on standard error.
-func (h *Host) addFirewall(ctx context.Context, j *judged) {
+func (h *Command) addFirewall(ctx context.Context, j *judged) {
 	if h.System == nil || h.System.Firewall == nil {
 		return
 	}
 	const unknown = "published ports, and what the firewall accepts, are unknown"
-	rules, err := Within(ctx, "read the firewall", h.System.Firewall)
+	rules, err := withinLimit(ctx, "read the firewall", h.System.Firewall)
 	switch {
 	case errors.Is(err, firewall.ErrPrivilege):
 		j.firewallUnknown = unknown

@@ -63,7 +63,7 @@ type flags struct {
 	baseline    BaselineOptions
 	wait        time.Duration // of listeners and baseline
 	unix        bool          // likewise
-	target      CheckOptions
+	target      checkOptions
 	configCheck bool
 	daemon      daemon.Options
 	externalURL *url.URL

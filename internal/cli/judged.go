@@ -25,7 +25,7 @@ type judged struct {
 }
 
 // judge makes rows of listeners. Without a policy they have no verdict.
-func (h *Host) judge(owners reading) *judged {
+func (h *Command) judge(owners reading) *judged {
 	j := &judged{kinds: map[policy.Kind]int{}, rules: h.Config.Policy, hasPolicy: h.Config.HasPolicy, read: &owners}
 	if j.hasPolicy {
 		j.findings = policy.Evaluate(j.rules, owners.Owned, h.now())
@@ -43,7 +43,7 @@ func (h *Host) judge(owners reading) *judged {
 }
 
 // now returns the time at which the rules are to hold.
-func (h *Host) now() time.Time {
+func (h *Command) now() time.Time {
 	if h.Now.IsZero() {
 		return time.Now()
 	}

@@ -50,7 +50,7 @@ type junitFault struct {
 
 // writeJUnit writes a case for each listener, each required rule and each thing that
 // was not read. What is not expected has failed; what could not be verified is in error.
-func (h *Host) writeJUnit(w io.Writer, subject string, j *judged) error {
+func (h *Command) writeJUnit(w io.Writer, subject string, j *judged) error {
 	suite := junitSuite{Name: "policy", Host: subject, Timestamp: h.now().UTC().Format("2006-01-02T15:04:05"), Time: "0"}
 	for i := range j.rows {
 		suite.add(j.rows[i].junitCase())

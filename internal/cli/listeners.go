@@ -84,13 +84,13 @@ type ListenersOptions struct {
 // each has a verdict. The error has status 1 when one is not expected or a required
 // one is not there, and 3 when there is no such finding, but an owner that a rule
 // asks for could not be read.
-func Listeners(ctx context.Context, h *Host, o ListenersOptions) error {
+func Listeners(ctx context.Context, h *Command, o ListenersOptions) error {
 	if err := o.check(h.Config.HasPolicy); err != nil {
-		return Failure(err)
+		return failure(err)
 	}
 	owners, err := h.listeners(ctx, o.Input)
 	if err != nil {
-		return Failure(err)
+		return failure(err)
 	}
 	j := h.judge(owners)
 	if o.Input == "" {
@@ -109,7 +109,7 @@ func Listeners(ctx context.Context, h *Host, o ListenersOptions) error {
 		h.sayMissing(owners)
 	}
 	if err := h.write(o, j); err != nil {
-		return Failure(err)
+		return failure(err)
 	}
 	return j.verdict()
 }
@@ -131,7 +131,7 @@ func (o ListenersOptions) check(hasPolicy bool) error {
 }
 
 // listeners returns the listeners of a saved table, else those of the host.
-func (h *Host) listeners(ctx context.Context, input string) (reading, error) {
+func (h *Command) listeners(ctx context.Context, input string) (reading, error) {
 	if input == "" {
 		return h.read(ctx)
 	}
@@ -145,7 +145,7 @@ func (h *Host) listeners(ctx context.Context, input string) (reading, error) {
 	return read, err
 }
 
-func (h *Host) write(o ListenersOptions, j *judged) error {
+func (h *Command) write(o ListenersOptions, j *judged) error {
 	subject := subjectOf(o.Input)
 	switch o.Output {
 	case outputJSON:

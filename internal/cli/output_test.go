@@ -40,7 +40,7 @@ const mixed = `policy:
 
 // saved returns a host whose listeners are in a file, as another host would have
 // written it.
-func saved(t *testing.T, policy string) (h *Host, file string, stdout *strings.Builder) {
+func saved(t *testing.T, policy string) (h *Command, file string, stdout *strings.Builder) {
 	t.Helper()
 	from, text, _ := host(t, "")
 	if err := Listeners(t.Context(), from, ListenersOptions{Output: outputJSON}); err != nil {
@@ -55,7 +55,7 @@ func saved(t *testing.T, policy string) (h *Host, file string, stdout *strings.B
 		t.Fatal(err)
 	}
 	stdout = &strings.Builder{}
-	return &Host{
+	return &Command{
 		Config: c, ConfigFile: "ci/ports policy.yml", Stdout: stdout, Stderr: &strings.Builder{}, Version: "0.1.0",
 		Now: time.Date(2026, 11, 30, 12, 0, 0, 0, time.UTC),
 	}, file, stdout
@@ -164,7 +164,7 @@ func TestSavedTableJudgesAlike(t *testing.T) {
 	}
 	for seed := range uint64(300) {
 		read := randomReading(rand.New(rand.NewPCG(seed, 1)))
-		h := &Host{Config: c, Stdout: io.Discard, Stderr: io.Discard, Now: time.Date(2026, 11, 30, 12, 0, 0, 0, time.UTC)}
+		h := &Command{Config: c, Stdout: io.Discard, Stderr: io.Discard, Now: time.Date(2026, 11, 30, 12, 0, 0, 0, time.UTC)}
 		live := h.judge(read)
 		var text bytes.Buffer
 		if err := writeJSON(&text, live); err != nil {
@@ -328,7 +328,7 @@ func TestPartialReadIsNoSuccess(t *testing.T) {
 		"not reported": {reading{unknown: []socket.Protocol{socket.Vsock}}, statusUnverified, "the host does not report vsock sockets, which rule no guests is about"},
 		"no rule asks": {reading{unknown: []socket.Protocol{socket.Packet}}, 0, ""},
 	} {
-		h := &Host{Config: c, Now: time.Date(2026, 11, 30, 12, 0, 0, 0, time.UTC)}
+		h := &Command{Config: c, Now: time.Date(2026, 11, 30, 12, 0, 0, 0, time.UTC)}
 		j := h.judge(tt.read)
 		var sarif, junit, report strings.Builder
 		if err := errors.Join(h.writeSARIF(&sarif, "web1", j), h.writeJUnit(&junit, "web1", j), h.writeReport(&report, "web1", j)); err != nil {

@@ -58,7 +58,7 @@ func (c control) result(rows []row, inDoubt bool) (result, evidence string) {
 
 // writeReport writes, in Markdown, what the policy says of the listeners for those
 // who audit the host.
-func (h *Host) writeReport(w io.Writer, subject string, j *judged) error {
+func (h *Command) writeReport(w io.Writer, subject string, j *judged) error {
 	m := &markdown{}
 	m.line("# Listening services of %s", escapeMarkdown(subject))
 	m.table([]string{"what", "which"}, [][]string{

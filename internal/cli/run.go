@@ -60,7 +60,7 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	case out.err == nil:
 		return err
 	case isOneOff(args):
-		return Failure(out.err)
+		return failure(out.err)
 	default:
 		return out.err
 	}
@@ -87,7 +87,7 @@ func runCommand(ctx context.Context, args []string, stdout, stderr io.Writer) er
 	f, err := parse(args, stdout, stderr)
 	switch {
 	case err != nil && isOneOff(args):
-		return Failure(err) // not the status of a finding
+		return failure(err) // not the status of a finding
 	case f == nil || err != nil:
 		return err
 	case f.command != commandServe:
@@ -115,22 +115,22 @@ func (f *flags) serve(ctx context.Context) error {
 func (f *flags) look(ctx context.Context, stdout, stderr io.Writer) error {
 	c, err := f.daemon.LoadConfig(ctx)
 	if err != nil {
-		return Failure(err)
+		return failure(err)
 	}
-	host := &Host{Config: c, ConfigFile: f.daemon.ConfigFile, Stdin: os.Stdin, Stdout: stdout, Stderr: stderr, Version: version.Version, Wait: f.wait, Unix: f.unix}
+	host := &Command{Config: c, ConfigFile: f.daemon.ConfigFile, Stdin: os.Stdin, Stdout: stdout, Stderr: stderr, Version: version.Version, Wait: f.wait, Unix: f.unix}
 	if f.command != commandListeners || f.listeners.Input == "" { // a saved table may be another system's
-		host.System, err = Within(ctx, "open the host", func(ctx context.Context) (*system.System, error) {
+		host.System, err = withinLimit(ctx, "open the host", func(ctx context.Context) (*system.System, error) {
 			return system.Open(ctx, f.daemon.Source, f.daemon.Procfs, f.daemon.Rootfs, daemon.NewLogger(f.daemon.Log, stderr))
 		})
 		if err != nil {
-			return Failure(err)
+			return failure(err)
 		}
 	}
 	switch f.command {
 	case commandBaseline:
 		return Baseline(ctx, host, f.baseline)
 	case commandCheck:
-		return Check(ctx, host, f.target)
+		return checkTargets(ctx, host, f.target)
 	default:
 		return Listeners(ctx, host, f.listeners)
 	}

@@ -150,7 +150,7 @@ func sarifLevel(severity string) string {
 }
 
 // writeSARIF writes what the policy does not expect.
-func (h *Host) writeSARIF(w io.Writer, subject string, j *judged) error {
+func (h *Command) writeSARIF(w io.Writer, subject string, j *judged) error {
 	run := sarifRun{
 		Tool:        sarifTool{sarifDriver{"port_exporter", h.Version, project, sarifRules()}},
 		Automation:  sarifAutomation{"port_exporter/" + subject + "/"},
@@ -174,7 +174,7 @@ func (h *Host) writeSARIF(w io.Writer, subject string, j *judged) error {
 }
 
 // invocation says whether all was read that the policy is about, and what was not.
-func (h *Host) invocation(j *judged) sarifInvocation {
+func (h *Command) invocation(j *judged) sarifInvocation {
 	i := sarifInvocation{Successful: true, EndTime: h.now().UTC().Format(time.RFC3339)}
 	for _, doubt := range j.doubts() {
 		i.Successful = false
@@ -183,7 +183,7 @@ func (h *Host) invocation(j *judged) sarifInvocation {
 	return i
 }
 
-func (h *Host) sarifListener(subject string, r *row, j *judged) sarifResult {
+func (h *Command) sarifListener(subject string, r *row, j *judged) sarifResult {
 	rule := sarifUnexpected
 	switch r.Verdict {
 	case policy.Forbidden.String():
@@ -198,13 +198,13 @@ func (h *Host) sarifListener(subject string, r *row, j *judged) sarifResult {
 	return result
 }
 
-func (h *Host) sarifRequired(subject string, b broken) sarifResult {
+func (h *Command) sarifRequired(subject string, b broken) sarifResult {
 	result := h.sarifResult(subject, sarifMissing, b.rule.Name, plain.Line(b.sentence()), h.Config.RuleLine(b.rule.Name))
 	result.Level = sarifLevel(b.rule.Severity.String())
 	return result
 }
 
-func (h *Host) sarifResult(subject string, rule int, name, message string, line int) sarifResult {
+func (h *Command) sarifResult(subject string, rule int, name, message string, line int) sarifResult {
 	return sarifResult{
 		RuleID: sarifRules()[rule].ID, RuleIndex: rule, Message: sarifMessage{message},
 		Locations: []sarifLocation{{
@@ -216,7 +216,7 @@ func (h *Host) sarifResult(subject string, rule int, name, message string, line 
 }
 
 // line returns where the rule of a verdict stands in the file of the policy.
-func (j *judged) line(rule string, h *Host) int {
+func (j *judged) line(rule string, h *Command) int {
 	if rule == "" {
 		return 0
 	}

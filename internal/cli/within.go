@@ -13,9 +13,9 @@ import (
 // does not answer ends it with an error.
 const limit = 30 * time.Second
 
-// Within returns what f returns, or an error when that takes longer than a command
+// withinLimit returns what f returns, or an error when that takes longer than a command
 // may wait. Then f is left behind.
-func Within[T any](ctx context.Context, what string, f func(context.Context) (T, error)) (T, error) {
+func withinLimit[T any](ctx context.Context, what string, f func(context.Context) (T, error)) (T, error) {
 	return within(ctx, limit, what, f)
 }
 

@@ -118,7 +118,7 @@ func hostname() string {
 }
 
 // ownHost returns this host as it is when it is asked.
-func (d *daemon) ownHost(ctx context.Context) *ownhost.Host {
+func (d *daemon) ownHost(ctx context.Context) *ownhost.Snapshot {
 	return ownhost.New(d.system.Addresses, func() (*socket.Table, error) { return d.system.Reader().Listening(ctx) })
 }
 

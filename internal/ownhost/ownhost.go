@@ -13,23 +13,23 @@ import (
 	"github.com/port-exporter/port_exporter/internal/verdict"
 )
 
-// Host is this host at one moment. Its parts are read when they are needed
+// Snapshot is this host at one moment. Its parts are read when they are needed
 // first, once.
-type Host struct {
+type Snapshot struct {
 	addresses func() (map[netip.Addr]string, error)
 	table     func() (*socket.Table, error)
 }
 
-// New returns a host from what reads its addresses, each with the name of its
+// New returns a snapshot of a host from what reads its addresses, each with the name of its
 // device, and its listeners. It is safe for concurrent use.
-func New(addresses func() (map[netip.Addr]string, error), table func() (*socket.Table, error)) *Host {
-	return &Host{sync.OnceValues(addresses), sync.OnceValues(table)}
+func New(addresses func() (map[netip.Addr]string, error), table func() (*socket.Table, error)) *Snapshot {
+	return &Snapshot{sync.OnceValues(addresses), sync.OnceValues(table)}
 }
 
 // Answer says what the listeners of this host make of the address that a probe
 // tried. It is not known for other hosts, nor where the host cannot be read, nor
 // behind a redirect: the address is not the target's.
-func (h *Host) Answer(r *schedule.Report) (answer socket.Answer, known bool) {
+func (h *Snapshot) Answer(r *schedule.Report) (answer socket.Answer, known bool) {
 	protocol, ok := protocolOf(r.Target.Module.Kind)
 	if !ok || r.Result.Redirect != "" || !r.Result.Peer.IsValid() || r.Result.Peer.Port() == 0 {
 		return answer, false
@@ -48,7 +48,7 @@ func (h *Host) Answer(r *schedule.Report) (answer socket.Answer, known bool) {
 
 // Facts returns what is known of the result of a probe, with what the listeners of
 // this host make of it.
-func (h *Host) Facts(r *schedule.Report) verdict.Facts {
+func (h *Snapshot) Facts(r *schedule.Report) verdict.Facts {
 	facts := verdict.Facts{Target: r.Target, Result: &r.Result}
 	if answer, known := h.Answer(r); known {
 		facts.Listener = &answer
@@ -71,7 +71,7 @@ func reached(addr netip.Addr) netip.Addr {
 
 // device returns the device that has an address of this host. The whole of
 // 127.0.0.0/8 is the loopback device's.
-func (h *Host) device(addr netip.Addr) (name string, own bool) {
+func (h *Snapshot) device(addr netip.Addr) (name string, own bool) {
 	addresses, err := h.addresses()
 	if err != nil {
 		return "", false

@@ -206,7 +206,7 @@ func (r *Rule) tooWide() []Problem {
 
 // filtersOthers finds a filter for sockets that have none.
 func (r *Rule) filtersOthers() []Problem {
-	onlyPackets := len(r.Protocols) > 0 && r.Judges(func(p socket.Protocol) bool { return p == socket.Packet })
+	onlyPackets := r.Judges(func(p socket.Protocol) bool { return p == socket.Packet })
 	if len(r.Filters) == 0 || onlyPackets {
 		return nil
 	}
@@ -223,7 +223,7 @@ func (r *Rule) pathsOfOthers() []Problem {
 
 // onlyUnix reports whether the rule is about unix listeners alone.
 func (r *Rule) onlyUnix() bool {
-	return len(r.Protocols) > 0 && r.Judges(func(p socket.Protocol) bool { return p == socket.Unix })
+	return r.Judges(func(p socket.Protocol) bool { return p == socket.Unix })
 }
 
 // exposed reports whether the rule expects listeners that every network of the
@@ -248,7 +248,7 @@ func (r *Rule) leavesOutWildcard() []Problem {
 
 // onlyPortless reports whether the rule is about sockets without a port alone.
 func (r *Rule) onlyPortless() bool {
-	return len(r.Protocols) > 0 && r.Judges(func(p socket.Protocol) bool { return !p.HasPorts() })
+	return r.Judges(func(p socket.Protocol) bool { return !p.HasPorts() })
 }
 
 // requiresSeveral finds a required rule that several services could satisfy:

@@ -34,7 +34,7 @@ type Options struct {
 	// nothing in the configuration uses.
 	IsBuiltIn func(name string) bool
 	// OwnHost returns this host as it is now.
-	OwnHost func(ctx context.Context) *ownhost.Host
+	OwnHost func(ctx context.Context) *ownhost.Snapshot
 	// Checked is what a check may ask of this host.
 	Checked *check.Host
 	// TimeoutOffset is what a probe ends earlier than Prometheus would.

@@ -63,7 +63,7 @@ func server(t *testing.T, plan *schedule.Plan) *Server {
 		Connections: 1024, Checked: &check.Host{},
 		Runner: r, Plan: func() *schedule.Plan { return plan }, TimeoutOffset: 500 * time.Millisecond,
 		IsBuiltIn: func(name string) bool { return name == "icmp" },
-		OwnHost: func(ctx context.Context) *ownhost.Host {
+		OwnHost: func(ctx context.Context) *ownhost.Snapshot {
 			addresses := func() (map[netip.Addr]string, error) {
 				return map[netip.Addr]string{netip.MustParseAddr("127.0.0.1"): "lo"}, nil
 			}

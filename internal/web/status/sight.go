@@ -21,7 +21,7 @@ type sight struct {
 	*Server
 	view  *collector.View
 	pasts []schedule.Past
-	own   *ownhost.Host
+	own   *ownhost.Snapshot
 	local bool // the client may see the details of probes
 	now   time.Time
 	flows map[socket.ListenerID]*socket.Flow // of TCP listeners; nil where the connections are unknown
