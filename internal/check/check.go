@@ -141,7 +141,7 @@ func (r *Report) decide(all bool) {
 
 // facts gathers what the verdict rests on.
 func (h *Host) facts(ctx context.Context, r *Report) *verdict.Facts {
-	facts := &verdict.Facts{Target: r.Target, Result: &r.Result, Device: r.device}
+	facts := &verdict.Facts{Target: r.Target, Result: &r.Result, Source: r.source, Device: r.device}
 	for _, a := range r.Attempts {
 		if a.Address != r.Result.Peer {
 			facts.Others = append(facts.Others, verdict.Attempt{Address: a.Address.Addr(), Outcome: a.Result.Outcome})

@@ -21,6 +21,8 @@ type Facts struct {
 	Owner string
 	// Route is the route to the address that was tried; nil if it is unknown.
 	Route *route.Route
+	// Source is the address that the probe was to come from; invalid if the kernel chose.
+	Source netip.Addr
 	// Device is the interface that the probe was bound to; empty if none.
 	Device string
 	// Ports is the use of ephemeral ports towards it; nil if it is unknown.

@@ -158,6 +158,8 @@ func (f *Facts) ofSilence() Code {
 		return InterfaceDown
 	case f.Listener != nil, f.Rule != nil && f.Rule.Drops, f.Unsent: // a host resets what nothing listens for
 		return LocalDrops
+	case f.Route != nil && f.Route.Assumed:
+		return NoRoute
 	case f.neighbourSilent():
 		return f.ofNeighbour()
 	case f.Reversed:
@@ -210,6 +212,9 @@ func (f *Facts) ofUnreachable() Code {
 
 // ofRoute is about an error before a packet was sent.
 func (f *Facts) ofRoute() Code {
+	if f.Source.IsLoopback() && !f.Result.Peer.Addr().IsLoopback() && errors.Is(f.Result.Err, syscall.EINVAL) { // no packet from loopback leaves the host
+		return SourceUnusable
+	}
 	if f.Route != nil {
 		if c := ofRouteType(f.Route.Type); c != NoRoute {
 			return c

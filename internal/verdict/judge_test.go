@@ -94,6 +94,8 @@ func localCases() []situation {
 		{"a broadcast address, UDP", Facts{Route: &route.Route{Type: "broadcast", Device: "eth0"}}, failed(probe.Prohibited, probe.OriginLocal, connect(syscall.EACCES)), BadAddress, "broadcast address", ""},
 		{"lo is down", Facts{Listener: listener(socket.NotListening), Route: &route.Route{Type: "local", Device: "lo", Down: "is down"}}, silence, InterfaceDown, "the interface lo of this host is down", "ip link show dev lo"},
 		{"no carrier", Facts{Route: &route.Route{Type: "unicast", Gateway: router, Device: "eth0", Neighbour: "failed", Down: "has no carrier"}}, down, InterfaceDown, "the interface eth0 of this host has no carrier", "ip link show dev eth0"},
+		{"no route by a device, and silence", Facts{Device: "lo", Route: &route.Route{Type: "unicast", Device: "lo", Neighbour: "none", Assumed: true}}, silence, NoRoute, "this host has no route to it by lo", "oif lo"},
+		{"from loopback", Facts{Source: netip.MustParseAddr("127.0.0.1")}, routed(syscall.EINVAL), SourceUnusable, "the source address cannot be used", "ip address"},
 		{"no route by a device", Facts{Device: "eth1", Route: &route.Route{Type: "unicast", Device: "eth1", Neighbour: "failed", Assumed: true}}, down, NoRoute, "this host has no route to it by eth1", "ip route get 198.51.100.1 oif eth1"},
 		{"no time for the neighbour", Facts{Route: &route.Route{Type: "unicast", Device: "eth0", Neighbour: "incomplete"}}, silence, HostDown, "does not answer on this network", "start the host"},
 		{"no time for the gateway", Facts{Route: &route.Route{Type: "unicast", Gateway: router, Device: "eth0", Neighbour: "failed"}}, silence, NeighbourDown, "the gateway 192.0.2.254 does not answer on eth0", ""},
