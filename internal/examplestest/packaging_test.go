@@ -12,15 +12,18 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"go.yaml.in/yaml/v3"
 )
 
 const (
 	units = "../../packaging/systemd"
 	// maxExposure is ten times the figure that systemd-analyze security ends
-	// with; pings take one capability more. The capabilities, the network and /proc
-	// cost 2 of its 10 points.
-	maxExposure          = 22
-	maxExposureWithPings = 23
+	// with. The capabilities, the network and /proc cost 1.5 of its 10 points; a further
+	// capability 0.1, CAP_SYS_ADMIN with namespaces 0.4.
+	maxExposure               = 18
+	maxExposureUnprivileged   = 13
+	maxExposureWithCapability = 19
+	maxExposureWithAdmin      = 22
 )
 
 func TestSystemdUnits(t *testing.T) {
@@ -30,9 +33,12 @@ func TestSystemdUnits(t *testing.T) {
 		exposure int
 	}{
 		{"plain", nil, maxExposure},
+		{"unprivileged", []string{"unprivileged.conf"}, maxExposureUnprivileged},
 		{"socket activation", []string{"socket-activation.conf"}, maxExposure},
-		{"pings", []string{"pings.conf"}, maxExposureWithPings},
-		{"both", []string{"socket-activation.conf", "pings.conf"}, maxExposureWithPings},
+		{"pings", []string{"pings.conf"}, maxExposureWithCapability},
+		{"socket activation and pings", []string{"socket-activation.conf", "pings.conf"}, maxExposureWithCapability},
+		{"namespaces", []string{"namespaces.conf"}, maxExposureWithCapability},
+		{"namespaces by sock_diag", []string{"namespaces-sock_diag.conf"}, maxExposureWithAdmin},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -50,12 +56,12 @@ func TestSystemdUnits(t *testing.T) {
 }
 
 // left is what systemd-analyze security finds fault with and the exporter needs: the
-// network, netlink and /proc of the host, and its two capabilities. PrivateMounts and
-// RootDirectory protect little beside ProtectSystem; the device is that of a clock,
-// which ProtectClock lets be read.
+// network, netlink and /proc of the host, and its two capabilities. RootDirectory
+// protects little beside ProtectSystem; the device is that of a clock, which
+// ProtectClock lets be read.
 var left = []string{
 	"AmbientCapabilities", "CapabilityBoundingSet_CAP_DAC_FOWNER_IPC_OWNER", "CapabilityBoundingSet_CAP_SYS_PTRACE", "DeviceAllow",
-	"IPAddressDeny", "PrivateMounts", "PrivateNetwork", "PrivateUsers", "ProcSubset", "ProtectProc",
+	"IPAddressDeny", "PrivateNetwork", "PrivateUsers", "ProcSubset",
 	"RestrictAddressFamilies_AF_INET_INET6", "RestrictAddressFamilies_AF_NETLINK", "RestrictAddressFamilies_AF_UNIX", "RootDirectoryOrRootImage",
 }
 
@@ -68,8 +74,8 @@ func TestExposure(t *testing.T) {
 		t.Errorf("what is left open (-want +got):\n%s", diff)
 	}
 	for _, key := range []string{
-		"LockPersonality", "MemoryDenyWriteExecute", "PrivateDevices", "ProtectClock", "ProtectControlGroups", "ProtectHome", "ProtectHostname",
-		"ProtectKernelLogs", "ProtectKernelModules", "ProtectKernelTunables", "RestrictNamespaces", "RestrictRealtime", "SystemCallArchitectures",
+		"LockPersonality", "MemoryDenyWriteExecute", "PrivateDevices", "PrivateMounts", "ProtectClock", "ProtectControlGroups", "ProtectHome", "ProtectHostname",
+		"ProtectKernelLogs", "ProtectKernelModules", "ProtectKernelTunables", "ProtectProc", "RestrictNamespaces", "RestrictRealtime", "SystemCallArchitectures",
 		"SystemCallFilter", "UMask", "CapabilityBoundingSet", "RestrictAddressFamilies",
 	} {
 		without := regexp.MustCompile(`(?m)^`+key+`=.*\n`).ReplaceAllString(whole, "")
@@ -114,7 +120,7 @@ func TestServiceSettings(t *testing.T) {
 	}{
 		{"PrivateNetwork", ""},
 		{"PrivateUsers", ""},
-		{"ProtectProc", "default"},
+		{"ProtectProc", "invisible"},
 		{"ProcSubset", "all"},
 		{"RestrictAddressFamilies", "AF_NETLINK AF_INET AF_INET6 AF_UNIX"},
 		{"CapabilityBoundingSet", capabilities},
@@ -123,7 +129,7 @@ func TestServiceSettings(t *testing.T) {
 		{"DynamicUser", "yes"},
 		{"ProtectSystem", "strict"},
 		{"EnvironmentFile", "-/etc/default/port_exporter"},
-		{"ExecReload", "/bin/kill -HUP $MAINPID"},
+		{"ExecReload", "/usr/bin/port_exporter --config.check $ARGS"}, // then the signal
 	}
 	for _, tt := range tests {
 		if got := setting(service, tt.key); got != tt.want {
@@ -132,14 +138,46 @@ func TestServiceSettings(t *testing.T) {
 	}
 }
 
-// A drop-in adds to a list, and an empty value would take away what is in it.
-func TestPingSettings(t *testing.T) {
-	text := read(t, units+"/port_exporter.service.d/pings.conf")
-	for _, key := range []string{"CapabilityBoundingSet", "AmbientCapabilities"} {
-		lines := regexp.MustCompile(`(?m)^`+key+`=.*$`).FindAllString(text, -1)
-		if want := []string{key + "=CAP_NET_RAW"}; !slices.Equal(lines, want) {
-			t.Errorf("%q, want %q", lines, want)
+// TestPackageContents reads what the packages have: files that exist, and everything
+// below /etc is kept when an administrator has changed it. Installing them is for make
+// e2e-packages.
+func TestPackageContents(t *testing.T) {
+	var nfpm struct {
+		Contents  []struct{ Src, Dst, Type, Packager string }
+		Overrides map[string]struct{ Scripts map[string]string }
+	}
+	if err := yaml.Unmarshal([]byte(read(t, "../../packaging/nfpm.yaml")), &nfpm); err != nil {
+		t.Fatal(err)
+	}
+	built := []string{"port_exporter", "changelog.gz"} // by packaging/build
+	of := map[string][]string{}
+	for _, c := range nfpm.Contents {
+		if !slices.Contains(built, c.Src) {
+			glob(t, filepath.Join("../..", c.Src))
 		}
+		if strings.HasPrefix(c.Dst, "/etc/") != (c.Type == "config|noreplace") {
+			t.Errorf("%s has the type %q", c.Dst, c.Type)
+		}
+		of[c.Packager] = append(of[c.Packager], c.Dst)
+	}
+	for _, packager := range []string{"deb", "rpm"} {
+		for _, want := range []string{"/usr/lib/systemd/system/port_exporter.service", "/usr/lib/systemd/system/port_exporter.socket", "/usr/share/port-exporter/port_exporter.service.d"} {
+			if !slices.Contains(of[packager], want) {
+				t.Errorf("%s lacks %s", packager, want)
+			}
+		}
+	}
+	for packager, o := range nfpm.Overrides {
+		if len(o.Scripts) == 0 {
+			t.Errorf("%s has no scripts", packager)
+		}
+		for _, script := range o.Scripts {
+			output(t, "sh", "-n", filepath.Join("../..", script))
+		}
+	}
+	// The unit reads the file that holds the flags, which name the configuration.
+	if got := read(t, "../../packaging/default/port_exporter"); !strings.Contains(got, `ARGS="--config.file=/etc/port_exporter/port_exporter.yml"`) {
+		t.Errorf("the flags are %s", got)
 	}
 }
 

@@ -12,8 +12,8 @@ import (
 
 // Systemd boots a systemd that has this host's /usr and nothing else, in the network
 // namespace of the test, and returns its pid. Of the units, by name, it starts
-// test.target.
-func Systemd(t testing.TB, units map[string]string) (pid int) {
+// test.target. More arguments are those of systemd-nspawn.
+func Systemd(t testing.TB, units map[string]string, more ...string) (pid int) {
 	t.Helper()
 	nspawn := Program(t, "SKIP-NSPAWN", "systemd-nspawn")
 	if os.Getuid() != 0 {
@@ -28,6 +28,7 @@ func Systemd(t testing.TB, units map[string]string) (pid int) {
 		}
 		args = append(args, "--bind-ro="+file+":/etc/systemd/system/"+name)
 	}
+	args = append(args, more...)
 	cmd := exec.Command(nspawn, append(args, "/lib/systemd/systemd", "systemd.unit=test.target")...)
 	Start(t, cmd)
 	Await(t, "a systemd", func() bool {
