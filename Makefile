@@ -7,10 +7,10 @@ SYSTEMS  := linux/amd64 linux/arm64 linux/386 linux/riscv64 darwin/arm64 windows
 FUZZTIME ?= 30s
 SOCKETS  ?= 100000
 
-.PHONY: help build test test-root lint fmt generate bpf bpf-check check fuzz attack vm bench cross rules package pictures
+.PHONY: help build test test-root lint fmt generate bpf bpf-check check fuzz attack vm bench cross rules package packages e2e-packages release-check pictures
 
 help: ## Show this.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "%-13s %s\n", $$1, $$2 }' Makefile
 
 build: ## Build ./port_exporter, static and stripped.
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o port_exporter .
@@ -63,6 +63,15 @@ rules: ## Test the example rules with promtool.
 pictures: ## Take the pictures of the page (root, chromium, pngquant).
 	$(GO) test -run TestPagePicturesInNamespace ./internal/probetest -page.pictures docs/images
 	pngquant --force --nofs --ext .png 64 docs/images/page.png docs/images/page-phone.png
+
+packages: ## Build deb, rpm and apk for each architecture into build/packages.
+	packaging/build $(or $(shell git describe --tags --match 'v*' 2>/dev/null | sed s/^v//),0.0.0-dev) build/packages
+
+e2e-packages: ## Install, upgrade, remove and purge the packages in a systemd (Debian, root).
+	.ci/e2e-packages
+
+release-check: ## Check .goreleaser.yaml; builds goreleaser, some minutes.
+	$(GO) run github.com/goreleaser/goreleaser/v2@v2.15.1 check
 
 package: build ## Pack the binary and the units into build/.
 	mkdir -p build

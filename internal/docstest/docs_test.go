@@ -149,10 +149,10 @@ func TestTwoCommands(t *testing.T) {
 
 func TestMakeTargets(t *testing.T) {
 	var targets, documented []string
-	for _, m := range regexp.MustCompile(`(?m)^([a-z-]+):.* ## `).FindAllStringSubmatch(read(t, root+"/Makefile"), -1) {
+	for _, m := range regexp.MustCompile(`(?m)^([a-z0-9-]+):.* ## `).FindAllStringSubmatch(read(t, root+"/Makefile"), -1) {
 		targets = append(targets, m[1])
 	}
-	for _, m := range regexp.MustCompile("(?m)^\\| `make ([a-z-]+)` \\|").FindAllStringSubmatch(read(t, root+"/CONTRIBUTING.md"), -1) {
+	for _, m := range regexp.MustCompile("(?m)^\\| `make ([a-z0-9-]+)` \\|").FindAllStringSubmatch(read(t, root+"/CONTRIBUTING.md"), -1) {
 		documented = append(documented, m[1])
 	}
 	slices.Sort(targets)
