@@ -299,8 +299,10 @@ func FuzzParse(f *testing.F) {
 	f.Add(listen4, uint8(0))
 	f.Add(message(tcpDiagGetSock, 0, timed(row(familyINET, 1, "10.0.0.1:80", "10.0.0.2:9", attribute(attrCgroupID, u64(77)...), attribute(attrSockOpt, 0xff, 0xff)), timerProbe)), uint8(0))
 	f.Add(message(tcpDiagGetSock, 0, row(familyINET, 12, "10.0.0.1:80", "10.0.0.2:9", attribute(attrCgroupID, u64(77)...)[:11])), uint8(0))
+	f.Add(message(tcpDiagGetSock, 0, rowWith(attribute(attrInfo, tcpInfo(280)...), attribute(attrCong, 'b', 'b', 'r', 0))), uint8(0))
+	f.Add(message(tcpDiagGetSock, 0, rowWith(attribute(attrInfo, tcpInfo(infoLeast-1)...))), uint8(0))
 	f.Fuzz(func(t *testing.T, datagram []byte, protocol uint8) {
-		d, r := dump{seq: seq}, reader{protocol: socket.Protocol(protocol % 3)}
+		d, r := dump{seq: seq}, reader{protocol: socket.Protocol(protocol % 3), withInfo: true}
 		rows := 0
 		_, _ = r.parse(&d, datagram, func(err error) bool {
 			rows++
