@@ -326,12 +326,16 @@ func readRuleTests(t *testing.T) map[string]cases {
 func readFamilies(t *testing.T) map[string][]string {
 	t.Helper()
 	out := map[string][]string{}
-	rows := regexp.MustCompile("(?m)^\\| `((?:port|probe)_[a-z0-9_]+)` \\|[^|]*\\|([^|]*)\\|").FindAllStringSubmatch(read(t, "../../docs/metrics.md"), -1)
+	rows := regexp.MustCompile("(?m)^\\| `((?:port|probe)_[a-z0-9_]+)` \\| ([^|]*) \\|([^|]*)\\|").FindAllStringSubmatch(read(t, "../../docs/metrics.md"), -1)
 	if len(rows) == 0 {
 		t.Fatal("docs/metrics.md has no table of metrics")
 	}
 	for _, row := range rows {
-		out[row[1]] = strings.FieldsFunc(row[2], func(r rune) bool { return r == ' ' || r == ',' })
+		labels := strings.FieldsFunc(row[3], func(r rune) bool { return r == ' ' || r == ',' })
+		out[row[1]] = labels
+		if row[2] == "histogram" { // its classic buckets
+			out[row[1]+"_bucket"] = append(slices.Clip(labels), "le")
+		}
 	}
 	for name, labels := range out {
 		if strings.HasPrefix(name, "probe_") {

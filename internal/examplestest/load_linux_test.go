@@ -66,7 +66,7 @@ func runLoad(ctx context.Context, slower float64) {
 	var wg sync.WaitGroup
 	for _, part := range []func(){
 		l.timeWait, l.closeWaitOfService, l.closeWaitOfClient, l.synSent, l.acceptQueue, l.halfQueue, l.synQueue, l.ephemeralPorts,
-		l.lossy, l.noWayBack, l.ephemeralPortsOfUDP, l.timeWaitOfClient, l.orphaned, l.orphans, l.unread, l.datagrams, l.churn, l.steady, l.resets, l.selfSigned, l.expired, l.stun,
+		l.lossy, l.flaky, l.slowReader, l.noWayBack, l.ephemeralPortsOfUDP, l.timeWaitOfClient, l.orphaned, l.orphans, l.unread, l.datagrams, l.churn, l.steady, l.resets, l.selfSigned, l.expired, l.stun,
 	} {
 		wg.Go(part)
 	}
@@ -358,6 +358,36 @@ func (l load) lossy() {
 	l.every(l.upTo(8, 4), func(int) {
 		if c := l.dial("", "127.0.0.1:"+lossyPort, time.Second); c != nil {
 			send(c)
+		}
+	})
+}
+
+// flakyPort is one to and from which the test drops each third segment with data.
+const flakyPort = "7006"
+
+// flaky are connections that send something, have some of it retransmitted, and end.
+func (l load) flaky() {
+	go l.accept(l.listen("127.0.0.1:"+flakyPort), func(c *net.TCPConn) {
+		_, _ = c.Write(make([]byte, 1000))
+		discard(c)
+	})
+	l.every(constant(4), func(int) {
+		if c := l.dial("", "127.0.0.1:"+flakyPort, time.Second); c != nil {
+			_, _ = c.Write(make([]byte, 1000))
+			time.AfterFunc(time.Second, func() { _ = c.CloseWrite(); discard(c) })
+		}
+	})
+}
+
+// slowReader is a service that reads late what its clients send, who then close.
+func (l load) slowReader() {
+	go l.accept(l.listen("127.0.0.1:7007"), func(c *net.TCPConn) {
+		time.AfterFunc(5*time.Second, func() { discard(c) })
+	})
+	l.every(constant(4), func(int) {
+		if c := l.dial("", "127.0.0.1:7007", time.Second); c != nil {
+			stuff(c)
+			_ = c.Close()
 		}
 	})
 }

@@ -44,6 +44,7 @@ var withoutSamples = map[string]string{
 	"PortCollectorFailing":        "a file that cannot be read costs one figure, and no collector",
 	"PortSocketsUnread":           "more sockets than are read would take minutes to open",
 	"PortUnexpectedVsockListener": "the kernel of the tests may lack vsock_diag",
+	"PortClosedConnectionsLost":   "the buffer has room for all of the load",
 	"PortConfigTargetsFell":       losesNothing,
 	"PortConfigRulesFell":         losesNothing,
 	"PortServiceTimeWaitGrowing":  needsHistory,
@@ -227,6 +228,10 @@ var named = []string{
 	`PortInboundRetransmitting", address="127.0.0.1", port="` + lossyPort,
 	`PortOutboundRetransmitting", remote_port="` + lossyPort,
 	`PortOutboundZeroWindow", remote_port="7002`,
+	`PortOutboundConnectsFailing", instance="web`,
+	`PortInboundSegmentsRetransmitted", address="127.0.0.1", port="` + flakyPort,
+	`PortOutboundSegmentsRetransmitted", instance="web", job="port_exporter", protocol="tcp", remote_port="` + flakyPort,
+	`PortOutboundLimitedByReceiver", by="receiver", instance="web`,
 	`PortServiceCloseWaitGrowing", address="127.0.0.1", port="9000`,
 	`PortOutboundCloseWaitGrowing", remote_port="9001`,
 	`PortUnexpectedPublicListener", port="4444", process="load`,
@@ -344,6 +349,8 @@ func startMonitoring(t *testing.T, dir string, slower float64) {
 		add rule inet load input tcp sport `+noWayBackPort+` tcp flags & (syn|ack) == (syn|ack) drop;
 		add rule inet load input tcp dport `+lossyPort+` meta length > 500 drop;
 		add rule inet load input tcp sport `+lossyPort+` meta length > 500 drop;
+		add rule inet load input tcp dport `+flakyPort+` meta length > 500 numgen inc mod 3 0 drop;
+		add rule inet load input tcp sport `+flakyPort+` meta length > 500 numgen inc mod 3 0 drop;
 		add rule inet load input ct state established accept;
 		add rule inet load input tcp dport { 9997, 9998 } reject with icmpx admin-prohibited;
 		add rule inet load input ip daddr 127.0.0.9 tcp flags & (syn|ack) == syn numgen inc mod 2 0 drop`)
@@ -391,7 +398,7 @@ func startExporters(t *testing.T, dir string) {
 		return exec.Command(program, append(args, "--web.listen-address="+exporters[name])...)
 	}
 	ending := "    - {name: fair, ports: 8888, until: " + time.Now().UTC().Format(time.DateOnly) + "}\n"
-	porttest.Start(t, exporter("web", "--config.file="+write(t, dir, "web.yml", webConfig+ending+webTargets)))
+	porttest.Start(t, exporter("web", "--collector.closed", "--config.file="+write(t, dir, "web.yml", webConfig+ending+webTargets)))
 
 	file := write(t, dir, "guarded.yml", "policy: {rules: [{name: web, process: nginx}]}\n")
 	guarded := exporter("guarded", "--config.file="+file)
