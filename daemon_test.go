@@ -73,7 +73,7 @@ func TestDefaultsServeEverything(t *testing.T) {
 	status, body := get(t, base+"/metrics")
 	port := base[strings.LastIndex(base, ":")+1:]
 	for _, want := range []string{
-		"port_exporter_build_info{", "go_goroutines ", "port_config_last_reload_successful 1\n", "port_source_info{source=",
+		"port_exporter_build_info{", "go_goroutines ", "port_config_last_reload_successful 1\n", "port_source_info{",
 		`port_scrape_collector_success{collector="connections"} 1`,
 		`port_listener_sockets{address="127.0.0.1",interface="",netns="",port="` + port + `",protocol="tcp"} 1`,
 	} {
@@ -139,7 +139,7 @@ func TestEverySourceServes(t *testing.T) {
 		_, body := get(t, base+"/metrics")
 		port := base[strings.LastIndex(base, ":")+1:]
 		for _, want := range []string{
-			`port_source_info{source="` + source + `"} 1`,
+			`port_source_info{reason="",source="` + source + `"} 1`,
 			`port_listener_sockets{address="127.0.0.1",interface="",netns="",port="` + port + `",protocol="tcp"} 1`,
 			`port_scrape_collector_success{collector="connections"} 1`,
 		} {

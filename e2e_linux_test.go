@@ -228,6 +228,7 @@ func TestSourcesAgreeInNamespace(t *testing.T) {
 	results := map[string]map[string]float64{}
 	for name, command := range map[string][]string{
 		"sock_diag":  {"port_exporter", "--source=sock_diag"},
+		"bpf":        {"port_exporter", "--source=bpf"},
 		"procfs":     {"port_exporter", "--source=procfs"},
 		"no netlink": {"without-netlink", "port_exporter"},
 	} {

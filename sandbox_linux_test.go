@@ -120,7 +120,7 @@ func TestSandboxInNamespace(t *testing.T) {
 				t.Errorf("drop-ins %v: %s is %v, want %v", dropIns, series, value, want)
 			}
 		}
-		if samples[`port_source_info{source="sock_diag"}`] != 1 || len(samples) < 7 {
+		if samples[`port_source_info{reason="",source="sock_diag"}`] != 1 || len(samples) < 7 {
 			t.Errorf("drop-ins %v: not whole: %v", dropIns, samples)
 		}
 	}

@@ -42,6 +42,7 @@ type Collector interface {
 type Options struct {
 	Source         socket.Source
 	SourceName     string            // for port_source_info
+	SourceFallback error             // why it is not another source; nil if there is no reason
 	Protocols      []socket.Protocol // what the source can read
 	EphemeralPorts func() (socket.EphemeralPorts, error)
 	// Owners finds the owners of listeners.

@@ -2,6 +2,7 @@ package collector
 
 import (
 	"net/netip"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,7 +18,7 @@ var (
 	collectorDuration = gauge("port_scrape_collector_duration_seconds",
 		"Duration of a collector, in seconds.", "collector")
 	sourceInfo = gauge("port_source_info",
-		"Source of the socket table (sock_diag, procfs or gopsutil); always 1.", "source")
+		"Source of the socket table, and why it is not another; always 1.", "source", "reason")
 	foldedSeries = gauge("port_folded_items",
 		"Items that a metric aggregates or omits because of its limit.", "metric")
 	interruptedReads = counter("port_source_interrupted_reads_total",
@@ -33,9 +34,18 @@ func selfFamilies() []*Family {
 }
 
 func (e *Exporter) addSelf(out *Output) {
-	out.add(sourceInfo, 1, e.options.SourceName)
+	out.add(sourceInfo, 1, e.options.SourceName, firstLine(e.options.SourceFallback))
 	out.add(interruptedReads, float64(e.options.Memory.interrupted.Load()))
 	out.add(malformedRows, float64(e.options.Memory.malformed.Load()))
+}
+
+// firstLine returns an error without its hint, and nothing for none.
+func firstLine(err error) string {
+	if err == nil {
+		return ""
+	}
+	line, _, _ := strings.Cut(err.Error(), "\n")
+	return line
 }
 
 // How long a UDP socket on a port above 1023 must live to be a listener, and

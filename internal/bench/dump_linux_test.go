@@ -12,6 +12,7 @@ import (
 	"github.com/shirou/gopsutil/v3/net"
 	"golang.org/x/sys/unix"
 
+	"github.com/port-exporter/port_exporter/internal/bpfwalk"
 	"github.com/port-exporter/port_exporter/internal/procnet"
 	"github.com/port-exporter/port_exporter/internal/sockdiag"
 	"github.com/port-exporter/port_exporter/internal/socket"
@@ -48,6 +49,12 @@ func BenchmarkDump(b *testing.B) {
 			_, err := net.ConnectionsWithoutUids("tcp")
 			return err
 		}},
+	}
+	if engine, err := bpfwalk.Open(b.Context()); err != nil {
+		b.Log(err)
+	} else {
+		defer engine.Close()
+		methods = slices.Insert(methods, 1, method{"bpf", func() error { return summarize(b.Context(), engine.Source()) }})
 	}
 	const rounds = 5
 	for b.Loop() {

@@ -6,7 +6,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
+	"time"
 	"unsafe"
 
 	"github.com/cilium/ebpf"
@@ -36,6 +38,11 @@ type Engine struct {
 	turn    chan struct{} // holds one element while a walk runs
 	udplite uint64        // the address of the kernel's table; 0 if it has none
 	moved   atomic.Uint64
+
+	mu sync.Mutex
+	// known are the namespaces that had connections at the last walk, which was at knownAt.
+	known   map[uint64]bool
+	knownAt time.Time
 }
 
 // Moved returns how often a part of a table was read again, because a socket left it

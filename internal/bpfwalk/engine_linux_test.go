@@ -249,6 +249,25 @@ func TestSameAsSockDiagInNamespace(t *testing.T) {
 	}
 }
 
+// TestClientsAloneInNamespace has a namespace of clients alone, which is seen with
+// the connections.
+func TestClientsAloneInNamespace(t *testing.T) {
+	porttest.Namespace(t)
+	e := open(t)
+	space := porttest.NewSpace(t)
+	var id uint64
+	space.Do(t, func() {
+		id = cookie(t)
+		listener := porttest.Listen(t, "127.0.0.1:80", 1)
+		porttest.Dial(t, "127.0.0.1:80")
+		porttest.Accept(t, listener)
+		porttest.Close(t, listener)
+	})
+	if s := read(t, e)[id]; s.Depth != netns.Full || len(all(t, s.Source)) != 2 {
+		t.Errorf("clients alone: %+v", s)
+	}
+}
+
 // beside calls f again and again in the namespace of the test, on another thread, until
 // the test ends.
 func beside(t testing.TB, f func() error) {
@@ -411,6 +430,21 @@ func passingNamespace() error {
 		}
 	}
 	return nil
+}
+
+// TestOpenLeavesNothingInNamespace counts what the check at start has left behind.
+func TestOpenLeavesNothingInNamespace(t *testing.T) {
+	porttest.Namespace(t)
+	e := open(t)
+	left := all(t, e.Source())
+	for range 200 { // well below the minute that TIME_WAIT lasts
+		if len(left) == 0 {
+			return
+		}
+		time.Sleep(50 * time.Millisecond)
+		left = all(t, e.Source())
+	}
+	t.Errorf("still there: %v", left)
 }
 
 func TestContextEndsAWalkInNamespace(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"iter"
 	"sync"
+	"time"
 
 	"github.com/port-exporter/port_exporter/internal/netns"
 	"github.com/port-exporter/port_exporter/internal/socket"
@@ -21,9 +22,15 @@ var errTooManySockets = fmt.Errorf("%w: other network namespaces have more than 
 // Name implements [netns.Engine].
 func (e *Engine) Name() string { return "bpf" }
 
+// remembered is how long it is believed which namespaces have connections. Without it a
+// read of the listeners alone would walk the connections too wherever one namespace has no
+// listener, as the empty ones of sandboxes.
+const remembered = time.Minute
+
 // Read implements [netns.Engine]: it reads the listeners and UDP sockets of all
-// namespaces with one walk, and their connections with another, at the latest when those
-// of one namespace are wanted. Our own namespace, which comes first, has a source that
+// namespaces with one walk, and their connections with another when those of one namespace
+// are wanted. A namespace without a listener is empty unless the last walk, of a minute ago
+// at most, has found connections. Our own namespace, which comes first, has a source that
 // walks whenever it is read.
 func (e *Engine) Read(ctx context.Context, _ func() netns.Places) ([]netns.Sockets, error) {
 	if err := e.lock(ctx); err != nil {
@@ -43,11 +50,11 @@ func (e *Engine) Read(ctx context.Context, _ func() netns.Places) ([]netns.Socke
 			continue
 		}
 		if listening.empty(n.Cookie) {
-			rest, err := connections()
+			connected, err := e.connected(n.Cookie, connections)
 			if err != nil {
 				return nil, err
 			}
-			if rest.empty(n.Cookie) {
+			if !connected {
 				sockets[i].Depth = netns.Empty
 				continue
 			}
@@ -55,6 +62,34 @@ func (e *Engine) Read(ctx context.Context, _ func() netns.Places) ([]netns.Socke
 		sockets[i].Source = &otherSource{n.Cookie, listening, connections}
 	}
 	return sockets, nil
+}
+
+// connected reports whether a namespace had connections at the last walk.
+func (e *Engine) connected(cookie uint64, connections func() (*kept, error)) (bool, error) {
+	e.mu.Lock()
+	known, at := e.known, e.knownAt
+	e.mu.Unlock()
+	if time.Since(at) < remembered {
+		return known[cookie], nil
+	}
+	all, err := connections()
+	if err != nil {
+		return false, err
+	}
+	return !all.empty(cookie), nil
+}
+
+// remember notes which namespaces have connections.
+func (e *Engine) remember(all *kept) {
+	known := map[uint64]bool{}
+	for cookie := range all.chains {
+		if !all.empty(cookie) {
+			known[cookie] = true
+		}
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.known, e.knownAt = known, time.Now()
 }
 
 // readListening returns the namespaces that were there before or after the walk, ours
@@ -94,7 +129,11 @@ func (e *Engine) readConnections(ctx context.Context, namespaces []walkNamespace
 	}
 	defer e.unlock()
 	all := newKept(namespaces)
-	return all, e.keep(ctx, all, namespaces, socket.Connections)
+	if err := e.keep(ctx, all, namespaces, socket.Connections); err != nil {
+		return nil, err
+	}
+	e.remember(all)
+	return all, nil
 }
 
 func (e *Engine) keep(ctx context.Context, all *kept, namespaces []walkNamespace, want socket.StateSet) error {

@@ -153,7 +153,7 @@ func (f *flags) addServing(app *kingpin.Application) {
 	app.Flag("collector.disable-defaults", "Run only the collectors whose flag is given.").BoolVar(&f.noDefaults)
 	app.Flag("path.procfs", "Mount point of procfs (Linux).").Default("/proc").StringVar(&f.daemon.Procfs)
 	app.Flag("path.rootfs", "Mount point of the host's root, for user names (Linux). Default: detected.").ExistingDirVar(&f.daemon.Rootfs)
-	app.Flag("source", "Source of the socket table: auto, sock_diag, procfs (Linux) or gopsutil.").Default(system.Auto).StringVar(&f.daemon.Source)
+	app.Flag("source", "Source of the socket table: auto, sock_diag, bpf, procfs (Linux) or gopsutil.").Default(system.Auto).StringVar(&f.daemon.Source)
 	app.Flag("timeout-offset", "Time subtracted from the scrape timeout of Prometheus.").Default("500ms").DurationVar(&f.daemon.TimeoutOffset)
 	app.Flag("runtime.gomaxprocs", "Number of CPUs that run Go code concurrently (GOMAXPROCS). 0: Go's default.").Envar(procsVariable).Default("0").IntVar(&f.gomaxprocs)
 	promslogflag.AddFlags(app, f.daemon.Log)

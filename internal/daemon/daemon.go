@@ -111,7 +111,7 @@ func newDaemon(ctx context.Context, o Options, door *gate.Gate, log *logs.Queue)
 	d.runner = schedule.NewRunner(context.WithoutCancel(ctx), mostProbes(d.system.Descriptors()))
 	d.runner.Logger = d.logger
 	if why := d.system.Fallback; why != nil {
-		d.logger.Warn("sock_diag is not available, using /proc/net without accept queue limits and drops", "err", why)
+		d.warnOfFallback(why)
 	}
 	if r, err := d.system.EphemeralPorts(); err != nil {
 		d.logger.Warn("cannot read ephemeral port range, using default", "first", r.First, "last", r.Last, "reserved", len(r.Reserved), "err", err)
@@ -125,6 +125,14 @@ func newDaemon(ctx context.Context, o Options, door *gate.Gate, log *logs.Queue)
 	}
 	d.putInForce(d.build(c))
 	return d, nil
+}
+
+func (d *daemon) warnOfFallback(why error) {
+	if d.system.Name == system.SockDiag {
+		d.logger.Warn("bpf is not available, using sock_diag", "err", why)
+		return
+	}
+	d.logger.Warn("sock_diag is not available, using /proc/net without accept queue limits and drops", "err", why)
 }
 
 // startPatience is how long a shortage may last at start.
@@ -160,6 +168,7 @@ func (d *daemon) build(c *config.Config) *state {
 	return &state{config: c, plan: plan, exporter: collector.New(collector.Options{
 		Source:         d.system.Source,
 		SourceName:     d.system.Name,
+		SourceFallback: d.system.Fallback,
 		Protocols:      d.system.Protocols,
 		EphemeralPorts: d.system.EphemeralPorts,
 		Owners:         d.system.Owners,

@@ -22,12 +22,13 @@ import (
 const (
 	Auto     = "auto"
 	SockDiag = "sock_diag"
+	BPF      = "bpf"
 	ProcFS   = "procfs"
 	GopsUtil = "gopsutil"
 )
 
 // SourceNames returns every value of --source.
-func SourceNames() []string { return []string{Auto, SockDiag, ProcFS, GopsUtil} }
+func SourceNames() []string { return []string{Auto, SockDiag, BPF, ProcFS, GopsUtil} }
 
 // System is a host that can be read.
 type System struct {
@@ -38,8 +39,8 @@ type System struct {
 	Own *Own
 	// Protocols are those that Source can read.
 	Protocols []socket.Protocol
-	// Fallback says why Name is not the best source of this system: nil if it
-	// is, or was asked for.
+	// Fallback says why Name is not the source that was asked for, or by default the
+	// best of this system: nil if it is.
 	Fallback error
 	// Owners finds the owners of listeners.
 	Owners *owner.Finder

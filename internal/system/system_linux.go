@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/port-exporter/port_exporter/internal/bpfwalk"
 	"github.com/port-exporter/port_exporter/internal/firewall"
 	"github.com/port-exporter/port_exporter/internal/kernel"
 	"github.com/port-exporter/port_exporter/internal/procnet"
@@ -40,6 +41,12 @@ func open(ctx context.Context, source, procfs string) (*System, error) {
 		}
 	case SockDiag:
 		s.Source, err = sockdiag.New(ctx)
+	case BPF:
+		engine, why := bpfwalk.Open(ctx)
+		if why != nil {
+			return openWithoutBPF(ctx, procfs, why)
+		}
+		s.Source = engine.Source()
 	case ProcFS:
 		s.Source, err = procnet.New(procfs)
 	case GopsUtil:
@@ -50,12 +57,23 @@ func open(ctx context.Context, source, procfs string) (*System, error) {
 	if err != nil {
 		return nil, err
 	}
-	unported := newPortless(s.Name == SockDiag, procfs)
+	unported := newPortless(s.Name == SockDiag || s.Name == BPF, procfs)
 	s.Portless, s.Unix = unported.read, unported.unix
 	s.Protocols = socket.Protocols()
 	if s.Name == GopsUtil {
 		s.Protocols = psnet.Protocols()
 	}
+	return s, nil
+}
+
+// openWithoutBPF returns what auto is, and says why it is not bpf: an upgrade of the kernel
+// must not leave a host without metrics.
+func openWithoutBPF(ctx context.Context, procfs string, why error) (*System, error) {
+	s, err := open(ctx, Auto, procfs)
+	if err != nil {
+		return nil, err
+	}
+	s.Fallback = errors.Join(why, s.Fallback)
 	return s, nil
 }
 

@@ -25,6 +25,12 @@ func TestOpen(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		if name == BPF && s.Fallback != nil {
+			if s.Name != SockDiag || !strings.Contains(s.Fallback.Error(), "bpf: ") {
+				t.Errorf("no bpf: %s (%v)", s.Name, s.Fallback)
+			}
+			continue
+		}
 		if name != Auto && (s.Name != name || s.Fallback != nil) {
 			t.Errorf("asked for %s, got %s (%v)", name, s.Name, s.Fallback)
 		}
