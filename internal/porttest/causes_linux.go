@@ -38,6 +38,10 @@ const (
 // short is the wait of causes that end in silence.
 const short = 400 * time.Millisecond
 
+// afterHandshake is the wait of causes that connect before they end in silence: the
+// handshake must be done in it, on a busy machine too.
+const afterHandshake = 3 * time.Second
+
 // Has reports whether the cause is known to a version of IP.
 func (c *Cause) Has(v6 bool) bool { return (!v6 || !c.only4) && (v6 || !c.only6) }
 
@@ -335,16 +339,16 @@ func connectedCauses() []Cause {
 		{
 			Name: "FIN instead of an answer", make: serving(func(c net.Conn) { c.Close() }), Speak: Hears,
 		},
-		{Name: "silence instead of an answer", make: serving(hold), Speak: Hears, Wait: short},
+		{Name: "silence instead of an answer", make: serving(hold), Speak: Hears, Wait: afterHandshake},
 		{
-			Name: "long packets lost, TLS", Speak: ShakesHands, Wait: short,
+			Name: "long packets lost, TLS", Speak: ShakesHands, Wait: afterHandshake,
 			make: func(t testing.TB, n *Network, v6 bool) {
 				serving(hold)(t, n, v6)
 				n.Router.Do(t, func() { Filter(t, "forward", "meta length > 200 drop") })
 			},
 		},
 		{
-			Name: "long packets lost, exchange", Speak: Hears, Wait: short,
+			Name: "long packets lost, exchange", Speak: Hears, Wait: afterHandshake,
 			make: func(t testing.TB, n *Network, v6 bool) {
 				serving(func(c net.Conn) { _, _ = c.Write([]byte("220 " + strings.Repeat("x", 500) + "\n")); hold(c) })(t, n, v6)
 				n.Router.Do(t, func() { Filter(t, "forward", "meta length > 200 drop") })
