@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/port-exporter/port_exporter/internal/socket"
 )
@@ -64,16 +65,73 @@ func (c connections) Collect(_ context.Context, host *Snapshot, out *Output) err
 	if err != nil {
 		return err
 	}
-	c.addInbound(out, table, traffic)
-	c.addOutbound(out, traffic.Outbound)
-	c.addUnanswered(out, traffic.Unanswered)
-	c.addUnlistened(out, orphanedConnections, traffic.Orphaned, c.memory.orphaned)
-	c.addUnlistened(out, heldConnections, traffic.Held, c.memory.held)
+	flows{out: out, netns: hostNetns, limits: c.limits, rankings: &c.memory.rankings}.add(table, traffic)
 	return nil
 }
 
-func (c connections) addInbound(out *Output, table *socket.Table, traffic *socket.Traffic) {
-	always := []socket.State{socket.Established, socket.TimeWait, socket.CloseWait, socket.SynRecv}
+// flows exports the connections of one namespace.
+type flows struct {
+	out      *Output
+	netns    string
+	limits   Limits
+	rankings *rankings
+	sparse   bool // leaves out what is 0
+}
+
+// rankings are stable choices of what has its own series in one namespace.
+type rankings struct {
+	outbound, orphaned, held           *socket.Ranking[uint16]
+	silent, retransmitting, zeroWindow *socket.Ranking[uint16]
+	unanswered                         *socket.Ranking[netip.AddrPort]
+}
+
+func newRankings(now func() time.Time) rankings {
+	return rankings{
+		outbound:       socket.NewRanking[uint16](now),
+		orphaned:       socket.NewRanking[uint16](now),
+		held:           socket.NewRanking[uint16](now),
+		silent:         socket.NewRanking[uint16](now),
+		retransmitting: socket.NewRanking[uint16](now),
+		zeroWindow:     socket.NewRanking[uint16](now),
+		unanswered:     socket.NewRanking[netip.AddrPort](now),
+	}
+}
+
+func (c flows) add(table *socket.Table, traffic *socket.Traffic) {
+	c.addInbound(table, traffic)
+	c.addOutbound(traffic.Outbound)
+	c.addUnanswered(traffic.Unanswered)
+	c.addUnlistened(orphanedConnections, traffic.Orphaned, c.rankings.orphaned)
+	c.addUnlistened(heldConnections, traffic.Held, c.rankings.held)
+}
+
+// states returns the states that are exported at 0, too.
+func (c flows) states(always ...socket.State) []socket.State {
+	if c.sparse {
+		return nil
+	}
+	return always
+}
+
+// addTo adds a value that may be left out.
+func (c flows) addTo(f *Family, value float64, id labelSet) {
+	if value != 0 || !c.sparse {
+		c.out.addSet(f, value, id)
+	}
+}
+
+// fold counts what was folded: port_folded_items has no namespace.
+func (c flows) fold(f *Family, n int) {
+	switch {
+	case c.netns == hostNetns:
+		c.out.fold(f, n)
+	case n > 0:
+		c.out.add(namespaceFolded, float64(n), c.netns, f.Name)
+	}
+}
+
+func (c flows) addInbound(table *socket.Table, traffic *socket.Traffic) {
+	always := c.states(socket.Established, socket.TimeWait, socket.CloseWait, socket.SynRecv)
 	series, _ := socket.MostExposed(table.Listeners, c.limits.Listeners)
 	rest, others := traffic.InboundUnread, table.Unread[socket.TCP] > 0
 	for i, l := range table.Listeners {
@@ -88,82 +146,83 @@ func (c connections) addInbound(out *Output, table *socket.Table, traffic *socke
 			continue
 		}
 		id := labelsOf(l.ListenerID)
-		addStates(out, inboundConnections, flow, always, id)
+		addStates(c.out, inboundConnections, flow, always, id)
 		if l.Known.Has(socket.KnowsQueues) {
-			out.add(inboundReceiveQueue, float64(flow.ReceiveQueue), id...)
-			out.add(inboundSendQueue, float64(flow.SendQueue), id...)
-			addStalled(out, flow, id)
+			labels := c.out.set(inboundReceiveQueue, id...)
+			c.addTo(inboundReceiveQueue, float64(flow.ReceiveQueue), labels)
+			c.addTo(inboundSendQueue, float64(flow.SendQueue), labels)
+			c.addStalled(flow, labels)
 		}
 	}
 	if others {
-		id := []string{hostNetns, socket.TCP.String(), other, other, ""}
-		addStates(out, inboundConnections, rest, always, id)
+		id := []string{c.netns, socket.TCP.String(), other, other, ""}
+		addStates(c.out, inboundConnections, rest, always, id)
 		if !rest.QueuesUnknown {
-			addStalled(out, rest, id)
+			c.addStalled(rest, c.out.set(inboundRetransmitting, id...))
 		}
 	}
 }
 
 // addStalled adds the connections of a listener whose peer does not answer or does not
 // read.
-func addStalled(out *Output, flow socket.Flow, id []string) {
-	labels := out.set(inboundRetransmitting, id...)
-	out.addSet(inboundRetransmitting, float64(flow.Retransmitting), labels)
-	out.addSet(inboundZeroWindow, float64(flow.ZeroWindow), labels)
-	out.addSet(inboundSynAckRetransmitting, float64(flow.SynAckRetransmitting), labels)
+func (c flows) addStalled(flow socket.Flow, labels labelSet) {
+	c.addTo(inboundRetransmitting, float64(flow.Retransmitting), labels)
+	c.addTo(inboundZeroWindow, float64(flow.ZeroWindow), labels)
+	c.addTo(inboundSynAckRetransmitting, float64(flow.SynAckRetransmitting), labels)
 }
 
-func (c connections) addOutbound(out *Output, flows []socket.PortFlow) {
-	always := []socket.State{socket.Established, socket.TimeWait, socket.CloseWait, socket.SynSent}
-	top, rest, folded := socket.Top(flows, c.limits.OutboundPorts, c.memory.outbound)
+func (c flows) addOutbound(ports []socket.PortFlow) {
+	always := c.states(socket.Established, socket.TimeWait, socket.CloseWait, socket.SynSent)
+	top, rest, folded := socket.Top(ports, c.limits.OutboundPorts, c.rankings.outbound)
 	eachPort(top, rest, folded, func(port string, flow socket.Flow) {
-		id := []string{hostNetns, socket.TCP.String(), port}
-		addStates(out, outboundConnections, flow, always, id)
+		id := []string{c.netns, socket.TCP.String(), port}
+		addStates(c.out, outboundConnections, flow, always, id)
 		if !flow.QueuesUnknown {
-			out.add(outboundReceiveQueue, float64(flow.ReceiveQueue), id...)
-			out.add(outboundSendQueue, float64(flow.SendQueue), id...)
+			labels := c.out.set(outboundReceiveQueue, id...)
+			c.addTo(outboundReceiveQueue, float64(flow.ReceiveQueue), labels)
+			c.addTo(outboundSendQueue, float64(flow.SendQueue), labels)
 		}
 	})
-	out.fold(outboundConnections, folded)
+	c.fold(outboundConnections, folded)
 
 	tcp := socket.TCP.String()
-	c.addStalledPorts(out, synRetransmitting, flows, c.memory.silent, func(f *socket.Flow) uint32 { return f.SynRetransmitting })
-	c.addStalledPorts(out, outboundRetransmitting, flows, c.memory.retransmitting, func(f *socket.Flow) uint32 { return f.Retransmitting }, tcp)
-	c.addStalledPorts(out, outboundZeroWindow, flows, c.memory.zeroWindow, func(f *socket.Flow) uint32 { return f.ZeroWindow }, tcp)
+	c.addStalledPorts(synRetransmitting, ports, c.rankings.silent, func(f *socket.Flow) uint32 { return f.SynRetransmitting })
+	c.addStalledPorts(outboundRetransmitting, ports, c.rankings.retransmitting, func(f *socket.Flow) uint32 { return f.Retransmitting }, tcp)
+	c.addStalledPorts(outboundZeroWindow, ports, c.rankings.zeroWindow, func(f *socket.Flow) uint32 { return f.ZeroWindow }, tcp)
 }
 
 // addStalledPorts adds the remote ports that have such sockets, with what stands
 // before the port among the labels.
-func (c connections) addStalledPorts(out *Output, family *Family, flows []socket.PortFlow, ranking *socket.Ranking[uint16],
+func (c flows) addStalledPorts(family *Family, ports []socket.PortFlow, ranking *socket.Ranking[uint16],
 	count func(*socket.Flow) uint32, before ...string) {
-	top, rest, folded := socket.TopOf(flows, count, c.limits.OutboundPorts, ranking)
+	top, rest, folded := socket.TopOf(ports, count, c.limits.OutboundPorts, ranking)
 	eachPort(top, rest, folded, func(port string, flow socket.Flow) {
-		out.add(family, float64(count(&flow)), append(bind([]string{hostNetns}, before...), port)...)
+		c.out.add(family, float64(count(&flow)), append(bind([]string{c.netns}, before...), port)...)
 	})
-	out.fold(family, folded)
+	c.fold(family, folded)
 }
 
-func (c connections) addUnanswered(out *Output, all []socket.Unanswered) {
+func (c flows) addUnanswered(all []socket.Unanswered) {
 	candidates := make([]socket.Candidate[netip.AddrPort], len(all))
 	for i, u := range all {
 		candidates[i] = socket.Candidate[netip.AddrPort]{Key: u.Remote, Weight: u.Sockets}
 	}
-	chosen := c.memory.unanswered.Choose(candidates, c.limits.Destinations)
+	chosen := c.rankings.unanswered.Choose(candidates, c.limits.Destinations)
 	for _, u := range all {
 		if chosen[u.Remote] {
-			out.add(destinationRetransmitting, float64(u.Sockets), hostNetns, u.Remote.Addr().String(), portLabel(u.Remote.Port()))
+			c.out.add(destinationRetransmitting, float64(u.Sockets), c.netns, u.Remote.Addr().String(), portLabel(u.Remote.Port()))
 		}
 	}
-	out.fold(destinationRetransmitting, len(all)-len(chosen))
+	c.fold(destinationRetransmitting, len(all)-len(chosen))
 }
 
 // addUnlistened adds flows by local port, of ports without a listener.
-func (c connections) addUnlistened(out *Output, family *Family, flows []socket.PortFlow, ranking *socket.Ranking[uint16]) {
-	top, rest, folded := socket.Top(flows, c.limits.OrphanedPorts, ranking)
+func (c flows) addUnlistened(family *Family, ports []socket.PortFlow, ranking *socket.Ranking[uint16]) {
+	top, rest, folded := socket.Top(ports, c.limits.OrphanedPorts, ranking)
 	eachPort(top, rest, folded, func(port string, flow socket.Flow) {
-		addStates(out, family, flow, nil, []string{hostNetns, socket.TCP.String(), port})
+		addStates(c.out, family, flow, nil, []string{c.netns, socket.TCP.String(), port})
 	})
-	out.fold(family, folded)
+	c.fold(family, folded)
 }
 
 // eachPort calls add for each port, and for "other" if some were folded.

@@ -18,7 +18,7 @@ func TestMetricsDocument(t *testing.T) {
 func metricsDocument() string {
 	var b strings.Builder
 	b.WriteString("# Metrics\n\n<!-- Generated from the families in collector/ by `make generate`; do not edit. -->\n\n" +
-		"Every socket metric has a `netns` label: empty is the network namespace that the exporter runs in.\n\n")
+		"Every socket metric has a `netns` label: empty is the network namespace that the exporter runs in; see the collector `namespaces`.\n\n")
 	for _, c := range everyCollector() {
 		fmt.Fprintf(&b, "## Collector `%s`\n\n%s", c.Name(), introductions[c.Name()])
 		writeFamilies(&b, c.Families())
@@ -42,6 +42,10 @@ var introductions = map[string]string{
 		"that are open at the scrape: values are sums over them, of their whole lives, and fall when one closes. Services without open connections are absent. " +
 		"`inbound` is by listener; those without series of their own are \"other\". `outbound` is by remote port: the busiest, and those of watched destinations; the rest is " +
 		"\"other\". Histograms are snapshots (use them without `rate`), native ones with six classic buckets. See [health.md](health.md).\n\n",
+	"namespaces": "Off by default: `--collector.namespaces`. For each other network namespace with sockets it also exports `port_sockets`, " +
+		"`port_listener_info`, `port_listener_sockets`, the accept and receive queues and drops of listeners, all metrics of the collector `connections`, " +
+		"`port_ephemeral_ports` and `port_ephemeral_ports_used`, with its name in `netns`. Values of 0 are absent, except the figures of listeners. " +
+		"See [namespaces.md](namespaces.md).\n\n",
 	"probes": "On `/metrics` each series also has the labels `module`, `target` and `target_name` and the target's own labels. " +
 		"On `/probe` it has only the labels below, and `probe_age_seconds` and `probe_results_total` are absent. " +
 		"Metrics that blackbox_exporter has too keep its HELP text.\n\n" +

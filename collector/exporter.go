@@ -73,6 +73,10 @@ type Options struct {
 	// Closed records closed connections, with an error where it cannot; nil where it
 	// was not asked to.
 	Closed func() (Closed, error)
+	// Namespaces reads the other network namespaces, and NamespaceOwners finds the owners
+	// of their listeners; nil where they cannot be read.
+	Namespaces      Namespaces
+	NamespaceOwners Owners
 	// Addresses reads the addresses of this host, each with its device.
 	Addresses func() (map[netip.Addr]string, error)
 	// AddressKinds says what addresses are to this host; nil where that is unknown.
@@ -111,6 +115,9 @@ type Limits struct {
 	// DestinationShare is the least share of the ephemeral ports with which a
 	// destination is exported, from 0.002 to 1.
 	DestinationShare float64
+	// Namespaces is how many other network namespaces have series, and NamespaceListeners
+	// how many listeners of each of them.
+	Namespaces, NamespaceListeners int
 }
 
 // Exporter makes the metrics of a host. It is immutable and safe for
@@ -179,6 +186,9 @@ func collectors(o Options) []Collector {
 	if o.Closed != nil {
 		all = append(all, closedConnections{open: o.Closed, limits: o.Limits})
 	}
+	if o.Namespaces != nil {
+		all = append(all, namespaces{read: o.Namespaces, owners: o.NamespaceOwners, protocols: o.Protocols, limits: o.Limits, memory: o.Memory})
+	}
 	return all
 }
 
@@ -193,6 +203,7 @@ func everyCollector() []Collector {
 		Probes:       func(context.Context) ([]schedule.Report, error) { return nil, nil },
 		Certificates: func(*socket.Table, map[netip.Addr]string) ([]listenertls.Found, int) { return nil, 0 },
 		Closed:       func() (Closed, error) { return nil, nil },
+		Namespaces:   noNamespaces{},
 	})
 }
 
@@ -206,10 +217,10 @@ func Names() []string {
 }
 
 // OffByDefault returns the names of the collectors that run only if asked for: one
-// costs the others on the host something, one makes a scrape dearer, one requires a
+// costs the others on the host something, some make a scrape dearer or require a
 // privilege.
 func OffByDefault() []string {
-	return []string{closedConnections{}.Name(), healthName, rules{}.Name()}
+	return []string{closedConnections{}.Name(), healthName, rules{}.Name(), namespaces{}.Name()}
 }
 
 // Families returns every family that an exporter may emit.

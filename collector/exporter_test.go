@@ -279,6 +279,10 @@ var stories = map[string]porttest.Sockets{
 	"hostile_interface_name": {
 		made(socket.TCP, socket.Listen, "0.0.0.0:80", "", device("a\"b\\c\nd\xff")),
 	},
+	"namespaces": {
+		made(socket.TCP, socket.Listen, "0.0.0.0:80", ""),
+		made(socket.TCP, socket.Established, "10.0.0.5:80", "192.0.2.7:5002"),
+	},
 	"probes": {
 		made(socket.TCP, socket.Listen, "127.0.0.1:80", "", backlog(6, 5, 1)),
 		made(socket.TCP, socket.Listen, "0.0.0.0:443", ""),
@@ -414,6 +418,10 @@ func TestStories(t *testing.T) {
 			if name == "firewall" {
 				o.Firewall = storyRules
 			}
+			if name == "namespaces" {
+				o.Namespaces, o.NamespaceOwners = storyNamespaces{}, storyOwners
+				o.Limits.Namespaces, o.Limits.NamespaceListeners, o.Limits.OutboundPorts = 2, 2, 1
+			}
 			if name == "certificates" {
 				o.Certificates, o.Addresses = storyCertificates, storyAddresses
 			}
@@ -448,7 +456,7 @@ func wantListenerInfo(t *testing.T, e *Exporter, scraped string) {
 		}
 	}
 	series := func(text string) []string {
-		lines := regexp.MustCompile(`(?m)^port_listener_info.*`).FindAllString(text, -1)
+		lines := regexp.MustCompile(`(?m)^port_listener_info.*netns="".*`).FindAllString(text, -1)
 		slices.Sort(lines)
 		return lines
 	}

@@ -49,7 +49,7 @@ var (
 	unattributed = gauge("port_listeners_unattributed",
 		"Listeners with a socket whose process is unknown.", "netns")
 	privilegeMissing = gauge("port_privilege_missing",
-		"Whether a missing privilege hides owners or socket filters (1 or 0).", "privilege")
+		"Whether a missing privilege hides owners, socket filters or namespaces (1 or 0).", "privilege")
 	ownerSearches = counter("port_owner_searches_total",
 		"Searches of all processes for unknown owners of listeners.")
 	listenerChanges = counter("port_listener_changes_total",
@@ -155,7 +155,8 @@ func addOwners(out *Output, host *Snapshot) error {
 	addConflicts(out, owners.Owned)
 	out.add(unattributed, float64(owners.Unattributed), hostNetns)
 	for _, privilege := range owner.Privileges() {
-		out.add(privilegeMissing, truth(slices.Contains(owners.Missing, privilege)), privilege)
+		lacking := slices.Contains(owners.Missing, privilege) || slices.Contains(host.lacking, privilege)
+		out.add(privilegeMissing, truth(lacking), privilege)
 	}
 	out.add(ownerSearches, float64(owners.Searches))
 	return nil

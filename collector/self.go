@@ -62,12 +62,12 @@ type Memory struct {
 	clients   *socket.Clients
 	history   *socket.History
 	// Stable choices of the ports and destinations with their own series.
-	outbound, orphaned, held           *socket.Ranking[uint16]
-	silent, retransmitting, zeroWindow *socket.Ranking[uint16]
-	open                               *socket.Ranking[uint16]
-	owners                             *socket.Ranking[owner.Group]
-	ownerPorts                         *socket.Ranking[groupPort]
-	destinations, watched, unanswered  *socket.Ranking[netip.AddrPort]
+	rankings              rankings // of our own namespace
+	open                  *socket.Ranking[uint16]
+	owners                *socket.Ranking[owner.Group]
+	ownerPorts            *socket.Ranking[groupPort]
+	destinations, watched *socket.Ranking[netip.AddrPort]
+	namespaces            namespaceMemory
 
 	openPorts   atomic.Pointer[map[uint16]bool] // what open chose last
 	interrupted atomic.Uint64
@@ -80,21 +80,16 @@ type Memory struct {
 // NewMemory returns an empty memory that reads the time from now.
 func NewMemory(now func() time.Time) *Memory {
 	return &Memory{
-		longLived:      socket.NewLongLived(longLivedAge, longLivedLimit, now),
-		clients:        socket.NewClients(now),
-		history:        socket.NewHistory(now),
-		outbound:       socket.NewRanking[uint16](now),
-		orphaned:       socket.NewRanking[uint16](now),
-		held:           socket.NewRanking[uint16](now),
-		silent:         socket.NewRanking[uint16](now),
-		retransmitting: socket.NewRanking[uint16](now),
-		zeroWindow:     socket.NewRanking[uint16](now),
-		open:           socket.NewRanking[uint16](now),
-		owners:         socket.NewRanking[owner.Group](now),
-		ownerPorts:     socket.NewRanking[groupPort](now),
-		destinations:   socket.NewRanking[netip.AddrPort](now),
-		watched:        socket.NewRanking[netip.AddrPort](now),
-		unanswered:     socket.NewRanking[netip.AddrPort](now),
+		longLived:    socket.NewLongLived(longLivedAge, longLivedLimit, now),
+		clients:      socket.NewClients(now),
+		history:      socket.NewHistory(now),
+		rankings:     newRankings(now),
+		namespaces:   newNamespaceMemory(now),
+		open:         socket.NewRanking[uint16](now),
+		owners:       socket.NewRanking[owner.Group](now),
+		ownerPorts:   socket.NewRanking[groupPort](now),
+		destinations: socket.NewRanking[netip.AddrPort](now),
+		watched:      socket.NewRanking[netip.AddrPort](now),
 	}
 }
 

@@ -63,6 +63,8 @@ type Limits struct {
 	Destinations  int // destinations that use the most ephemeral ports
 	// WatchedDestinations bounds those that are exported because they are watched.
 	WatchedDestinations int
+	Namespaces          int // other network namespaces with series
+	NamespaceListeners  int // listeners of each of these with their own series
 }
 
 // raw has the shape of the file.
@@ -90,6 +92,8 @@ type rawLimits struct {
 	Owners              int `yaml:"owners"`
 	Destinations        int `yaml:"destinations"`
 	WatchedDestinations int `yaml:"watched_destinations"`
+	Namespaces          int `yaml:"namespaces"`
+	NamespaceListeners  int `yaml:"namespace_listeners"`
 
 	lines keyLines
 }
@@ -104,6 +108,8 @@ func (l *rawLimits) limits() Limits {
 		Owners:              l.Owners,
 		Destinations:        l.Destinations,
 		WatchedDestinations: l.WatchedDestinations,
+		Namespaces:          l.Namespaces,
+		NamespaceListeners:  l.NamespaceListeners,
 	}
 }
 
@@ -129,7 +135,7 @@ func (l keyLines) between(section, key string, value, low, high int) error {
 // test compares it with the reference file.
 func defaults() raw {
 	return raw{
-		Limits:       rawLimits{Listeners: 4096, OutboundPorts: 25, OrphanedPorts: 25, Owners: 100, Destinations: 10, WatchedDestinations: 100},
+		Limits:       rawLimits{Listeners: 4096, OutboundPorts: 25, OrphanedPorts: 25, Owners: 100, Destinations: 10, WatchedDestinations: 100, Namespaces: 200, NamespaceListeners: 50},
 		Destinations: rawDestinations{MinShare: 0.01},
 		Probes:       rawProbes{MaxInFlight: 128},
 		ListenerTLS:  rawListenerTLS{Interval: duration(time.Hour)},
@@ -230,6 +236,8 @@ func (r raw) validate() (*Config, error) {
 		l.lines.between("limits", "owners", l.Owners, 0, 1000),
 		l.lines.between("limits", "destinations", l.Destinations, 0, 1000),
 		l.lines.between("limits", "watched_destinations", l.WatchedDestinations, 0, 1000),
+		l.lines.between("limits", "namespaces", l.Namespaces, 1, 10_000),
+		l.lines.between("limits", "namespace_listeners", l.NamespaceListeners, 1, 10_000),
 		r.Probes.lines.between("probes", "max_in_flight", r.Probes.MaxInFlight, 1, 10_000),
 		destinationsErr,
 		listenerTLSErr,

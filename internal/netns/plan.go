@@ -109,9 +109,9 @@ type past struct {
 	seen      uint64 // the last read in which it was there
 }
 
-// plan returns how far each namespace but our own is read with a budget: the listeners
-// of all that have sockets first, then the connections, in the order of sort.
-func (m *memory) plan(visits []visit, own uint64, budget time.Duration) map[uint64]Depth {
+// plan returns how far each namespace is read with a budget: the listeners of all that
+// have sockets first, then the connections, in the order of sort.
+func (m *memory) plan(visits []visit, budget time.Duration) map[uint64]Depth {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.reads++
@@ -126,7 +126,7 @@ func (m *memory) plan(visits []visit, own uint64, budget time.Duration) map[uint
 		timeWait += v.use.timeWait
 		machine.udp += v.use.udp
 		machine.listeners += max(0, p.listeners)
-		if depths[v.cookie] = Empty; !v.use.empty() && v.cookie != own {
+		if depths[v.cookie] = Empty; !v.use.empty() {
 			order = append(order, v)
 		}
 	}

@@ -28,10 +28,9 @@ func TestParseUse(t *testing.T) {
 
 // TestPlan spends a budget on namespaces.
 func TestPlan(t *testing.T) {
-	const own, empty, busy, quiet, late = 1, 2, 3, 4, 5
+	const empty, busy, quiet, late = 2, 3, 4, 5
 	visits := []visit{
-		{cookie: own, use: use{tcp: 1000}, allocated: 1000},
-		{cookie: empty},
+		{cookie: empty, allocated: 1000},
 		{cookie: busy, use: use{tcp: 20, timeWait: 3}},
 		{cookie: quiet, use: use{tcp: 2}},
 		{cookie: late, use: use{tcp: 30}},
@@ -42,19 +41,19 @@ func TestPlan(t *testing.T) {
 	m := new(memory)
 	want := func(what string, budget time.Duration, depths map[uint64]Depth) {
 		t.Helper()
-		if diff := cmp.Diff(depths, m.plan(visits, own, budget)); diff != "" {
+		if diff := cmp.Diff(depths, m.plan(visits, budget)); diff != "" {
 			t.Errorf("%s: -want +got:\n%s", what, diff)
 		}
 	}
-	want("no budget", 0, map[uint64]Depth{own: Empty, empty: Empty, busy: Unread, quiet: Unread, late: Unread})
-	want("some listeners", 2*listening, map[uint64]Depth{own: Empty, empty: Empty, busy: Listeners, quiet: Listeners, late: Unread})
-	want("one of them whole", all+machine.connections(), map[uint64]Depth{own: Empty, empty: Empty, busy: Full, quiet: Listeners, late: Listeners})
+	want("no budget", 0, map[uint64]Depth{empty: Empty, busy: Unread, quiet: Unread, late: Unread})
+	want("some listeners", 2*listening, map[uint64]Depth{empty: Empty, busy: Listeners, quiet: Listeners, late: Unread})
+	want("one of them whole", all+machine.connections(), map[uint64]Depth{empty: Empty, busy: Full, quiet: Listeners, late: Listeners})
 
 	m.noteListeners(quiet, 2) // all that it has: a dump of its connections costs nothing
 	all = 3 * (load{tcp: 1003, listeners: 2}).listening(use{tcp: 1})
-	want("what has changed first", all+machine.connections(), map[uint64]Depth{own: Empty, empty: Empty, busy: Listeners, quiet: Full, late: Full})
-	want("what was read longest ago", all+machine.connections(), map[uint64]Depth{own: Empty, empty: Empty, busy: Full, quiet: Full, late: Listeners})
+	want("what has changed first", all+machine.connections(), map[uint64]Depth{empty: Empty, busy: Listeners, quiet: Full, late: Full})
+	want("what was read longest ago", all+machine.connections(), map[uint64]Depth{empty: Empty, busy: Full, quiet: Full, late: Listeners})
 	visits[4].use.tcp++
-	want("what has changed again", all+machine.connections(), map[uint64]Depth{own: Empty, empty: Empty, busy: Listeners, quiet: Full, late: Full})
-	want("enough", time.Second, map[uint64]Depth{own: Empty, empty: Empty, busy: Full, quiet: Full, late: Full})
+	want("what has changed again", all+machine.connections(), map[uint64]Depth{empty: Empty, busy: Listeners, quiet: Full, late: Full})
+	want("enough", time.Second, map[uint64]Depth{empty: Empty, busy: Full, quiet: Full, late: Full})
 }

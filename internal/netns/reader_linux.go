@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -135,14 +136,13 @@ func (r *Reader) forget() {
 	maps.DeleteFunc(r.known, func(_ uint64, n *named) bool { return r.reads-n.seen > keep })
 }
 
-// warn logs the first namespace that may not be entered, though the privileges are
-// there.
+// warn logs the first namespace that may not be entered.
 func (r *Reader) warn(err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err != nil && !r.warned {
 		r.warned = true
-		r.options.Logger.Warn("cannot enter network namespaces, their sockets are not exported", "err", err)
+		r.options.Logger.Warn("cannot enter network namespaces, their sockets are not exported", "err", err, "missing", strings.Join(r.Missing(), ", "))
 	}
 }
 

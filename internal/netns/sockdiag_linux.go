@@ -38,15 +38,13 @@ func (e *SockDiag) Name() string { return "sock_diag" }
 // Read implements [Engine]. A namespace of which only sockets in SYN_RECV do not listen
 // shows none of these.
 func (e *SockDiag) Read(ctx context.Context, places func() Places) ([]Sockets, error) {
-	own, err := ownCookie()
+	found := maps.Clone(places())
+	delete(found, ownInode())
+	visits, denied, err := e.visitAll(ctx, found)
 	if err != nil {
 		return nil, err
 	}
-	visits, denied, err := e.visitAll(ctx, places())
-	if err != nil {
-		return nil, err
-	}
-	depths := e.memory.plan(visits, own, budgetOf(ctx))
+	depths := e.memory.plan(visits, budgetOf(ctx))
 	all := denied
 	for _, v := range visits {
 		s := Sockets{Cookie: v.cookie, Inode: v.inode, Depth: depths[v.cookie]}
@@ -126,6 +124,13 @@ func ownCookie() (uint64, error) {
 		return 0, fmt.Errorf("network namespace: SO_NETNS_COOKIE: %w", err)
 	}
 	return cookie, nil
+}
+
+// ownInode returns the inode of the thread's namespace, 0 if it is not known.
+func ownInode() uint64 {
+	var stat unix.Stat_t
+	_ = unix.Stat("/proc/thread-self/ns/net", &stat)
+	return stat.Ino
 }
 
 // dumped reads a namespace by entering it for each read, only to open a netlink socket:

@@ -10,6 +10,8 @@ import (
 // daemon or a command, reads through one, so that they agree.
 type Reader struct {
 	Source Source
+	// Netns is the name of the network namespace; empty is the host's own.
+	Netns string
 	// EphemeralPorts reads the ports that clients get. Beside an error it returns
 	// what the system starts with.
 	EphemeralPorts func() (EphemeralPorts, error)
@@ -25,7 +27,7 @@ type Reader struct {
 // an interruption, which the table reports.
 func (r Reader) Listening(ctx context.Context) (*Table, error) {
 	ports, portsErr := r.EphemeralPorts()
-	criteria := Criteria{Ephemeral: ports, Named: r.Named, Aged: r.Aged}
+	criteria := Criteria{Netns: r.Netns, Ephemeral: ports, Named: r.Named, Aged: r.Aged}
 	table, err := Twice(func() (*Table, error) {
 		return ReadListening(r.Source.Sockets(ctx, Listening), criteria)
 	})

@@ -14,6 +14,7 @@ import (
 	"github.com/port-exporter/port_exporter/internal/closed"
 	"github.com/port-exporter/port_exporter/internal/firewall"
 	"github.com/port-exporter/port_exporter/internal/kernel"
+	"github.com/port-exporter/port_exporter/internal/netns"
 	"github.com/port-exporter/port_exporter/internal/owner"
 	"github.com/port-exporter/port_exporter/internal/socket"
 )
@@ -67,6 +68,10 @@ type System struct {
 	// EphemeralPorts reads the ports that clients get. Beside an error it returns
 	// what it could read of them, else the system's default.
 	EphemeralPorts func() (socket.EphemeralPorts, error)
+	// Namespaces reads the other network namespaces, and NamespaceOwners finds the owners
+	// of their listeners. Nil where they cannot be read: without sock_diag.
+	Namespaces      Namespaces
+	NamespaceOwners *owner.Finder
 	// Addresses reads the addresses of this host, each with the name of the
 	// device that has it; empty if unknown.
 	Addresses func() (map[netip.Addr]string, error)
@@ -76,6 +81,13 @@ type System struct {
 	// if it is unlimited or unknown. Go raises the soft limit to
 	// the hard one as it starts (os/rlimit.go).
 	Descriptors func() uint64
+}
+
+// Namespaces reads the network namespaces of a host but our own.
+type Namespaces interface {
+	Read(ctx context.Context) (netns.Found, error)
+	// Missing returns the privileges without which some of them cannot be read.
+	Missing() []string
 }
 
 // Open returns this host, read through the named source, with procfs at the
@@ -92,11 +104,13 @@ func Open(ctx context.Context, source, procfs, rootfs string, logger *slog.Logge
 	if err := seesItself(ctx, s.Source); err != nil {
 		return nil, fmt.Errorf("source %s: %w", s.Name, err)
 	}
+	s.Namespaces = namespaces(s, procfs, rootfs, logger)
 	s.Own = new(Own)
 	s.Source = ownSource{s.Source, s.Own}
 	s.Owners = owner.New(owner.NewProcesses(procfs, rootfs, logger), logger)
 	s.PortlessOwners = owner.New(owner.NewProcesses(procfs, rootfs, logger), logger)
 	s.UnixOwners = owner.New(owner.NewProcesses(procfs, rootfs, logger), logger)
+	s.NamespaceOwners = owner.New(owner.NewProcesses(procfs, rootfs, logger), logger)
 	if groups := owner.NewGroups(procfs, logger); groups != nil {
 		s.Groups = groups.Of
 	}

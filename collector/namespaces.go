@@ -1,0 +1,268 @@
+package collector
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/port-exporter/port_exporter/internal/netns"
+	"github.com/port-exporter/port_exporter/internal/owner"
+	"github.com/port-exporter/port_exporter/internal/socket"
+)
+
+var (
+	namespaceCount = gauge("port_namespaces",
+		"Network namespaces besides the exporter's own, by how far they were read.", "read")
+	namespaceInfo = gauge("port_netns_info",
+		"Network namespace with what runs in it; always 1.",
+		"netns", "runtime", "container_id", "container", "pod", "namespace", "pod_uid", "unit")
+	namespaceFolded = gauge("port_netns_folded_items",
+		"Items of another namespace that a metric aggregates or omits.", "netns", "metric")
+)
+
+// Namespaces reads the other network namespaces of the host.
+type Namespaces interface {
+	Read(ctx context.Context) (netns.Found, error)
+	// Missing returns the privileges without which some of them cannot be read.
+	Missing() []string
+}
+
+// noNamespaces are those of a host where none can be read.
+type noNamespaces struct{}
+
+func (noNamespaces) Read(context.Context) (netns.Found, error) { return netns.Found{}, nil }
+
+func (noNamespaces) Missing() []string { return nil }
+
+// namespaces exports the sockets of other network namespaces, in the families of the
+// collectors that export those of our own.
+type namespaces struct {
+	read      Namespaces
+	owners    Owners
+	protocols []socket.Protocol
+	limits    Limits
+	memory    *Memory
+}
+
+func (namespaces) Name() string { return "namespaces" }
+
+func (namespaces) Families() []*Family {
+	return []*Family{namespaceCount, namespaceInfo, namespaceFolded}
+}
+
+// mayExport reports whether a family of another collector has series of other
+// namespaces.
+func (namespaces) mayExport(name string) bool {
+	shared := slices.Concat(connections{}.Families(), namespaceListeners, []*Family{socketCount, ephemeralPorts, ephemeralPortsUsed})
+	return slices.ContainsFunc(shared, func(f *Family) bool { return f.Name == name })
+}
+
+// namespaceListeners are the families of listeners.
+var namespaceListeners = []*Family{listenerInfo, listenerSockets, unreadListeners, acceptQueueLength, acceptQueueLimit, acceptQueueFull,
+	acceptQueueDrops, udpReceiveQueue, udpReceiveDrops, executableDeleted, unattributed}
+
+// namespace is one that was read.
+type namespace struct {
+	*netns.Namespace
+	table   *socket.Table
+	traffic *socket.Traffic // nil if the connections were not read
+	// listeners have series of their own; rest counts the sockets of the others.
+	listeners []socket.Listener
+	rest      int
+}
+
+func (c namespaces) Collect(ctx context.Context, host *Snapshot, out *Output) error {
+	out.add(privilegeMissing, truth(slices.Contains(c.read.Missing(), netns.CapSysAdmin)), netns.CapSysAdmin)
+	found, err := c.read.Read(ctx)
+	if err != nil {
+		return err
+	}
+	for depth, n := range found.Depths {
+		out.add(namespaceCount, float64(n), netns.Depth(depth).String())
+	}
+	shown := min(len(found.Namespaces), c.limits.Namespaces)
+	out.fold(namespaceInfo, len(found.Namespaces)-shown)
+	all, err := c.readAll(ctx, found.Namespaces[:shown])
+	if err != nil {
+		return err
+	}
+	c.addListeners(ctx, host, out, all)
+	for i := range all {
+		c.addNamespace(out, &all[i])
+	}
+	c.memory.namespaces.forget()
+	return nil
+}
+
+func (c namespaces) readAll(ctx context.Context, found []netns.Namespace) ([]namespace, error) {
+	all := make([]namespace, 0, len(found))
+	for i := range found {
+		n, err := c.readOne(ctx, &found[i])
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, n)
+	}
+	return all, nil
+}
+
+// readOne reads a namespace. An interruption is no error: a second read would cost as
+// much again in each of them.
+func (c namespaces) readOne(ctx context.Context, of *netns.Namespace) (n namespace, err error) {
+	n = namespace{Namespace: of}
+	n.table, err = socket.Reader{
+		Source:         of.Source,
+		Netns:          of.Name,
+		EphemeralPorts: func() (socket.EphemeralPorts, error) { return of.EphemeralPorts(ctx) },
+		Aged:           c.memory.namespaces.longLived.Age,
+	}.Listening(ctx)
+	if err != nil {
+		return n, err
+	}
+	series, rest := socket.MostExposed(n.table.Listeners, c.limits.NamespaceListeners)
+	n.rest = rest
+	for _, l := range n.table.Listeners {
+		if series[l.ListenerID] {
+			n.listeners = append(n.listeners, l)
+		}
+	}
+	if of.Depth != netns.Full {
+		return n, nil
+	}
+	n.traffic, err = socket.ReadConnections(of.Source.Sockets(ctx, socket.Connections), n.table, nil)
+	if errors.Is(err, socket.ErrInterrupted) {
+		err = nil
+	}
+	return n, err
+}
+
+// addListeners adds the listeners of all namespaces, whose owners are found together.
+func (c namespaces) addListeners(ctx context.Context, host *Snapshot, out *Output, all []namespace) {
+	var listeners []socket.Listener
+	for _, n := range all {
+		listeners = append(listeners, n.listeners...)
+	}
+	drops := c.memory.namespaces.history.Note(host.Began(), listeners).Drops
+	for i, l := range listeners {
+		id := out.set(listenerSockets, labelsOf(l.ListenerID)...)
+		out.addSet(listenerSockets, float64(l.Sockets), id)
+		if l.Protocol == socket.TCP {
+			addAcceptQueue(out, l, drops[i], id)
+		} else {
+			addDatagramQueue(out, l, drops[i], id)
+		}
+	}
+	owners := owner.Result{}
+	if c.owners != nil {
+		owners = c.owners.Owners(ctx, listeners)
+	}
+	for owned := range byListener(owners.Owned) {
+		addInfo(out, &owned[0].Listener, owned)
+	}
+}
+
+// addNamespace adds everything else of a namespace. What is 0 is left out.
+func (c namespaces) addNamespace(out *Output, n *namespace) {
+	i := n.Identity
+	labels := []string{i.Name, i.Runtime, i.ContainerID, i.Container, i.Pod, i.Namespace, i.PodUID, i.Unit}
+	for at := range labels {
+		labels[at] = boundValue(labels[at])
+	}
+	out.add(namespaceInfo, 1, labels...)
+	for _, p := range c.protocols {
+		n.addSockets(out, p)
+		if unread := n.table.Unread[p]; unread > 0 {
+			out.add(unreadListeners, float64(unread), i.Name, p.String())
+		}
+	}
+	if n.rest > 0 {
+		out.add(namespaceFolded, float64(n.rest), i.Name, listenerInfo.Name)
+	}
+	if n.traffic != nil {
+		limits := c.limits
+		limits.Listeners = limits.NamespaceListeners
+		flows{out: out, netns: i.Name, limits: limits, rankings: c.memory.namespaces.of(i.Name), sparse: true}.add(n.table, n.traffic)
+		c.addEphemeral(out, n)
+	}
+}
+
+// addSockets counts the sockets of a protocol.
+func (n *namespace) addSockets(out *Output, p socket.Protocol) {
+	for _, f := range socket.Families() {
+		counts := n.table.Totals[p][f]
+		if n.traffic != nil {
+			counts.Add(n.traffic.Totals[p][f])
+		}
+		for _, state := range p.States() {
+			if counts[state] > 0 {
+				out.add(socketCount, float64(counts[state]), n.Name, f.String(), p.String(), state.String())
+			}
+		}
+	}
+}
+
+// addEphemeral adds the use of ephemeral ports where a client uses some.
+func (c namespaces) addEphemeral(out *Output, n *namespace) {
+	used := false
+	for _, p := range c.protocols {
+		if ports := n.traffic.EphemeralUsed[p]; ports > 0 {
+			out.add(ephemeralPortsUsed, float64(ports), n.Name, p.String())
+			used = true
+		}
+	}
+	if used {
+		out.add(ephemeralPorts, float64(n.traffic.EphemeralPorts), n.Name)
+	}
+}
+
+// namespaceMemory is what is remembered of other namespaces.
+type namespaceMemory struct {
+	now       func() time.Time
+	longLived *socket.LongLived
+	history   *socket.History
+
+	mu    sync.Mutex
+	known map[string]*choices
+}
+
+// choices are those of one namespace.
+type choices struct {
+	rankings
+	seen time.Time
+}
+
+func newNamespaceMemory(now func() time.Time) namespaceMemory {
+	return namespaceMemory{
+		now:       now,
+		longLived: socket.NewLongLived(longLivedAge, longLivedLimit, now),
+		history:   socket.NewHistory(now),
+		known:     map[string]*choices{},
+	}
+}
+
+// of returns the choices of a namespace.
+func (m *namespaceMemory) of(name string) *rankings {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	c := m.known[name]
+	if c == nil {
+		c = &choices{rankings: newRankings(m.now)}
+		m.known[name] = c
+	}
+	c.seen = m.now()
+	return &c.rankings
+}
+
+// forget drops the choices of namespaces that were not there lately.
+func (m *namespaceMemory) forget() {
+	const keep = 10 * time.Minute
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for name, c := range m.known {
+		if m.now().Sub(c.seen) > keep {
+			delete(m.known, name)
+		}
+	}
+}

@@ -1,0 +1,81 @@
+package collector
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/port-exporter/port_exporter/internal/netns"
+	"github.com/port-exporter/port_exporter/internal/porttest"
+	"github.com/port-exporter/port_exporter/internal/socket"
+)
+
+// storyNamespaces are a pod that is read whole, with more listeners and remote ports than
+// have series; a container of which only listeners are read; and one beyond the limit.
+type storyNamespaces struct{}
+
+func (storyNamespaces) Missing() []string { return []string{netns.CapSysAdmin} }
+
+func (storyNamespaces) Read(context.Context) (netns.Found, error) {
+	ports := func(context.Context) (socket.EphemeralPorts, error) {
+		return socket.EphemeralPorts{PortRange: socket.PortRange{First: 32768, Last: 60999}}, nil
+	}
+	pod := netns.Identity{Name: "pod2b0c5a1e", Runtime: "containerd", ContainerID: "0123456789abcdef", Pod: "web-0", Namespace: "shop", PodUID: "2b0c5a1e"}
+	return netns.Found{
+		Engine: "sock_diag",
+		Depths: [...]int{netns.Empty: 7, netns.Unread: 1, netns.Listeners: 1, netns.Full: 2},
+		Namespaces: []netns.Namespace{
+			{Identity: netns.Identity{Name: "docker-0123456789ab", Runtime: "docker"}, Depth: netns.Listeners, EphemeralPorts: ports, Source: porttest.Sockets{
+				made(socket.TCP, socket.Listen, "0.0.0.0:80", "", backlog(6, 5, 1)),
+				made(socket.TCP, socket.Established, "172.17.0.2:80", "192.0.2.7:5002"), // is not read
+			}},
+			{Identity: pod, Depth: netns.Full, EphemeralPorts: ports, Source: porttest.Sockets{
+				made(socket.TCP, socket.Listen, "[::]:80", ""),
+				made(socket.TCP, socket.Listen, "127.0.0.1:9000", ""),
+				made(socket.TCP, socket.Listen, "127.0.0.1:9001", ""),
+				made(socket.TCP, socket.Established, "10.1.0.7:80", "192.0.2.7:5002"),
+				made(socket.TCP, socket.CloseWait, "127.0.0.1:9001", "127.0.0.1:5003"),
+				made(socket.TCP, socket.Established, "10.1.0.7:40001", "10.0.0.9:5432"),
+				made(socket.TCP, socket.Established, "10.1.0.7:40002", "10.0.0.9:5432"),
+				made(socket.TCP, socket.TimeWait, "10.1.0.7:40003", "10.0.0.9:6379"),
+				made(socket.TCP, socket.FinWait1, "10.1.0.7:8080", "10.0.0.9:50123"),
+			}},
+			{Identity: netns.Identity{Name: "web.service", Unit: "web.service"}, Depth: netns.Full, EphemeralPorts: ports, Source: porttest.Sockets{}},
+		},
+	}, nil
+}
+
+// goneNamespaces cannot be found.
+type goneNamespaces struct{ storyNamespaces }
+
+func (goneNamespaces) Read(context.Context) (netns.Found, error) {
+	return netns.Found{}, errors.New("no /proc")
+}
+
+// TestNamespacesFail leaves the other collectors whole.
+func TestNamespacesFail(t *testing.T) {
+	o := options(stories["namespaces"])
+	o.Namespaces = goneNamespaces{}
+	got := exposition(t, t.Context(), o, Filter{})
+	for _, want := range []string{`port_scrape_collector_success{collector="namespaces"} 0`, `port_scrape_collector_success{collector="sockets"} 1`} {
+		if !strings.Contains(got, want) {
+			t.Errorf("no %s", want)
+		}
+	}
+	if strings.Contains(got, "port_namespaces{") {
+		t.Error("namespaces that could not be read are counted")
+	}
+}
+
+// TestNamespacesByFamily runs the collector for the families of others that it adds to.
+func TestNamespacesByFamily(t *testing.T) {
+	o := options(stories["namespaces"])
+	o.Namespaces, o.Limits.Namespaces, o.Limits.NamespaceListeners = storyNamespaces{}, 10, 10
+	for family, want := range map[string]bool{"port_sockets": true, "port_inbound_connections": true, "port_listener_info": true, "port_probe": false} {
+		got := exposition(t, t.Context(), o, Filter{Families: []string{family}})
+		if has := strings.Contains(got, `collector="namespaces"`) || strings.Contains(got, "port_netns_info"); has != want {
+			t.Errorf("%s: namespaces are read: %t", family, has)
+		}
+	}
+}
