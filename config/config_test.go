@@ -78,7 +78,7 @@ func TestMissingKeysKeepDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := (Limits{Listeners: 4096, OutboundPorts: 3, OrphanedPorts: 25, Owners: 100, Destinations: 10, WatchedDestinations: 100}); got.Limits != want {
+	if want := (Limits{Listeners: 4096, OutboundPorts: 3, OrphanedPorts: 25, Owners: 100, Destinations: 10, WatchedDestinations: 100, Namespaces: 200, NamespaceListeners: 50}); got.Limits != want {
 		t.Errorf("got %+v, want %+v", got.Limits, want)
 	}
 }

@@ -60,8 +60,8 @@ func TestFlagsThatCannotWork(t *testing.T) {
 func TestDisableDefaults(t *testing.T) {
 	for args, want := range map[string][]string{
 		"":                             slices.DeleteFunc(collector.Names(), func(name string) bool { return slices.Contains(collector.OffByDefault(), name) }),
-		"--collector.firewall":         slices.DeleteFunc(collector.Names(), func(name string) bool { return name == "closed" || name == "health" }),
-		"--collector.closed":           slices.DeleteFunc(collector.Names(), func(name string) bool { return name == "firewall" || name == "health" }),
+		"--collector.firewall":         slices.DeleteFunc(collector.Names(), func(name string) bool { return name == "closed" || name == "health" || name == "namespaces" }),
+		"--collector.closed":           slices.DeleteFunc(collector.Names(), func(name string) bool { return name == "firewall" || name == "health" || name == "namespaces" }),
 		"--no-collector.limits":        {"sockets", "listeners", "connections", "owners", "ephemeral", "portless", "unix", "policy", "probes", "certificates"},
 		"--collector.disable-defaults": nil,
 		"--collector.disable-defaults --no-collector.probes":                    nil,
