@@ -15,6 +15,8 @@ import (
 var (
 	namespaceCount = gauge("port_namespaces",
 		"Network namespaces besides the exporter's own, by how far they were read.", "read")
+	namespaceSource = gauge("port_netns_source_info",
+		"Source of other network namespaces, and why it is not bpf; always 1.", "source", "reason")
 	namespaceInfo = gauge("port_netns_info",
 		"Network namespace with what runs in it; always 1.",
 		"netns", "runtime", "container_id", "container", "pod", "namespace", "pod_uid", "unit")
@@ -49,7 +51,7 @@ type namespaces struct {
 func (namespaces) Name() string { return "namespaces" }
 
 func (namespaces) Families() []*Family {
-	return []*Family{namespaceCount, namespaceInfo, namespaceFolded}
+	return []*Family{namespaceCount, namespaceSource, namespaceInfo, namespaceFolded}
 }
 
 // mayExport reports whether a family of another collector has series of other
@@ -79,6 +81,7 @@ func (c namespaces) Collect(ctx context.Context, host *Snapshot, out *Output) er
 	if err != nil {
 		return err
 	}
+	out.add(namespaceSource, 1, found.Engine, firstLine(found.NotBPF))
 	for depth, n := range found.Depths {
 		out.add(namespaceCount, float64(n), netns.Depth(depth).String())
 	}

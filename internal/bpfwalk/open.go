@@ -75,8 +75,7 @@ func privileged() error {
 
 // loadError shortens the error of the verifier, which has its whole log.
 func loadError(err error) error {
-	var refused *ebpf.VerifierError
-	if errors.As(err, &refused) {
+	if refused, ok := errors.AsType[*ebpf.VerifierError](err); ok {
 		return fmt.Errorf("the kernel refused a program: %w", refused.Cause)
 	}
 	return fmt.Errorf("load programs: %w", err)

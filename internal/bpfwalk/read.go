@@ -240,7 +240,7 @@ type otherSource struct {
 }
 
 // Sockets implements [socket.Source].
-func (s *otherSource) Sockets(ctx context.Context, want socket.StateSet) iter.Seq2[*socket.Socket, error] {
+func (s *otherSource) Sockets(_ context.Context, want socket.StateSet) iter.Seq2[*socket.Socket, error] {
 	return func(yield func(*socket.Socket, error) bool) {
 		r := &rows{want: want, yield: yield, names: indexNames{}}
 		if want&socket.Listening != 0 && !s.listening.each(s.cookie, r) {

@@ -84,7 +84,7 @@ func partly(value, known string) piece {
 }
 
 // isKnown reports whether a piece has one value, with all of its bits.
-func (p piece) isKnown() bool { return p.dim == fixed && strings.Trim(p.known, "\xff") == "" }
+func (p piece) isKnown() bool { return p.dim == fixed && strings.ReplaceAll(p.known, "\xff", "") == "" }
 
 // isBeginning reports whether a piece is the first bytes of a dim as they are.
 func (p piece) isBeginning() bool {

@@ -69,7 +69,10 @@ type Engine interface {
 
 // Found are the namespaces of a host but our own, as one read found them.
 type Found struct {
+	// Engine has read them, and NotBPF says why it is not bpf: nil if it is, or was not
+	// to be.
 	Engine string
+	NotBPF error
 	// Namespaces have TCP or UDP sockets that can be read, sorted by name. Those of the
 	// same name are one.
 	Namespaces []Namespace

@@ -82,7 +82,7 @@ func connect(l net.Listener, number int) error {
 			}
 			_ = server.Close()
 		}
-		defer func() { _, _ = client, server }() //nolint:revive // they stay open
+		defer func() { _, _ = client, server }() // they stay open
 	}
 	if _, err := net.Listen("tcp6", "[::1]:9090"); err != nil {
 		return err

@@ -110,6 +110,7 @@ func Scrape(t testing.TB, prefixes ...string) map[string]float64 {
 	return samples
 }
 
+// NonZero drops the samples of value zero, and returns the rest.
 func NonZero(samples map[string]float64) map[string]float64 {
 	for series, value := range samples {
 		if value == 0 {

@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/port-exporter/port_exporter/internal/bpfwalk"
 	"github.com/port-exporter/port_exporter/internal/closed"
 	"github.com/port-exporter/port_exporter/internal/firewall"
 	"github.com/port-exporter/port_exporter/internal/kernel"
@@ -36,6 +37,7 @@ type System struct {
 	// Source reads the sockets, and Name says which of them it is.
 	Source socket.Source
 	Name   string
+	bpf    *bpfwalk.Engine // of Source; nil if it is another
 	// Own are the listeners of this process, which Source has to show.
 	Own *Own
 	// Protocols are those that Source can read.
@@ -69,7 +71,7 @@ type System struct {
 	// what it could read of them, else the system's default.
 	EphemeralPorts func() (socket.EphemeralPorts, error)
 	// Namespaces reads the other network namespaces, and NamespaceOwners finds the owners
-	// of their listeners. Nil where they cannot be read: without sock_diag.
+	// of their listeners. Nil where they cannot be read: without sock_diag and bpf.
 	Namespaces      Namespaces
 	NamespaceOwners *owner.Finder
 	// Addresses reads the addresses of this host, each with the name of the
@@ -90,12 +92,16 @@ type Namespaces interface {
 	Missing() []string
 }
 
+// openPatience is how long a source is waited for as it is opened: one that does not
+// answer then will not later.
+const openPatience = 5 * time.Second
+
 // Open returns this host, read through the named source, with procfs at the
 // given place, and the host's root at another, for the names of users (both Linux
 // only); empty is a root that is found out. What panics beside the caller is logged.
 // The error is errors.ErrUnsupported for a source that this system does not have.
 func Open(ctx context.Context, source, procfs, rootfs string, logger *slog.Logger) (*System, error) {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second) // a source that does not answer now will not later
+	ctx, cancel := context.WithTimeout(ctx, openPatience)
 	defer cancel()
 	s, err := open(ctx, source, procfs)
 	if err != nil {
@@ -104,7 +110,7 @@ func Open(ctx context.Context, source, procfs, rootfs string, logger *slog.Logge
 	if err := seesItself(ctx, s.Source); err != nil {
 		return nil, fmt.Errorf("source %s: %w", s.Name, err)
 	}
-	s.Namespaces = namespaces(s, procfs, rootfs, logger)
+	s.Namespaces = namespaces(s, source, procfs, rootfs, logger)
 	s.Own = new(Own)
 	s.Source = ownSource{s.Source, s.Own}
 	s.Owners = owner.New(owner.NewProcesses(procfs, rootfs, logger), logger)

@@ -46,7 +46,7 @@ func open(ctx context.Context, source, procfs string) (*System, error) {
 		if why != nil {
 			return openWithoutBPF(ctx, procfs, why)
 		}
-		s.Source = engine.Source()
+		s.Source, s.bpf = engine.Source(), engine
 	case ProcFS:
 		s.Source, err = procnet.New(procfs)
 	case GopsUtil:
