@@ -50,6 +50,9 @@ func exchange(t *testing.T, listener int, address string, there, back int) {
 	sendBytes(t, server, back)
 	receiveBytes(t, client, back)
 	porttest.Close(t, client)
+	if n, err := unix.Read(server, make([]byte, 1)); n != 0 || err != nil { // the FIN has arrived
+		t.Fatalf("read %d behind the end: %v", n, err)
+	}
 	porttest.Close(t, server)
 }
 
