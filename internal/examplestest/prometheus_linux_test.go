@@ -398,7 +398,7 @@ func startExporters(t *testing.T, dir string) {
 		return exec.Command(program, append(args, "--web.listen-address="+exporters[name])...)
 	}
 	ending := "    - {name: fair, ports: 8888, until: " + time.Now().UTC().Format(time.DateOnly) + "}\n"
-	porttest.Start(t, exporter("web", "--collector.closed", "--config.file="+write(t, dir, "web.yml", webConfig+ending+webTargets)))
+	porttest.Start(t, exporter("web", "--collector.closed", "--collector.health", "--config.file="+write(t, dir, "web.yml", webConfig+ending+webTargets)))
 
 	file := write(t, dir, "guarded.yml", "policy: {rules: [{name: web, process: nginx}]}\n")
 	guarded := exporter("guarded", "--config.file="+file)
