@@ -540,7 +540,6 @@ remote-control:
 		asked++
 		return len(ofResolver()) >= 4
 	})
-	first := ofResolver()
 	s.scrape(t, without)
 	rows, err := s.listens(t, without, 0)
 	if err != nil {
@@ -552,6 +551,7 @@ remote-control:
 		}
 	}
 
+	first := ofResolver() // all that the scrape and the command can have seen, and that have not ended
 	porttest.Await(t, "the end of the first queries", func() bool {
 		ask(asked)
 		asked++
