@@ -128,7 +128,7 @@ func addClosedInbound(out *Output, r *closed.Report) {
 		}
 		addClosed(out, &inboundClosed, counters, r.KnowsStalled, labelsOf(l.ListenerID)...)
 	}
-	if r.OtherInbound.Connections > 0 {
+	if !r.OtherInbound.IsZero() {
 		addClosed(out, &inboundClosed, r.OtherInbound, r.KnowsStalled, hostNetns, socket.TCP.String(), other, other, "")
 	}
 }
@@ -137,7 +137,7 @@ func addClosedOutbound(out *Output, r *closed.Report) {
 	for _, p := range r.Outbound {
 		addClosed(out, &outboundClosed, p.Counters, r.KnowsStalled, hostNetns, socket.TCP.String(), portLabel(p.Port))
 	}
-	if r.OtherOutbound.Connections > 0 {
+	if !r.OtherOutbound.IsZero() {
 		addClosed(out, &outboundClosed, r.OtherOutbound, r.KnowsStalled, hostNetns, socket.TCP.String(), other)
 	}
 	if r.Wiped.Connections > 0 { // of which nothing else is known

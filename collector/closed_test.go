@@ -101,6 +101,29 @@ func TestClosedFailsAlone(t *testing.T) {
 	}
 }
 
+// TestOthersBeforeTheFirstEnd has connections that are open, of which none has ended yet:
+// were their series not there before that, all they have done until then would not count
+// as an increase.
+func TestOthersBeforeTheFirstEnd(t *testing.T) {
+	some := &closed.Counters{Sent: 7}
+	for _, tt := range []struct {
+		report closed.Report
+		want   int
+	}{
+		{closed.Report{OtherInbound: some, OtherOutbound: some, Wiped: &closed.Counters{}}, 1},
+		{closed.Report{OtherInbound: &closed.Counters{}, OtherOutbound: &closed.Counters{}, Wiped: &closed.Counters{}}, 0},
+	} {
+		var out Output
+		addClosedInbound(&out, &tt.report)
+		addClosedOutbound(&out, &tt.report)
+		for _, f := range []*Family{inboundClosed.sent, outboundClosed.sent} {
+			if got := len(out.family(f).Metric); got != tt.want {
+				t.Errorf("%d series of the others, want %d: %+v", got, tt.want, out.family(f))
+			}
+		}
+	}
+}
+
 // TestNativeHistogram compares the native buckets with those of client_golang.
 func TestNativeHistogram(t *testing.T) {
 	theirs := prometheus.NewHistogram(prometheus.HistogramOpts{Name: "x", Help: "x", Buckets: closed.Classic[:], NativeHistogramBucketFactor: 1.1, NativeHistogramZeroThreshold: 1e-9})

@@ -28,6 +28,9 @@ type Counters struct {
 	RoundTrip, MinRoundTrip                     Histogram
 }
 
+// IsZero reports whether nothing was counted, of open connections neither.
+func (n *Counters) IsZero() bool { return *n == Counters{} }
+
 // add adds a connection, of which some was counted if it was seen open.
 func (n *Counters) add(c *socket.Closed, counted *figures, wasOpen bool) {
 	n.Connections++

@@ -26,9 +26,11 @@ type figures struct {
 	seen                                uint32 // when it was last read, in seconds
 }
 
-// advance counts what a connection has more than before, if it is known. Its figures may fall, if its
-// program connects the same socket again; that counts once it exceeds what it had.
+// advance counts what a connection has more than before, if it is known.
 func (n *Counters) advance(f *figures, i *socket.TCPInfo, known bool) {
+	if known && f.isOfAnother(i) {
+		*f, known = figures{}, false
+	}
 	n.Received += rise(&f.received, i.Received)
 	n.Sent += rise(&f.sent, i.Sent)
 	n.Stalled += rise(&f.stalled, i.Stalled)
@@ -36,6 +38,13 @@ func (n *Counters) advance(f *figures, i *socket.TCPInfo, known bool) {
 	n.LimitedByBuffer += rise(&f.bySendBuffer, i.LimitedBySendBuffer)
 	n.SegmentsSent += wrap(&f.segmentsSent, i.SegmentsSent, known)
 	n.SegmentsRetransmitted += wrap(&f.segmentsRetransmitted, i.SegmentsRetransmitted, known)
+}
+
+// isOfAnother reports whether the program has connected the same socket anew since, which
+// keeps its cookie. A failure to send what was lost lowers the bytes sent too, but not
+// the segments.
+func (f *figures) isOfAnother(i *socket.TCPInfo) bool {
+	return i.Received < f.received || i.Sent < f.sent && int32(i.SegmentsSent-f.segmentsSent) < 0
 }
 
 // rise raises a figure and returns by how much.

@@ -136,6 +136,28 @@ func TestWalkWraps(t *testing.T) {
 	h.wantSums("wrapped", 0, 0, 0, 1<<32+10)
 }
 
+// TestWalkOfSocketConnectedAgain has a program connect its socket to a second peer, which
+// keeps the cookie: both connections count. That of a failure to retransmit, after which
+// fewer bytes were sent, counts once.
+func TestWalkOfSocketConnectedAgain(t *testing.T) {
+	h := newServer(t)
+	l := newLink(7, "10.0.0.1:80", "192.0.2.1:50000")
+	l.info.Received, l.info.Sent, l.info.SegmentsSent = 101, 5000, 9
+	h.see(l)
+	l.info.Received, l.info.Sent, l.info.SegmentsSent = 0, 300, 4
+	h.see(l)
+	h.wantSums("sent less", 0, 100, 5300, 13)
+	l.info.Received, l.info.Sent, l.info.SegmentsSent = 51, 6000, 20
+	h.see(l)
+	l.info.Received, l.info.SegmentsSent = 11, 30
+	h.see(l)
+	h.wantSums("received less", 0, 160, 17_000, 59)
+	l.info.Sent -= 10
+	h.see(l)
+	h.end(l)
+	h.wantSums("retransmission failed", 1, 160, 17_000, 59)
+}
+
 // TestWalkIsBounded has more connections than are remembered: the others count when they
 // end, and take the place of those whose end was lost.
 func TestWalkIsBounded(t *testing.T) {
