@@ -6,8 +6,10 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/port-exporter/port_exporter/internal/owner"
+	"github.com/port-exporter/port_exporter/internal/plain"
 )
 
 // Identity is what a namespace is called, and what runs in it. An empty field is not
@@ -54,8 +56,24 @@ func identify(place Place, p owner.Placement) Identity {
 	default:
 		i.Name = OtherName
 	}
-	i.Name = cmp.Or(nameOfMount(place.Mounts), i.Name)
+	i.Name = exposed(cmp.Or(nameOfMount(place.Mounts), i.Name))
 	return i
+}
+
+// exposed returns a name as it stands in labels, and not longer than is usual for one: who
+// may make cgroups names them. Namespaces whose names are exposed alike must be one, or
+// they would have the same series.
+func exposed(name string) string {
+	const most = 256 // bytes
+	name = plain.Line(name)
+	if len(name) <= most {
+		return name
+	}
+	end := most
+	for !utf8.RuneStart(name[end]) {
+		end--
+	}
+	return name[:end]
 }
 
 // nameOfMount returns the name that ip-netns(8) has for a namespace; the first of

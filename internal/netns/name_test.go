@@ -36,6 +36,8 @@ func TestIdentify(t *testing.T) {
 		"ip netns":                   {place: mounted("/run/netns/blue"), want: "blue"},
 		"ip netns, with a unit":      {place: mounted("/var/run/netns/red", "/run/netns/blue"), cgroup: "/system.slice/web.service", want: "blue"},
 		"ip netns that looks like a": {place: mounted("/run/netns/cni-web"), want: "cni-web"},
+		"bytes that are no text":     {cgroup: "/lxc.payload.a\xff\u202e\"", want: `lxc-a\xff\u202e"`},
+		"a long name":                {cgroup: "/lxc.payload." + strings.Repeat("x", 251) + "éé", want: "lxc-" + strings.Repeat("x", 251)},
 		"a mount elsewhere":          {place: mounted("/srv/netns/blue", "/run/netns/a/b"), want: "other"},
 	} {
 		if got := identify(tt.place, owner.PlacementOf(tt.cgroup)).Name; got != tt.want {

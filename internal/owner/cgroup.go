@@ -114,7 +114,7 @@ func (w *cgroupWalk) step(i int) {
 	switch {
 	case w.unit == "":
 		w.unit = unit
-	case isUserManager(w.unit):
+	case isUserManager(w.unit) && !strings.Contains(w.unit, "/"): // else names would grow without a bound
 		w.unit += "/" + unit
 	}
 	if m := nspawnService.FindStringSubmatch(unit); m != nil {
