@@ -82,14 +82,14 @@ func (c namespaces) Collect(ctx context.Context, host *Snapshot, out *Output) er
 		return err
 	}
 	out.add(namespaceSource, 1, found.Engine, firstLine(found.NotBPF))
-	for depth, n := range found.Depths {
-		out.add(namespaceCount, float64(n), netns.Depth(depth).String())
-	}
 	shown := min(len(found.Namespaces), c.limits.Namespaces)
 	out.fold(namespaceInfo, len(found.Namespaces)-shown)
-	all, err := c.readAll(ctx, found.Namespaces[:shown])
+	all, err := c.readAll(ctx, found.Namespaces[:shown], &found.Depths)
 	if err != nil {
 		return err
+	}
+	for depth, n := range found.Depths {
+		out.add(namespaceCount, float64(n), netns.Depth(depth).String())
 	}
 	c.addListeners(ctx, host, out, all)
 	for i := range all {
@@ -99,12 +99,21 @@ func (c namespaces) Collect(ctx context.Context, host *Snapshot, out *Output) er
 	return nil
 }
 
-func (c namespaces) readAll(ctx context.Context, found []netns.Namespace) ([]namespace, error) {
+// readAll reads namespaces. One that has more sockets than can be read must not cost the
+// metrics of the others: depths says how far it was read instead.
+func (c namespaces) readAll(ctx context.Context, found []netns.Namespace, depths *netns.Depths) ([]namespace, error) {
 	all := make([]namespace, 0, len(found))
 	for i := range found {
-		n, err := c.readOne(ctx, &found[i])
-		if err != nil {
+		of := &found[i]
+		n, err := c.readOne(ctx, of)
+		switch {
+		case errors.Is(err, socket.ErrIncomplete):
+			depths.Lower(of, netns.Unread)
+			continue
+		case err != nil:
 			return nil, err
+		case of.Depth == netns.Full && n.traffic == nil:
+			depths.Lower(of, netns.Listeners)
 		}
 		all = append(all, n)
 	}
@@ -112,7 +121,7 @@ func (c namespaces) readAll(ctx context.Context, found []netns.Namespace) ([]nam
 }
 
 // readOne reads a namespace. An interruption is no error: a second read would cost as
-// much again in each of them.
+// much again in each of them. Connections of which a part was lost are left out.
 func (c namespaces) readOne(ctx context.Context, of *netns.Namespace) (n namespace, err error) {
 	n = namespace{Namespace: of}
 	n.table, err = socket.Reader{
@@ -135,8 +144,11 @@ func (c namespaces) readOne(ctx context.Context, of *netns.Namespace) (n namespa
 		return n, nil
 	}
 	n.traffic, err = socket.ReadConnections(of.Source.Sockets(ctx, socket.Connections), n.table, nil)
-	if errors.Is(err, socket.ErrInterrupted) {
+	switch {
+	case errors.Is(err, socket.ErrInterrupted):
 		err = nil
+	case errors.Is(err, socket.ErrIncomplete):
+		n.traffic, err = nil, nil
 	}
 	return n, err
 }
@@ -206,8 +218,12 @@ func (n *namespace) addSockets(out *Output, p socket.Protocol) {
 	}
 }
 
-// addEphemeral adds the use of ephemeral ports where a client uses some.
+// addEphemeral adds the use of ephemeral ports where a client uses some. Without the range
+// the values would be wrong.
 func (c namespaces) addEphemeral(out *Output, n *namespace) {
+	if n.table.DefaultPorts != nil {
+		return
+	}
 	used := false
 	for _, p := range c.protocols {
 		if ports := n.traffic.EphemeralUsed[p]; ports > 0 {

@@ -3,6 +3,7 @@ package collector
 import (
 	"context"
 	"errors"
+	"iter"
 	"strings"
 	"testing"
 
@@ -76,6 +77,60 @@ func TestNamespacesByFamily(t *testing.T) {
 		got := exposition(t, t.Context(), o, Filter{Families: []string{family}})
 		if has := strings.Contains(got, `collector="namespaces"`) || strings.Contains(got, "port_netns_info"); has != want {
 			t.Errorf("%s: namespaces are read: %t", family, has)
+		}
+	}
+}
+
+// lossySockets lose a part of what is read of some states.
+type lossySockets struct {
+	source socket.Source
+	lost   socket.StateSet
+}
+
+func (l lossySockets) Sockets(ctx context.Context, want socket.StateSet) iter.Seq2[*socket.Socket, error] {
+	return func(yield func(*socket.Socket, error) bool) {
+		for s, err := range l.source.Sockets(ctx, want) {
+			if !yield(s, err) {
+				return
+			}
+		}
+		if want&l.lost != 0 {
+			yield(nil, socket.ErrIncomplete)
+		}
+	}
+}
+
+// lossyNamespaces are those of the story: of the first the listeners are not read whole,
+// of the second, which are two, the connections.
+type lossyNamespaces struct{ storyNamespaces }
+
+func (n lossyNamespaces) Read(ctx context.Context) (netns.Found, error) {
+	found, err := n.storyNamespaces.Read(ctx)
+	for i, lost := range []socket.StateSet{socket.Listening, socket.Connections} {
+		of := &found.Namespaces[i]
+		of.Source, of.Count = lossySockets{of.Source, lost}, i+1
+	}
+	return found, err
+}
+
+// TestNamespaceWithTooManySockets costs neither the metrics of the others nor its own
+// listeners.
+func TestNamespaceWithTooManySockets(t *testing.T) {
+	o := options(stories["namespaces"])
+	o.Namespaces, o.Limits.Namespaces, o.Limits.NamespaceListeners = lossyNamespaces{}, 10, 10
+	got := exposition(t, t.Context(), o, Filter{})
+	for text, want := range map[string]bool{
+		`port_scrape_collector_success{collector="namespaces"} 1`: true,
+		`port_namespaces{read="none"} 2`:                          true,
+		`port_namespaces{read="listeners"} 2`:                     true,
+		`port_namespaces{read="full"} 0`:                          true,
+		`netns="docker-0123456789ab"`:                             false,
+		`port_listener_sockets{address="::",interface="",netns="pod2b0c5a1e",port="80",protocol="tcp"} 1`: true,
+		`port_inbound_connections{address="::",interface="",netns="pod2b0c5a1e"`:                          false,
+		`port_netns_info{container="",container_id="",namespace="",netns="web.service"`:                   true,
+	} {
+		if strings.Contains(got, text) != want {
+			t.Errorf("%s: %t, want %t", text, !want, want)
 		}
 	}
 }

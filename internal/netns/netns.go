@@ -77,17 +77,38 @@ type Found struct {
 	// same name are one.
 	Namespaces []Namespace
 	// Depths counts all namespaces, each of its own.
-	Depths [Full + 1]int
+	Depths Depths
+}
+
+// Depths are how many namespaces are read how far.
+type Depths [Full + 1]int
+
+// Lower notes that those of a name could be read less far than was foreseen.
+func (d *Depths) Lower(n *Namespace, to Depth) {
+	d[n.Depth] -= n.Count
+	d[to] += n.Count
 }
 
 // Namespace is a namespace, or several with the same name.
 type Namespace struct {
 	Identity
+	// Depth is that of all of them, and Count how many there are of this depth.
 	Depth  Depth
+	Count  int
 	Source socket.Source
 	// EphemeralPorts reads the ports that clients get in it. Beside an error it returns
 	// what it could read of them, else the default.
 	EphemeralPorts func(ctx context.Context) (socket.EphemeralPorts, error)
+}
+
+// add notes another of the same name.
+func (n *Namespace) add(depth Depth) {
+	switch {
+	case depth < n.Depth:
+		n.Depth, n.Count = depth, 1
+	case depth == n.Depth:
+		n.Count++
+	}
 }
 
 // joined reads several namespaces as one. One that is gone has no sockets.

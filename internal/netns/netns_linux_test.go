@@ -345,3 +345,14 @@ func socketIn(t testing.TB, path string) (fd int) {
 	}
 	return fd
 }
+
+// TestPortsOfClosed are those that the kernel starts with, where a namespace may not be
+// entered: with BPF its sockets are read all the same.
+func TestPortsOfClosed(t *testing.T) {
+	want := socket.EphemeralPorts{PortRange: socket.PortRange{First: 32768, Last: 60999}}
+	r := NewReader(Options{Worker: new(Worker), Procfs: "/proc", DefaultPorts: want})
+	got, err := r.ports(t.Context(), 1, Places{})
+	if diff := cmp.Diff(want, got); diff != "" || err == nil {
+		t.Errorf("error %v, -want +got:\n%s", err, diff)
+	}
+}

@@ -39,7 +39,9 @@ type Options struct {
 	// EphemeralPorts reads the ports that clients get in the namespace of its thread.
 	// Beside an error it returns what it could read of them, else the default.
 	EphemeralPorts func() (socket.EphemeralPorts, error)
-	Logger         *slog.Logger
+	// DefaultPorts are those of a namespace that may not be entered.
+	DefaultPorts socket.EphemeralPorts
+	Logger       *slog.Logger
 }
 
 // named is what is remembered of a namespace.
@@ -89,11 +91,11 @@ func (r *Reader) group(all []Sockets, places func() Places) []Namespace {
 		}
 		id := r.identity(&s, places)
 		if n := groups[id.Name]; n != nil {
-			n.Depth = min(n.Depth, s.Depth)
+			n.add(s.Depth)
 			n.Source = append(n.Source.(joined), s.Source)
 			continue
 		}
-		groups[id.Name] = &Namespace{Identity: id, Depth: s.Depth, Source: joined{s.Source},
+		groups[id.Name] = &Namespace{Identity: id, Depth: s.Depth, Count: 1, Source: joined{s.Source},
 			EphemeralPorts: func(ctx context.Context) (socket.EphemeralPorts, error) { return r.ports(ctx, s.Inode, places()) }}
 	}
 	namespaces := make([]Namespace, 0, len(groups))
@@ -147,7 +149,9 @@ func (r *Reader) warn(err error) {
 }
 
 // ports reads the ephemeral ports of a namespace.
-func (r *Reader) ports(ctx context.Context, inode uint64, places Places) (ports socket.EphemeralPorts, err error) {
+func (r *Reader) ports(ctx context.Context, inode uint64, places Places) (socket.EphemeralPorts, error) {
+	var err error
+	ports := r.options.DefaultPorts
 	enterErr := r.options.Worker.doAny(ctx, inode, places[inode].paths(r.options.Procfs), func(string) error {
 		ports, err = r.options.EphemeralPorts()
 		return nil
