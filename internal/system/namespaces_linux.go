@@ -2,18 +2,27 @@ package system
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"sync"
+	"time"
 
 	"github.com/port-exporter/port_exporter/internal/bpfwalk"
 	"github.com/port-exporter/port_exporter/internal/netns"
 	"github.com/port-exporter/port_exporter/internal/sockdiag"
+	"github.com/port-exporter/port_exporter/internal/socket"
 )
 
 // otherNamespaces reads the other network namespaces with the engine that is chosen when
 // they are first read: to load BPF programs takes a tenth of a second and some megabytes.
 type otherNamespaces struct {
 	choose func() (reader *netns.Reader, notBPF error)
+	now    func() time.Time
+
+	mu     sync.Mutex
+	reader *netns.Reader
+	notBPF error
+	again  time.Time // when it is chosen again; zero is never
 }
 
 // namespaces returns what reads the other network namespaces. It walks the tables of all
@@ -28,11 +37,12 @@ func namespaces(s *System, source, procfs, rootfs string, logger *slog.Logger) N
 			Procfs:         procfs,
 			Rootfs:         rootfs,
 			EphemeralPorts: s.EphemeralPorts,
+			DefaultPorts:   socket.EphemeralPorts{PortRange: defaultEphemeralPorts},
 			Logger:         logger,
 		})
 	}
 	if s.bpf != nil {
-		return otherNamespaces{func() (*netns.Reader, error) { return reader(s.bpf), nil }}.once()
+		return chosenBy(func() (*netns.Reader, error) { return reader(s.bpf), nil })
 	}
 	diag, ok := s.Source.(*sockdiag.Source)
 	if !ok {
@@ -40,12 +50,12 @@ func namespaces(s *System, source, procfs, rootfs string, logger *slog.Logger) N
 	}
 	entering := func() *netns.Reader { return reader(netns.NewSockDiag(procfs, diag, worker)) }
 	if source == SockDiag {
-		return otherNamespaces{func() (*netns.Reader, error) { return entering(), nil }}.once()
+		return chosenBy(func() (*netns.Reader, error) { return entering(), nil })
 	}
 	if s.Fallback != nil { // bpf was asked for, and tried
-		return otherNamespaces{func() (*netns.Reader, error) { return entering(), s.Fallback }}.once()
+		return chosenBy(func() (*netns.Reader, error) { return entering(), s.Fallback })
 	}
-	return otherNamespaces{func() (*netns.Reader, error) {
+	return chosenBy(func() (*netns.Reader, error) {
 		ctx, cancel := context.WithTimeout(context.Background(), openPatience)
 		defer cancel()
 		engine, err := bpfwalk.Open(ctx)
@@ -54,21 +64,39 @@ func namespaces(s *System, source, procfs, rootfs string, logger *slog.Logger) N
 			return entering(), err
 		}
 		return reader(engine), nil
-	}}.once()
+	})
 }
 
-func (o otherNamespaces) once() otherNamespaces { return otherNamespaces{sync.OnceValues(o.choose)} }
+func chosenBy(choose func() (*netns.Reader, error)) *otherNamespaces {
+	return &otherNamespaces{choose: choose, now: time.Now}
+}
+
+// chosen returns what reads. A machine that was too busy to try BPF is tried again: the
+// exporter may have started together with everything else.
+func (o *otherNamespaces) chosen() (*netns.Reader, error) {
+	const pause = 10 * time.Minute
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.reader == nil || !o.again.IsZero() && o.now().After(o.again) {
+		o.reader, o.notBPF = o.choose()
+		o.again = time.Time{}
+		if errors.Is(o.notBPF, context.DeadlineExceeded) {
+			o.again = o.now().Add(pause)
+		}
+	}
+	return o.reader, o.notBPF
+}
 
 // Read implements [Namespaces].
-func (o otherNamespaces) Read(ctx context.Context) (netns.Found, error) {
-	reader, notBPF := o.choose()
+func (o *otherNamespaces) Read(ctx context.Context) (netns.Found, error) {
+	reader, notBPF := o.chosen()
 	found, err := reader.Read(ctx)
 	found.NotBPF = notBPF
 	return found, err
 }
 
 // Missing implements [Namespaces].
-func (o otherNamespaces) Missing() []string {
-	reader, _ := o.choose()
+func (o *otherNamespaces) Missing() []string {
+	reader, _ := o.chosen()
 	return reader.Missing()
 }
