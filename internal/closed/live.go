@@ -41,10 +41,10 @@ func (n *Counters) advance(f *figures, i *socket.TCPInfo, known bool) {
 }
 
 // isOfAnother reports whether the program has connected the same socket anew since, which
-// keeps its cookie. A failure to send what was lost lowers the bytes sent too, but not
-// the segments.
+// keeps its cookie: neither what was received nor what was sent, retransmissions included,
+// falls otherwise.
 func (f *figures) isOfAnother(i *socket.TCPInfo) bool {
-	return i.Received < f.received || i.Sent < f.sent && int32(i.SegmentsSent-f.segmentsSent) < 0
+	return i.Received < f.received || i.Sent+i.SentAgain < f.sent
 }
 
 // rise raises a figure and returns by how much.
