@@ -1,11 +1,22 @@
 package main
 
 import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+
+	"github.com/port-exporter/port_exporter/internal/netns"
 	"github.com/port-exporter/port_exporter/internal/porttest"
 )
 
@@ -57,5 +68,135 @@ func compareContainer(t *testing.T, name, source string) {
 	}
 	if t.Failed() {
 		t.Log(log.String())
+	}
+}
+
+// TestListenersOfContainerInNamespace lists the listeners of a container made by hand, by its
+// label and by a second name that ip-netns(8) has for it: they are those of ss in it.
+func TestListenersOfContainerInNamespace(t *testing.T) {
+	porttest.OpenProgram(t)
+	for _, tool := range []string{"ip", "ss", "nsenter"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			t.Skip("SKIP-" + tool)
+		}
+	}
+	const label = "docker-ba9876543210"
+	cgroup := porttest.NewCgroup(t, "system.slice/docker-"+strings.Repeat("ba9876543210", 6)[:64]+".scope")
+	var pid int
+	cgroup.Do(t, func() {
+		pid = startListenerAs(t, &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}, "0.0.0.0:18080")
+	})
+	path := fmt.Sprintf("/proc/%d/ns/net", pid)
+	bindIn(t, path)
+	second := fmt.Sprintf("cni-%08x-0000-4000-8000-%012x", os.Getpid(), pid)
+	if out, err := exec.Command("ip", "netns", "attach", second, fmt.Sprint(pid)).CombinedOutput(); err != nil {
+		t.Skipf("SKIP-NAMESPACE: ip netns attach: %v: %s", err, out)
+	}
+	t.Cleanup(func() { _ = exec.Command("ip", "netns", "del", second).Run() })
+	out, err := exec.Command("nsenter", "--net="+path, "ss", "-Hlntu").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want []string
+	for line := range strings.Lines(string(out)) {
+		fields := strings.Fields(line)
+		want = append(want, fields[0]+" "+strings.Replace(fields[4], "*:", "[::]:", 1))
+	}
+	slices.Sort(want)
+	if len(want) != 4 {
+		t.Fatalf("ss has %q", want)
+	}
+	for _, args := range [][]string{{"--netns=" + label}, {"--netns=" + second}, {"--netns=" + second, "--source=sock_diag"}, {"--all-namespaces"}, {"--all-namespaces", "--source=sock_diag"}} {
+		text, said, status := porttest.EndedAs(t, nil, append([]string{"port_exporter", "listeners", "--output=json"}, args...)...)
+		if status != 0 {
+			t.Fatalf("%q: status %d, said %s", args, status, said)
+		}
+		if diff := cmp.Diff(want, listenersOf(t, text, label, args[0] != "--all-namespaces")); diff != "" {
+			t.Errorf("%q (-ss +listeners):\n%s", args, diff)
+		}
+	}
+	table, said, status := porttest.EndedAs(t, nil, "port_exporter", "listeners", "--netns="+label)
+	if status != 0 || !regexp.MustCompile(`(?m)^tcp +0\.0\.0\.0 +18080 .* root .* `+label+` +`+label+` +-$`).MatchString(table) {
+		t.Errorf("status %d, said %s:\n%s", status, said, table)
+	}
+	deniedNamespaces(t, label)
+}
+
+// bindIn opens three more sockets in a namespace, which belong to the test.
+func bindIn(t *testing.T, path string) {
+	t.Helper()
+	err := new(netns.Worker).Do(t.Context(), path, func(uint64) error {
+		var errs error
+		for _, s := range []struct {
+			family, kind int
+			at           unix.Sockaddr
+		}{
+			{unix.AF_INET6, unix.SOCK_STREAM, &unix.SockaddrInet6{Port: 18081}},
+			{unix.AF_INET, unix.SOCK_DGRAM, &unix.SockaddrInet4{Port: 1053}},
+			{unix.AF_INET6, unix.SOCK_DGRAM, &unix.SockaddrInet6{Port: 1054}},
+		} {
+			fd, err := unix.Socket(s.family, s.kind|unix.SOCK_CLOEXEC, 0)
+			if err != nil {
+				return err
+			}
+			t.Cleanup(func() { _ = unix.Close(fd) })
+			errs = errors.Join(errs, unix.Bind(fd, s.at))
+			if s.kind == unix.SOCK_STREAM {
+				errs = errors.Join(errs, unix.Listen(fd, 16))
+			}
+		}
+		return errs
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// listenersOf returns the listeners of a namespace, which is alone in the table or not.
+func listenersOf(t *testing.T, text, name string, alone bool) (all []string) {
+	t.Helper()
+	var saved struct {
+		Listeners []struct {
+			Netns, Protocol, Address, Process string
+			Port                              int
+			Runs                              struct{ Runtime string } `json:"netns_info"`
+		}
+	}
+	if err := json.Unmarshal([]byte(text), &saved); err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range saved.Listeners {
+		if l.Netns != name {
+			if alone {
+				t.Errorf("a listener of the network namespace %q", l.Netns)
+			}
+			continue
+		}
+		if l.Process == "" || l.Runs.Runtime != "docker" {
+			t.Errorf("process %q, runtime %q", l.Process, l.Runs.Runtime)
+		}
+		all = append(all, l.Protocol+" "+net.JoinHostPort(l.Address, fmt.Sprint(l.Port)))
+	}
+	slices.Sort(all)
+	return all
+}
+
+// deniedNamespaces lists them without a privilege: what is not read is said.
+func deniedNamespaces(t *testing.T, label string) {
+	t.Helper()
+	nobody := &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	for _, tt := range []struct {
+		arg    string
+		status int
+		said   string
+	}{
+		{"--all-namespaces", 0, `(?s)\d+ network namespaces were not read\nnetwork namespaces may be missing\nhint: .*CAP_SYS_ADMIN`},
+		{"--netns=" + label, 2, `--netns=` + label + `: no other network namespace .*; \d+ could not be read\nhint: .*CAP_SYS_ADMIN and CAP_SYS_PTRACE`},
+		{"--netns=" + label + "\x1b", 2, `--netns="` + label + `\\x1b": `},
+	} {
+		_, said, status := porttest.EndedAs(t, nobody, "port_exporter", "listeners", tt.arg)
+		if status != tt.status || !regexp.MustCompile(tt.said).MatchString(said) {
+			t.Errorf("%q: status %d, said:\n%s", tt.arg, status, said)
+		}
 	}
 }

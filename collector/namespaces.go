@@ -124,13 +124,9 @@ func (c namespaces) readAll(ctx context.Context, found []netns.Namespace, depths
 // much again in each of them. Connections of which a part was lost are left out.
 func (c namespaces) readOne(ctx context.Context, of *netns.Namespace) (n namespace, err error) {
 	n = namespace{Namespace: of}
-	n.table, err = socket.Reader{
-		Source:         of.Source,
-		Netns:          of.Name,
-		EphemeralPorts: func() (socket.EphemeralPorts, error) { return of.EphemeralPorts(ctx) },
-		Aged:           c.memory.namespaces.longLived.Age,
-	}.Listening(ctx)
-	if err != nil {
+	reader := of.Reader(ctx)
+	reader.Aged = c.memory.namespaces.longLived.Age
+	if n.table, err = reader.Listening(ctx); err != nil {
 		return n, err
 	}
 	series, rest := socket.MostExposed(n.table.Listeners, c.limits.NamespaceListeners)

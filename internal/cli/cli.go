@@ -52,11 +52,19 @@ type Command struct {
 	Wait time.Duration
 	// Unix reads unix listeners although no rule names them.
 	Unix bool
+	// Namespaces are the network namespaces whose listeners are read.
+	Namespaces namespaceChoice
 }
 
 // reading is what was read of the listeners.
 type reading struct {
 	owner.Result
+	// foreign are listeners of other network namespaces, which no policy covers.
+	foreign []foreign
+	// unreadNamespaces counts the network namespaces that were not read; beside them are the
+	// privileges that this process lacks to read them all.
+	unreadNamespaces  int
+	missingNamespaces []string
 	// partial are the protocols of which some sockets were not read, and unknown
 	// those that this host does not report.
 	partial, unknown []socket.Protocol
@@ -76,22 +84,33 @@ func (h *Command) read(ctx context.Context) (reading, error) {
 }
 
 func (h *Command) readListeners(ctx context.Context) (reading, error) {
-	reader := h.System.Reader()
-	reader.Named = policy.Named(h.Config.Policy)
-	table, err := h.watch(ctx, reader)
+	seen, err := h.watch(ctx)
 	if err != nil {
 		return reading{}, err
 	}
+	var r reading
+	if seen.own != nil {
+		h.addOwn(ctx, &r, seen.own)
+	} else {
+		r.unknown = socket.Judged()
+	}
+	if seen.others != nil {
+		h.addForeign(ctx, &r, seen.others)
+	}
+	return r, nil
+}
+
+// addOwn adds the listeners of our own network namespace.
+func (h *Command) addOwn(ctx context.Context, r *reading, table *socket.Table) {
 	h.sayTable(table)
-	r := reading{Result: h.System.Owners.Owners(ctx, table.Listeners)}
+	r.Result = h.System.Owners.Owners(ctx, table.Listeners)
 	for _, p := range socket.Protocols() {
 		if !table.Whole(p) {
 			r.partial = append(r.partial, p)
 		}
 	}
-	h.addPortless(ctx, &r)
-	h.addUnix(ctx, &r)
-	return r, nil
+	h.addPortless(ctx, r)
+	h.addUnix(ctx, r)
 }
 
 // addPortless adds what listens without a port, with owners.
@@ -119,22 +138,47 @@ func (h *Command) addPortless(ctx context.Context, r *reading) {
 
 // watch reads the listeners, after it has watched the UDP sockets for a while. It looks
 // more than twice: a service may bind its port again in between.
-func (h *Command) watch(ctx context.Context, reader socket.Reader) (*socket.Table, error) {
+func (h *Command) watch(ctx context.Context) (*sight, error) {
 	if h.Wait == 0 {
-		return reader.Listening(ctx)
+		return h.look(ctx, nil)
 	}
 	const sockets, looks = 1 << 15, 8
-	reader.Aged = socket.NewLongLived(h.Wait, sockets, time.Now).Age
-	table, err := reader.Listening(ctx)
+	aged := socket.NewLongLived(h.Wait, sockets, time.Now).Age
+	seen, err := h.look(ctx, aged)
 	for i := 0; i < looks && err == nil; i++ {
 		select {
 		case <-time.After(h.Wait/looks + 1):
-			table, err = reader.Listening(ctx)
+			seen, err = h.look(ctx, aged)
 		case <-ctx.Done():
 			err = ctx.Err()
 		}
 	}
-	return table, err
+	return seen, err
+}
+
+// sight is what one look at the host has seen.
+type sight struct {
+	own    *socket.Table // nil if it is not asked for
+	others *others       // likewise
+}
+
+// age is that of a UDP socket, as in [socket.Criteria].
+type age = func(s *socket.Socket, chosen bool) socket.Age
+
+// look reads the listeners that are asked for, without owners.
+func (h *Command) look(ctx context.Context, aged age) (seen *sight, err error) {
+	seen = new(sight)
+	if h.Namespaces.own() {
+		reader := h.System.Reader()
+		reader.Named, reader.Aged = policy.Named(h.Config.Policy), aged
+		if seen.own, err = reader.Listening(ctx); err != nil {
+			return nil, err
+		}
+	}
+	if h.Namespaces.others() {
+		seen.others, err = h.lookElsewhere(ctx, aged)
+	}
+	return seen, err
 }
 
 func (h *Command) sayTable(t *socket.Table) {
@@ -179,6 +223,11 @@ func (h *Command) addUnix(ctx context.Context, r *reading) {
 // add adds listeners with their owners.
 func (r *reading) add(found owner.Result) {
 	r.Owned = append(r.Owned, found.Owned...)
+	r.addUnknown(found)
+}
+
+// addUnknown adds what is unknown of owners.
+func (r *reading) addUnknown(found owner.Result) {
 	r.Unattributed += found.Unattributed
 	r.Pending += found.Pending
 	if len(r.Missing) == 0 {
@@ -194,7 +243,7 @@ func (h *Command) asksFor(p socket.Protocol) bool {
 // sayUnknown says on standard error what the host does not report, and how to change
 // that.
 func (h *Command) sayUnknown(owners reading) {
-	if slices.Contains(owners.unknown, socket.Vsock) && h.System != nil && h.System.Portless != nil {
+	if h.Namespaces.own() && slices.Contains(owners.unknown, socket.Vsock) && h.System != nil && h.System.Portless != nil {
 		fmt.Fprint(h.Stderr, "vsock listeners are unknown: the kernel does not report them\nhint: modprobe vsock_diag\n")
 	}
 }
@@ -211,6 +260,17 @@ func (h *Command) sayMissing(owners reading) {
 	if owners.filtersHidden {
 		fmt.Fprintln(h.Stderr, "the filters of packet sockets are unknown")
 		missing = append(slices.Clone(missing), owner.CapNetAdmin)
+	}
+	if owners.unreadNamespaces > 0 {
+		fmt.Fprintf(h.Stderr, "%d network namespaces were not read\n", owners.unreadNamespaces)
+	}
+	if len(owners.missingNamespaces) > 0 {
+		fmt.Fprintln(h.Stderr, "network namespaces may be missing")
+	}
+	for _, privilege := range owners.missingNamespaces {
+		if !slices.Contains(missing, privilege) {
+			missing = append(slices.Clone(missing), privilege)
+		}
 	}
 	for _, hint := range owner.Hints(missing) {
 		fmt.Fprintf(h.Stderr, "hint: %s\n", hint)

@@ -66,7 +66,7 @@ func (h *Command) addFirewall(ctx context.Context, j *judged) {
 	case rules.IsEmpty():
 		return
 	}
-	for i := range j.rows {
+	for i := range j.read.Owned { // they are the first rows
 		if at, ok := collector.ArrivalAt(&j.read.Owned[i].Listener); ok {
 			d := rules.Listener(at, j.read.Owned[i].DualStack)
 			j.rows[i].Firewall = &firewallRow{d.Verdict.String(), d.Rule.String(), d.From, d.To.String(), d.Why}

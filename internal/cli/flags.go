@@ -63,6 +63,7 @@ type flags struct {
 	baseline    BaselineOptions
 	wait        time.Duration // of listeners and baseline
 	unix        bool          // likewise
+	namespaces  namespaceChoice
 	target      checkOptions
 	configCheck bool
 	daemon      daemon.Options
@@ -169,6 +170,8 @@ func (f *flags) addCommands(app *kingpin.Application) {
 	const waitHelp = "How long a UDP socket on a port above 1023 must exist to be a listener. The daemon uses 5m."
 	listeners.Flag("wait", waitHelp).DurationVar(&f.wait)
 	listeners.Flag("unix", "List unix listeners, too. With a policy whose rules name protocol unix they are always listed.").BoolVar(&f.unix)
+	listeners.Flag("all-namespaces", "List the TCP and UDP listeners of all other network namespaces (containers, pods), too.").BoolVar(&f.namespaces.All)
+	listeners.Flag("netns", "List the TCP and UDP listeners of this network namespace only: its name of --all-namespaces or of ip netns.").StringVar(&f.namespaces.Name)
 	baseline := app.Command(commandBaseline, "Write a policy that expects the current listeners, for review.")
 	baseline.Flag("merge", "Write this configuration file with rules added for unexpected listeners.").StringVar(&f.baseline.Merge)
 	baseline.Flag("ephemeral", "Expect all ephemeral ports of a program that listens on one, also on addresses that other hosts can reach.").BoolVar(&f.baseline.Ephemeral)

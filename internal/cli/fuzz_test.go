@@ -16,7 +16,8 @@ func FuzzOutputs(f *testing.F) {
 		f.Add(text, text, text)
 	}
 	f.Fuzz(func(t *testing.T, process, device, unit string) {
-		rows := []row{{Protocol: "tcp", Address: "127.0.0.1", Port: 1, Interface: device, Process: process, Unit: unit, User: process, Container: unit, Executable: device}}
+		rows := []row{{Protocol: "tcp", Address: "127.0.0.1", Port: 1, Interface: device, Process: process, Unit: unit, User: process, Container: unit, Executable: device,
+			Netns: unit, Runs: &namespaceRow{Runtime: unit, ContainerID: device, Container: process, Pod: device, Namespace: process, PodUID: unit, Unit: unit}}}
 		var table, text, cells bytes.Buffer
 		if err := writeTable(&table, &judged{rows: rows, hasPolicy: false}, false); err != nil {
 			t.Fatal(err)

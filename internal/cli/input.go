@@ -22,6 +22,8 @@ type savedTable struct {
 	// Partial and Unknown are those of [reading].
 	Partial []string `json:"partial"`
 	Unknown []string `json:"unknown"`
+	// UnreadNamespaces counts other network namespaces, where they were asked for.
+	UnreadNamespaces int `json:"unread_namespaces,omitempty"`
 	// Published are ports without a listener. They are not judged.
 	Published []publishedRow `json:"published,omitempty"`
 }
@@ -64,8 +66,13 @@ func parseTable(from io.Reader) (r reading, err error) {
 		if err != nil {
 			return r, fmt.Errorf("listeners[%d]: %w", i, err)
 		}
-		r.Owned = append(r.Owned, o)
+		if o.Netns == "" {
+			r.Owned = append(r.Owned, o)
+		} else {
+			r.foreign = append(r.foreign, foreign{o, saved.Listeners[i].Runs})
+		}
 	}
+	r.unreadNamespaces = saved.UnreadNamespaces
 	r.Pending = countPending(r.Owned)
 	if r.partial, err = protocols(saved.Partial, "partial"); err != nil {
 		return r, err

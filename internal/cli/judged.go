@@ -26,7 +26,7 @@ type judged struct {
 
 // judge makes rows of listeners. Without a policy they have no verdict.
 func (h *Command) judge(owners reading) *judged {
-	j := &judged{kinds: map[policy.Kind]int{}, rules: h.Config.Policy, hasPolicy: h.Config.HasPolicy, read: &owners}
+	j := &judged{kinds: map[policy.Kind]int{}, rules: h.Config.Policy, hasPolicy: h.Config.HasPolicy && h.Namespaces.own(), read: &owners}
 	if j.hasPolicy {
 		j.findings = policy.Evaluate(j.rules, owners.Owned, h.now())
 	}
@@ -38,6 +38,9 @@ func (h *Command) judge(owners reading) *judged {
 			j.kinds[v.Kind]++
 		}
 		j.rows = append(j.rows, r)
+	}
+	for i := range owners.foreign {
+		j.rows = append(j.rows, owners.foreign[i].row())
 	}
 	return j
 }

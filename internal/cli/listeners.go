@@ -38,39 +38,40 @@ func outputs() []string {
 // row is one listener in the hands of one owner, as it is written. Pointers are
 // nil for what is not known or does not apply.
 type row struct {
-	Netns            string       `json:"netns"`
-	Protocol         string       `json:"protocol"`
-	Address          string       `json:"address"`
-	Port             uint32       `json:"port"`
-	Interface        string       `json:"interface"`
-	Scope            string       `json:"scope"`
-	DualStack        bool         `json:"dual_stack"`
-	Ephemeral        bool         `json:"ephemeral"`
-	MayBeClient      bool         `json:"may_be_client"`
-	Absent           bool         `json:"address_absent"`
-	Path             string       `json:"path,omitempty"`   // of a unix listener; an abstract one with @ in front
-	Type             string       `json:"type,omitempty"`   // of a packet socket; path or abstract of a unix listener
-	Filter           string       `json:"filter,omitempty"` // likewise
-	CID              string       `json:"cid,omitempty"`    // of a vsock listener: any, or a number
-	Sockets          int          `json:"sockets"`
-	AcceptQueue      *uint64      `json:"accept_queue"`
-	AcceptQueueLimit *uint64      `json:"accept_queue_limit"`
-	AcceptQueueFull  *uint64      `json:"accept_queue_full_sockets"`
-	Process          string       `json:"process"`
-	Comm             string       `json:"comm"`
-	PID              int32        `json:"pid"`
-	User             string       `json:"user"`
-	UID              string       `json:"uid"`
-	Executable       string       `json:"executable"`
-	Deleted          bool         `json:"executable_deleted"`
-	Pending          bool         `json:"owner_pending"` // the owner may be known later
-	Unit             string       `json:"unit"`
-	Container        string       `json:"container"`
-	Verdict          string       `json:"verdict,omitempty"`
-	Rule             string       `json:"rule,omitempty"`
-	Severity         string       `json:"severity,omitempty"`
-	Comment          string       `json:"comment,omitempty"`
-	Firewall         *firewallRow `json:"firewall,omitempty"` // nil where there are no rules, or they are unknown
+	Netns            string        `json:"netns"`                // empty for our own
+	Runs             *namespaceRow `json:"netns_info,omitempty"` // nil for our own
+	Protocol         string        `json:"protocol"`
+	Address          string        `json:"address"`
+	Port             uint32        `json:"port"`
+	Interface        string        `json:"interface"`
+	Scope            string        `json:"scope"`
+	DualStack        bool          `json:"dual_stack"`
+	Ephemeral        bool          `json:"ephemeral"`
+	MayBeClient      bool          `json:"may_be_client"`
+	Absent           bool          `json:"address_absent"`
+	Path             string        `json:"path,omitempty"`   // of a unix listener; an abstract one with @ in front
+	Type             string        `json:"type,omitempty"`   // of a packet socket; path or abstract of a unix listener
+	Filter           string        `json:"filter,omitempty"` // likewise
+	CID              string        `json:"cid,omitempty"`    // of a vsock listener: any, or a number
+	Sockets          int           `json:"sockets"`
+	AcceptQueue      *uint64       `json:"accept_queue"`
+	AcceptQueueLimit *uint64       `json:"accept_queue_limit"`
+	AcceptQueueFull  *uint64       `json:"accept_queue_full_sockets"`
+	Process          string        `json:"process"`
+	Comm             string        `json:"comm"`
+	PID              int32         `json:"pid"`
+	User             string        `json:"user"`
+	UID              string        `json:"uid"`
+	Executable       string        `json:"executable"`
+	Deleted          bool          `json:"executable_deleted"`
+	Pending          bool          `json:"owner_pending"` // the owner may be known later
+	Unit             string        `json:"unit"`
+	Container        string        `json:"container"`
+	Verdict          string        `json:"verdict,omitempty"`
+	Rule             string        `json:"rule,omitempty"`
+	Severity         string        `json:"severity,omitempty"`
+	Comment          string        `json:"comment,omitempty"`
+	Firewall         *firewallRow  `json:"firewall,omitempty"` // nil where there are no rules, or they are unknown
 }
 
 // ListenersOptions are the flags of the command listeners.
@@ -85,6 +86,9 @@ type ListenersOptions struct {
 // one is not there, and 3 when there is no such finding, but an owner that a rule
 // asks for could not be read.
 func Listeners(ctx context.Context, h *Command, o ListenersOptions) error {
+	if err := h.Namespaces.check(o); err != nil {
+		return failure(err)
+	}
 	if err := o.check(h.Config.HasPolicy); err != nil {
 		return failure(err)
 	}
@@ -92,8 +96,11 @@ func Listeners(ctx context.Context, h *Command, o ListenersOptions) error {
 	if err != nil {
 		return failure(err)
 	}
+	if o.needsPolicy() != "" { // which covers our own network namespace only
+		owners.foreign = nil
+	}
 	j := h.judge(owners)
-	if o.Input == "" {
+	if o.Input == "" && h.Namespaces.own() {
 		h.addFirewall(ctx, j)
 	}
 	if o.Unexpected {
@@ -116,18 +123,23 @@ func Listeners(ctx context.Context, h *Command, o ListenersOptions) error {
 
 // check refuses what makes no sense without a policy.
 func (o ListenersOptions) check(hasPolicy bool) error {
-	flag := ""
-	switch {
-	case hasPolicy:
-		return nil
-	case o.Unexpected:
-		flag = "--unexpected"
-	case slices.Contains([]string{outputSARIF, outputJUnit, outputReport}, o.Output):
-		flag = "--output=" + o.Output
-	default:
+	flag := o.needsPolicy()
+	if hasPolicy || flag == "" {
 		return nil
 	}
 	return fmt.Errorf("%s: no policy is configured\nhint: write one with: port_exporter baseline > policy.yml, and use it with --config.file=policy.yml", flag)
+}
+
+// needsPolicy returns the flag that asks for verdicts, if there is one.
+func (o ListenersOptions) needsPolicy() string {
+	switch {
+	case o.Unexpected:
+		return "--unexpected"
+	case slices.Contains([]string{outputSARIF, outputJUnit, outputReport}, o.Output):
+		return "--output=" + o.Output
+	default:
+		return ""
+	}
 }
 
 // listeners returns the listeners of a saved table, else those of the host.
@@ -235,6 +247,7 @@ func (r *row) addQueue(o *socket.Owned) {
 
 // valid returns the row in UTF-8. Two that differ in bytes that are none stay two.
 func (r row) valid() *row {
+	r.Runs = r.Runs.valid()
 	for _, text := range []*string{&r.Netns, &r.Path, &r.Interface, &r.Process, &r.Comm, &r.User, &r.Executable, &r.Unit, &r.Container, &r.Rule, &r.Comment} {
 		*text = plain.Valid(*text)
 	}
@@ -242,7 +255,7 @@ func (r row) valid() *row {
 }
 
 func writeJSON(w io.Writer, j *judged) error {
-	saved := savedTable{Listeners: make([]row, len(j.rows)), Partial: names(j.read.partial), Unknown: names(j.read.unknown), Published: j.published}
+	saved := savedTable{Listeners: make([]row, len(j.rows)), Partial: names(j.read.partial), Unknown: names(j.read.unknown), UnreadNamespaces: j.read.unreadNamespaces, Published: j.published}
 	for i := range j.rows {
 		saved.Listeners[i] = *j.rows[i].valid()
 	}
@@ -269,6 +282,10 @@ func writeTable(w io.Writer, j *judged, unexpected bool) error {
 	filtered := slices.ContainsFunc(j.rows, func(r row) bool { return r.Firewall != nil })
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	header := []string{"PROTO", "ADDRESS", "PORT", "SCOPE", "QUEUE", "PROCESS", "PID", "USER", "UNIT", "CONTAINER"}
+	foreign := slices.ContainsFunc(j.rows, func(r row) bool { return r.Netns != "" })
+	if foreign {
+		header = append(header, "NETNS", "NAME")
+	}
 	if filtered {
 		header = append(header, "FIREWALL")
 	}
@@ -280,6 +297,9 @@ func writeTable(w io.Writer, j *judged, unexpected bool) error {
 		cells := []string{
 			r.Protocol, r.place(), r.service(), r.reach(), r.queue(),
 			r.program(), number(r.PID), plain.Name(r.User), plain.Name(r.Unit), plain.Name(r.Container),
+		}
+		if foreign {
+			cells = append(cells, plain.Name(r.Netns), r.Runs.cell())
 		}
 		if filtered {
 			cells = append(cells, r.Firewall.cell())
@@ -466,12 +486,13 @@ func writeCSV(w io.Writer, j *judged) error {
 		return strconv.FormatUint(*n, 10)
 	}
 	records := [][]string{{"netns", "protocol", "address", "port", "interface", "scope", "dual_stack", "ephemeral", "may_be_client", "address_absent", "sockets",
-		"accept_queue", "accept_queue_limit", "accept_queue_full_sockets", "process", "comm", "pid", "user", "uid", "executable", "executable_deleted", "unit", "container", "verdict", "rule", "comment", "severity", "type", "filter", "cid", "path", "firewall", "published_to"}}
+		"accept_queue", "accept_queue_limit", "accept_queue_full_sockets", "process", "comm", "pid", "user", "uid", "executable", "executable_deleted", "unit", "container", "verdict", "rule", "comment", "severity", "type", "filter", "cid", "path", "netns_container", "netns_pod", "netns_namespace", "firewall", "published_to"}}
 	for _, r := range j.rows {
+		runs := cmp.Or(r.Runs, &namespaceRow{})
 		records = append(records, []string{plain.Cell(r.Netns), r.Protocol, r.Address, strconv.FormatUint(uint64(r.Port), 10), plain.Cell(r.Interface), r.Scope,
 			strconv.FormatBool(r.DualStack), strconv.FormatBool(r.Ephemeral), strconv.FormatBool(r.MayBeClient), strconv.FormatBool(r.Absent), strconv.Itoa(r.Sockets),
 			optional(r.AcceptQueue), optional(r.AcceptQueueLimit), optional(r.AcceptQueueFull), plain.Cell(r.Process), plain.Cell(r.Comm), number(r.PID), plain.Cell(r.User), plain.Cell(r.UID), plain.Cell(r.Executable),
-			strconv.FormatBool(r.Deleted), plain.Cell(r.Unit), plain.Cell(r.Container), r.Verdict, plain.Cell(r.Rule), plain.Cell(r.Comment), r.Severity, r.Type, r.Filter, r.CID, plain.Cell(r.Path), plain.Cell(r.Firewall.cell()), ""})
+			strconv.FormatBool(r.Deleted), plain.Cell(r.Unit), plain.Cell(r.Container), r.Verdict, plain.Cell(r.Rule), plain.Cell(r.Comment), r.Severity, r.Type, r.Filter, r.CID, plain.Cell(r.Path), plain.Cell(runs.Container), plain.Cell(runs.Pod), plain.Cell(runs.Namespace), plain.Cell(r.Firewall.cell()), ""})
 	}
 	for _, p := range j.published {
 		record := make([]string, len(records[0]))

@@ -210,6 +210,12 @@ func randomReading(r *rand.Rand) (read reading) {
 		read.Owned = append(read.Owned, randomListener(r))
 	}
 	read.Pending = countPending(read.Owned)
+	for range r.IntN(3) { // which no rule judges
+		l := randomListener(r)
+		l.Netns = pick(r, "pod2b0c5a1e", "blue\u202e")
+		read.foreign = append(read.foreign, foreign{l, &namespaceRow{Runtime: "docker", Pod: pick(r, "", "web-0"), Namespace: pick(r, "", "shop"), Container: "web"}})
+	}
+	read.unreadNamespaces = r.IntN(2)
 	read.partial, read.unknown = some(r, socket.Judged()...), some(r, socket.Portless()...)
 	return read
 }

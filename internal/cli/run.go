@@ -117,7 +117,7 @@ func (f *flags) look(ctx context.Context, stdout, stderr io.Writer) error {
 	if err != nil {
 		return failure(err)
 	}
-	host := &Command{Config: c, ConfigFile: f.daemon.ConfigFile, Stdin: os.Stdin, Stdout: stdout, Stderr: stderr, Version: version.Version, Wait: f.wait, Unix: f.unix}
+	host := &Command{Config: c, ConfigFile: f.daemon.ConfigFile, Stdin: os.Stdin, Stdout: stdout, Stderr: stderr, Version: version.Version, Wait: f.wait, Unix: f.unix, Namespaces: f.namespaces}
 	if f.command != commandListeners || f.listeners.Input == "" { // a saved table may be another system's
 		host.System, err = withinLimit(ctx, "open the host", func(ctx context.Context) (*system.System, error) {
 			return system.Open(ctx, f.daemon.Source, f.daemon.Procfs, f.daemon.Rootfs, daemon.NewLogger(f.daemon.Log, stderr))

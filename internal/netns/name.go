@@ -1,7 +1,6 @@
 package netns
 
 import (
-	"cmp"
 	"path"
 	"regexp"
 	"slices"
@@ -26,6 +25,9 @@ type Identity struct {
 	Container, Pod, Namespace string
 	PodUID                    string
 	Unit                      string // systemd unit
+	// Mounted are all names that ip-netns(8) lists for it, sorted. None of several
+	// namespaces with the same Name.
+	Mounted []string
 }
 
 // The names of namespaces that have none.
@@ -43,7 +45,7 @@ var runtimeMount = regexp.MustCompile(`^(?:cni|netns)-[0-9a-f]{8}(?:-[0-9a-f]{4}
 // identify names a namespace after its mounts and the placement of its oldest process.
 // Of a namespace without either, nothing is known.
 func identify(place Place, p owner.Placement) Identity {
-	i := Identity{Runtime: p.Runtime, ContainerID: p.ID, PodUID: p.PodUID, Unit: p.Unit}
+	i := Identity{Runtime: p.Runtime, ContainerID: p.ID, PodUID: p.PodUID, Unit: p.Unit, Mounted: mountedNames(place.Mounts)}
 	switch {
 	case p.PodUID != "":
 		i.Name = "pod" + p.PodUID
@@ -56,7 +58,11 @@ func identify(place Place, p owner.Placement) Identity {
 	default:
 		i.Name = OtherName
 	}
-	i.Name = exposed(cmp.Or(nameOfMount(place.Mounts), i.Name))
+	chosen := func(name string) bool { return !runtimeMount.MatchString(name) }
+	if at := slices.IndexFunc(i.Mounted, chosen); at >= 0 {
+		i.Name = i.Mounted[at]
+	}
+	i.Name = exposed(i.Name)
 	return i
 }
 
@@ -76,20 +82,16 @@ func exposed(name string) string {
 	return name[:end]
 }
 
-// nameOfMount returns the name that ip-netns(8) has for a namespace; the first of
-// several.
-func nameOfMount(mounts []Mount) string {
-	var names []string
+// mountedNames returns the names that ip-netns(8) lists for a namespace, sorted.
+func mountedNames(mounts []Mount) (names []string) {
 	for _, m := range mounts {
 		dir, name := path.Split(m.Path)
-		if (dir == "/run/netns/" || dir == "/var/run/netns/") && !runtimeMount.MatchString(name) {
+		if dir == "/run/netns/" || dir == "/var/run/netns/" {
 			names = append(names, name)
 		}
 	}
-	if len(names) == 0 {
-		return ""
-	}
-	return slices.Min(names)
+	slices.Sort(names)
+	return slices.Compact(names)
 }
 
 // settled reports whether the name will not change for as long as the namespace is

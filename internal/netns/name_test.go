@@ -46,6 +46,16 @@ func TestIdentify(t *testing.T) {
 	}
 }
 
+// TestMountedNames has every name that ip-netns(8) lists, those of runtimes too.
+func TestMountedNames(t *testing.T) {
+	const runtime = "cni-2b0c5a1e-6f0a-4d0e-9b5c-0a1b2c3d4e5f"
+	place := Place{Mounts: []Mount{{Path: "/run/netns/" + runtime}, {Path: "/var/run/netns/blue"}, {Path: "/run/netns/blue"}, {Path: "/run/netns/a/b"}, {Path: "/srv/red"}}}
+	got := identify(place, owner.Placement{})
+	if diff := cmp.Diff(Identity{Name: "blue", Mounted: []string{"blue", runtime}}, got); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+}
+
 func TestMounts(t *testing.T) {
 	const text = `36 35 0:32 / /run rw shared:5 - tmpfs tmpfs rw
 100 36 0:4 net:[4026532008] /run/netns/blue rw shared:9 - nsfs nsfs rw

@@ -101,6 +101,15 @@ type Namespace struct {
 	EphemeralPorts func(ctx context.Context) (socket.EphemeralPorts, error)
 }
 
+// Reader returns what reads the listeners of the namespace, as long as ctx lasts.
+func (n *Namespace) Reader(ctx context.Context) socket.Reader {
+	return socket.Reader{
+		Source:         n.Source,
+		Netns:          n.Name,
+		EphemeralPorts: func() (socket.EphemeralPorts, error) { return n.EphemeralPorts(ctx) },
+	}
+}
+
 // add notes another of the same name.
 func (n *Namespace) add(depth Depth) {
 	switch {

@@ -1,0 +1,206 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/port-exporter/port_exporter/internal/netns"
+	"github.com/port-exporter/port_exporter/internal/owner"
+	"github.com/port-exporter/port_exporter/internal/plain"
+	"github.com/port-exporter/port_exporter/internal/socket"
+)
+
+// namespaceChoice are the network namespaces to list. Its zero value is our own.
+type namespaceChoice struct {
+	All  bool
+	Name string // of another one; empty for none
+}
+
+// own reports whether our own is one of them.
+func (c namespaceChoice) own() bool { return c.Name == "" }
+
+// others reports whether another one is.
+func (c namespaceChoice) others() bool { return c.All || c.Name != "" }
+
+// check refuses other flags that concern our own namespace only.
+func (c namespaceChoice) check(o ListenersOptions) error {
+	flag := "--all-namespaces"
+	if c.Name != "" {
+		flag = "--netns"
+	}
+	switch {
+	case !c.others():
+		return nil
+	case c.All && c.Name != "":
+		return errors.New("--all-namespaces: must not be combined with --netns")
+	case o.Input != "":
+		return fmt.Errorf("%s: must not be combined with --input\nhint: a saved table has the network namespaces that it was saved with", flag)
+	case o.needsPolicy() != "":
+		return fmt.Errorf("%s: must not be combined with %s: the policy covers the own network namespace only", flag, o.needsPolicy())
+	}
+	return nil
+}
+
+// foreign is a listener of another network namespace, and what runs there.
+type foreign struct {
+	socket.Owned
+	runs *namespaceRow
+}
+
+// namespaceRow is what runs in a network namespace, as in port_netns_info.
+type namespaceRow struct {
+	Runtime     string `json:"runtime"`
+	ContainerID string `json:"container_id"`
+	Container   string `json:"container"`
+	Pod         string `json:"pod"`
+	Namespace   string `json:"namespace"`
+	PodUID      string `json:"pod_uid"`
+	Unit        string `json:"unit"`
+}
+
+// row returns the listener as it is written.
+func (f *foreign) row() row {
+	r := newRow(f.Owned)
+	r.Runs = f.runs
+	return r
+}
+
+// cell is the pod, else the container, by its name.
+func (n *namespaceRow) cell() string {
+	switch {
+	case n == nil:
+		return ""
+	case n.Pod == "":
+		return plain.Name(n.Container)
+	case n.Namespace == "":
+		return plain.Name(n.Pod)
+	default:
+		return plain.Name(n.Namespace + "/" + n.Pod)
+	}
+}
+
+// valid returns the row in UTF-8.
+func (n *namespaceRow) valid() *namespaceRow {
+	if n == nil {
+		return nil
+	}
+	return &namespaceRow{
+		plain.Valid(n.Runtime), plain.Valid(n.ContainerID), plain.Valid(n.Container), plain.Valid(n.Pod),
+		plain.Valid(n.Namespace), plain.Valid(n.PodUID), plain.Valid(n.Unit),
+	}
+}
+
+// others are other network namespaces, as one look has seen them.
+type others struct {
+	unread int // how many were not read
+	tables []otherTable
+}
+
+// otherTable has the listeners of one, or says why they could not be read.
+type otherTable struct {
+	netns.Identity
+	*socket.Table
+	err error
+}
+
+// lookElsewhere reads the listeners of the other network namespaces that are asked for.
+func (h *Command) lookElsewhere(ctx context.Context, aged age) (*others, error) {
+	if h.System.Namespaces == nil {
+		return nil, fmt.Errorf("other network namespaces cannot be read with the source %s\nhint: --source=sock_diag, on Linux", h.System.Name)
+	}
+	found, err := h.System.Namespaces.Read(ctx)
+	if err != nil {
+		return nil, err
+	}
+	seen := &others{}
+	if h.Namespaces.All {
+		seen.unread = found.Depths[netns.Unread]
+	} else if found.Namespaces = h.Namespaces.chosen(found.Namespaces); len(found.Namespaces) == 0 {
+		return nil, h.notFound(&found)
+	}
+	for i := range found.Namespaces {
+		n := &found.Namespaces[i]
+		reader := n.Reader(ctx)
+		reader.Aged = aged
+		table, err := reader.Listening(ctx)
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		if err != nil {
+			seen.unread += n.Count
+		}
+		seen.tables = append(seen.tables, otherTable{n.Identity, table, err})
+	}
+	return seen, nil
+}
+
+// chosen returns the namespace of the name.
+func (c namespaceChoice) chosen(all []netns.Namespace) []netns.Namespace {
+	if at := slices.IndexFunc(all, func(n netns.Namespace) bool { return n.Name == c.Name }); at >= 0 {
+		return all[at : at+1]
+	}
+	return slices.DeleteFunc(all, func(n netns.Namespace) bool { return !slices.Contains(n.Mounted, c.Name) })
+}
+
+// notFound says that there is no namespace of the name, or what it may be instead.
+func (h *Command) notFound(found *netns.Found) error {
+	text := "no other network namespace with TCP or UDP sockets has this name"
+	if n := found.Depths[netns.Unread]; n > 0 {
+		text += fmt.Sprintf("; %d could not be read", n)
+	}
+	hint := "port_exporter listeners --all-namespaces"
+	if missing := owner.Hints(h.System.Namespaces.Missing()); len(missing) > 0 {
+		hint = missing[0]
+	}
+	return fmt.Errorf("--netns=%s: %s\nhint: %s", plain.Name(h.Namespaces.Name), text, hint)
+}
+
+// addForeign adds the listeners of other network namespaces, whose owners are found
+// together.
+func (h *Command) addForeign(ctx context.Context, r *reading, seen *others) {
+	r.unreadNamespaces, r.missingNamespaces = seen.unread, h.System.Namespaces.Missing()
+	var listeners []socket.Listener
+	known := map[string]*namespaceRow{}
+	for _, t := range seen.tables {
+		if t.err != nil {
+			continue
+		}
+		listeners = append(listeners, t.Listeners...)
+		known[t.Name] = &namespaceRow{t.Runtime, t.ContainerID, t.Container, t.Pod, t.Namespace, t.PodUID, t.Unit}
+	}
+	h.sayForeign(seen.tables)
+	found := h.System.NamespaceOwners.Owners(ctx, listeners)
+	for _, o := range found.Owned {
+		r.foreign = append(r.foreign, foreign{o, known[o.Netns]})
+	}
+	r.addUnknown(found)
+}
+
+// sayForeign says what could not be read of other network namespaces.
+func (h *Command) sayForeign(tables []otherTable) {
+	var noPorts int
+	var reason error
+	for _, t := range tables {
+		in := "network namespace " + plain.Name(t.Name)
+		if t.err != nil {
+			fmt.Fprintf(h.Stderr, "%s: cannot read the listeners: %v\n", in, t.err)
+			continue
+		}
+		if t.DefaultPorts != nil {
+			noPorts, reason = noPorts+1, t.DefaultPorts
+		}
+		if t.Interrupted != nil {
+			fmt.Fprintf(h.Stderr, "%s: listeners may be missing: %v\n", in, t.Interrupted)
+		}
+		for p, unread := range t.Unread {
+			if unread > 0 {
+				fmt.Fprintf(h.Stderr, "%s: %d %v sockets were not read: there are too many\n", in, unread, socket.Protocol(p))
+			}
+		}
+	}
+	if noPorts > 0 {
+		fmt.Fprintf(h.Stderr, "cannot read the ephemeral port range of %d network namespaces, using the default: %v\n", noPorts, reason)
+	}
+}
