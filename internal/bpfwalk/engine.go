@@ -20,7 +20,7 @@ import (
 // capacity is how many records and namespaces the maps hold: CAPACITY in walk.bpf.c.
 const capacity = 8192
 
-// errTooMany is about a machine with more namespaces than the map holds.
+// errTooMany is about the namespaces for which the map has no room.
 var errTooMany = fmt.Errorf("more than %d network namespaces", capacity)
 
 // Engine reads the sockets of all network namespaces. It holds a few descriptors of
@@ -135,20 +135,18 @@ func (e *Engine) findUDPLite() uint64 {
 	return call.Table
 }
 
-// list returns the network namespaces, that of the calling thread first. The slice is
-// valid until the next list.
-func (e *Engine) list() ([]walkNamespace, error) {
+// list returns the network namespaces, that of the calling thread first, and how many
+// there are beside these. The slice is valid until the next list.
+func (e *Engine) list() (namespaces []walkNamespace, others int, err error) {
 	var call walkCall
 	if err := run(e.programs.List, &call); err != nil {
-		return nil, err
-	}
-	if call.Records > capacity {
-		return nil, errTooMany
+		return nil, 0, err
 	}
 	if call.Records == 0 {
-		return nil, errors.New("no network namespace is listed")
+		return nil, 0, errors.New("no network namespace is listed")
 	}
-	return e.namespaces[:call.Records], nil
+	n := min(int(call.Records), len(e.namespaces))
+	return e.namespaces[:n], int(call.Records) - n, nil
 }
 
 // table is one table of the kernel.

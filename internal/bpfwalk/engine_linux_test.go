@@ -268,6 +268,31 @@ func TestClientsAloneInNamespace(t *testing.T) {
 	}
 }
 
+// TestMoreNamespacesThanRoomInNamespace has room on the list for ours alone: whoever may make
+// namespaces must not hide the sockets of the host.
+func TestMoreNamespacesThanRoomInNamespace(t *testing.T) {
+	porttest.Namespace(t)
+	e := open(t)
+	e.namespaces = e.namespaces[:1]
+	porttest.Listen(t, "127.0.0.1:80", 1)
+	porttest.NewSpace(t)
+	if n := len(all(t, e.Source())); n != 1 {
+		t.Errorf("%d sockets of our own, want 1", n)
+	}
+	sockets, err := e.Read(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(sockets) < 2 || sockets[0].Cookie != cookie(t) || sockets[0].Source == nil {
+		t.Fatalf("%d namespaces, the first is %+v", len(sockets), sockets[0])
+	}
+	for _, s := range sockets[1:] {
+		if s.Depth != netns.Unread || s.Source != nil || !errors.Is(s.Err, errTooMany) {
+			t.Errorf("without room: %+v", s)
+		}
+	}
+}
+
 // beside calls f again and again in the namespace of the test, on another thread, until
 // the test ends.
 func beside(t testing.TB, f func() error) {

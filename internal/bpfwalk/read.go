@@ -36,7 +36,7 @@ func (e *Engine) Read(ctx context.Context, _ func() netns.Places) ([]netns.Socke
 	if err := e.lock(ctx); err != nil {
 		return nil, err
 	}
-	listening, all, err := e.readListening(ctx)
+	listening, all, others, err := e.readListening(ctx)
 	e.unlock()
 	if err != nil {
 		return nil, err
@@ -60,6 +60,9 @@ func (e *Engine) Read(ctx context.Context, _ func() netns.Places) ([]netns.Socke
 			}
 		}
 		sockets[i].Source = &otherSource{n.Cookie, listening, connections}
+	}
+	for range others {
+		sockets = append(sockets, netns.Sockets{Depth: netns.Unread, Err: errTooMany})
 	}
 	return sockets, nil
 }
@@ -93,21 +96,21 @@ func (e *Engine) remember(all *kept) {
 }
 
 // readListening returns the namespaces that were there before or after the walk, ours
-// first, and their sockets but for ours.
-func (e *Engine) readListening(ctx context.Context) (*kept, []walkNamespace, error) {
-	list, err := e.list()
+// first, and their sockets but for ours. others are how many have no room on the list.
+func (e *Engine) readListening(ctx context.Context) (all *kept, before []walkNamespace, others int, err error) {
+	list, _, err := e.list()
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, 0, err
 	}
-	before := append([]walkNamespace(nil), list...)
-	all := newKept(before)
+	before = append(before, list...)
+	all = newKept(before)
 	all.strangers = true // of namespaces that were made meanwhile
 	if err := e.keep(ctx, all, before, socket.Listening); err != nil {
-		return nil, nil, err
+		return nil, nil, 0, err
 	}
-	after, err := e.list()
+	after, others, err := e.list()
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, 0, err
 	}
 	known := make(map[uint64]bool, len(before))
 	for i := range before {
@@ -118,7 +121,7 @@ func (e *Engine) readListening(ctx context.Context) (*kept, []walkNamespace, err
 			before = append(before, after[i])
 		}
 	}
-	return all, before, nil
+	return all, before, others, nil
 }
 
 // readConnections returns the connections of namespaces but for ours. Those of others,

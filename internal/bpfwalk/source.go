@@ -27,7 +27,7 @@ func (s *Source) Sockets(ctx context.Context, want socket.StateSet) iter.Seq2[*s
 			return
 		}
 		defer e.unlock()
-		list, err := e.list()
+		list, _, err := e.list() // ours is always there
 		if err != nil {
 			yield(nil, err)
 			return

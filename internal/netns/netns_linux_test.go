@@ -2,6 +2,7 @@ package netns
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -354,5 +355,18 @@ func TestPortsOfClosed(t *testing.T) {
 	got, err := r.ports(t.Context(), 1, Places{})
 	if diff := cmp.Diff(want, got); diff != "" || err == nil {
 		t.Errorf("error %v, -want +got:\n%s", err, diff)
+	}
+}
+
+// TestRefusedIsNotGone where the last place of a namespace is gone and another refused.
+func TestRefusedIsNotGone(t *testing.T) {
+	const refused, gone = "/proc/version/ns/net", "/proc/0/ns/net"
+	for _, paths := range [][]string{{refused, gone}, {gone, refused}} {
+		if err := new(Worker).doAny(t.Context(), 1, paths, nil); !errors.Is(err, unix.ENOTDIR) {
+			t.Errorf("%v: %v", paths, err)
+		}
+	}
+	if err := new(Worker).doAny(t.Context(), 1, []string{gone}, nil); !errors.Is(err, ErrGone) {
+		t.Errorf("%s: %v", gone, err)
 	}
 }

@@ -139,13 +139,13 @@ func (r *Reader) forget() {
 	maps.DeleteFunc(r.known, func(_ uint64, n *named) bool { return r.reads-n.seen > keep })
 }
 
-// warn logs the first namespace that may not be entered.
+// warn logs the first namespace that cannot be read.
 func (r *Reader) warn(err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err != nil && !r.warned {
 		r.warned = true
-		r.options.Logger.Warn("cannot enter network namespaces, their sockets are not exported", "err", err, "missing", strings.Join(r.Missing(), ", "))
+		r.options.Logger.Warn("cannot read all network namespaces", "err", err, "missing", strings.Join(r.Missing(), ", "))
 	}
 }
 

@@ -47,11 +47,12 @@ func (w *Worker) Do(ctx context.Context, path string, f func(inode uint64) error
 	}
 }
 
-// doAny is Do at the first of some paths at which there is the namespace of an inode.
+// doAny is Do at the first of some paths at which there is the namespace of an inode. It is
+// not gone if one of the paths cannot be opened: that says nothing.
 func (w *Worker) doAny(ctx context.Context, inode uint64, paths []string, f func(path string) error) error {
-	err := ErrGone
+	refused := ErrGone
 	for _, path := range paths {
-		err = w.Do(ctx, path, func(at uint64) error {
+		err := w.Do(ctx, path, func(at uint64) error {
 			if at != inode {
 				return ErrGone
 			}
@@ -60,8 +61,11 @@ func (w *Worker) doAny(ctx context.Context, inode uint64, paths []string, f func
 		if err == nil || ctx.Err() != nil {
 			return err
 		}
+		if !errors.Is(err, ErrGone) {
+			refused = err
+		}
 	}
-	return err
+	return refused
 }
 
 // serve runs jobs, and closes ready when it has its thread. If it cannot return to its
