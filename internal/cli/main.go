@@ -9,11 +9,15 @@ import (
 	"time"
 
 	"github.com/prometheus/common/version"
+	"google.golang.org/grpc/grpclog"
+
+	"github.com/port-exporter/port_exporter/internal/logs"
 )
 
 // Main is the program: it runs the command line that it was started with, and ends with
 // the exit status.
 func Main() {
+	grpclog.SetLoggerV2(logs.GRPC{})
 	ctx := context.Background()
 	if !isOneOff(os.Args[1:]) { // a signal ends the other commands immediately
 		var stop context.CancelFunc

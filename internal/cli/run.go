@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/prometheus/common/version"
-	"google.golang.org/grpc/grpclog"
 
 	"github.com/port-exporter/port_exporter/internal/daemon"
 	"github.com/port-exporter/port_exporter/internal/logs"
@@ -53,7 +52,6 @@ func report(stderr io.Writer, err error) int {
 // Run is the program. What it could not write to stdout is its error, whatever
 // wrote it.
 func Run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
-	grpclog.SetLoggerV2(logs.GRPC{})
 	out := &output{Writer: stdout}
 	err := runCommand(ctx, args, out, stderr)
 	switch {

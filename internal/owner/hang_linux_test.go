@@ -3,6 +3,7 @@ package owner
 import (
 	"context"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"testing"
@@ -61,7 +62,11 @@ func TestDeadFileSystemInNamespace(t *testing.T) {
 	dir := t.TempDir()
 	f := mountFUSE(t, dir, content)
 	program := filepath.Join(dir, "program")
-	startServer(t, program, "listen", 80)
+	// By way of a shell: until exec(2) has read the program, Go stops the thread that forks,
+	// with what the file system may need that this process serves.
+	cmd := exec.Command("sh", "-c", `exec "$0" 80`, program)
+	cmd.Env = append(os.Environ(), roleVariable+"=listen")
+	porttest.StartReady(t, cmd)
 	startServer(t, self(t), "listen", 81)
 	if err := os.Remove(program); err != nil {
 		t.Fatal(err)
