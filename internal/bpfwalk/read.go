@@ -42,7 +42,7 @@ func (e *Engine) Read(ctx context.Context, _ func() netns.Places) ([]netns.Socke
 		return nil, err
 	}
 	connections := sync.OnceValues(func() (*kept, error) { return e.readConnections(ctx, all) })
-	sockets := make([]netns.Sockets, len(all))
+	sockets := make([]netns.Sockets, len(all)+others)
 	for i, n := range all {
 		sockets[i] = netns.Sockets{Cookie: n.Cookie, Inode: n.Inode, Depth: netns.Full}
 		if i == 0 {
@@ -61,8 +61,8 @@ func (e *Engine) Read(ctx context.Context, _ func() netns.Places) ([]netns.Socke
 		}
 		sockets[i].Source = &otherSource{n.Cookie, listening, connections}
 	}
-	for range others {
-		sockets = append(sockets, netns.Sockets{Depth: netns.Unread, Err: errTooMany})
+	for i := range others {
+		sockets[len(all)+i] = netns.Sockets{Depth: netns.Unread, Err: errTooMany}
 	}
 	return sockets, nil
 }
