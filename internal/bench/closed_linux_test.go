@@ -18,10 +18,7 @@ import (
 // each socket: of the program that closes, of the kernel's threads, and of the daemon;
 // and how many messages were lost and counted.
 func BenchmarkClosed(b *testing.B) {
-	s, err := newClosing()
-	if err != nil {
-		b.Fatal(err)
-	}
+	s := newClosing(b)
 	for _, with := range []bool{false, true, false, true} {
 		flag, collector := "--no-collector.closed", "limits"
 		if with {
@@ -66,15 +63,21 @@ type closing struct{ listener int }
 
 const closingPort = 8999
 
-func newClosing() (*closing, error) {
+// newClosing listens until the benchmark ends.
+func newClosing(b *testing.B) *closing {
+	b.Helper()
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
 	if err != nil {
-		return nil, err
+		b.Fatal(err)
 	}
+	b.Cleanup(func() { _ = unix.Close(fd) })
 	if err := unix.Bind(fd, &unix.SockaddrInet4{Port: closingPort}); err != nil {
-		return nil, err
+		b.Fatal(err)
 	}
-	return &closing{fd}, unix.Listen(fd, 16)
+	if err := unix.Listen(fd, 16); err != nil {
+		b.Fatal(err)
+	}
+	return &closing{fd}
 }
 
 // once makes a connection to one of many addresses, so that the ports suffice.

@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"flag"
 	"fmt"
 	"io"
 	"net/http"
@@ -9,13 +10,16 @@ import (
 	"time"
 )
 
+// idleScrapes is how many scrapes a round has: of so many a tick of 10 ms is little.
+var idleScrapes = flag.Int("scrapes", 200, "number of scrapes in a round of BenchmarkIdleScrape")
+
 // BenchmarkIdleScrape scrapes the running program on a host with a few sockets, which
 // is what most hosts are, as Prometheus does: OpenMetrics, gzip, one connection. Beside
 // it, in turn, a node_exporter with its defaults and one with its tcpstat collector only
 // (prometheus-node-exporter in PATH; without it they are missing). It reports the median
 // CPU time of a scrape, and the resident memory of each.
 func BenchmarkIdleScrape(b *testing.B) {
-	const rounds, scrapes = 5, 200 // of so many a tick of 10 ms is little
+	const rounds = 5
 	servers := []*server{startDaemon(b)}
 	if path, err := exec.LookPath("prometheus-node-exporter"); err == nil {
 		servers = append(servers,
@@ -35,8 +39,8 @@ func BenchmarkIdleScrape(b *testing.B) {
 		for range rounds {
 			for _, s := range servers {
 				start := s.cpuTime(b)
-				s.scrapeAsPrometheus(b, client, scrapes)
-				cpu[s.name] = append(cpu[s.name], (s.cpuTime(b)-start)/scrapes)
+				s.scrapeAsPrometheus(b, client, *idleScrapes)
+				cpu[s.name] = append(cpu[s.name], (s.cpuTime(b)-start)/time.Duration(*idleScrapes))
 			}
 		}
 		ours := median(cpu["port_exporter"]).Seconds()

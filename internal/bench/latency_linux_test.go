@@ -15,10 +15,7 @@ import (
 // TCP_INFO, for which the kernel takes the lock of each socket.
 func BenchmarkLatency(b *testing.B) {
 	startMakers(b, *sockets).fill(b, *sockets)
-	s, err := newClosing()
-	if err != nil {
-		b.Fatal(err)
-	}
+	s := newClosing(b)
 	client, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
 	if err != nil {
 		b.Fatal(err)
