@@ -154,9 +154,9 @@ func addOwners(out *Output, host *Snapshot) error {
 	}
 	addConflicts(out, owners.Owned)
 	out.add(unattributed, float64(owners.Unattributed), hostNetns)
+	lacking := slices.Concat(owners.Missing, host.lacking())
 	for _, privilege := range owner.Privileges() {
-		lacking := slices.Contains(owners.Missing, privilege) || slices.Contains(host.lacking, privilege)
-		out.add(privilegeMissing, truth(lacking), privilege)
+		out.add(privilegeMissing, truth(slices.Contains(lacking, privilege)), privilege)
 	}
 	out.add(ownerSearches, float64(owners.Searches))
 	return nil

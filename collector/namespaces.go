@@ -38,6 +38,15 @@ func (noNamespaces) Read(context.Context) (netns.Found, error) { return netns.Fo
 
 func (noNamespaces) Missing() []string { return nil }
 
+// lackingForNamespaces returns the privileges without which some namespaces cannot be
+// read, if the collector is enabled.
+func (e *Exporter) lackingForNamespaces() []string {
+	if e.options.Namespaces == nil || !e.enabled(namespaces{}.Name()) {
+		return nil
+	}
+	return e.options.Namespaces.Missing()
+}
+
 // namespaces exports the sockets of other network namespaces, in the families of the
 // collectors that export those of our own.
 type namespaces struct {

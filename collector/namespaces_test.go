@@ -69,6 +69,27 @@ func TestNamespacesFail(t *testing.T) {
 	}
 }
 
+// unaskedNamespaces must not be looked at.
+type unaskedNamespaces struct{ t *testing.T }
+
+func (n unaskedNamespaces) Missing() []string {
+	n.t.Error("privileges for namespaces are asked for")
+	return nil
+}
+
+func (n unaskedNamespaces) Read(context.Context) (netns.Found, error) {
+	n.t.Error("namespaces are read")
+	return netns.Found{}, nil
+}
+
+// TestNamespacesUnasked scrapes what has nothing of other namespaces: their engine, which
+// takes a moment to load, is left alone.
+func TestNamespacesUnasked(t *testing.T) {
+	o := options(stories["namespaces"])
+	o.Namespaces = unaskedNamespaces{t}
+	exposition(t, t.Context(), o, Filter{Collectors: []string{"sockets", "limits"}})
+}
+
 // TestNamespacesByFamily runs the collector for the families of others that it adds to.
 func TestNamespacesByFamily(t *testing.T) {
 	o := options(stories["namespaces"])

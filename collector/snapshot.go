@@ -26,7 +26,7 @@ type Snapshot struct {
 	traffic func() (*socket.Traffic, error)
 	health  func() (*health.Fold, error)
 	missing func(out *Output, err error)
-	lacking []string // privileges that other namespaces require
+	lacking func() []string // privileges that other namespaces require
 
 	wantsHealth bool // TCP_INFO of connections is read
 
@@ -131,14 +131,12 @@ func newSnapshot(ctx context.Context, e *Exporter, wantsHealth bool) *Snapshot {
 		traffic: sync.OnceValues(r.readTraffic),
 		health:  sync.OnceValues(r.readHealth),
 		missing: r.noteFiles,
+		lacking: e.lackingForNamespaces,
 
 		portless:       sync.OnceValues(r.readPortless),
 		portlessOwners: sync.OnceValue(r.findPortlessOwners),
 		unix:           sync.OnceValues(r.readUnix),
 		unixOwners:     sync.OnceValue(r.findUnixOwners),
-	}
-	if e.options.Namespaces != nil && e.enabled(namespaces{}.Name()) {
-		r.Snapshot.lacking = e.options.Namespaces.Missing()
 	}
 	return &r.Snapshot
 }
