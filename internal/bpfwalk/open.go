@@ -11,6 +11,8 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/btf"
 	"golang.org/x/sys/unix"
+
+	"github.com/port-exporter/port_exporter/internal/owner"
 )
 
 // Open loads the programs, and compares what they read with what sock_diag says of
@@ -57,13 +59,7 @@ func possible() error {
 
 // privileged looks for CAP_BPF and CAP_PERFMON, or CAP_SYS_ADMIN, which includes them.
 func privileged() error {
-	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	var sets [2]unix.CapUserData
-	if err := unix.Capget(&header, &sets[0]); err != nil {
-		return err
-	}
-	has := func(c int) bool { return sets[c/32].Effective&(1<<(c%32)) != 0 }
-	switch {
+	switch has := owner.HasCapability; {
 	case has(unix.CAP_SYS_ADMIN), has(unix.CAP_BPF) && has(unix.CAP_PERFMON):
 		return nil
 	case has(unix.CAP_BPF):

@@ -5,9 +5,8 @@ package bpfwalk
 import (
 	"context"
 	"iter"
-	"net"
-	"strconv"
 
+	"github.com/port-exporter/port_exporter/internal/sockdiag"
 	"github.com/port-exporter/port_exporter/internal/socket"
 )
 
@@ -83,19 +82,16 @@ type names interface {
 // ownNames caches those of our own namespace, for one read.
 type ownNames map[uint32]string
 
-// of returns if<index>, as ip(8) writes it, for an interface that is gone.
 func (n ownNames) of(index uint32) string {
-	if name, ok := n[index]; ok {
-		return name
+	name, ok := n[index]
+	if !ok {
+		name = sockdiag.DeviceName(index)
+		n[index] = name
 	}
-	n[index] = indexNames{}.of(index)
-	if found, err := net.InterfaceByIndex(int(index)); err == nil {
-		n[index] = found.Name
-	}
-	return n[index]
+	return name
 }
 
 // indexNames are those of another namespace, which are not read.
 type indexNames struct{}
 
-func (indexNames) of(index uint32) string { return "if" + strconv.FormatUint(uint64(index), 10) }
+func (indexNames) of(index uint32) string { return socket.IndexName(index) }

@@ -6,13 +6,13 @@ import (
 	"fmt"
 	"iter"
 	"maps"
-	"os"
 	"path/filepath"
 	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/port-exporter/port_exporter/internal/kernel"
 	"github.com/port-exporter/port_exporter/internal/sockdiag"
 	"github.com/port-exporter/port_exporter/internal/socket"
 )
@@ -101,11 +101,10 @@ func (e *SockDiag) look(v *visit) (err error) {
 	}
 	var text []byte
 	for _, name := range []string{"sockstat", "sockstat6"} { // the second is missing without IPv6
-		part, err := os.ReadFile(filepath.Join(e.procfs, "thread-self/net", name))
+		text, err = kernel.AppendFile(text, filepath.Join(e.procfs, "thread-self/net", name))
 		if err != nil && name == "sockstat" {
 			return err
 		}
-		text = append(text, part...)
 	}
 	v.use, v.allocated = parseUse(string(text))
 	return nil

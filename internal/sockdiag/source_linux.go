@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"strconv"
+	"net"
 	"syscall"
 	"time"
 
@@ -274,7 +274,16 @@ func (c *conn) nameOf(index uint32) string {
 			return request.Name()
 		}
 	}
-	return "if" + strconv.FormatUint(uint64(index), 10)
+	return socket.IndexName(index)
+}
+
+// DeviceName returns the name of a device in the namespace of the thread, or
+// [socket.IndexName] for one that is gone.
+func DeviceName(index uint32) string {
+	if found, err := net.InterfaceByIndex(int(index)); err == nil {
+		return found.Name
+	}
+	return socket.IndexName(index)
 }
 
 // unsupported marks the errors that mean "not available here".

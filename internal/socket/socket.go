@@ -9,6 +9,7 @@ import (
 	"errors"
 	"iter"
 	"net/netip"
+	"strconv"
 )
 
 // Socket is one row of the kernel's socket table.
@@ -76,6 +77,10 @@ type Socket struct {
 	// it, and in TIME_WAIT and SYN_RECV.
 	CgroupID uint64
 }
+
+// IndexName returns the name of a device of which only the index is known, as ip(8)
+// writes it: if<index>.
+func IndexName(index uint32) string { return "if" + strconv.FormatUint(uint64(index), 10) }
 
 // ID identifies a socket across scrapes: its cookie, else its inode, else zero.
 func (s *Socket) ID() uint64 {

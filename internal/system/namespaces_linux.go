@@ -41,34 +41,29 @@ func namespaces(s *System, source, procfs, rootfs string, logger *slog.Logger) N
 			Logger:         logger,
 		})
 	}
-	if s.bpf != nil {
-		return chosenBy(func() (*netns.Reader, error) { return reader(s.bpf), nil })
-	}
-	diag, ok := s.Source.(*sockdiag.Source)
-	if !ok {
-		return nil
-	}
+	diag, entered := s.Source.(*sockdiag.Source)
 	entering := func() *netns.Reader { return reader(netns.NewSockDiag(procfs, diag, worker)) }
-	if source == SockDiag {
-		return chosenBy(func() (*netns.Reader, error) { return entering(), nil })
-	}
-	if s.Fallback != nil { // bpf was asked for, and tried
-		return chosenBy(func() (*netns.Reader, error) { return entering(), s.Fallback })
-	}
-	return chosenBy(func() (*netns.Reader, error) {
-		ctx, cancel := context.WithTimeout(context.Background(), openPatience)
-		defer cancel()
-		engine, err := bpfwalk.Open(ctx)
-		if err != nil {
-			logger.Info("other network namespaces are read with sock_diag", "err", err)
-			return entering(), err
+	o := &otherNamespaces{now: time.Now}
+	switch {
+	case s.bpf != nil:
+		o.choose = func() (*netns.Reader, error) { return reader(s.bpf), nil }
+	case !entered:
+		return nil
+	case source == SockDiag, s.Fallback != nil: // bpf was not asked for, or was tried
+		o.choose = func() (*netns.Reader, error) { return entering(), s.Fallback }
+	default:
+		o.choose = func() (*netns.Reader, error) {
+			ctx, cancel := context.WithTimeout(context.Background(), openPatience)
+			defer cancel()
+			engine, err := bpfwalk.Open(ctx)
+			if err != nil {
+				logger.Info("other network namespaces are read with sock_diag", "err", err)
+				return entering(), err
+			}
+			return reader(engine), nil
 		}
-		return reader(engine), nil
-	})
-}
-
-func chosenBy(choose func() (*netns.Reader, error)) *otherNamespaces {
-	return &otherNamespaces{choose: choose, now: time.Now}
+	}
+	return o
 }
 
 // chosen returns what reads. A machine that was too busy to try BPF is tried again: the

@@ -15,11 +15,10 @@ func TestBPFIsTriedAgain(t *testing.T) {
 	busy := fmt.Errorf("bpf: %w", context.DeadlineExceeded)
 	answers := []error{busy, errors.ErrUnsupported, nil}
 	now, tries := time.Now(), 0
-	o := chosenBy(func() (*netns.Reader, error) {
+	o := &otherNamespaces{now: func() time.Time { return now }, choose: func() (*netns.Reader, error) {
 		tries++
 		return netns.NewReader(netns.Options{Procfs: "/proc"}), answers[tries-1]
-	})
-	o.now = func() time.Time { return now }
+	}}
 	for i, tt := range []struct {
 		after time.Duration
 		want  error

@@ -49,7 +49,7 @@ func (p *portless) read(ctx context.Context) (socket.PortlessTable, error) {
 	raw, err := p.either(ctx, socket.Raw, sockdiag.Raw, func() (socket.PortlessRead, error) { return procnet.Raw(p.procfs, maxPortless) })
 	rawErr := t.Put(socket.Raw, raw, err)
 	packets, err := p.either(ctx, socket.Packet, sockdiag.Packets, func() (socket.PortlessRead, error) {
-		return procnet.Packets(p.procfs, maxPortless, deviceName)
+		return procnet.Packets(p.procfs, maxPortless, func(index int) string { return sockdiag.DeviceName(uint32(index)) })
 	})
 	packetErr := t.Put(socket.Packet, packets, err)
 	vsock, err := p.vsock(ctx)

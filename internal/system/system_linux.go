@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -84,14 +83,6 @@ func openSockDiag(ctx context.Context) (*sockdiag.Source, error) {
 		return nil, err
 	}
 	return source, seesItself(ctx, source)
-}
-
-// deviceName returns the name of a device, or if<index> for one that is gone.
-func deviceName(index int) string {
-	if found, err := net.InterfaceByIndex(index); err == nil {
-		return found.Name
-	}
-	return "if" + strconv.Itoa(index)
 }
 
 // ephemeralPorts reads net.ipv4.ip_local_port_range and ip_local_reserved_ports
