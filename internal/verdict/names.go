@@ -33,12 +33,8 @@ func (f *Facts) nameService(c Code, address string) string {
 	if name == "" {
 		name = "the name in " + address
 	}
-	switch c {
-	case NameServerUnreached, NameServerSilent:
-		if f.Names.None {
-			return fmt.Sprintf("%s was not tried: /etc/resolv.conf names no name server, and none answers on this host for %s", address, name)
-		}
-	default:
+	if f.Names.None && (c == NameServerUnreached || c == NameServerSilent) {
+		return fmt.Sprintf("%s was not tried: /etc/resolv.conf names no name server, and none answers on this host for %s", address, name)
 	}
 	switch c {
 	case NameNotFound:
