@@ -285,13 +285,13 @@ func TestHungUserInNamespace(t *testing.T) {
 	}
 	other, _ := startServer(t, link, "listen", 80)
 	s := newScene(t, NewProcesses(elsewhere, "", quiet))
-	byPort, r := s.scrape(t)
-	if o := byPort[80][0]; o.PID != other || o.Process != "redis-server" || o.Pending {
-		t.Errorf("another user's: %+v", o)
-	}
-	if r.Pending != maxStuck+2 {
-		t.Errorf("%d pending", r.Pending)
-	}
+	// Whoever is merely slow, on a machine that is busy, answers one of the next times.
+	porttest.Await(t, "only those that hang to be pending", func() bool {
+		byPort, r := s.scrape(t)
+		s.now = s.now.Add(retryAfter)
+		o := byPort[80][0]
+		return o.PID == other && o.Process == "redis-server" && !o.Pending && r.Pending == maxStuck+2
+	})
 }
 
 // TestHungCgroupsInNamespace has a cgroup hierarchy that does not answer.

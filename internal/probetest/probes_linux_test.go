@@ -352,30 +352,23 @@ func TestTenThousandDroppedTargetsInNamespace(t *testing.T) {
 	}
 	text.WriteString("- {address: \"127.0.0.1:1001\"}\n")
 	// The race detector takes a second for ten thousand targets, and two where
-	// other packages are tested at the same time. What is left for the probes is
-	// 3 s, less would let a third of it count for silence (fairShare).
+	// other packages are tested at the same time.
 	porttest.StartDaemon(t, "port_exporter", "--timeout-offset=2500ms", "--config.file="+write(t, "%s", &text))
 
 	var body string
-	late := 0
-	for range 3 { // what leaks would add up
+	for range 2 { // what leaks would add up
 		began := time.Now()
-		body = send(t, "/metrics", "6")()
-		took := time.Since(began)
-		if took > 6*time.Second {
-			late++
+		body = send(t, "/metrics", "10")()
+		if took := time.Since(began); took > 10*time.Second {
+			t.Errorf("a scrape took %v, and Prometheus waits for 10 s", took)
 		}
-		t.Logf("a scrape took %v", took)
-	}
-	if late > 1 { // one may be, on a machine that is busy just then
-		t.Errorf("%d of 3 scrapes took longer than the 6 s that Prometheus gives", late)
 	}
 	codes := map[float64]int{}
 	for _, code := range samplesOf(t, body, "probe_outcome_code") {
 		codes[code]++
 	}
 	success := samplesOf(t, body, "probe_success")
-	if codes[2]+codes[18] != 10_001 || codes[2] < 128 || codes[2] > 4*128 || len(success) != codes[2] {
+	if codes[2]+codes[18] != 10_001 || codes[2] < 128 || codes[2] > 8*128 || len(success) != codes[2] {
 		t.Errorf("outcomes by code: %v; %d have a success", codes, len(success))
 	}
 	// A target counts as silent only after all of its module's time.
@@ -391,7 +384,7 @@ func TestTenThousandDroppedTargetsInNamespace(t *testing.T) {
 	}
 	self := samplesOf(t, send(t, "/metrics?collect[]=listeners", "5")(), "go_goroutines", "go_memstats_sys_bytes", "process_open_fds", "port_exporter_probes_in_flight")
 	if self["go_goroutines"] > 40 || self["process_open_fds"] > 40 || self["go_memstats_sys_bytes"] > 150e6 || self["port_exporter_probes_in_flight"] != 0 {
-		t.Errorf("left behind after three scrapes: %v", self)
+		t.Errorf("left behind after the scrapes: %v", self)
 	}
 	t.Logf("%v, %v", codes, self)
 }

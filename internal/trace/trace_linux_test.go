@@ -236,19 +236,22 @@ func (l *line) countPackets(t *testing.T) {
 	if l.v6 {
 		table += "6"
 	}
-	counted := func() (n int) {
+	counted := func(t *testing.T) (n int) {
 		l.Nodes[0].Do(t, func() {
-			out, err := exec.CommandContext(t.Context(), "nft", "list", "table", "inet", table).Output()
-			m := regexp.MustCompile(`counter packets (\d+)`).FindSubmatch(out)
-			if err != nil || m == nil {
-				t.Fatalf("%v: %s", err, out)
-			}
-			n, _ = strconv.Atoi(string(m[1]))
+			porttest.Await(t, "nft to list the counter", func() bool { // what changes meanwhile ends it
+				out, err := exec.CommandContext(t.Context(), "nft", "list", "table", "inet", table).Output()
+				m := regexp.MustCompile(`counter packets (\d+)`).FindSubmatch(out)
+				if err != nil || m == nil {
+					return false
+				}
+				n, err = strconv.Atoi(string(m[1]))
+				return err == nil
+			})
 		})
 		return n
 	}
 	l.rows[0].check = func(t *testing.T, p *Path) {
-		if n := counted(); n < p.Packets || n > p.Packets+MaxRepeats {
+		if n := counted(t); n < p.Packets || n > p.Packets+MaxRepeats {
 			t.Errorf("%d packets are said to be sent, %d were", p.Packets, n)
 		}
 	}

@@ -24,9 +24,12 @@ type flight struct {
 	ended   []time.Time    // zero where the result is still to come
 }
 
-// margin is what the probes end earlier than the scrape, so that all of them can
-// be exported: the last half of it is for the export.
-func margin(left time.Duration) time.Duration { return min(500*time.Millisecond, left/5) }
+// margin is what the probes of so many targets end earlier than the scrape, so that all
+// of them can be exported: the last half of it is for the export. It takes some 10 µs a
+// target on a quiet machine, and ten times as long on one that is busy.
+func margin(left time.Duration, targets int) time.Duration {
+	return min(500*time.Millisecond+time.Duration(targets)*100*time.Microsecond, left/5)
+}
 
 // Results probes the targets of a plan and returns what is known of each, in
 // their order; of those that are probed in the background the latest result.
@@ -42,7 +45,7 @@ func (r *Runner) Results(ctx context.Context, p *Plan) ([]Report, error) {
 	answer := ctx
 	if deadline, ok := ctx.Deadline(); ok {
 		var cancel context.CancelFunc
-		answer, cancel = context.WithDeadline(ctx, deadline.Add(-margin(time.Until(deadline))/2))
+		answer, cancel = context.WithDeadline(ctx, deadline.Add(-margin(time.Until(deadline), len(p.Targets))/2))
 		defer cancel()
 	}
 	select {
@@ -72,7 +75,7 @@ func (r *Runner) join(ctx context.Context, p *Plan) (*flight, error) {
 	}
 	probing := wanted
 	if !wanted.ends.IsZero() {
-		probing.ends = wanted.ends.Add(-margin(time.Until(wanted.ends)))
+		probing.ends = wanted.ends.Add(-margin(time.Until(wanted.ends), len(p.Targets)))
 	}
 	if err := r.start(&f.shared, probing, f.run, f.over); err != nil {
 		return nil, err

@@ -94,5 +94,5 @@ func (s span) serves(other span) bool {
 	}
 	length := other.ends.Sub(other.began)
 	early := other.ends.Sub(s.ends)
-	return early >= -margin(length)/2 && early <= length/aside && other.began.Sub(s.began).Abs() <= length/aside
+	return early >= -margin(length, 0)/2 && early <= length/aside && other.began.Sub(s.began).Abs() <= length/aside
 }
