@@ -97,6 +97,7 @@ type Attempt struct {
 type Listener struct {
 	socket.Answer
 	Owners  []socket.Owner // of its listener; empty ones are unknown
+	Pending bool           // one was not found in time
 	Missing []string       // the privileges that would tell more
 	Others  []socket.Listener
 }
@@ -231,7 +232,7 @@ func (h *Host) listener(ctx context.Context, r *Report) *Listener {
 		for _, owned := range found.Owned {
 			l.Owners = append(l.Owners, owned.Owner)
 		}
-		l.Missing = found.Missing
+		l.Missing, l.Pending = found.Missing, found.Pending > 0
 	}
 	return l
 }

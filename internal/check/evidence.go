@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/port-exporter/port_exporter/internal/owner"
 	"github.com/port-exporter/port_exporter/internal/probe"
 	"github.com/port-exporter/port_exporter/internal/route"
 	"github.com/port-exporter/port_exporter/internal/socket"
@@ -107,8 +108,12 @@ func (r *Report) ownListener() []Evidence {
 	default:
 		all = append(all, l.standing())
 	}
-	if l.Listener != nil && len(l.Missing) > 0 {
-		all = append(all, Evidence{Unknown, "owner", "the process of the listener is another user's: run as root, or with " + strings.Join(l.Missing, " and ")})
+	switch {
+	case l.Listener == nil:
+	case l.Pending:
+		all = append(all, Evidence{Unknown, "owner", "the process of the listener was not found in time: this host is busy, or one of its processes does not answer"})
+	case len(l.Missing) > 0:
+		all = append(all, Evidence{Unknown, "owner", "the process of the listener is unknown: " + strings.Join(owner.Hints(l.Missing), "; ")})
 	}
 	for i := range l.Others {
 		all = append(all, Evidence{Unknown, "listener", fmt.Sprintf("another on the port: %s (%s)", place(&l.Others[i]), scopeWords(l.Others[i].Scope))})

@@ -251,7 +251,8 @@ func (l *line) countPackets(t *testing.T) {
 		return n
 	}
 	l.rows[0].check = func(t *testing.T, p *Path) {
-		if n := counted(t); n < p.Packets || n > p.Packets+MaxRepeats {
+		// Those that the kernel sends again, where the machine is busy, are not known.
+		if n := counted(t); n < p.Packets || n > 2*p.Packets {
 			t.Errorf("%d packets are said to be sent, %d were", p.Packets, n)
 		}
 	}

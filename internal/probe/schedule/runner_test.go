@@ -170,11 +170,11 @@ func TestDeadline(t *testing.T) {
 		scrape  time.Duration
 		want    map[string]int
 	}{
-		// 9.5 s, of which the first wave takes 5: what is left for the second, 4.5 s,
+		// 8.5 s, of which the first wave takes 5: what is left for the second, 3.5 s,
 		// is more than a third. Nothing is said of the others.
 		{"10,000 silent targets", targets(10_000, silent(5*time.Second)), 10 * time.Second, map[string]int{"timeout": 256, "not_run": 9744}},
-		// The third wave would have half a second: its silence says nothing.
-		{"short timeouts", targets(10_000, silent(3*time.Second)), 10 * time.Second, map[string]int{"timeout": 384, "not_run": 9616}},
+		// The third wave would have 2.5 s: its silence says nothing.
+		{"short timeouts", targets(10_000, silent(3*time.Second)), 10 * time.Second, map[string]int{"timeout": 256, "not_run": 9744}},
 		{"a last wave cut short", targets(500, silent(4*time.Second)), 10 * time.Second, map[string]int{"timeout": 256, "not_run": 244}},
 		// A target that had all the time there is, is silent.
 		{"scrape shorter than the module", targets(3, silent(5*time.Second)), 2 * time.Second, map[string]int{"timeout": 3}},
