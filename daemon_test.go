@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -344,9 +345,23 @@ func TestPortInUse(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	err = cli.Run(t.Context(), []string{"--web.listen-address=" + l.Addr().String()}, io.Discard, io.Discard)
-	if err == nil || !strings.Contains(err.Error(), l.Addr().String()) || !strings.Contains(err.Error(), "hint: another process uses this port") {
-		t.Errorf("error %v", err)
+	_, port, err := net.SplitHostPort(l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	who := "another process"
+	if runtime.GOOS == "linux" {
+		program, err := os.Executable()
+		if err != nil {
+			t.Fatal(err)
+		}
+		who = filepath.Base(program)
+	}
+	for _, address := range []string{"127.0.0.1:" + port, ":" + port} {
+		err := cli.Run(t.Context(), []string{"--web.listen-address=" + address}, io.Discard, io.Discard)
+		if err == nil || !strings.Contains(err.Error(), address) || !strings.Contains(err.Error(), "hint: "+who) {
+			t.Errorf("error %v, want %s", err, who)
+		}
 	}
 }
 

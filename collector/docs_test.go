@@ -69,22 +69,6 @@ func writeFamilies(b *strings.Builder, families []*Family) {
 	b.WriteString("\n")
 }
 
-// processFamilies are those that internal/daemon adds. TestHelpOfTheProcess of
-// the main package compares their texts with those that are served.
-var processFamilies = []*Family{
-	gauge("port_exporter_build_info", "Version, revision and Go version of the running build; always 1.",
-		"version", "revision", "branch", "goversion", "goos", "goarch", "tags"),
-	gauge("port_config_last_reload_successful", "Whether the last configuration load succeeded (1 or 0)."),
-	gauge("port_config_last_reload_success_timestamp_seconds", "When the configuration in force was loaded, in seconds since the epoch."),
-	gauge("port_web_config_last_reload_successful", "Whether the web configuration in force matches its files (1 or 0)."),
-	gauge("port_web_config_last_reload_success_timestamp_seconds", "When the web configuration in force was read, in seconds since the epoch."),
-	gauge("port_config_targets", "Probe targets in the configuration in force."),
-	gauge("port_config_policy_rules", "Policy rules in the configuration in force; 0 without a policy."),
-	counter("port_exporter_log_lines_dropped_total", "Log lines dropped because the log's reader is too slow or gone."),
-	counter("port_exporter_probes_total", "Probes by prober and outcome, on request and scheduled.", "prober", "outcome"),
-	gauge("port_exporter_probes_in_flight", "Probes in flight."),
-}
-
 // libraryFamilies describes what client_golang adds.
 const libraryFamilies = "The metrics of client_golang about the Go runtime (`go_*`), the process (`process_*`) and the handler of `/metrics` are " +
 	"exported unless `--web.disable-exporter-metrics` is given. Those of the handler: `promhttp_metric_handler_requests_total` " +

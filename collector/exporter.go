@@ -243,6 +243,24 @@ func (e *UnknownCollectorError) Error() string {
 	return fmt.Sprintf("unknown or disabled collector %q\nhint: the enabled collectors are %s", e.Name, strings.Join(e.Enabled, ", "))
 }
 
+// UnknownFamilyError says that a family was asked for that there is not.
+type UnknownFamilyError struct{ Name string }
+
+func (e *UnknownFamilyError) Error() string {
+	return fmt.Sprintf("unknown metric %q\nhint: name[] takes the name of a family, as in port_sockets; /metrics lists them", e.Name)
+}
+
+// isFamily reports whether the exporter, or the process around it, may export a family.
+func isFamily(name string) bool {
+	for _, prefix := range []string{"go_", "process_", "promhttp_"} { // of libraries
+		if strings.HasPrefix(name, prefix) {
+			return true
+		}
+	}
+	is := func(f *Family) bool { return f.Name == name }
+	return slices.ContainsFunc(Families(), is) || slices.ContainsFunc(processFamilies, is) || probes{}.mayExport(name)
+}
+
 // Filter narrows a scrape; empty means everything.
 type Filter struct {
 	Collectors []string // collect[]
@@ -255,7 +273,8 @@ type Filter struct {
 var errBothWays = errors.New("collect[] and exclude[] cannot be combined\nhint: use either collect[] or exclude[]")
 
 // Scrape returns one scrape, which ends with ctx and runs when it is gathered.
-// The error is about the filter; it may be an [UnknownCollectorError].
+// The error is about the filter; it may be an [UnknownCollectorError] or an
+// [UnknownFamilyError].
 func (e *Exporter) Scrape(ctx context.Context, f Filter) (prometheus.Gatherer, error) {
 	if len(f.Collectors) > 0 && len(f.Excluded) > 0 {
 		return nil, errBothWays
@@ -266,6 +285,11 @@ func (e *Exporter) Scrape(ctx context.Context, f Filter) (prometheus.Gatherer, e
 	for _, name := range f.Collectors {
 		if !slices.Contains(enabled, name) {
 			return nil, &UnknownCollectorError{Name: name, Enabled: enabled}
+		}
+	}
+	for _, name := range f.Families {
+		if !isFamily(name) {
+			return nil, &UnknownFamilyError{Name: name}
 		}
 	}
 	s := &scrape{ctx: ctx, exporter: e}

@@ -584,6 +584,21 @@ func TestFilter(t *testing.T) {
 	}
 }
 
+func TestUnknownFamily(t *testing.T) {
+	e := New(options(porttest.Sockets{}))
+	for _, name := range []string{"", "nope", "port_socket", "port_sockets "} {
+		_, err := e.Scrape(t.Context(), Filter{Families: []string{"port_sockets", name}})
+		if unknown, ok := errors.AsType[*UnknownFamilyError](err); !ok || unknown.Name != name {
+			t.Errorf("name[]=%s: %v", name, err)
+		}
+	}
+	for _, name := range []string{"port_listener_info", "port_netns_info", "port_config_targets", "port_scrape_collector_success", "probe_success", "probe_of_the_future", "go_goroutines", "promhttp_metric_handler_requests_total"} {
+		if _, err := e.Scrape(t.Context(), Filter{Families: []string{name}}); err != nil {
+			t.Errorf("name[]=%s: %v", name, err)
+		}
+	}
+}
+
 func TestUnknownCollector(t *testing.T) {
 	o := options(porttest.Sockets{})
 	o.Disabled = []string{"connections"}

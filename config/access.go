@@ -27,8 +27,8 @@ func (p *rawProbes) SetKeyLine(key string, line int) { p.lines.set(key, line) }
 
 // The words for what may be probed on request.
 const (
-	allowConfigured = "configured"
-	allowAny        = "any"
+	AllowConfigured = "configured"
+	AllowAny        = "any"
 )
 
 // rawAllow is a word, or rules.
@@ -93,16 +93,16 @@ func (a *rawAllow) DecodeNode(node *yaml.Node, place string) error {
 		}
 		a.rules = section.Rules
 		if len(a.rules) == 0 {
-			return yamldoc.Fault(node, place, "there are no rules\nhint: write %s to allow configured targets only", allowConfigured)
+			return yamldoc.Fault(node, place, "there are no rules\nhint: write %s to allow configured targets only", AllowConfigured)
 		}
 		return nil
 	}
 	switch {
-	case node.Kind == yaml.ScalarNode && node.Value == allowConfigured:
-	case node.Kind == yaml.ScalarNode && node.Value == allowAny:
+	case node.Kind == yaml.ScalarNode && node.Value == AllowConfigured:
+	case node.Kind == yaml.ScalarNode && node.Value == AllowAny:
 		a.any = true
 	default:
-		return yamldoc.Fault(node, place, "%s says not what is allowed\nhint: it is %s, %s, or a mapping with rules", yamldoc.Describe(node), allowConfigured, allowAny)
+		return yamldoc.Fault(node, place, "%s says not what is allowed\nhint: it is %s, %s, or a mapping with rules", yamldoc.Describe(node), AllowConfigured, AllowAny)
 	}
 	return nil
 }
@@ -111,9 +111,9 @@ func (a *rawAllow) DecodeNode(node *yaml.Node, place string) error {
 func (a rawAllow) MarshalYAML() (any, error) {
 	switch {
 	case a.any:
-		return allowAny, nil
+		return AllowAny, nil
 	case len(a.rules) == 0:
-		return allowConfigured, nil
+		return AllowConfigured, nil
 	default:
 		return map[string][]rawAllowRule{"rules": a.rules}, nil
 	}

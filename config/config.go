@@ -4,6 +4,7 @@ package config
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -43,6 +44,7 @@ type Config struct {
 
 	raw    raw
 	source source
+	read   []content
 	all    map[string]*probe.Module // Modules and the built-in ones
 }
 
@@ -142,30 +144,77 @@ func defaults() raw {
 	}
 }
 
+// Defaults are those of the command line, for keys that a file leaves out.
+type Defaults struct {
+	AllowAny bool // probes.allow is any
+}
+
+// raw returns all defaults.
+func (d Defaults) raw() raw {
+	r := defaults()
+	r.Probes.Allow.any = d.AllowAny
+	return r
+}
+
 // Default returns the configuration without a file.
-func Default() *Config {
-	c, err := defaults().validate()
+func Default() *Config { return Defaults{}.Config() }
+
+// Config returns the configuration without a file.
+func (d Defaults) Config() *Config {
+	c, err := d.raw().validate()
 	if err != nil {
 		panic(err) // a test parses the same values
 	}
 	return c
 }
 
+// Load is [Defaults.Load] without any of the command line.
+func Load(ctx context.Context, path string, rules files.Rules) (*Config, error) {
+	return Defaults{}.Load(ctx, path, rules)
+}
+
 // Load reads a file, and the one that its blackbox_config names, under the rules.
 // The error names the file, and the line and key in it. Both may be on a file
 // system that does not answer: see package beside.
-func Load(ctx context.Context, path string, rules files.Rules) (*Config, error) {
-	text, err := rules.Read(ctx, path)
+func (d Defaults) Load(ctx context.Context, path string, rules files.Rules) (*Config, error) {
+	var read []content
+	remember := func(path string) ([]byte, error) {
+		text, err := rules.Read(ctx, path)
+		read = append(read, content{path, sha256.Sum256(text)})
+		return text, err
+	}
+	text, err := remember(path)
 	if err != nil {
 		return nil, err
 	}
 	rules.Pipes = false // there is one /dev/stdin
-	read := func(path string) ([]byte, error) { return rules.Read(ctx, path) }
-	c, err := parse(filepath.Dir(path), text, read)
+	c, err := d.parse(filepath.Dir(path), text, remember)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
+	c.read = read
 	return c, nil
+}
+
+// content is what was in a file.
+type content struct {
+	path string
+	sum  [sha256.Size]byte
+}
+
+// Changed reports whether a file that the configuration was read from has another content
+// now.
+func (c *Config) Changed(ctx context.Context, rules files.Rules) (bool, error) {
+	for _, before := range c.read {
+		text, err := rules.Read(ctx, before.path)
+		if err != nil {
+			return false, err
+		}
+		if sha256.Sum256(text) != before.sum {
+			return true, nil
+		}
+	}
+	return false, nil
 }
 
 // Parse is ParseIn for a text that stands in the working directory.
@@ -176,11 +225,11 @@ func Parse(text []byte) (*Config, error) { return ParseIn("", text) }
 // reads is the one that blackbox_config names; of those that modules name it looks
 // whether they can be read.
 func ParseIn(dir string, text []byte) (*Config, error) {
-	return parse(dir, text, func(path string) ([]byte, error) { return files.Rules{}.Read(context.Background(), path) })
+	return Defaults{}.parse(dir, text, func(path string) ([]byte, error) { return files.Rules{}.Read(context.Background(), path) })
 }
 
-func parse(dir string, text []byte, read func(path string) ([]byte, error)) (*Config, error) {
-	r := defaults()
+func (d Defaults) parse(dir string, text []byte, read func(path string) ([]byte, error)) (*Config, error) {
+	r := d.raw()
 	doc, err := yamldoc.Read(text)
 	if err != nil {
 		return nil, err
@@ -198,6 +247,9 @@ func parse(dir string, text []byte, read func(path string) ([]byte, error)) (*Co
 		return nil, fewer(err)
 	}
 	c.source = sourceOf(text, doc, &r)
+	if d.AllowAny && !r.Probes.Allow.any {
+		c.Warnings = append(c.Warnings, "--probes.allow=any has no effect: the file has probes.allow")
+	}
 	if doc == nil || doc.ShortTag() == "!!null" {
 		c.Warnings = append(c.Warnings, "the file says nothing, so every default holds; hint: port_exporter baseline writes a policy to begin with")
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"net"
 	"net/url"
 	"os"
@@ -22,6 +23,7 @@ import (
 	"github.com/prometheus/exporter-toolkit/web/kingpinflag"
 
 	"github.com/port-exporter/port_exporter/collector"
+	"github.com/port-exporter/port_exporter/config"
 	"github.com/port-exporter/port_exporter/internal/daemon"
 	"github.com/port-exporter/port_exporter/internal/system"
 )
@@ -71,6 +73,11 @@ type flags struct {
 	collectors  map[string]*collectorFlag
 	noDefaults  bool // no collector but those whose flag is given
 	gomaxprocs  int
+
+	autoReload         bool
+	autoReloadInterval time.Duration
+	allow              string // of --probes.allow
+	logProber          string // of blackbox_exporter; without effect
 }
 
 // collectorFlag is the flag of a collector.
@@ -114,6 +121,10 @@ func parse(args []string, stdout, stderr io.Writer) (*flags, error) {
 	f.daemon.Log.Writer = stderr
 	done := false
 	app.Terminate(func(int) { done = true })
+	if slices.Contains(args, "--help-man") { // kingpin's own is no valid page
+		_, err := io.WriteString(stdout, manPage(Model()))
+		return nil, err
+	}
 	if isOneOff(args) {
 		hideServing(app)
 	}
@@ -132,6 +143,13 @@ func parse(args []string, stdout, stderr io.Writer) (*flags, error) {
 		return nil, fmt.Errorf("%w\nhint: port_exporter --help lists the flags", err)
 	}
 	f.daemon.Disabled = f.disabled()
+	f.daemon.Defaults.AllowAny = f.allow == config.AllowAny
+	if f.autoReload {
+		f.daemon.AutoReload = f.autoReloadInterval
+	}
+	if f.logProber != "" {
+		f.daemon.Ignored = append(f.daemon.Ignored, "--log.prober")
+	}
 	return f, f.check()
 }
 
@@ -139,11 +157,17 @@ func parse(args []string, stdout, stderr io.Writer) (*flags, error) {
 func (f *flags) addServing(app *kingpin.Application) {
 	app.Flag("config.file", "Configuration file. Default: the embedded defaults.").StringVar(&f.daemon.ConfigFile)
 	app.Flag("config.check", "Check the configuration files and exit.").BoolVar(&f.configCheck)
+	app.Flag("config.enable-auto-reload", "Reload the configuration when its files change.").BoolVar(&f.autoReload)
+	app.Flag("config.auto-reload-interval", "How often --config.enable-auto-reload looks at the files.").Default("30s").SetValue((*seconds)(&f.autoReloadInterval))
+	app.Flag("probes.allow", "What /probe may probe if the configuration does not have probes.allow: configured or any.").Default(config.AllowConfigured).EnumVar(&f.allow, config.AllowConfigured, config.AllowAny)
+	app.Flag("history.limit", "Number of recent probes, and of failures before them, that the page shows.").Default("100").IntVar(&f.daemon.HistoryLimit)
+	app.Flag("log.prober", "Ignored; the log of a probe is in /logs and debug=true.").Hidden().StringVar(&f.logProber)
 	f.daemon.Web = kingpinflag.AddFlags(app, defaultAddress)
 	app.Flag("web.telemetry-path", "Path of the metrics.").Default("/metrics").StringVar(&f.daemon.TelemetryPath)
 	app.Flag("web.max-requests", "Maximum number of concurrent scrapes. Further ones wait up to 5 s. 0: a high built-in limit.").Default("10").IntVar(&f.daemon.MaxRequests)
 	app.Flag("web.disable-exporter-metrics", "Exclude metrics about the exporter itself (go_*, process_*, promhttp_*).").BoolVar(&f.daemon.NoSelfMetrics)
 	app.Flag("web.enable-lifecycle", "Enable configuration reload by POST to /-/reload.").BoolVar(&f.daemon.Lifecycle)
+	app.Flag("web.enable-pprof", "Serve profiles of the exporter on /debug/pprof/.").BoolVar(&f.daemon.Profiles)
 	app.Flag("web.external-url", "External URL of the exporter, for example behind a reverse proxy.").URLVar(&f.externalURL)
 	app.Flag("web.route-prefix", "Prefix of all paths served. Default: the path of --web.external-url.").StringVar(&f.daemon.RoutePrefix)
 	for _, name := range collector.Names() {
@@ -153,9 +177,9 @@ func (f *flags) addServing(app *kingpin.Application) {
 	}
 	app.Flag("collector.disable-defaults", "Run only the collectors whose flag is given.").BoolVar(&f.noDefaults)
 	app.Flag("path.procfs", "Mount point of procfs (Linux).").Default("/proc").StringVar(&f.daemon.Procfs)
-	app.Flag("path.rootfs", "Mount point of the host's root, for user names (Linux). Default: detected.").ExistingDirVar(&f.daemon.Rootfs)
+	app.Flag("path.rootfs", "Mount point of the host's root, for the names of users, containers and pods (Linux). Default: detected.").ExistingDirVar(&f.daemon.Rootfs)
 	app.Flag("source", "Source of the socket table: auto, sock_diag, bpf, procfs (Linux) or gopsutil.").Default(system.Auto).StringVar(&f.daemon.Source)
-	app.Flag("timeout-offset", "Time subtracted from the scrape timeout of Prometheus.").Default("500ms").DurationVar(&f.daemon.TimeoutOffset)
+	app.Flag("timeout-offset", "Time subtracted from the scrape timeout of Prometheus.").Default("500ms").SetValue((*seconds)(&f.daemon.TimeoutOffset))
 	app.Flag("runtime.gomaxprocs", "Number of CPUs that run Go code concurrently (GOMAXPROCS). 0: Go's default.").Envar(procsVariable).Default("0").IntVar(&f.gomaxprocs)
 	promslogflag.AddFlags(app, f.daemon.Log)
 }
@@ -199,6 +223,29 @@ func (f *flags) addCheck(app *kingpin.Application) {
 	check.Flag("debug", "Show the log of the probe.").BoolVar(&f.target.Debug)
 }
 
+// seconds is a duration that may be written as a number of seconds, as
+// blackbox_exporter has it.
+type seconds time.Duration
+
+// Set implements [kingpin.Value].
+func (s *seconds) Set(text string) error {
+	if n, err := strconv.ParseFloat(text, 64); err == nil && math.Abs(n) < maxSeconds {
+		*s = seconds(n * float64(time.Second))
+		return nil
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil {
+		return fmt.Errorf("%q is not a duration: 500ms, or 0.5 for seconds", text)
+	}
+	*s = seconds(d)
+	return nil
+}
+
+// maxSeconds is a bit less than what a [time.Duration] holds.
+const maxSeconds = 9e9
+
+func (s *seconds) String() string { return time.Duration(*s).String() }
+
 // parseWith parses the command line. kingpin panics where it cannot write the help.
 func parseWith(app *kingpin.Application, args []string) (command string, err error) {
 	defer func() {
@@ -218,6 +265,7 @@ func parseWith(app *kingpin.Application, args []string) (command string, err err
 const (
 	maxProcs       = 1024
 	maxMaxRequests = 1_000_000
+	maxHistory     = 10_000
 )
 
 // check rejects invalid values that kingpin accepts.
@@ -279,6 +327,12 @@ func (f *flags) checkNumbers() error {
 	}
 	if f.daemon.TimeoutOffset < 0 {
 		return fmt.Errorf("--timeout-offset=%v: must not be negative", f.daemon.TimeoutOffset)
+	}
+	if f.autoReloadInterval < time.Second {
+		return fmt.Errorf("--config.auto-reload-interval=%v: must be at least 1s", f.autoReloadInterval)
+	}
+	if n := f.daemon.HistoryLimit; n < 0 || n > maxHistory {
+		return fmt.Errorf("--history.limit=%d: must be from 0 to %d", n, maxHistory)
 	}
 	return nil
 }

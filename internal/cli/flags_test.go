@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -32,6 +33,15 @@ func TestFlagsThatCannotWork(t *testing.T) {
 		{"--web.telemetry-path=/./x", "path is invalid or used by another page"},
 		{"--web.telemetry-path=/..", "path is invalid or used by another page"},
 		{"--web.telemetry-path=/x/", "path is invalid or used by another page"},
+		{"--timeout-offset=x", `"x" is not a duration`},
+		{"--timeout-offset=1e300", "is not a duration"},
+		{"--timeout-offset=NaN", "is not a duration"},
+		{"--timeout-offset=-0.5", "must not be negative"},
+		{"--config.auto-reload-interval=0.5", "must be at least 1s"},
+		{"--history.limit=-1", "must be from 0 to 10000"},
+		{"--history.limit=0", ""},
+		{"--probes.allow=all", "must be one of configured,any"},
+		{"--log.prober=debug", ""},
 		{"--runtime.gomaxprocs=100000", "hint: use the number of CPUs"},
 		{"--web.max-requests=9223372036854775807", "to 1000000"},
 		{"--web.listen-address=", "must be host:port"},
@@ -53,6 +63,16 @@ func TestFlagsThatCannotWork(t *testing.T) {
 		t.Setenv("GOMAXPROCS", value)
 		if _, err := parse(nil, io.Discard, io.Discard); err == nil || !strings.Contains(err.Error(), "environment variable GOMAXPROCS") {
 			t.Errorf("%s of the environment: %v", value, err)
+		}
+	}
+}
+
+// TestSeconds has durations as blackbox_exporter has them, and as Go has.
+func TestSeconds(t *testing.T) {
+	for arg, want := range map[string]time.Duration{"0.5": 500 * time.Millisecond, "2": 2 * time.Second, "0": 0, "250ms": 250 * time.Millisecond} {
+		f, err := parse([]string{"--timeout-offset=" + arg}, io.Discard, io.Discard)
+		if err != nil || f.daemon.TimeoutOffset != want {
+			t.Errorf("%s: %v, want %v", arg, err, want)
 		}
 	}
 }

@@ -77,17 +77,31 @@ func NewLogger(c *promslog.Config, w io.Writer) *slog.Logger {
 	return slog.New(logs.Limited(handler, time.Now))
 }
 
-// newDaemon returns a daemon with its configuration loaded. Its runner is to be
-// stopped.
+// newDaemon returns a daemon with its configuration loaded. It is to be closed.
 func newDaemon(ctx context.Context, o Options, door *gate.Gate, log *logs.Queue) (*daemon, error) {
-	logger := NewLogger(o.Log, log)
+	d, err := assemble(ctx, o, NewLogger(o.Log, log))
+	if err != nil {
+		return nil, err
+	}
+	d.door, d.log = door, log
+	for _, flag := range o.Ignored {
+		d.logger.Warn("flag has no effect", "flag", flag)
+	}
+	c, err := o.LoadConfig(ctx)
+	if err != nil {
+		return nil, err
+	}
+	d.begin(ctx, c)
+	return d, nil
+}
+
+// assemble returns a daemon with its host open, and without a configuration.
+func assemble(ctx context.Context, o Options, logger *slog.Logger) (*daemon, error) {
 	d := &daemon{
 		options: o,
-		door:    door,
 		memory:  collector.NewMemory(time.Now),
 		names:   names.New(net.DefaultResolver.LookupNetIP, time.Now, logger),
 		tls:     listenertls.New(listenertls.Ask, time.Now),
-		log:     log,
 		logger:  logger,
 		started: time.Now(),
 		files:   files.NewCalls(), reloading: make(chan struct{}, 1),
@@ -109,6 +123,7 @@ func newDaemon(ctx context.Context, o Options, door *gate.Gate, log *logs.Queue)
 	}
 	// Scrapes that run when ctx ends are let finish.
 	d.runner = schedule.NewRunner(context.WithoutCancel(ctx), mostProbes(d.system.Descriptors()))
+	d.runner.Remember(o.HistoryLimit)
 	d.runner.Logger = d.logger
 	if why := d.system.Fallback; why != nil {
 		d.warnOfFallback(why)
@@ -116,15 +131,21 @@ func newDaemon(ctx context.Context, o Options, door *gate.Gate, log *logs.Queue)
 	if r, err := d.system.EphemeralPorts(); err != nil {
 		d.logger.Warn("cannot read ephemeral port range, using default", "first", r.First, "last", r.Last, "reserved", len(r.Reserved), "err", err)
 	}
-	c, err := o.LoadConfig(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if !slices.Contains(o.Disabled, "closed") {
+	return d, nil
+}
+
+// begin puts the first configuration in force.
+func (d *daemon) begin(ctx context.Context, c *config.Config) {
+	if !slices.Contains(d.options.Disabled, "closed") {
 		d.recordClosed(ctx, c.Limits)
 	}
 	d.putInForce(d.build(c))
-	return d, nil
+}
+
+// close ends the probes, and what records closed connections.
+func (d *daemon) close() {
+	d.runner.Stop()
+	d.endClosed()
 }
 
 func (d *daemon) warnOfFallback(why error) {
@@ -288,12 +309,16 @@ func (d *daemon) warnOfLess(c, before *config.Config) {
 // reload is load with a log of how it went.
 func (d *daemon) reload(ctx context.Context) error {
 	err := d.load(ctx)
+	d.logReload(err)
+	return err
+}
+
+func (d *daemon) logReload(err error) {
 	if err != nil {
 		d.logger.Error("configuration reload failed, the previous one stays in force", "err", err)
-		return err
+		return
 	}
 	d.logger.Info("configuration reloaded", "file", d.options.ConfigFile)
-	return nil
 }
 
 // reloadOn reloads on each signal until ctx ends.
@@ -331,6 +356,7 @@ func (d *daemon) handler() (http.Handler, error) {
 	if !d.options.NoSelfMetrics {
 		served.HandlerMetrics = self
 	}
+	served.Profiles = d.options.Profiles
 	if d.options.Lifecycle {
 		served.Reload = func() error { return d.reload(context.Background()) }
 	}

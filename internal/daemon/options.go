@@ -38,7 +38,19 @@ type Options struct {
 	NoSelfMetrics bool
 	// Lifecycle lets POST /-/reload reload the configuration.
 	Lifecycle bool
-	Log       *promslog.Config
+	// Profiles serves profiles of the process.
+	Profiles bool
+	// AutoReload is how often the files of the configuration are compared with what is
+	// in force; 0 is never.
+	AutoReload time.Duration
+	// Defaults hold for keys that the configuration file leaves out.
+	Defaults config.Defaults
+	// HistoryLimit is how many recent probes are remembered, and how many failures before
+	// them.
+	HistoryLimit int
+	// Ignored are flags that were given and have no effect.
+	Ignored []string
+	Log     *promslog.Config
 }
 
 // startTimeout is how long reading the configuration may take at start. A pipe may
@@ -67,10 +79,10 @@ func (o *Options) openGate(ctx context.Context) (*gate.Gate, error) {
 // readConfig reads the configuration file, or gives the defaults without one.
 func (o *Options) readConfig(ctx context.Context, calls *beside.Calls, rules files.Rules) (*config.Config, error) {
 	if o.ConfigFile == "" {
-		return config.Default(), nil
+		return o.Defaults.Config(), nil
 	}
 	c, err := files.Beside(ctx, calls, func() (*config.Config, error) {
-		return config.Load(ctx, o.ConfigFile, rules)
+		return o.Defaults.Load(ctx, o.ConfigFile, rules)
 	}, o.ConfigFile)
 	if ctx.Err() != nil && err != nil {
 		return nil, fmt.Errorf("--config.file=%s: %w", o.ConfigFile, err)

@@ -32,8 +32,7 @@ func Serve(ctx context.Context, o Options, hangups <-chan os.Signal) error {
 	if err != nil {
 		return err
 	}
-	defer d.runner.Stop()
-	defer d.endClosed()
+	defer d.close()
 	log.SetFlags(0)
 	log.SetOutput(logs.Library{Logger: d.logger})
 	collectLessOften(d.system.Name)
@@ -43,6 +42,7 @@ func Serve(ctx context.Context, o Options, hangups <-chan os.Signal) error {
 		return err
 	}
 	go d.reloadOn(ctx, hangups)
+	go d.reloadOnChange(ctx)
 	d.logger.Info("starting", "version", version.Info(), "build", version.BuildContext(), "socket_source", d.system.Name)
 	return d.serve(ctx, web.NewServer(handler, d.connections(), d.logger))
 }
@@ -81,7 +81,7 @@ func (d *daemon) serve(ctx context.Context, server *http.Server) error {
 	select {
 	case err := <-failed:
 		if errors.Is(err, syscall.EADDRINUSE) || errors.Is(err, windowsAddressInUse) {
-			err = fmt.Errorf("%w\nhint: another process uses this port; stop it, or choose another port with --web.listen-address", err)
+			err = fmt.Errorf("%w\nhint: %s uses this port; stop it, or choose another port with --web.listen-address", err, d.holder(ctx, err))
 		}
 		return err
 	case <-ctx.Done():

@@ -2,7 +2,10 @@ package examplestest
 
 import (
 	"encoding/json"
+	"encoding/xml"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -11,8 +14,11 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/alecthomas/kingpin/v2"
 	"github.com/google/go-cmp/cmp"
 	"go.yaml.in/yaml/v3"
+
+	"github.com/port-exporter/port_exporter/internal/cli"
 )
 
 const (
@@ -149,7 +155,7 @@ func TestPackageContents(t *testing.T) {
 	if err := yaml.Unmarshal([]byte(read(t, "../../packaging/nfpm.yaml")), &nfpm); err != nil {
 		t.Fatal(err)
 	}
-	built := []string{"port_exporter", "changelog.gz"} // by packaging/build
+	built := []string{"port_exporter", "port_exporter.1.gz", "changelog.gz"} // by packaging/build
 	of := map[string][]string{}
 	for _, c := range nfpm.Contents {
 		if c.Type == "dir" {
@@ -181,6 +187,28 @@ func TestPackageContents(t *testing.T) {
 	// The unit reads the file that holds the flags, which name the configuration.
 	if got := read(t, "../../packaging/default/port_exporter"); !strings.Contains(got, `ARGS="--config.file=/etc/port_exporter/port_exporter.yml"`) {
 		t.Errorf("the flags are %s", got)
+	}
+}
+
+// TestOtherSystems checks the files of systems on which nothing was run: what can be parsed
+// here, and that each flag exists.
+func TestOtherSystems(t *testing.T) {
+	script, plist := "../../packaging/freebsd/port_exporter", read(t, "../../packaging/launchd/org.port-exporter.port_exporter.plist")
+	output(t, "sh", "-n", script)
+	for decoder := xml.NewDecoder(strings.NewReader(plist)); ; {
+		_, err := decoder.Token()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			t.Fatalf("launchd: %v", err)
+		}
+	}
+	for _, flag := range regexp.MustCompile(`--([a-z.-]+)`).FindAllStringSubmatch(read(t, script)+plist, -1) {
+		known := func(f *kingpin.FlagModel) bool { return f.Name == flag[1] }
+		if !slices.ContainsFunc(cli.Model().Flags, known) {
+			t.Errorf("there is no flag %s", flag[0])
+		}
 	}
 }
 

@@ -527,7 +527,7 @@ func startPrometheus(t *testing.T, prometheus, dir string, exporters map[string]
 		{"evaluation_interval: 1m", "evaluation_interval: 1s"},
 		{"scrape_timeout: 10s", "scrape_timeout: 1s"},
 		{"- rules/*.yml", "- " + pattern},
-		{"static_configs:\n      - targets: [\"localhost:10065\"]", "static_configs: [" + targets.String() + "]"},
+		{"&hosts\n      - targets: [\"localhost:10065\"]", "&hosts [" + targets.String() + "]"},
 		{`"db.example.com:5432"`, strings.Join(probed, ", ")},
 	} {
 		if strings.Count(text, change[0]) != 1 {

@@ -50,6 +50,9 @@ type Options struct {
 	// Reload loads the configuration again; nil where that is not enabled.
 	Reload func() error
 
+	// Profiles serves profiles of the process.
+	Profiles bool
+
 	MetricsPath string // --web.telemetry-path
 	RoutePrefix string // where all of it is served: "/" or "/prefix"
 	Logger      *slog.Logger
@@ -99,6 +102,9 @@ func NewHandler(o Options) (http.Handler, error) {
 	mux.HandleFunc("GET "+prefix+"/-/healthy", say("port_exporter is healthy.\n"))
 	mux.HandleFunc("GET "+prefix+"/-/ready", say("port_exporter is ready.\n"))
 	mux.HandleFunc(prefix+"/-/reload", o.serveReload)
+	if o.Profiles {
+		addProfiles(mux, prefix+"/debug/pprof/")
+	}
 	if prefix != "" {
 		mux.Handle("GET /{$}", http.RedirectHandler(prefix+"/", http.StatusFound))
 	}

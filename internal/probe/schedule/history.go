@@ -10,7 +10,7 @@ import (
 )
 
 // historyLimit is how many probes of late, and as many failures before them, are
-// remembered.
+// remembered unless [Runner.Remember] is called.
 const historyLimit = 100
 
 // Entry is a probe in the history.
@@ -125,6 +125,9 @@ type ring struct {
 
 // push adds an entry and returns the one that it pushes out.
 func (r *ring) push(e Entry) (old Entry, out bool) {
+	if r.size == 0 {
+		return e, true
+	}
 	if len(r.entries) < r.size {
 		r.entries = append(r.entries, e)
 		return Entry{}, false

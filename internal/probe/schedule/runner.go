@@ -88,6 +88,10 @@ func (r *Runner) Kinds() map[string]*Tally {
 	return maps.Clone(r.kinds)
 }
 
+// Remember sets how many recent probes, and as many failures before them, are remembered.
+// It is for the time before the first probe.
+func (r *Runner) Remember(limit int) { r.history = newHistory(limit) }
+
 // History returns the recent probes.
 func (r *Runner) History() *History { return r.history }
 

@@ -1,0 +1,25 @@
+package docstest
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+)
+
+// TestEmbedding compiles the program in docs/embedding.md.
+func TestEmbedding(t *testing.T) {
+	blocks := fences(read(t, root+"/docs/embedding.md"), "go")
+	if len(blocks) != 1 {
+		t.Fatalf("%d blocks of Go, want 1", len(blocks))
+	}
+	file := filepath.Join(t.TempDir(), "main.go")
+	if err := os.WriteFile(file, []byte(blocks[0]), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	vet := exec.CommandContext(t.Context(), "go", "vet", file)
+	vet.Dir = root
+	if out, err := vet.CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
