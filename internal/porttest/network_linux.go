@@ -108,7 +108,8 @@ type Space struct{ fd int }
 // stays where it is, which must be a namespace of its own: see [Namespace].
 func NewSpace(t testing.TB) *Space {
 	t.Helper()
-	home := thisSpace(t)
+	home := openSpace(t)
+	defer home.close()
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 		t.Fatalf("unshare: %v", err)
 	}
@@ -117,15 +118,25 @@ func NewSpace(t testing.TB) *Space {
 	return thisSpace(t)
 }
 
+// thisSpace returns the namespace that the test is in.
 func thisSpace(t testing.TB) *Space {
+	t.Helper()
+	s := openSpace(t)
+	t.Cleanup(s.close)
+	return s
+}
+
+// openSpace is thisSpace, to be closed before the test ends.
+func openSpace(t testing.TB) *Space {
 	t.Helper()
 	fd, err := unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		t.Fatalf("open network namespace: %v", err)
 	}
-	t.Cleanup(func() { _ = unix.Close(fd) })
 	return &Space{fd: fd}
 }
+
+func (s *Space) close() { _ = unix.Close(s.fd) }
 
 func (s *Space) enter(t testing.TB) {
 	t.Helper()
@@ -138,7 +149,8 @@ func (s *Space) enter(t testing.TB) {
 // that it opens and the processes that it starts stay there.
 func (s *Space) Do(t testing.TB, f func()) {
 	t.Helper()
-	home := thisSpace(t)
+	home := openSpace(t)
+	defer home.close()
 	defer home.enter(t)
 	s.enter(t)
 	f()
