@@ -29,6 +29,10 @@ func (m metadata) name(i *Identity) {
 		i.Pod, i.Namespace, i.Container = pod, namespace, container
 		return
 	}
+	if i.Runtime == "podman" {
+		i.Container = m.podmanName(i.ContainerID)
+		return
+	}
 	m.readConfig(i)
 }
 
@@ -104,6 +108,27 @@ func (m metadata) readConfig(i *Identity) {
 		i.Namespace = cmp.Or(i.Namespace, of("io.kubernetes.cri.sandbox-namespace", "io.kubernetes.pod.namespace"))
 		return
 	}
+}
+
+// podmanName returns the name of a container in the tables of podman: the second has those
+// that are removed when they end. The names of pods are in its database alone.
+func (m metadata) podmanName(id string) string {
+	for _, table := range []string{"containers.json", "volatile-containers.json"} {
+		text, err := readFile(filepath.Join(m.root, "var/lib/containers/storage/overlay-containers", table))
+		var containers []struct {
+			ID    string   `json:"id"`
+			Names []string `json:"names"`
+		}
+		if err != nil || json.Unmarshal(text, &containers) != nil {
+			continue
+		}
+		for _, c := range containers {
+			if c.ID == id && len(c.Names) > 0 {
+				return c.Names[0]
+			}
+		}
+	}
+	return ""
 }
 
 var errNoFile = errors.New("not a regular file")

@@ -33,6 +33,9 @@ func TestMetadata(t *testing.T) {
 	write(containerd+id("d")+"/config.json", `{"annotations": 5`)
 	write("run/containers/storage/overlay-containers/"+id("e")+"/userdata/config.json", `{"annotations": {"io.kubernetes.container.name": "dns", "io.kubernetes.pod.name": "dns-1", "io.kubernetes.pod.namespace": "kube-system"}}`)
 	write("var/lib/docker/containers/"+id("f")+"/config.v2.json", `{"Name": "/web", "Config": {"Env": ["PASSWORD=x"]}}`)
+	const podman = "var/lib/containers/storage/overlay-containers/"
+	write(podman+"containers.json", `[{"id": "`+id("1")+`", "names": ["web", "other"]}, {"id": "`+id("2")+`"}]`)
+	write(podman+"volatile-containers.json", `[{"id": "`+id("3")+`", "names": ["once"]}]`)
 	write(containerd+id("0")+"/x", "")
 	if err := syscall.Mkfifo(filepath.Join(root, containerd, id("0"), "config.json"), 0o600); err != nil {
 		t.Fatal(err)
@@ -48,6 +51,9 @@ func TestMetadata(t *testing.T) {
 		"no JSON":              {Identity{ContainerID: id("d")}, Identity{ContainerID: id("d")}},
 		"CRI-O":                {Identity{Runtime: "crio", ContainerID: id("e")}, Identity{Runtime: "crio", ContainerID: id("e"), Pod: "dns-1", Namespace: "kube-system", Container: "dns"}},
 		"docker":               {Identity{Runtime: "docker", ContainerID: id("f")}, Identity{Runtime: "docker", ContainerID: id("f"), Container: "web"}},
+		"podman":               {Identity{Runtime: "podman", ContainerID: id("1")}, Identity{Runtime: "podman", ContainerID: id("1"), Container: "web"}},
+		"podman, no name":      {Identity{Runtime: "podman", ContainerID: id("2")}, Identity{Runtime: "podman", ContainerID: id("2")}},
+		"podman run --rm":      {Identity{Runtime: "podman", ContainerID: id("3")}, Identity{Runtime: "podman", ContainerID: id("3"), Container: "once"}},
 		"a pipe":               {Identity{ContainerID: id("0")}, Identity{ContainerID: id("0")}},
 		"a name that is a way": {Identity{ContainerID: "../" + id("c")}, Identity{ContainerID: "../" + id("c")}},
 		"a name of two points": {Identity{ContainerID: ".."}, Identity{ContainerID: ".."}},

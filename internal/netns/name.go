@@ -46,6 +46,9 @@ var runtimeMount = regexp.MustCompile(`^(?:cni|netns)-[0-9a-f]{8}(?:-[0-9a-f]{4}
 // Of a namespace without either, nothing is known.
 func identify(place Place, p owner.Placement) Identity {
 	i := Identity{Runtime: p.Runtime, ContainerID: p.ID, PodUID: p.PodUID, Unit: p.Unit, Mounted: mountedNames(place.Mounts)}
+	if p.Runtime == "lxc" || p.Runtime == "nspawn" { // their containers have names and no ids
+		i.Container = p.ID
+	}
 	switch {
 	case p.PodUID != "":
 		i.Name = "pod" + p.PodUID

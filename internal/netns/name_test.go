@@ -46,6 +46,19 @@ func TestIdentify(t *testing.T) {
 	}
 }
 
+// TestNamesOfContainers are there without any file where a container has no id.
+func TestNamesOfContainers(t *testing.T) {
+	for cgroup, want := range map[string]string{
+		"/lxc.payload.web": "web",
+		`/machine.slice/systemd-nspawn@my\x2dweb.service`: "my-web",
+		"/docker/" + strings.Repeat("a", 64):              "",
+	} {
+		if got := identify(Place{}, owner.PlacementOf(cgroup)).Container; got != want {
+			t.Errorf("%s: %q, want %q", cgroup, got, want)
+		}
+	}
+}
+
 // TestMountedNames has every name that ip-netns(8) lists, those of runtimes too.
 func TestMountedNames(t *testing.T) {
 	const runtime = "cni-2b0c5a1e-6f0a-4d0e-9b5c-0a1b2c3d4e5f"
