@@ -7,7 +7,7 @@ SYSTEMS  := linux/amd64 linux/arm64 linux/386 linux/riscv64 darwin/arm64 windows
 FUZZTIME ?= 30s
 SOCKETS  ?= 100000
 
-.PHONY: help build test test-root lint fmt generate bpf bpf-check check fuzz attack vm bench cross rules package packages e2e-packages release-check pictures
+.PHONY: help build test test-root lint fmt generate bpf bpf-check check fuzz attack vm bench cross rules package packages e2e-packages e2e-runtimes release-check pictures
 
 help: ## Show this.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "%-13s %s\n", $$1, $$2 }' Makefile
@@ -47,7 +47,7 @@ fuzz: ## Fuzz each parser for FUZZTIME.
 attack: ## Attack every endpoint for three minutes while it is scraped.
 	$(GO) test -run TestAttack -v -attack 3m .
 
-vm: ## Test what needs another kernel in an emulated machine (Debian, root).
+vm: ## Test what depends on the kernel on those of Debian, in an emulated machine.
 	.ci/vm
 
 bench: ## Measure beside the peers, on SOCKETS real sockets (needs root).
@@ -69,6 +69,9 @@ packages: ## Build deb, rpm and apk for each architecture into build/packages.
 
 e2e-packages: ## Install, upgrade, remove and purge the packages in a systemd (Debian, root).
 	.ci/e2e-packages
+
+e2e-runtimes: ## Compare what is exported with what real container runtimes run (Debian, root).
+	.ci/e2e-runtimes
 
 release-check: ## Check .goreleaser.yaml; builds goreleaser, some minutes.
 	$(GO) run github.com/goreleaser/goreleaser/v2@v2.15.1 check

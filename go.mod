@@ -42,6 +42,7 @@ require (
 	golang.org/x/term v0.46.0
 	golang.org/x/time v0.15.0
 	google.golang.org/grpc v1.77.0
+	k8s.io/cri-api v0.35.0
 )
 
 require (
