@@ -372,8 +372,8 @@ func (r *Report) answer() []Evidence {
 	}
 	parts = append(parts, "module "+moduleName(r.Target.Module), took(r.Result.Duration))
 	all := []Evidence{{markOf(&r.Result, r.Target.Module.Expect), "probe", strings.Join(parts, ", ")}}
-	told := r.Result.Phase == probe.PhaseConnect && len(r.Connections) > 0 // by its line
-	if r.Result.Err != nil && !told {
+	hasLine := r.Result.Phase == probe.PhaseConnect && slices.ContainsFunc(r.Connections, func(c probe.Connection) bool { return c.Err != nil })
+	if r.Result.Err != nil && !hasLine {
 		mark := all[0].Mark
 		all = append(all, Evidence{mark, "error", r.Error()})
 	}

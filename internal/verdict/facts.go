@@ -81,6 +81,12 @@ type Path struct {
 	Host      string     // what the target's host answers though the port does not: "ping in 0.4 ms"; empty if nothing
 }
 
+// late reports whether the target accepted when the time of the probe was up.
+func (f *Facts) late() bool {
+	r := f.Result
+	return r.Outcome == probe.Timeout && r.Phase == probe.PhaseConnect && r.Origin == probe.OriginTarget
+}
+
 // ofOtherFamily reports whether the listener is on every address, of the other version
 // of IP.
 func (f *Facts) ofOtherFamily() bool {

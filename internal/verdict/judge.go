@@ -152,6 +152,8 @@ func (f *Facts) ofSilence() Code {
 			return MTUBlackHole
 		}
 		return ServiceSilent
+	case f.late():
+		return NotTried
 	case f.Listener != nil && f.Listener.Full():
 		return QueueFull
 	case f.interfaceDown():

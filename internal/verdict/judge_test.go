@@ -127,6 +127,7 @@ func localCases() []situation {
 		{"file", Facts{}, failed(probe.LocalError, probe.OriginLocal, &os.PathError{Err: syscall.ENOENT}), ModuleUnusable, "a file that its module names", ""},
 		{"denied", Facts{}, failed(probe.Denied, probe.OriginLocal, &probe.DeniedError{}), NotAllowed, "not allowed", "probes.allow"},
 		{"no slot", Facts{}, failed(probe.NotRun, probe.OriginLocal, nil), NotTried, "no time", ""},
+		{"connected too late to be used", Facts{}, failed(probe.Timeout, probe.OriginTarget, nil), NotTried, "accepts the connection, and no time was left to use it", "longer timeout"},
 		{"no address", Facts{}, *probe.Malformed(errors.New("x")), BadAddress, "not an address", ""},
 	}
 }

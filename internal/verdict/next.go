@@ -18,6 +18,10 @@ func (f *Facts) next(c Code) string {
 		return "port_exporter check " + f.Sent.Check
 	}
 	switch c {
+	case NotTried:
+		if f.late() {
+			return "a longer timeout of the module, or --timeout"
+		}
 	case BadAddress:
 		if f.isBroadcast() {
 			return "the address of one host"

@@ -124,6 +124,11 @@ func (f *Facts) here(c Code, address string) string {
 		return fmt.Sprintf("%s was not tried: %s", address, f.portsInUse())
 	case InterfaceDown:
 		return fmt.Sprintf("%s cannot be reached: the interface %s of this host %s", address, f.Route.Device, f.Route.Down)
+	case NotTried:
+		if f.late() {
+			return address + " accepts the connection, and no time was left to use it"
+		}
+		return address + " " + hereWords(c)
 	case NoRoute:
 		if f.Device != "" {
 			return fmt.Sprintf("%s %s by %s", address, hereWords(c), f.Device)

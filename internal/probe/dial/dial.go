@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"strconv"
 	"syscall"
 	"time"
@@ -27,6 +28,9 @@ type Attempt struct {
 	Device string
 	// Allow is [probe.Request].Allow.
 	Allow func(netip.AddrPort) error
+	// Exchanges says that the connection is to be used, which takes time: one that is made
+	// when none is left is a timeout.
+	Exchanges bool
 
 	// kept is a second descriptor of the socket, or -1: package net closes the
 	// first one before it reports a failure, and the error queue with it.
@@ -42,6 +46,7 @@ type Handshake struct {
 	Retransmits int           // of the SYN
 	RoundTrip   time.Duration // 0 if it was not measured
 	Sent        bool          // a SYN was sent
+	Connected   bool          // the peer accepted, and no end was seen of this side
 	MSS         int           // bytes that a segment to the peer may have, options included; 0 if it is not known
 }
 
@@ -76,14 +81,21 @@ func (a *Attempt) Connect(ctx context.Context) (*net.TCPConn, *Failure) {
 	}
 	start := time.Now()
 	conn, err := d.DialContext(ctx, networkOf("tcp", a.Target.Addr()), a.Target.String())
-	a.examine(err != nil)
+	conn, err = a.examine(conn, err)
 	a.note(ctx, conn, err, time.Since(start))
 	if err != nil {
 		outcome, origin := Classify(err, a.evidence())
 		return nil, &Failure{Outcome: outcome, Origin: origin, ICMP: a.icmp, Err: err}
 	}
+	if a.Exchanges && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		_ = conn.Close()
+		return nil, &Failure{Outcome: probe.Timeout, Origin: probe.OriginTarget, Err: errLate}
+	}
 	return conn.(*net.TCPConn), nil
 }
+
+// errLate is about a connection that was made when the time was up.
+var errLate = fmt.Errorf("connected, and no time was left: %w", context.DeadlineExceeded)
 
 // note adds the connection to the details of the probe.
 func (a *Attempt) note(ctx context.Context, conn net.Conn, err error, took time.Duration) {
@@ -132,18 +144,36 @@ func (a *Attempt) control(_, address string, c syscall.RawConn) error {
 	return err
 }
 
-// examine asks the socket for its facts, and lets go of it.
-func (a *Attempt) examine(failed bool) {
+// examine asks the socket for its facts, and lets go of it. A connection that the kernel
+// made and that was given up for its deadline, as on a busy host, is returned after all.
+func (a *Attempt) examine(conn net.Conn, err error) (net.Conn, error) {
 	if a.kept < 0 {
-		return
+		return conn, err
 	}
+	defer a.release()
 	a.handshake, a.knowHandshake = ReadHandshake(uintptr(a.kept))
-	if failed {
+	late := IsTimeout(err) && a.handshake.Connected
+	if err != nil && !late {
 		a.icmp, _ = ReadError(uintptr(a.kept))
-	} else {
-		_ = ignoreErrors(uintptr(a.kept), a.Target.Addr().Is6())
+		return conn, err
 	}
-	a.release()
+	_ = ignoreErrors(uintptr(a.kept), a.Target.Addr().Is6())
+	if late {
+		return a.adopt(err)
+	}
+	return conn, nil
+}
+
+// adopt returns the connection of the second descriptor, or the error if it cannot.
+func (a *Attempt) adopt(err error) (net.Conn, error) {
+	file := os.NewFile(uintptr(a.kept), "")
+	a.kept = -1
+	defer file.Close()
+	conn, failed := net.FileConn(file) // it has a descriptor of its own
+	if failed != nil {
+		return nil, err
+	}
+	return conn, nil
 }
 
 func (a *Attempt) release() {

@@ -129,6 +129,7 @@ func ReadHandshake(fd uintptr) (Handshake, bool) {
 		Retransmits: int(info.Total_retrans),
 		RoundTrip:   time.Duration(info.Rtt) * time.Microsecond,
 		Sent:        info.Segs_out > 0,
+		Connected:   info.State == unix.BPF_TCP_ESTABLISHED || info.State == unix.BPF_TCP_CLOSE_WAIT,
 		MSS:         segment,
 	}, true
 }

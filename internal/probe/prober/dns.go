@@ -210,7 +210,7 @@ func (q *dnsQuery) take(b []byte) error {
 
 func (q *dnsQuery) askTCP(ctx context.Context, packed []byte) probe.Result {
 	began := time.Now()
-	a := dial.Attempt{Target: q.to, Source: source(&q.request, q.SourceAddress), Device: q.request.Device, Allow: q.request.Allow}
+	a := dial.Attempt{Target: q.to, Source: source(&q.request, q.SourceAddress), Device: q.request.Device, Allow: q.request.Allow, Exchanges: true}
 	conn, failed := a.Connect(ctx)
 	if failed != nil {
 		q.took(began, time.Now())

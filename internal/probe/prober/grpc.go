@@ -85,7 +85,7 @@ func (p *GRPC) Probe(ctx context.Context, r probe.Request) probe.Result {
 		return *failed
 	}
 	start := time.Now()
-	conn, failure := (&dial.Attempt{Target: addrs[0], Source: r.Source, Device: r.Device, Allow: r.Allow}).Connect(ctx)
+	conn, failure := (&dial.Attempt{Target: addrs[0], Source: r.Source, Device: r.Device, Allow: r.Allow, Exchanges: true}).Connect(ctx)
 	found.Set(grpcDuration, time.Since(start).Seconds(), probe.PhaseConnect.Labels()...)
 	if failure != nil {
 		result := failure.Result(addrs[0])

@@ -365,7 +365,7 @@ func (h *hop) try(to netip.AddrPort, shares int, allow func(netip.AddrPort) erro
 		h.peer = to
 		h.x.mu.Unlock()
 	}
-	conn, failed := (&dial.Attempt{Target: to, Source: h.x.request.Source, Device: h.x.request.Device, Allow: allow}).Connect(ctx)
+	conn, failed := (&dial.Attempt{Target: to, Source: h.x.request.Source, Device: h.x.request.Device, Allow: allow, Exchanges: true}).Connect(ctx)
 	if log := h.x.request.Log; log != nil && failed == nil {
 		log.Debug("connected", "to", to)
 	}

@@ -39,7 +39,7 @@ func (p *TCP) Probe(ctx context.Context, r probe.Request) probe.Result {
 }
 
 func (p *TCP) probeAddress(ctx context.Context, r *probe.Request, serverName string, addr netip.AddrPort, found probe.Samples) probe.Result {
-	a := dial.Attempt{Target: addr, Source: source(r, p.SourceAddress), Device: r.Device, Allow: r.Allow}
+	a := dial.Attempt{Target: addr, Source: source(r, p.SourceAddress), Device: r.Device, Allow: r.Allow, Exchanges: p.TLS || len(p.Exchange) > 0}
 	start := time.Now()
 	conn, failed := a.Connect(ctx)
 	found.Set(tcpDuration, time.Since(start).Seconds(), probe.PhaseConnect.Labels()...)
