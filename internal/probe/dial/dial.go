@@ -32,6 +32,7 @@ type Attempt struct {
 	// when none is left is a timeout.
 	Exchanges bool
 
+	began bool // there was a socket to connect
 	// kept is a second descriptor of the socket, or -1: package net closes the
 	// first one before it reports a failure, and the error queue with it.
 	kept int
@@ -83,6 +84,9 @@ func (a *Attempt) Connect(ctx context.Context) (*net.TCPConn, *Failure) {
 	conn, err := d.DialContext(ctx, networkOf("tcp", a.Target.Addr()), a.Target.String())
 	conn, err = a.examine(conn, err)
 	a.note(ctx, conn, err, time.Since(start))
+	if IsTimeout(err) && !a.began {
+		return nil, &Failure{Outcome: probe.NotRun, Origin: probe.OriginLocal, Err: errNoTime}
+	}
 	if err != nil {
 		outcome, origin := Classify(err, a.evidence())
 		return nil, &Failure{Outcome: outcome, Origin: origin, ICMP: a.icmp, Err: err}
@@ -93,6 +97,9 @@ func (a *Attempt) Connect(ctx context.Context) (*net.TCPConn, *Failure) {
 	}
 	return conn.(*net.TCPConn), nil
 }
+
+// errNoTime is about a deadline that was over before anything was sent.
+var errNoTime = errors.New("no time was left to connect")
 
 // errLate is about a connection that was made when the time was up.
 var errLate = fmt.Errorf("connected, and no time was left: %w", context.DeadlineExceeded)
@@ -124,6 +131,7 @@ func (a *Attempt) Handshake() (Handshake, bool) {
 // control prepares the socket before it connects. Package net may give up a
 // socket that was connected to itself, and make another.
 func (a *Attempt) control(_, address string, c syscall.RawConn) error {
+	a.began = true
 	if err := Allowed(a.Allow, address); err != nil {
 		return err
 	}

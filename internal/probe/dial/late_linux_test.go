@@ -48,6 +48,17 @@ func TestLateConnection(t *testing.T) {
 	}
 }
 
+// TestNoTimeToConnect has a deadline that is over before there is a socket: nothing was
+// tried, and the target is not silent.
+func TestNoTimeToConnect(t *testing.T) {
+	ctx, cancel := context.WithTimeout(context.Background(), 0)
+	defer cancel()
+	a := Attempt{Target: netip.MustParseAddrPort("127.0.0.1:1")}
+	if _, failed := a.Connect(ctx); failed == nil || failed.Outcome != probe.NotRun || failed.Origin != probe.OriginLocal {
+		t.Errorf("%+v", failed)
+	}
+}
+
 // TestLateSilence has a deadline that is over and a listener whose queue is full: the
 // kernel has no connection, so it is silence.
 func TestLateSilence(t *testing.T) {
