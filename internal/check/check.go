@@ -31,7 +31,7 @@ type Host struct {
 	Owners         func(context.Context, []socket.Listener) owner.Result
 	Sockets        socket.Source
 	EphemeralPorts func() (socket.EphemeralPorts, error)
-	Route          func(to, from netip.Addr, device string) (route.Route, error)
+	Route          func(route.Query) (route.Route, error)
 	// Firewall reads the rules of this host; nil if that is unknown.
 	Firewall func(context.Context) (*firewall.Ruleset, error)
 }
@@ -156,7 +156,7 @@ func (h *Host) facts(ctx context.Context, r *Report) *verdict.Facts {
 		facts.Unsent, facts.Reversed = r.meanwhile.unsent >= sent-1 && sent > 1, r.meanwhile.reversed >= sent
 	}
 	if peer := r.Result.Peer.Addr(); h.Route != nil && peer.IsValid() && r.Result.Proxy == "" {
-		within(ctx, func(context.Context) *route.Route { return h.route(peer, r.source, r.device) }, &r.Route)
+		within(ctx, func(context.Context) *route.Route { return h.route(r) }, &r.Route)
 		facts.Route = r.Route
 	}
 	within(ctx, func(ctx context.Context) *Firewall { return h.firewall(ctx, r) }, &r.Firewall)
@@ -188,13 +188,28 @@ func (r *Report) synsInVain() uint64 {
 	return 0
 }
 
-// route returns the route to an address; nil if it is unknown.
-func (h *Host) route(to, from netip.Addr, device string) *route.Route {
-	found, err := h.Route(to, from, device)
+// route returns the route to the address that was tried; nil if it is unknown.
+func (h *Host) route(r *Report) *route.Route {
+	q := route.Query{To: r.Result.Peer.Addr(), From: r.source, Device: r.device}
+	if protocol, ok := transport(r.Target.Module.Kind); ok {
+		q.Protocol, q.Port = uint8(protocol), r.Result.Peer.Port()
+	} else if r.Target.Module.Kind == probe.KindICMP {
+		q.Protocol = pings(q.To)
+	}
+	found, err := h.Route(q)
 	if err != nil {
 		return nil
 	}
 	return &found
+}
+
+// pings returns the IP protocol of pings to an address.
+func pings(to netip.Addr) uint8 {
+	const icmp, icmp6 = 1, 58 // RFC 792, RFC 4443
+	if to.Unmap().Is4() {
+		return icmp
+	}
+	return icmp6
 }
 
 // within sets a fact, unless it does not come in time.

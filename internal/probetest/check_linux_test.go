@@ -66,6 +66,27 @@ func TestCheckNamesTheRuleInNamespace(t *testing.T) {
 	}
 }
 
+// TestCheckOfARouteByPortInNamespace has a rule that chooses by protocol and port: the
+// line of the route agrees with the verdict, and names the rule.
+func TestCheckOfARouteByPortInNamespace(t *testing.T) {
+	porttest.NewNetwork(t)
+	for _, args := range []string{"rule add pref 50 ipproto tcp dport 82 prohibit", "rule add pref 51 ipproto udp dport 82 blackhole"} {
+		if out, err := exec.Command("ip", strings.Fields(args)...).CombinedOutput(); err != nil {
+			t.Fatalf("ip %s: %v: %s", args, err, out)
+		}
+	}
+	for target, want := range map[string]string{
+		porttest.ServerIP4 + ":82":          `failed +route +\S+: rule 50: from all to all ipproto tcp dport 82 prohibit`,
+		"udp://" + porttest.ServerIP4 + ":82": `failed +route +\S+: rule 51: from all to all ipproto udp dport 82 blackhole`,
+		porttest.ServerIP4 + ":83":          `ok +route +\S+: via ` + regexp.QuoteMeta(porttest.RouterClientIP4),
+	} {
+		out, said, _ := porttest.EndedAs(t, nil, "port_exporter", "check", "--timeout=5s", target)
+		if !regexp.MustCompile(want).MatchString(out) {
+			t.Errorf("%s: want %s, said %q\n%s", target, want, said, out)
+		}
+	}
+}
+
 // TestCheckWaitsInNamespace has a service start while check waits for it.
 func TestCheckWaitsInNamespace(t *testing.T) {
 	porttest.Namespace(t)

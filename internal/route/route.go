@@ -23,6 +23,20 @@ const (
 	None        = "" // there is no route
 )
 
+// Query is what a route is asked for.
+type Query struct {
+	To netip.Addr
+	// From is a source address of this host; invalid where the kernel chooses.
+	From netip.Addr
+	// Device is the one that sockets are bound to (dial.BindToDevice); empty if none.
+	Device string
+	// Protocol is the IP protocol, and Port that of the target, by which rules may choose
+	// routes (ip-rule(8)); 0 if there is none. Without a protocol the kernel takes UDP for
+	// IPv4: inet_rtm_getroute of net/ipv4/route.c.
+	Protocol uint8
+	Port     uint16
+}
+
 // Route is the way to one address.
 type Route struct {
 	Type string

@@ -2,6 +2,7 @@ package route
 
 import (
 	"cmp"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
@@ -9,45 +10,129 @@ import (
 	"strconv"
 
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"github.com/port-exporter/port_exporter/internal/probe/dial"
 )
 
-// Get returns the route to an address, from a source address of this host or, if it is
-// invalid, from the one that the kernel chooses. It needs no privilege. A route that
-// leads nowhere is no error. With a device it is the route of sockets that are bound to it
-// (dial.BindToDevice).
-func Get(to, from netip.Addr, device string) (Route, error) {
-	to = to.Unmap()
-	options := &netlink.RouteGetOptions{}
-	if from.IsValid() {
-		options.SrcAddr = from.Unmap().AsSlice()
-	}
+// Get returns a route. It needs no privilege. A route that leads nowhere is no error. With
+// a device it is the route of sockets that are bound to it.
+func Get(q Query) (Route, error) {
+	q.From = q.From.Unmap()
+	to := q.To.Unmap()
+	q.To = to.WithZone("")
 	if dial.IsOwn(to) {
-		device = ""
+		q.Device = ""
 	}
-	options.Oif = cmp.Or(to.Zone(), device)
-	found, err := netlink.RouteGetWithOptions(to.WithZone("").AsSlice(), options)
-	if err != nil && from.IsValid() && !dial.IsOwn(from) { // ENETUNREACH, or EINVAL
-		return Route{}, fmt.Errorf("route to %s: %s is not an address of this host: %w", to, from, err)
+	bound := q
+	bound.Device = cmp.Or(to.Zone(), q.Device)
+	found, err := ask(bound, false)
+	if err != nil && q.From.IsValid() && !dial.IsOwn(q.From) { // ENETUNREACH, or EINVAL
+		return Route{}, fmt.Errorf("route to %s: %s is not an address of this host: %w", to, q.From, err)
 	}
 	if kind, ok := TypeOf(err); ok {
-		return Route{Type: kind, By: decider(to.WithZone(""), from.Unmap(), device, kind)}, nil
+		return Route{Type: kind, By: decider(&q, kind)}, nil
 	}
-	if err != nil || len(found) == 0 {
-		return Route{}, fmt.Errorf("route to %s: %w", to, cmp.Or(err, errors.ErrUnsupported))
+	if err != nil {
+		return Route{}, fmt.Errorf("route to %s: %w", to, err)
 	}
-	r := describe(to, &found[0])
-	if device != "" && r.Type == Unicast && !r.Gateway.IsValid() {
-		options.FIBMatch = true
-		_, err := netlink.RouteGetWithOptions(to.WithZone("").AsSlice(), options)
+	r := describe(q.To, &found)
+	if q.Device != "" && r.Type == Unicast && !r.Gateway.IsValid() {
+		_, err := ask(bound, true)
 		r.Assumed = err != nil
 	}
-	if from.IsValid() {
-		r.Source = from.Unmap()
+	if q.From.IsValid() {
+		r.Source = q.From
 	}
 	return r, nil
+}
+
+// ask asks rtnetlink(7) for a route, as netlink.RouteGetWithOptions does, which knows no
+// protocols and ports. With match it is the entry of the table, if there is one.
+func ask(q Query, match bool) (netlink.Route, error) {
+	request := nl.NewNetlinkRequest(unix.RTM_GETROUTE, unix.NLM_F_REQUEST)
+	header := &nl.RtMsg{RtMsg: unix.RtMsg{Family: unix.AF_INET, Dst_len: uint8(q.To.BitLen()), Flags: unix.RTM_F_LOOKUP_TABLE}}
+	if q.To.Is6() {
+		header.Family = unix.AF_INET6
+	}
+	if match {
+		header.Flags |= unix.RTM_F_FIB_MATCH
+	}
+	request.AddData(header)
+	add := func(kind int, value []byte) { request.AddData(nl.NewRtAttr(kind, value)) }
+	add(unix.RTA_DST, q.To.AsSlice())
+	if q.From.IsValid() {
+		header.Src_len = uint8(q.From.BitLen())
+		add(unix.RTA_SRC, q.From.AsSlice())
+	}
+	if q.Device != "" {
+		link, err := netlink.LinkByName(q.Device)
+		if err != nil {
+			return netlink.Route{}, err
+		}
+		add(unix.RTA_OIF, binary.NativeEndian.AppendUint32(nil, uint32(link.Attrs().Index)))
+	}
+	if q.Protocol != 0 {
+		add(unix.RTA_IP_PROTO, []byte{q.Protocol})
+	}
+	if q.Port != 0 {
+		add(unix.RTA_DPORT, binary.BigEndian.AppendUint16(nil, q.Port))
+	}
+	answers, err := request.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWROUTE)
+	if err != nil {
+		return netlink.Route{}, err
+	}
+	if len(answers) == 0 || len(answers[0]) < unix.SizeofRtMsg {
+		return netlink.Route{}, errors.ErrUnsupported
+	}
+	return parse(answers[0])
+}
+
+// parse reads the parts of a struct rtmsg and its attributes that are used here.
+func parse(answer []byte) (r netlink.Route, err error) {
+	header := nl.DeserializeRtMsg(answer)
+	attributes, err := nl.ParseRouteAttr(answer[unix.SizeofRtMsg:])
+	if err != nil {
+		return r, err
+	}
+	r.Type, r.Table = int(header.Type), int(header.Table)
+	for _, a := range attributes {
+		switch a.Attr.Type {
+		case unix.RTA_GATEWAY:
+			r.Gw = a.Value
+		case unix.RTA_VIA: // an address of the other family behind a uint16, struct rtvia
+			r.Gw = a.Value[min(len(a.Value), 2):]
+		case unix.RTA_PREFSRC:
+			r.Src = a.Value
+		case unix.RTA_OIF:
+			r.LinkIndex = number(a.Value)
+		case unix.RTA_TABLE:
+			r.Table = number(a.Value)
+		case unix.RTA_METRICS:
+			r.MTU, err = mtu(a.Value)
+		}
+	}
+	return r, err
+}
+
+// mtu returns the MTU of the metrics of a route; 0 if they have none.
+func mtu(metrics []byte) (n int, err error) {
+	attributes, err := nl.ParseRouteAttr(metrics)
+	for _, a := range attributes {
+		if a.Attr.Type == unix.RTAX_MTU {
+			n = number(a.Value)
+		}
+	}
+	return n, err
+}
+
+// number reads a uint32.
+func number(value []byte) int {
+	if len(value) < 4 {
+		return 0
+	}
+	return int(binary.NativeEndian.Uint32(value))
 }
 
 func describe(to netip.Addr, of *netlink.Route) Route {
@@ -130,29 +215,29 @@ const maxRoutes = 20_000
 
 // decider returns the rule or route of a type that an address meets first, which the
 // kernel does not name. It looks at rules as the kernel does (fib_rules_lookup),
-// as far as they ask for source and destination only.
-func decider(to, from netip.Addr, device, kind string) string {
+// as far as they ask for addresses, the protocol and the port of the target only.
+func decider(q *Query, kind string) string {
 	family := netlink.FAMILY_V4
-	if to.Is6() {
+	if q.To.Is6() {
 		family = netlink.FAMILY_V6
 	}
 	rules, err := netlink.RuleList(family)
 	if kind == None || err != nil {
 		return ""
 	}
-	entries, whole := entriesFor(to, family)
+	entries, whole := entriesFor(q.To, family)
 	if !whole {
 		return ""
 	}
 	for i := range rules {
 		rule := &rules[i]
-		if !matches(rule, to, from, device) {
+		if !matches(rule, q) {
 			continue
 		}
 		entry, found := entries[rule.Table]
 		switch {
 		case rule.Table <= 0:
-			return fmt.Sprintf("rule %d: from %s to %s %s", rule.Priority, everything(rule.Src), everything(rule.Dst), kind)
+			return fmt.Sprintf("rule %d: from %s to %s%s %s", rule.Priority, everything(rule.Src), everything(rule.Dst), selectors(rule), kind)
 		case !found || entry.kind == Throw:
 			continue
 		case entry.kind == kind:
@@ -164,12 +249,29 @@ func decider(to, from netip.Addr, device, kind string) string {
 	return ""
 }
 
-// matches reports whether a rule is for what this host sends from one address to
-// another, by sockets that are bound to a device, if it is not empty.
-func matches(rule *netlink.Rule, to, from netip.Addr, device string) bool {
-	simple := rule.Goto < 0 && rule.IifName == "" && (rule.OifName == "" || rule.OifName == device) && rule.Mark == 0 && !rule.Invert &&
-		rule.Dport == nil && rule.Sport == nil && rule.UIDRange == nil && rule.IPProto == 0
-	return simple && contains(rule.Dst, to) && contains(rule.Src, from)
+// matches reports whether a rule is for what this host sends to a target.
+func matches(rule *netlink.Rule, q *Query) bool {
+	simple := rule.Goto < 0 && rule.IifName == "" && (rule.OifName == "" || rule.OifName == q.Device) && rule.Mark == 0 && !rule.Invert &&
+		rule.Sport == nil && rule.UIDRange == nil
+	port := rule.Dport == nil || rule.Dport.Start <= q.Port && q.Port <= rule.Dport.End
+	protocol := rule.IPProto == 0 || rule.IPProto == int(q.Protocol)
+	return simple && port && protocol && contains(rule.Dst, q.To) && contains(rule.Src, q.From)
+}
+
+// selectors returns what a rule asks for besides addresses, as ip-rule(8) prints it.
+func selectors(rule *netlink.Rule) (text string) {
+	names := map[int]string{unix.IPPROTO_TCP: "tcp", unix.IPPROTO_UDP: "udp", unix.IPPROTO_ICMP: "icmp", unix.IPPROTO_ICMPV6: "ipv6-icmp"}
+	if p := rule.IPProto; p != 0 {
+		text += " ipproto " + cmp.Or(names[p], strconv.Itoa(p))
+	}
+	switch ports := rule.Dport; {
+	case ports == nil:
+	case ports.Start == ports.End:
+		text += fmt.Sprintf(" dport %d", ports.Start)
+	default:
+		text += fmt.Sprintf(" dport %d-%d", ports.Start, ports.End)
+	}
+	return text
 }
 
 // entry is the longest match of an address in a routing table.

@@ -55,7 +55,7 @@ func TestGetInNamespace(t *testing.T) {
 		{forbidden4, "rule 50: from all to 203.0.113.193/32 prohibit", Prohibit, false},
 		{forbidden6, "rule 50: from all to 2001:db8:3:3::1/128 prohibit", Prohibit, false},
 	} {
-		got, err := Get(netip.MustParseAddr(tt.to), netip.Addr{}, "")
+		got, err := Get(Query{To: netip.MustParseAddr(tt.to)})
 		if err != nil || got.String() != tt.want || got.Type != tt.kind || got.IsOut() != (tt.kind == Unicast || tt.kind == Local) {
 			t.Errorf("%s: %q %+v, %v; want %q", tt.to, got.String(), got, err, tt.want)
 		}
@@ -66,7 +66,7 @@ func TestGetInNamespace(t *testing.T) {
 	porttest.DeleteRoute(t, "0.0.0.0/0")
 	porttest.DeleteRoute(t, "::/0")
 	for _, to := range []string{porttest.ServerIP4, porttest.ServerIP6} {
-		if got, err := Get(netip.MustParseAddr(to), netip.Addr{}, ""); err != nil || got.String() != "no route" {
+		if got, err := Get(Query{To: netip.MustParseAddr(to)}); err != nil || got.String() != "no route" {
 			t.Errorf("%s: %+v, %v", to, got, err)
 		}
 	}
@@ -79,14 +79,53 @@ func TestSourceInNamespace(t *testing.T) {
 	ip(t, "route add blackhole default table 77")
 	ip(t, "rule add pref 60 from 192.0.2.9 table 77")
 	to := netip.MustParseAddr(porttest.ServerIP4)
-	if got, err := Get(to, netip.MustParseAddr("192.0.2.9"), ""); err != nil || got.String() != "route blackhole all, table 77" {
+	if got, err := Get(Query{To: to, From: netip.MustParseAddr("192.0.2.9")}); err != nil || got.String() != "route blackhole all, table 77" {
 		t.Errorf("%+v, %v", got, err)
 	}
-	if got, err := Get(to, netip.MustParseAddr(porttest.ClientIP4), ""); err != nil || got.Type != Unicast || got.Source.String() != porttest.ClientIP4 {
+	if got, err := Get(Query{To: to, From: netip.MustParseAddr(porttest.ClientIP4)}); err != nil || got.Type != Unicast || got.Source.String() != porttest.ClientIP4 {
 		t.Errorf("%+v, %v", got, err)
 	}
-	if got, err := Get(to, netip.MustParseAddr("198.18.0.1"), ""); err == nil {
+	if got, err := Get(Query{To: to, From: netip.MustParseAddr("198.18.0.1")}); err == nil {
 		t.Errorf("a source that is not of this host has a route: %+v", got)
+	}
+}
+
+// TestRoutesByPortInNamespace has rules that choose by protocol and port, and compares
+// what a query is answered with ip(8).
+func TestRoutesByPortInNamespace(t *testing.T) {
+	porttest.NewNetwork(t)
+	pings := map[string]uint8{"-4": unix.IPPROTO_ICMP, "-6": unix.IPPROTO_ICMPV6}
+	for family, to := range map[string]string{"-4": porttest.ServerIP4, "-6": porttest.ServerIP6} {
+		ip(t, family+" rule add pref 40 ipproto udp prohibit")
+		ip(t, family+" rule add pref 50 ipproto tcp dport 8000-8099 prohibit")
+		ip(t, family+" rule add pref 60 ipproto tcp dport 25 table 77")
+		ip(t, family+" route add blackhole default table 77")
+		for _, tt := range []struct {
+			protocol uint8
+			port     uint16
+			want     string // of String; empty is a way out
+		}{
+			{pings[family], 0, ""},
+			{unix.IPPROTO_TCP, 80, ""},
+			{unix.IPPROTO_TCP, 7999, ""},
+			{unix.IPPROTO_TCP, 8000, "rule 50: from all to all ipproto tcp dport 8000-8099 prohibit"},
+			{unix.IPPROTO_TCP, 8099, "rule 50: from all to all ipproto tcp dport 8000-8099 prohibit"},
+			{unix.IPPROTO_TCP, 8100, ""},
+			{unix.IPPROTO_TCP, 25, "route blackhole all, table 77"},
+			{unix.IPPROTO_UDP, 53, "rule 40: from all to all ipproto udp prohibit"},
+		} {
+			got, err := Get(Query{To: netip.MustParseAddr(to), Protocol: tt.protocol, Port: tt.port})
+			if err != nil || got.IsOut() != (tt.want == "") || tt.want != "" && got.String() != tt.want {
+				t.Errorf("%s, protocol %d, port %d: %q, %v; want %q", to, tt.protocol, tt.port, got.String(), err, tt.want)
+			}
+			command := []string{"route", "get", to, "ipproto", fmt.Sprint(tt.protocol)}
+			if tt.port != 0 {
+				command = append(command, "dport", fmt.Sprint(tt.port))
+			}
+			if out, err := exec.Command("ip", command...).CombinedOutput(); (err == nil) != got.IsOut() {
+				t.Errorf("ip %v: %v %s; got %q", command, err, out, got.String())
+			}
+		}
 	}
 }
 
@@ -105,7 +144,7 @@ func TestManyRoutesInNamespace(t *testing.T) {
 		t.Fatalf("%v: %s", err, out)
 	}
 	last := netip.MustParseAddr(fmt.Sprintf("20.%d.%d.1", maxRoutes>>8, maxRoutes&255))
-	if got, err := Get(last, netip.Addr{}, ""); err != nil || got.String() != "a route of type blackhole" {
+	if got, err := Get(Query{To: last}); err != nil || got.String() != "a route of type blackhole" {
 		t.Errorf("%v, %v", got.String(), err)
 	}
 }
@@ -114,11 +153,11 @@ func TestManyRoutesInNamespace(t *testing.T) {
 func TestFailedNeighbourInNamespace(t *testing.T) {
 	porttest.NewNetwork(t)
 	to := netip.MustParseAddr("192.0.2.77")
-	if got, _ := Get(to, netip.Addr{}, ""); got.Neighbour != "none" {
+	if got, _ := Get(Query{To: to}); got.Neighbour != "none" {
 		t.Errorf("before: %+v", got)
 	}
 	ip(t, "neighbour replace 192.0.2.77 dev eth0 nud failed")
-	if got, _ := Get(to, netip.Addr{}, ""); got.Neighbour != "failed" {
+	if got, _ := Get(Query{To: to}); got.Neighbour != "failed" {
 		t.Errorf("after: %+v", got)
 	}
 }

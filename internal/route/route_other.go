@@ -2,10 +2,7 @@
 
 package route
 
-import (
-	"errors"
-	"net/netip"
-)
+import "errors"
 
 // Get is not known here.
-func Get(netip.Addr, netip.Addr, string) (Route, error) { return Route{}, errors.ErrUnsupported }
+func Get(Query) (Route, error) { return Route{}, errors.ErrUnsupported }
