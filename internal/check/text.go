@@ -21,12 +21,17 @@ func (r *Report) Text(s Styles) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s%s.%s\n", s.Bold, plain.Line(r.Verdict.Sentence), s.End)
 	for _, e := range r.Evidence() {
-		fmt.Fprintf(&b, "  %s%-7s%s  %-11s  %s\n", s.of(e.Mark), e.Mark, s.End, e.Topic, plain.Line(e.Text))
+		b.WriteString(e.Line(s))
 	}
 	if next := r.nextStep(); next != "" {
 		fmt.Fprintf(&b, "%sTry:%s %s\n", s.Bold, s.End, plain.Line(next))
 	}
 	return b.String()
+}
+
+// Line returns a fact as a line for people.
+func (e *Evidence) Line(s Styles) string {
+	return fmt.Sprintf("  %s%-7s%s  %-11s  %s\n", s.of(e.Mark), e.Mark, s.End, e.Topic, plain.Line(e.Text))
 }
 
 // nextStep returns what to try; nothing where all is as expected.

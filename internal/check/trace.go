@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/port-exporter/port_exporter/internal/plain"
+	"github.com/port-exporter/port_exporter/internal/probe"
 	"github.com/port-exporter/port_exporter/internal/probe/prober"
 	"github.com/port-exporter/port_exporter/internal/trace"
 	"github.com/port-exporter/port_exporter/internal/verdict"
@@ -39,28 +40,37 @@ func (r *Report) path() []Evidence {
 	if r.Path == nil {
 		return nil
 	}
+	return PathEvidence(r.Path)
+}
+
+// PathEvidence returns what a trace found, a hop a line.
+func PathEvidence(found probe.Path) []Evidence {
+	p, ok := found.(*trace.Path)
+	if !ok {
+		return nil
+	}
 	var all []Evidence
-	for _, h := range r.Path.Hops {
+	for _, h := range p.Hops {
 		mark := OK
 		if !h.Addr.IsValid() {
 			mark = Unknown
-		} else if h.ICMP.Offender.IsValid() && !h.ICMP.Expired() && h.Addr != r.Path.Target.Addr() {
+		} else if h.ICMP.Offender.IsValid() && !h.ICMP.Expired() && h.Addr != p.Target.Addr() {
 			mark = Failed
 		}
 		all = append(all, Evidence{mark, "hop", h.String()})
 	}
-	if m := r.Path.MTU; m.Bytes > 0 && !m.BlackHole() {
+	if m := p.MTU; m.Bytes > 0 && !m.BlackHole() {
 		text := m.String()
-		if !m.IsWhole(r.Path.Target.Addr()) {
+		if !m.IsWhole(p.Target.Addr()) {
 			text += ", known as far as " + m.To.String()
 		}
 		all = append(all, Evidence{OK, "mtu", text})
 	}
 	mark := Failed
-	if r.Path.Finding() == trace.Reached {
+	if p.Finding() == trace.Reached {
 		mark = OK
 	}
-	return append(all, Evidence{mark, "trace", r.Path.Sentence()})
+	return append(all, Evidence{mark, "trace", p.Sentence()})
 }
 
 // pathTo is a path as JSON.

@@ -97,6 +97,7 @@ func (d *daemon) serveProbes(o *web.Options) {
 		View:        func(ctx context.Context) (*collector.View, error) { return d.current.Load().exporter.View(ctx) },
 		Targets:     func() []schedule.Past { return plan().Pasts() },
 		History:     d.runner.History().Entries,
+		Path:        d.runner.Path,
 		Addresses:   d.system.Addresses,
 		MayDebug:    s.MayDebug,
 		Report:      s.Check,

@@ -28,9 +28,15 @@ type Prober interface {
 
 // A Tracer is a prober that can find out where on the way to a target packets die.
 type Tracer interface {
-	// Trace returns the measurements of the path to the address that a probe tried
-	// last; none if it cannot. It sends to no address that the request does not allow.
-	Trace(ctx context.Context, r Request, failed Result) []Sample
+	// Trace returns the path to the address that a probe tried last; nil if it cannot. It
+	// sends to no address that the request does not allow.
+	Trace(ctx context.Context, r Request, failed Result) Path
+}
+
+// Path is what a [Tracer] found.
+type Path interface {
+	// Samples returns its measurements.
+	Samples() []Sample
 }
 
 // Request is what a prober is to reach.

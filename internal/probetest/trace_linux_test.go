@@ -69,6 +69,11 @@ func TestTraceOfTargetInNamespace(t *testing.T) {
 	if documented == "" {
 		t.Error("docs/diagnosis.md shows no metrics of a trace")
 	}
+	for _, page := range []string{"/target?module=web&target=" + target, "/probe?module=web&debug=true&target=" + target} {
+		if _, body := porttest.Get(t, porttest.ScrapeAddress, page); !strings.Contains(body, "3: 10.1.2.2") || !strings.Contains(body, "dies behind 10.1.2.2, hop 3 of the path") {
+			t.Errorf("%s does not show the path:\n%s", page, body)
+		}
+	}
 }
 
 // TestCheckTraceInNamespace traces by the command, without privilege, and compares what it

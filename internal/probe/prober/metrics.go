@@ -4,13 +4,14 @@ import (
 	"slices"
 
 	"github.com/port-exporter/port_exporter/internal/probe"
+	"github.com/port-exporter/port_exporter/internal/trace"
 )
 
 // Metrics returns every metric that a prober of this package may emit. The
 // labels of probe_expect_info are those of its module, so they are not exported
 // here.
 func Metrics() []*probe.Metric {
-	return slices.Concat(probe.AddressMetrics(), streamMetrics(), udpMetrics(), traceMetrics(), stunMetrics(), grpcMetrics(), httpMetrics(), webSocketMetrics(), dnsMetrics(), icmpMetrics())
+	return slices.Concat(probe.AddressMetrics(), streamMetrics(), udpMetrics(), trace.Metrics(), stunMetrics(), grpcMetrics(), httpMetrics(), webSocketMetrics(), dnsMetrics(), icmpMetrics())
 }
 
 // The metrics of probes over a stream. Those of blackbox_exporter have its

@@ -9,15 +9,6 @@ import (
 	"github.com/port-exporter/port_exporter/internal/trace"
 )
 
-// The metrics of the path to a target that does not answer.
-var (
-	traceInfo = &probe.Metric{Name: "probe_trace_info", Help: "Where packets to a target that does not answer end; always 1.", Labels: []string{"finding", "last_hop"}}
-	traceHops = &probe.Metric{Name: "probe_trace_hops", Help: "Number of the last hop that answered a trace; 0 if none did."}
-	pathMTU   = &probe.Metric{Name: "probe_path_mtu_bytes", Help: "Largest packet that passes the traced path, in bytes; absent if unknown."}
-)
-
-func traceMetrics() []*probe.Metric { return []*probe.Metric{traceInfo, traceHops, pathMTU} }
-
 func (p *TCP) path(ctx context.Context, r probe.Request, of probe.Result) (trace.Path, error) {
 	return trace.Run(ctx, trace.Options{Target: of.Peer, Protocol: probe.KindTCP, Source: source(&r, p.SourceAddress), Device: r.Device, Allow: r.Allow})
 }
@@ -59,30 +50,19 @@ func PathOf(ctx context.Context, m *probe.Module, r probe.Request, of probe.Resu
 }
 
 // Trace implements [probe.Tracer].
-func (p *TCP) Trace(ctx context.Context, r probe.Request, of probe.Result) []probe.Sample {
-	return samplesOf(p.path(ctx, r, of))
+func (p *TCP) Trace(ctx context.Context, r probe.Request, of probe.Result) probe.Path {
+	return found(p.path(ctx, r, of))
 }
 
 // Trace implements [probe.Tracer].
-func (u *UDP) Trace(ctx context.Context, r probe.Request, of probe.Result) []probe.Sample {
-	return samplesOf(u.path(ctx, r, of))
+func (u *UDP) Trace(ctx context.Context, r probe.Request, of probe.Result) probe.Path {
+	return found(u.path(ctx, r, of))
 }
 
-// samplesOf returns what is exported of a path; nothing of one that is not whole.
-func samplesOf(p trace.Path, err error) []probe.Sample {
+// found returns a path; nil if it is not whole.
+func found(p trace.Path, err error) probe.Path {
 	if err != nil {
 		return nil
 	}
-	var last string
-	if hop, ok := p.LastHop(); ok {
-		last = hop.Addr.String()
-	}
-	samples := []probe.Sample{
-		{Metric: traceInfo, Value: 1, Labels: []string{p.Finding().String(), last}},
-		{Metric: traceHops, Value: float64(len(p.Hops))},
-	}
-	if p.MTU.Bytes > 0 {
-		samples = append(samples, probe.Sample{Metric: pathMTU, Value: float64(p.MTU.Bytes)})
-	}
-	return samples
+	return &p
 }

@@ -33,7 +33,8 @@ type traces struct {
 type traced struct {
 	began   time.Time
 	failing bool // since then
-	samples []probe.Sample
+	path    probe.Path
+	ended   time.Time
 }
 
 // begin reports whether a target is to be traced now. Whoever gets true calls end.
@@ -75,12 +76,12 @@ func (t *traces) prune(now time.Time) bool {
 
 // end keeps what a trace found. Nothing takes the place of what was found before, which
 // is older than what is known now.
-func (t *traces) end(key string, samples []probe.Sample) {
+func (t *traces) end(key string, path probe.Path, now time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.running--
 	if one := t.of[key]; one != nil && one.failing {
-		one.samples = samples
+		one.path, one.ended = path, now
 	}
 }
 
@@ -89,18 +90,18 @@ func (t *traces) recover(key string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if one := t.of[key]; one != nil {
-		one.failing, one.samples = false, nil
+		one.failing, one.path = false, nil
 	}
 }
 
-// samples returns what is known of the path to a target.
-func (t *traces) samples(key string) []probe.Sample {
+// path returns what is known of the path to a target, and since when; nil if nothing is.
+func (t *traces) path(key string) (probe.Path, time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if one := t.of[key]; one != nil {
-		return one.samples
+		return one.path, one.ended
 	}
-	return nil
+	return nil, time.Time{}
 }
 
 // trace starts a trace beside the probes if the result asks for one.
@@ -118,17 +119,26 @@ func (r *Runner) trace(t *probe.Target, allow func(netip.AddrPort) error, result
 		return
 	}
 	r.beside(func() {
-		var samples []probe.Sample
-		defer func() { r.traces.end(key, samples) }()
-		samples = tracer.Trace(r.ctx, probe.Request{Address: t.Address, Allow: allow}, result)
+		var path probe.Path
+		defer func() { r.traces.end(key, path, time.Now()) }()
+		path = tracer.Trace(r.ctx, probe.Request{Address: t.Address, Allow: allow}, result)
 	})
 }
 
 // addPath adds to a result what is known of the path to its target, if it asks for that.
 func (r *Runner) addPath(t *probe.Target, result *probe.Result) {
-	if t.Module.Tracer(*result) != nil {
-		result.Samples = slices.Concat(result.Samples, r.traces.samples(keyOf(t)))
+	if path, _ := r.Path(t, result); path != nil {
+		result.Samples = slices.Concat(result.Samples, path.Samples())
 	}
+}
+
+// Path returns the path to a target, and when it was traced; nil if it is unknown, or if
+// the result of the target does not ask for it.
+func (r *Runner) Path(t *probe.Target, of *probe.Result) (probe.Path, time.Time) {
+	if t.Module.Tracer(*of) == nil {
+		return nil, time.Time{}
+	}
+	return r.traces.path(keyOf(t))
 }
 
 // beside runs a task of its own, unless the runner has stopped.

@@ -27,7 +27,7 @@ func (p *traceable) Probe(context.Context, probe.Request) probe.Result {
 	return probe.Result{Outcome: probe.Outcome(p.outcome.Load()), Peer: netip.MustParseAddrPort("192.0.2.1:80")}
 }
 
-func (p *traceable) Trace(ctx context.Context, r probe.Request, _ probe.Result) []probe.Sample {
+func (p *traceable) Trace(ctx context.Context, r probe.Request, _ probe.Result) probe.Path {
 	if p.now.Add(1) > maxTracing {
 		p.crowded.Store(true)
 	}
@@ -40,7 +40,14 @@ func (p *traceable) Trace(ctx context.Context, r probe.Request, _ probe.Result) 
 	if p.panics || r.Allow == nil {
 		panic("a fault")
 	}
-	return []probe.Sample{{Metric: traceFound, Value: float64(p.traces.Add(1))}}
+	return numbered(p.traces.Add(1))
+}
+
+// numbered is a path that knows which trace of its prober found it.
+type numbered int64
+
+func (n numbered) Samples() []probe.Sample {
+	return []probe.Sample{{Metric: traceFound, Value: float64(n)}}
 }
 
 // found returns which trace of its prober a result has, the first being 1; 0 is none.
@@ -161,7 +168,7 @@ func TestTracedTargetsAreBounded(t *testing.T) {
 			t.Fatalf("target %d", n)
 		}
 		if n < maxTraced {
-			memory.end(fmt.Sprint(n), nil)
+			memory.end(fmt.Sprint(n), nil, now)
 		}
 	}
 	if !memory.begin("another", now.Add(traceInterval)) || len(memory.of) != 1 {

@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/common/expfmt"
 
 	"github.com/port-exporter/port_exporter/collector"
+	"github.com/port-exporter/port_exporter/internal/check"
 	"github.com/port-exporter/port_exporter/internal/plain"
 	"github.com/port-exporter/port_exporter/internal/probe"
 	"github.com/port-exporter/port_exporter/internal/probe/schedule"
@@ -39,7 +40,7 @@ func (s *Server) Log(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	facts := s.OwnHost(r.Context()).Facts(&entry.Report)
-	writeText(w, text(&entry, &facts))
+	writeText(w, s.text(&entry, &facts))
 }
 
 // list returns a line for each probe, the latest first.
@@ -64,7 +65,7 @@ func writeText(w http.ResponseWriter, text string) {
 }
 
 // text returns what a probe found, for people: the outcome in a sentence first.
-func text(e *schedule.Entry, facts *verdict.Facts) string {
+func (s *Server) text(e *schedule.Entry, facts *verdict.Facts) string {
 	var b strings.Builder
 	address := plain.Line(e.Target.Redacted())
 	judged := verdict.Judge(facts)
@@ -100,6 +101,7 @@ func text(e *schedule.Entry, facts *verdict.Facts) string {
 	line("duration", "%v", e.Result.Duration)
 	line("ended", "%s", e.At.UTC().Format(time.RFC3339Nano))
 	writeCertificates(&b, e)
+	s.writePath(&b, e)
 	if e.Log != "" {
 		fmt.Fprintf(&b, "\nLog of the probe:\n%s", e.Log)
 	}
@@ -120,6 +122,18 @@ func success(e *schedule.Entry) string {
 		return "yes"
 	default:
 		return "no"
+	}
+}
+
+// writePath writes the path to a target that does not answer, if it was traced.
+func (s *Server) writePath(b *strings.Builder, e *schedule.Entry) {
+	path, at := s.Runner.Path(e.Target, &e.Result)
+	if path == nil {
+		return
+	}
+	fmt.Fprintf(b, "\nPath, traced at %s:\n", at.UTC().Format(time.RFC3339))
+	for _, fact := range check.PathEvidence(path) {
+		b.WriteString(fact.Line(check.Styles{}))
 	}
 }
 

@@ -97,7 +97,7 @@ func (s *Server) Probe(w http.ResponseWriter, r *http.Request) {
 	}
 	facts := s.OwnHost(r.Context()).Facts(&entry.Report)
 	if debug {
-		writeText(w, text(&entry, &facts))
+		writeText(w, s.text(&entry, &facts))
 		return
 	}
 	found := prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) { return collector.Exposition(facts), nil })

@@ -50,10 +50,16 @@ func (s *Server) checkPage(r *check.Report) checkPage {
 	if !r.Success {
 		p.Next, p.Place = plain.Line(r.Verdict.Next), r.Verdict.Place.Words()
 	}
-	for _, e := range r.Evidence() {
-		p.Evidence = append(p.Evidence, evidence{mark{evidenceTone(e.Mark), e.Mark.String()}, e.Topic, plain.Line(probe.Redact(e.Text, t.Address))})
-	}
+	p.Evidence = evidenceOf(r.Evidence(), t)
 	return p
+}
+
+// evidenceOf returns facts as a page shows them.
+func evidenceOf(facts []check.Evidence, t *probe.Target) (all []evidence) {
+	for _, e := range facts {
+		all = append(all, evidence{mark{evidenceTone(e.Mark), e.Mark.String()}, e.Topic, plain.Line(probe.Redact(e.Text, t.Address))})
+	}
+	return all
 }
 
 func evidenceTone(m check.Mark) tone {

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/port-exporter/port_exporter/collector"
+	"github.com/port-exporter/port_exporter/internal/check"
 	"github.com/port-exporter/port_exporter/internal/plain"
 	"github.com/port-exporter/port_exporter/internal/probe"
 	"github.com/port-exporter/port_exporter/internal/probe/schedule"
@@ -167,6 +168,8 @@ type targetPage struct {
 type targetDetail struct {
 	targetRow
 	Facts    facts
+	Traced   moment
+	Path     []evidence // of the latest trace
 	Outcomes []stateCount
 	Links    []pageLink
 }
@@ -214,6 +217,9 @@ func (v *sight) detail(p *schedule.Past) targetDetail {
 	}
 	if v.local && p.Result.Err != nil {
 		d.Facts.add("Error", strings.Split(plain.Text(probe.Redact(p.Result.Err.Error(), p.Target.Address)), "\n")...)
+	}
+	if path, at := v.Path(p.Target, &p.Result); v.local && path != nil {
+		d.Traced, d.Path = momentOf(at, v.now), evidenceOf(check.PathEvidence(path), p.Target)
 	}
 	for _, o := range probe.Outcomes() {
 		if n := p.Tally.Count(o); n > 0 {

@@ -20,6 +20,7 @@ import (
 	"github.com/port-exporter/port_exporter/collector"
 	"github.com/port-exporter/port_exporter/internal/check"
 	"github.com/port-exporter/port_exporter/internal/plain"
+	"github.com/port-exporter/port_exporter/internal/probe"
 	"github.com/port-exporter/port_exporter/internal/probe/schedule"
 	"github.com/port-exporter/port_exporter/internal/web"
 )
@@ -32,6 +33,9 @@ type Options struct {
 	// recent probes.
 	Targets func() []schedule.Past
 	History func() []schedule.Entry
+	// Path returns the path to a target with its latest result, and when it was traced;
+	// nil if it is unknown.
+	Path func(t *probe.Target, of *probe.Result) (probe.Path, time.Time)
 	// Addresses reads the addresses of this host, each with its device.
 	Addresses func() (map[netip.Addr]string, error)
 	// MayDebug reports whether a client may see the details of probes. Another one gets

@@ -28,6 +28,7 @@ import (
 	"github.com/port-exporter/port_exporter/internal/probe"
 	"github.com/port-exporter/port_exporter/internal/probe/schedule"
 	"github.com/port-exporter/port_exporter/internal/socket"
+	"github.com/port-exporter/port_exporter/internal/trace"
 )
 
 var now = time.Unix(1_800_000_000, 0)
@@ -101,6 +102,7 @@ func busyHost() *host {
 	h.pages = Options{
 		Targets:   func() []schedule.Past { return nil },
 		History:   func() []schedule.Entry { return nil },
+		Path:      func(*probe.Target, *probe.Result) (probe.Path, time.Time) { return nil, time.Time{} },
 		Addresses: func() (map[netip.Addr]string, error) { return map[netip.Addr]string{}, nil },
 		MayDebug:  func(r *http.Request) bool { return strings.HasPrefix(r.RemoteAddr, "127.") },
 		Hostname:  "web-1", Version: "1.2.3", Started: now.Add(-3 * time.Hour), LinkPrefix: "/", MetricsPath: "/metrics",
@@ -500,6 +502,36 @@ func TestPageOfATarget(t *testing.T) {
 	if status, body := h.get(t, there, "/target?target=other"); status != 404 || !strings.Contains(body, "The configuration has no such target.") {
 		t.Errorf("another one: %d %s", status, body)
 	}
+}
+
+// TestPathOnThePageOfATarget has a target that was traced. As with a check, the hops are
+// for clients that may see details.
+func TestPathOnThePageOfATarget(t *testing.T) {
+	h := busyHost()
+	h.pages.Targets = targets
+	h.pages.Path = func(of *probe.Target, _ *probe.Result) (probe.Path, time.Time) {
+		if of.Name != "secret" {
+			return nil, time.Time{}
+		}
+		return &trace.Path{Hops: []trace.Hop{{Number: 1, Addr: netip.MustParseAddr("192.0.2.1")}, {Number: 2}}}, now
+	}
+	secret := "/target?module=http_2xx&name=secret&target=" + url.QueryEscape("http://me:xxxxx@10.0.0.8/")
+	_, text := h.page(t, here, secret)
+	inOrder(t, text, "Path, traced at", "60 s ago", "hop", "✓ ok", "1: 192.0.2.1", "hop", "? unknown", "2: no answer", "trace", "✗ failed", "dies behind 192.0.2.1")
+	for from, path := range map[string]string{there: secret, here: "/target?module=tcp_connect&name=good&target=10.0.0.5:80"} {
+		if _, text := h.page(t, from, path); strings.Contains(text, "traced") {
+			t.Errorf("%s for %s: %s", path, from, text)
+		}
+	}
+}
+
+// TestPageLooksAsRecorded compares the page of a host that has everything with a file.
+// The pictures of the documents are of today's page as long as it does not change.
+func TestPageLooksAsRecorded(t *testing.T) {
+	h := busyHost()
+	h.pages.Targets = targets
+	body, _ := h.page(t, here, "/")
+	porttest.Golden(t, "testdata/page.html", body)
 }
 
 // TestPageOfACheck checks targets with reports of every mark.
