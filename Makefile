@@ -6,8 +6,9 @@ LINT     := $(GO) tool -modfile=tools.mod golangci-lint
 SYSTEMS  := linux/amd64 linux/arm64 linux/386 linux/riscv64 darwin/arm64 windows/amd64 freebsd/amd64 openbsd/amd64
 FUZZTIME ?= 30s
 SOCKETS  ?= 100000
+SOAKTIME ?= 5m
 
-.PHONY: help build test test-root lint fmt generate bpf bpf-check check fuzz attack vm bench cross rules package packages e2e-packages e2e-runtimes release-check pictures
+.PHONY: help build test test-386 test-root lint fmt generate bpf bpf-check check fuzz attack soak vm bench cross rules package packages e2e-packages e2e-runtimes release-check pictures
 
 help: ## Show this.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "%-13s %s\n", $$1, $$2 }' Makefile
@@ -17,6 +18,9 @@ build: ## Build ./port_exporter, static and stripped.
 
 test: ## Run the tests.
 	$(GO) test ./...
+
+test-386: ## Run the tests as a program of 32 bits.
+	CGO_ENABLED=0 GOARCH=386 $(GO) test ./...
 
 test-root: ## Run the tests that make network namespaces, under the race detector.
 	$(GO) test -race -run InNamespace -v ./...
@@ -46,6 +50,9 @@ fuzz: ## Fuzz each parser for FUZZTIME.
 
 attack: ## Attack every endpoint for three minutes while it is scraped.
 	$(GO) test -run TestAttack -v -attack 3m .
+
+soak: ## Run for SOAKTIME under load, and report memory, descriptors, goroutines (root).
+	$(GO) test -run TestSoakInNamespace -v -timeout 0 -soak $(SOAKTIME) .
 
 vm: ## Test what depends on the kernel on those of Debian, in an emulated machine.
 	.ci/vm

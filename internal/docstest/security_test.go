@@ -1,6 +1,7 @@
 package docstest
 
 import (
+	"io/fs"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -37,5 +38,35 @@ func TestSecurityPromisesHaveTests(t *testing.T) {
 		if named == 0 {
 			t.Errorf("promise %d names no test", i+1)
 		}
+	}
+}
+
+// TestFaultsHaveTests checks that each test that docs/reliability.md names is there.
+func TestFaultsHaveTests(t *testing.T) {
+	declared := map[string]bool{}
+	declaration := regexp.MustCompile(`(?m)^func (Test\w+)\(`)
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if d != nil && d.IsDir() && d.Name() == ".cache" {
+			return fs.SkipDir
+		}
+		if err != nil || !strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		for _, m := range declaration.FindAllStringSubmatch(read(t, path), -1) {
+			declared[m[1]] = true
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := regexp.MustCompile("`(Test\\w+)`").FindAllStringSubmatch(read(t, root+"/docs/reliability.md"), -1)
+	for _, m := range named {
+		if !declared[m[1]] {
+			t.Errorf("docs/reliability.md: there is no %s", m[1])
+		}
+	}
+	if len(named) < 20 {
+		t.Errorf("docs/reliability.md names %d tests", len(named))
 	}
 }
