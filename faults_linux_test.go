@@ -255,21 +255,29 @@ func TestAddressGoesAwayInNamespace(t *testing.T) {
 // them is absent, with the file's name, and the rest is there.
 func TestMalformedProc(t *testing.T) {
 	procfs := t.TempDir()
-	for _, name := range []string{"sys", "self", "1", "stat"} {
+	for _, name := range []string{"sys", "1", "stat"} {
 		if err := os.Symlink("/proc/"+name, filepath.Join(procfs, name)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	entries, err := os.ReadDir("/proc/self/net")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Mkdir(filepath.Join(procfs, "net"), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	for _, e := range entries {
-		if err := os.Symlink("/proc/self/net/"+e.Name(), filepath.Join(procfs, "net", e.Name())); err != nil {
+	for _, dir := range []string{"net", "self"} {
+		if err := os.Mkdir(filepath.Join(procfs, dir), 0o755); err != nil {
 			t.Fatal(err)
+		}
+	}
+	for from, to := range map[string]string{"/proc/self/net/": "net", "/proc/self/": "self"} {
+		entries, err := os.ReadDir(from)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range entries {
+			target := from + e.Name()
+			if target == "/proc/self/net" {
+				target = "../net"
+			}
+			if err := os.Symlink(target, filepath.Join(procfs, to, e.Name())); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
 	base, _ := startDaemon(t, "--path.procfs="+procfs)
@@ -293,7 +301,7 @@ func TestMalformedProc(t *testing.T) {
 				t.Errorf("%s: status %d, lacks %s", name, status, want)
 			}
 		}
-		if value := regexp.MustCompile(`(?m)^port_tcp_(listen_overflows_total|active_opens_total|orphans) .*`).FindAllString(body, -1); len(value) > 0 {
+		if value := regexp.MustCompile(`(?m)^port_tcp_(listen_overflows_total|active_opens_total|orphans)[{ ].*`).FindAllString(body, -1); len(value) > 0 {
 			t.Errorf("%s: has figures %s", name, value)
 		}
 	}
@@ -304,7 +312,7 @@ func TestMalformedProc(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if body := scrapeWhole(t, base); !strings.Contains(body, "\nport_tcp_listen_overflows_total ") {
+	if body := scrapeWhole(t, base); !strings.Contains(body, "\nport_tcp_listen_overflows_total{") {
 		t.Errorf("not there again:\n%s", body)
 	}
 }
