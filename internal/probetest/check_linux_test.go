@@ -76,9 +76,9 @@ func TestCheckOfARouteByPortInNamespace(t *testing.T) {
 		}
 	}
 	for target, want := range map[string]string{
-		porttest.ServerIP4 + ":82":          `failed +route +\S+: rule 50: from all to all ipproto tcp dport 82 prohibit`,
+		porttest.ServerIP4 + ":82":            `failed +route +\S+: rule 50: from all to all ipproto tcp dport 82 prohibit`,
 		"udp://" + porttest.ServerIP4 + ":82": `failed +route +\S+: rule 51: from all to all ipproto udp dport 82 blackhole`,
-		porttest.ServerIP4 + ":83":          `ok +route +\S+: via ` + regexp.QuoteMeta(porttest.RouterClientIP4),
+		porttest.ServerIP4 + ":83":            `ok +route +\S+: via ` + regexp.QuoteMeta(porttest.RouterClientIP4),
 	} {
 		out, said, _ := porttest.EndedAs(t, nil, "port_exporter", "check", "--timeout=5s", target)
 		if !regexp.MustCompile(want).MatchString(out) {
