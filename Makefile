@@ -54,7 +54,7 @@ attack: ## Attack every endpoint for three minutes while it is scraped.
 soak: ## Run for SOAKTIME under load, and report memory, descriptors, goroutines (root).
 	$(GO) test -run TestSoakInNamespace -v -timeout 0 -soak $(SOAKTIME) .
 
-vm: ## Test what depends on the kernel on those of Debian, in an emulated machine.
+vm: ## Test what needs another kernel in an emulated machine (Debian, root).
 	.ci/vm
 
 bench: ## Measure beside the peers, on SOCKETS real sockets (needs root).
