@@ -241,12 +241,17 @@ func ofRouteType(kind string) Code {
 	}
 }
 
+// neighbourWait is less than the kernel waits for a neighbour, which is three seconds, and
+// more than a rule takes to reject. Whom it waited for in vain it may have forgotten since.
+const neighbourWait = 2500 * time.Millisecond
+
 // ofNeighbour is about "host unreachable" from this host itself: no neighbour answers,
-// or a rule rejects with that code, which is rare. How long it took does not say: the
+// or a rule rejects with that code, which is rare. That it took no time does not say: the
 // kernel may have asked already (arp(7), mcast_solicit).
 func (f *Facts) ofNeighbour() Code {
 	known := f.Route != nil && f.Route.Neighbour != ""
-	failed := f.neighbourSilent()
+	forgotten := known && f.Route.Neighbour == "none" && f.Result.Duration >= neighbourWait
+	failed := f.neighbourSilent() || forgotten
 	switch {
 	case f.interfaceDown():
 		return InterfaceDown

@@ -115,6 +115,8 @@ func localCases() []situation {
 		{"the route is known", Facts{Route: &route.Route{Type: "blackhole"}}, routed(syscall.ENETUNREACH), RouteBlackhole, "blackhole", ""},
 		{"host down, route unknown", Facts{}, down, NeighbourDown, "the host itself or its gateway", "ip neighbour"},
 		{"host down, on the link", Facts{Route: &route.Route{Type: "unicast", Device: "eth0", Neighbour: "failed"}}, down, HostDown, "does not answer on this network", ""},
+		{"host down, and its entry is gone", Facts{Route: &route.Route{Type: "unicast", Device: "eth0", Neighbour: "none"}}, down, HostDown, "does not answer on this network", ""},
+		{"rejected at once, without an entry", Facts{Route: &route.Route{Type: "unicast", Device: "eth0", Neighbour: "none"}}, reported(probe.Unreachable, probe.OriginLocal, icmp4(us, 3, 1), 0), LocalRejects, "rule of this host", "nft"},
 		{"gateway down", Facts{Route: &route.Route{Type: "unicast", Gateway: router, Device: "eth0", Neighbour: "failed"}}, down, NeighbourDown, "the gateway 192.0.2.254 does not answer on eth0", ""},
 		{"a rule says host unreachable", Facts{Route: &route.Route{Type: "unicast", Neighbour: "reachable"}}, down, LocalRejects, "rule of this host", "nft"},
 		{"no port", Facts{}, failed(probe.LocalError, probe.OriginLocal, connect(syscall.EADDRNOTAVAIL)), NoEphemeralPort, "no ephemeral port is left", "ss -tan dst 198.51.100.1"},
