@@ -149,9 +149,14 @@ func closeDescriptor(fd int) { _ = unix.Close(fd) }
 
 // BindLate makes a socket that is bound to an address choose its port when it
 // connects, so that ports run out for each destination and not for the host
-// (IP_BIND_ADDRESS_NO_PORT of ip(7), which IPv6 sockets take too).
+// (IP_BIND_ADDRESS_NO_PORT of ip(7), which IPv6 sockets take too). Where there is no such
+// option, as under qemu-user, the port is chosen at once.
 func BindLate(fd uintptr) error {
-	return unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1)
+	err := unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1)
+	if errors.Is(err, unix.ENOPROTOOPT) {
+		return nil
+	}
+	return os.NewSyscallError("setsockopt", err)
 }
 
 // BindToDevice has a socket send by an interface of this host, and receive only what
