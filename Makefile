@@ -67,6 +67,11 @@ cross: ## Vet and build for every system.
 rules: ## Test the example rules with promtool.
 	$(GO) test -run 'Promtool|Rule' ./internal/examplestest
 
+.PHONY: dashboards
+dashboards: ## Build the dashboards of examples/dashboards anew.
+	$(GO) run -C examples/dashboards/build . -to ..
+	cd examples/dashboards && sha256sum *.json build/* >dashboards.sum
+
 pictures: ## Take the pictures of the page (root, chromium, pngquant).
 	$(GO) test -run TestPagePicturesInNamespace ./internal/probetest -page.pictures docs/images
 	pngquant --force --nofs --ext .png 64 docs/images/page.png docs/images/page-phone.png

@@ -1,7 +1,9 @@
 package examplestest
 
 import (
+	"crypto/sha256"
 	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -148,7 +150,7 @@ func TestDashboardFormat(t *testing.T) {
 				t.Errorf("%s: variable %+v: want a query of the data source", d.Title, v)
 			}
 		}
-		if !slices.Equal(names[2:5], []string{"datasource", "job", "instance"}) || d.SchemaVersion != 39 {
+		if !slices.Equal(names[2:6], []string{"datasource", "cluster", "job", "instance"}) || d.SchemaVersion != 39 {
 			t.Errorf("%s: variables %q, schema version %d", d.Title, names[2:], d.SchemaVersion)
 		}
 		ids := map[int]bool{}
@@ -204,7 +206,7 @@ func checkTargets(t *testing.T, name string, p panel) {
 			t.Errorf("%s: query %+v is not of a %s", name, q, p.Type)
 		}
 		chosen, err := parseQuery(q.Expr)
-		if n := strings.Count(q.Expr, `{job=~"$job", instance=~"$instance"`); err != nil || n != len(chosen.selectors) {
+		if n := strings.Count(q.Expr, `{cluster=~"$cluster", job=~"$job"`); err != nil || n != len(chosen.selectors) {
 			t.Errorf("%s: %d of %d selectors are of the chosen hosts: %s (%v)", name, n, len(chosen.selectors), q.Expr, err)
 		}
 	}
@@ -236,14 +238,51 @@ func TestDashboardQueries(t *testing.T) {
 				queries = append(queries, allChosen("5m").Replace(q.Expr))
 			}
 		}
+		for _, expr := range d.otherQueries() {
+			queries = append(queries, allChosen("5m").Replace(expr))
+		}
 	}
 	porttest.CheckQueries(t, queries)
+}
+
+// otherQueries are those of annotations and of variables, where they are no mere
+// list of label values.
+func (d dashboard) otherQueries() []string {
+	var out []string
+	for _, a := range d.Annotations.List {
+		out = append(out, a.Expr)
+	}
+	for _, v := range d.Templating.List {
+		if expr, ok := strings.CutPrefix(v.Definition, "query_result("); ok {
+			out = append(out, strings.TrimSuffix(expr, ")"))
+		}
+	}
+	return out
+}
+
+// The files are what examples/dashboards/build makes: they and its sources have the
+// sums that were written with them. To build it takes a minute where nothing is
+// cached, so the sums are compared here.
+func TestDashboardsAreBuilt(t *testing.T) {
+	const dir = examples + "/dashboards"
+	var got strings.Builder
+	for _, file := range slices.Concat(glob(t, dashboards), glob(t, dir+"/build/*")) {
+		name, err := filepath.Rel(dir, file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(&got, "%x  %s\n", sha256.Sum256([]byte(read(t, file))), filepath.ToSlash(name))
+	}
+	if diff := cmp.Diff(read(t, dir+"/dashboards.sum"), got.String()); diff != "" {
+		t.Errorf("run make dashboards (-when built +now):\n%s", diff)
+	}
 }
 
 // allChosen replaces the variables of dashboards: everything is chosen, and the
 // windows of queries are this long.
 func allChosen(window string) *strings.Replacer {
-	return strings.NewReplacer("$__rate_interval", window, "$__range", window, "$job", ".+", "$instance", ".+", "$target", ".*", "$module", ".*")
+	return strings.NewReplacer("$__rate_interval", window, "$__range", window, "$job", ".+", "$instance", ".+",
+		"$cluster", ".*", "$netns", ".*", "$service", ".*", "$target", ".*", "$module", ".*")
 }
 
 // rule is an alert or a recording rule. text is what it says to people.
@@ -364,6 +403,7 @@ type dashboard struct {
 		Tags []string
 	}
 	SchemaVersion int
+	Annotations   struct{ List []annotation }
 	Templating    struct {
 		List []struct {
 			Name, Type, Definition string
@@ -391,6 +431,8 @@ type panel struct {
 }
 
 type datasource struct{ Type, UID string }
+
+type annotation struct{ Name, Expr string }
 
 func readDashboards(t *testing.T) []dashboard {
 	t.Helper()

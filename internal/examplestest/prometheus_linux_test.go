@@ -287,7 +287,8 @@ func ruleChecks(t *testing.T) []check {
 	return out
 }
 
-// panelChecks has every query of every panel, with all hosts chosen.
+// panelChecks has every query of every panel, variable and annotation, with all hosts
+// chosen.
 func panelChecks(t *testing.T) []check {
 	t.Helper()
 	var out []check
@@ -297,6 +298,9 @@ func panelChecks(t *testing.T) []check {
 				c := check{name: d.Title + ": " + p.Title, expr: allChosen("15s").Replace(q.Expr), legend: legendLabels(q.LegendFormat)}
 				out = append(out, c)
 			}
+		}
+		for _, expr := range d.otherQueries() {
+			out = append(out, check{name: d.Title, expr: allChosen("15s").Replace(expr)})
 		}
 	}
 	return out

@@ -169,7 +169,7 @@ type vocabulary map[string][]string
 // itself makes and what our rules record.
 func readVocabulary(t *testing.T) vocabulary {
 	t.Helper()
-	all := vocabulary{"up": nil, "ALERTS": {"alertname", "alertstate"}}
+	all := vocabulary{"up": nil, "ALERTS": {"alertname", "alertstate", "severity"}}
 	maps.Copy(all, readFamilies(t))
 	for _, r := range readRules(t) {
 		if r.kind != "record" {
@@ -184,9 +184,12 @@ func readVocabulary(t *testing.T) vocabulary {
 	return all
 }
 
+// ofTarget are the labels of a target. The cluster is one that a user may add.
+var ofTarget = []string{"cluster", "job", "instance"}
+
 // labels returns every label that the result of a query may have.
 func (all vocabulary) labels(q query) []string {
-	out := []string{"job", "instance"} // of the target
+	out := slices.Clone(ofTarget)
 	for _, s := range q.selectors {
 		out = append(out, all[s.metric]...)
 	}
@@ -207,7 +210,7 @@ func (all vocabulary) check(expr string) []string {
 			continue
 		}
 		for _, l := range s.labels {
-			if !slices.Contains(append([]string{"job", "instance"}, labels...), l) {
+			if !slices.Contains(slices.Concat(ofTarget, labels), l) {
 				out = append(out, fmt.Sprintf("%s has no label %s", s.metric, l))
 			}
 		}

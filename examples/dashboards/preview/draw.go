@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"encoding/json"
 	"fmt"
 	"html"
 	"maps"
@@ -12,7 +13,7 @@ import (
 	"time"
 )
 
-func (p panel) draw(all []series, err error) string {
+func (p panel) draw(all []series, marks []mark, err error) string {
 	at := fmt.Sprintf("grid-area:%d/%d/span %d/span %d", p.GridPos.Y+1, p.GridPos.X+1, p.GridPos.H, p.GridPos.W)
 	body := ""
 	switch {
@@ -27,7 +28,7 @@ func (p panel) draw(all []series, err error) string {
 	case p.Type == "table":
 		body = p.table(all)
 	default:
-		body = p.chart(all)
+		body = p.chart(all, marks)
 	}
 	return fmt.Sprintf("<section style='%s' title='%s'><h3>%s</h3>%s</section>", at, html.EscapeString(p.Description), html.EscapeString(p.Title), body)
 }
@@ -56,20 +57,65 @@ func (p panel) table(all []series) string {
 	maps.DeleteFunc(present, func(name string, _ bool) bool { return o.ExcludeByName[name] })
 	columns := slices.SortedFunc(maps.Keys(present), func(a, b string) int { return cmp.Compare(o.IndexByName[a], o.IndexByName[b]) })
 	var body strings.Builder
+	cells := map[string]cell{}
 	for _, c := range columns {
-		body.WriteString("<th>" + html.EscapeString(cmp.Or(o.RenameByName[c], c)))
+		title := cmp.Or(o.RenameByName[c], c)
+		body.WriteString("<th>" + html.EscapeString(title))
+		cells[c] = p.cell(title)
 	}
 	for _, s := range all {
 		body.WriteString("<tr>")
 		for _, c := range columns {
-			if s.Metric["Value"] = ""; c == "Value" {
-				s.Metric[c] = p.format(number(s.Value[1]))
+			value := s.Metric[c]
+			if c == "Value" {
+				value = fmt.Sprint(s.Value[1])
 			}
-			body.WriteString("<td>" + html.EscapeString(s.Metric[c]))
+			body.WriteString(cells[c].draw(value, c == "Value", p.format))
 		}
 	}
 	return "<table class=full><tr>" + body.String() + "</table>"
 }
+
+// cell is how the values of a column look.
+type cell struct {
+	linked bool
+	mapped mapping
+}
+
+func (p panel) cell(title string) (out cell) {
+	for _, o := range p.FieldConfig.Overrides {
+		for _, property := range o.Properties {
+			switch {
+			case o.Matcher.Options != title:
+			case property.ID == "links":
+				out.linked = true
+			case property.ID == "mappings":
+				mapped := []mapping{}
+				if json.Unmarshal(property.Value, &mapped) == nil && len(mapped) > 0 {
+					out.mapped = mapped[0]
+				}
+			}
+		}
+	}
+	return out
+}
+
+func (c cell) draw(value string, figure bool, format func(float64) string) string {
+	if m, ok := c.mapped.Options[value]; ok {
+		return fmt.Sprintf("<td class='filled %s'>%s", m.Color, html.EscapeString(m.Text))
+	}
+	if figure {
+		value = format(number(value))
+	}
+	value = html.EscapeString(value)
+	if c.linked && value != "" {
+		return "<td><a>" + value + "</a>"
+	}
+	return "<td>" + value
+}
+
+// palette has the first of Grafana's classic colours.
+var palette = []string{"#73bf69", "#f2cc0c", "#5794f2", "#ff780a", "#f2495c", "#b877d9", "#8ab8ff", "#fade2a", "#ffa6b0", "#96d98d", "#ca95e5", "#ffb357"}
 
 type point struct{ t, v, base float64 }
 
@@ -94,7 +140,7 @@ func (p panel) stacked() bool { return p.FieldConfig.Defaults.Custom.Stacking.Mo
 
 // chart draws the axes, the threshold, the lines, and a legend with the last and
 // the highest value of each. The grid has columns of 60 and rows of 38 pixels.
-func (p panel) chart(all []series) string {
+func (p panel) chart(all []series, marks []mark) string {
 	slices.SortFunc(all, func(a, b series) int { return cmp.Compare(a.Name, b.Name) })
 	lines := p.points(all)
 	first, last, top := math.Inf(1), math.Inf(-1), 0.0
@@ -118,15 +164,20 @@ func (p panel) chart(all []series) string {
 			svg += fmt.Sprintf("<path class=limit d='M60 %.1fH%g'/>", y(*s.Value), width)
 		}
 	}
+	for _, m := range marks {
+		if m.t >= first && m.t <= last {
+			svg += fmt.Sprintf("<path class='mark %s' d='M%.1f 4V%g'><title>%s</title></path>", m.color, x(m.t), height-22, html.EscapeString(m.text))
+		}
+	}
 	for i, line := range lines {
-		hue := (120 + i*137) % 360 // far from the one before
-		svg += fmt.Sprintf("<path style='stroke:hsl(%d 60%% 45%%)' d='%s'/>", hue, trace(line, x, y))
-		if p.stacked() {
-			svg += fmt.Sprintf("<path style='fill:hsl(%d 60%% 45%%/.3)' d='%s'/>", hue, outline(line, x, y))
+		color := palette[i%len(palette)]
+		svg += fmt.Sprintf("<path style='stroke:%s' d='%s'/>", color, trace(line, x, y))
+		if opacity := p.FieldConfig.Defaults.Custom.FillOpacity; opacity > 0 {
+			svg += fmt.Sprintf("<path style='fill:%s;fill-opacity:%g;stroke:none' d='%s'/>", color, opacity/100, outline(line, x, y))
 		}
 		highest := slices.MaxFunc(line, func(a, b point) int { return cmp.Compare(a.v-a.base, b.v-b.base) })
 		end := line[len(line)-1]
-		legend += fmt.Sprintf("<tr><td style='max-width:%dpx'><i style='background:hsl(%d 60%% 45%%)'></i>%s<td>%s<td>%s", 15*p.GridPos.W, hue, html.EscapeString(all[i].Name), p.format(end.v-end.base), p.format(highest.v-highest.base))
+		legend += fmt.Sprintf("<tr><td style='max-width:%dpx'><i style='background:%s'></i>%s<td>%s<td>%s", 15*p.GridPos.W, color, html.EscapeString(all[i].Name), p.format(end.v-end.base), p.format(highest.v-highest.base))
 	}
 	return fmt.Sprintf("<div class=chart><svg width=%g height=%g>%s</svg><table><tr><th><th>Last<th>Max%s</table></div>", width, height, svg, legend)
 }
