@@ -67,7 +67,10 @@ cross: ## Vet and build for every system.
 rules: ## Test the example rules with promtool.
 	$(GO) test -run 'Promtool|Rule' ./internal/examplestest
 
-.PHONY: dashboards
+.PHONY: fleet dashboards
+fleet: ## Simulate 2,000 hosts that a Prometheus scrapes for four minutes (root, prometheus).
+	$(GO) test -run TestFleetInNamespace -v -timeout 15m ./internal/fleettest -fleet 2000
+
 dashboards: ## Build the dashboards of examples/dashboards anew.
 	$(GO) run -C examples/dashboards/build . -to ..
 	cd examples/dashboards && sha256sum *.json build/* >dashboards.sum

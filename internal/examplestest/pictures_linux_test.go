@@ -29,8 +29,11 @@ func TestPicturesInNamespace(t *testing.T) {
 	time.Sleep(*hold)
 	for _, d := range readDashboards(t) {
 		instance := "web"
-		if d.UID == "port-exporter-limits" {
+		switch d.UID {
+		case "port-exporter-limits":
 			instance = "web|host" // which has the limits of the whole machine
+		case "port-exporter-fleet":
+			instance = ""
 		}
 		picture := filepath.Join(*pictures, d.name+".png")
 		if err := os.RemoveAll(picture); err != nil {
@@ -39,7 +42,7 @@ func TestPicturesInNamespace(t *testing.T) {
 		page := fmt.Sprintf("http://%s/%s?range=%s&instance=%s", previewAddress, d.name, *hold, instance)
 		output(t, chromium, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
 			"--disable-background-networking", "--disable-component-update", "--disable-sync", "--hide-scrollbars",
-			"--user-data-dir="+t.TempDir(), "--window-size=1456,"+strconv.Itoa(60+38*d.height()),
+			"--user-data-dir="+t.TempDir(), "--window-size=1456,"+strconv.Itoa(140+38*d.height()),
 			"--screenshot="+picture, page)
 		if _, err := os.Stat(picture); err != nil { // of which chromium says nothing
 			t.Errorf("no picture: %v", err)
