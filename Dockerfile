@@ -1,6 +1,7 @@
 # syntax=docker/dockerfile:1
 
-FROM golang:1.26 AS builder
+# The compiler runs on the machine that builds, whatever the image is for.
+FROM --platform=$BUILDPLATFORM golang:1.26 AS builder
 WORKDIR /src
 
 # The modules change less often than the code: a layer of their own.
@@ -13,7 +14,9 @@ ARG REVISION=unknown
 ARG BRANCH=unknown
 ARG BUILD_USER=unknown
 ARG BUILD_DATE=unknown
-RUN CGO_ENABLED=0 go build -trimpath -ldflags "-s -w \
+ARG TARGETOS
+ARG TARGETARCH
+RUN CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH go build -trimpath -ldflags "-s -w \
       -X github.com/prometheus/common/version.Version=${VERSION} \
       -X github.com/prometheus/common/version.Revision=${REVISION} \
       -X github.com/prometheus/common/version.Branch=${BRANCH} \
@@ -36,23 +39,10 @@ LABEL org.opencontainers.image.title="port_exporter" \
 COPY --from=builder /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/
 COPY --from=builder /port_exporter /port_exporter
 
+# Without privileges. docs/container.md has the flags with which it sees the host and
+# names the owners of its sockets.
 USER 65534:65534
 EXPOSE 10065
 ENTRYPOINT ["/port_exporter"]
-
-# A container sees its own network. To see the host's sockets, it must share the
-# host's network namespace:
-#
-#   docker run --network host --pid host --read-only --cap-drop ALL port_exporter
-#
-# --pid host is for naming the processes behind the sockets, and their users as
-# the host names them (/proc/1/root/etc/passwd). That also requires root and two
-# capabilities, since a container's other users are given none:
-#
-#   --user 0:0 --cap-add SYS_PTRACE --cap-add DAC_READ_SEARCH
-#
-# and --security-opt apparmor=unconfined where Docker's AppArmor profile is on.
-#
-# To ping targets (prober: icmp), as root:
-#
-#   --user 0:0 --cap-add NET_RAW
+# It does not know --web.listen-address and --web.config.file: see docs/container.md.
+HEALTHCHECK --interval=30s --timeout=10s CMD ["/port_exporter", "check", "--quiet", "http://127.0.0.1:10065/-/healthy"]

@@ -8,7 +8,7 @@ FUZZTIME ?= 30s
 SOCKETS  ?= 100000
 SOAKTIME ?= 5m
 
-.PHONY: help build test test-386 test-root lint fmt generate bpf bpf-check check fuzz attack soak vm bench cross rules package packages e2e-packages e2e-runtimes release-check pictures
+.PHONY: help build test test-386 test-root lint fmt generate bpf bpf-check check fuzz attack soak vm bench cross rules package packages e2e-packages e2e-runtimes e2e-image chart release-check pictures
 
 help: ## Show this.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "%-13s %s\n", $$1, $$2 }' Makefile
@@ -34,6 +34,7 @@ fmt: ## Format the code and tidy the modules.
 
 generate: ## Write golden files and generated documents anew.
 	$(GO) test ./collector ./internal/cli ./internal/verdict -update
+	cd packaging/kubernetes && $(GO) test -run TestRules ./... -update
 
 bpf: ## Compile the BPF programs (Debian 12's clang and llvm).
 	.ci/bpf build
@@ -87,6 +88,12 @@ e2e-packages: ## Install, upgrade, remove and purge the packages in a systemd (D
 
 e2e-runtimes: ## Compare what is exported with what real container runtimes run (Debian, root).
 	.ci/e2e-runtimes
+
+e2e-image: ## Build the image for two architectures, and run it as docs/container.md says (Debian, root).
+	.ci/e2e-image
+
+chart: ## Lint the Helm chart and render packaging/kubernetes from it; builds helm, some minutes.
+	.ci/chart
 
 release-check: ## Check .goreleaser.yaml; builds goreleaser, some minutes.
 	$(GO) run github.com/goreleaser/goreleaser/v2@v2.15.1 check

@@ -335,6 +335,21 @@ func TestDiscoveryYAML(t *testing.T) {
 	}
 }
 
+// TestKubernetesYAML reads the scrape configuration in docs/kubernetes.md, without the
+// discovery: Debian's promtool is built without Kubernetes.
+func TestKubernetesYAML(t *testing.T) {
+	blocks := fences(read(t, root+"/docs/kubernetes.md"), "yaml")
+	if len(blocks) != 1 {
+		t.Fatalf("%d blocks of YAML, want 1", len(blocks))
+	}
+	const pods = "kubernetes_sd_configs:\n      - role: pod\n"
+	if !strings.Contains(blocks[0], pods) {
+		t.Fatalf("it has not %q", pods)
+	}
+	text := strings.Replace(blocks[0], pods, "static_configs:\n      - targets: [localhost:10065]\n", 1)
+	porttest.Promtool(t, text, "check", "config", "--syntax-only")
+}
+
 // fences returns the code blocks of a language.
 func fences(text, language string) []string {
 	var out []string

@@ -229,11 +229,11 @@ func TestPortIsTheSame(t *testing.T) {
 func TestDockerfileBuilder(t *testing.T) {
 	builder := readDockerfile(t)[0]
 	goVersion := regexp.MustCompile(`(?m)^go (\d+\.\d+)`).FindStringSubmatch(read(t, "../../go.mod"))[1]
-	if want := "golang:" + goVersion; builder.image != want {
+	if want := "--platform=$BUILDPLATFORM golang:" + goVersion; builder.image != want {
 		t.Errorf("built on %s, want %s as in go.mod", builder.image, want)
 	}
 	build := builder.find("RUN", "go build")
-	wanted := []string{"CGO_ENABLED=0 ", " -trimpath ", "-s -w ", " -o /port_exporter ."}
+	wanted := []string{"CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH ", " -trimpath ", "-s -w ", " -o /port_exporter ."}
 	for _, name := range []string{"Version", "Revision", "Branch", "BuildUser", "BuildDate"} {
 		wanted = append(wanted, "-X github.com/prometheus/common/version."+name+"=${")
 	}
@@ -253,6 +253,7 @@ func TestDockerfileFinalStage(t *testing.T) {
 		{"USER", final.find("USER"), "65534:65534"}, // by number: scratch has no /etc/passwd
 		{"ENTRYPOINT", final.find("ENTRYPOINT"), `["/port_exporter"]`},
 		{"certificates", final.find("COPY", "ca-certificates.crt"), "--from=builder /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/"},
+		{"HEALTHCHECK", final.find("HEALTHCHECK"), `--interval=30s --timeout=10s CMD ["/port_exporter", "check", "--quiet", "http://127.0.0.1:10065/-/healthy"]`},
 		{"binary", final.find("COPY", " /port_exporter"), "--from=builder /port_exporter /port_exporter"},
 	}
 	for _, tt := range tests {
@@ -271,8 +272,8 @@ func TestDockerfileFinalStage(t *testing.T) {
 func TestDockerfileArguments(t *testing.T) {
 	for _, s := range readDockerfile(t) {
 		for _, in := range s.instructions {
-			for _, m := range regexp.MustCompile(`\$\{(\w+)\}`).FindAllStringSubmatch(in.rest, -1) {
-				if s.find("ARG", m[1]+"=") == "" {
+			for _, m := range regexp.MustCompile(`\$\{?(\w+)\}?`).FindAllStringSubmatch(in.rest, -1) {
+				if s.find("ARG", m[1]) == "" {
 					t.Errorf("stage %s uses %s without ARG", s.image, m[1])
 				}
 			}
