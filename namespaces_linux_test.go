@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -199,4 +200,52 @@ func deniedNamespaces(t *testing.T, label string) {
 			t.Errorf("%q: status %d, said:\n%s", tt.arg, status, said)
 		}
 	}
+}
+
+// TestPolicyOfContainersInNamespace judges the listener of a container made by hand: in the
+// daemon, on the command line and in a saved table.
+func TestPolicyOfContainersInNamespace(t *testing.T) {
+	porttest.OpenProgram(t)
+	const label = "docker-cdef01234567"
+	cgroup := porttest.NewCgroup(t, "system.slice/docker-"+strings.Repeat("cdef01234567", 6)[:64]+".scope")
+	cgroup.Do(t, func() {
+		startListenerAs(t, &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}, "0.0.0.0:18377")
+	})
+	rules := func(netns string, port int) string {
+		file := filepath.Join(t.TempDir(), "policy.yml")
+		text := fmt.Sprintf("policy: {rules: [{name: theirs, netns: %q, ports: %d, required: true}, {name: the rest, netns: \"*\", ports: [1-18376, 18378-65535]}]}\n", netns, port)
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return "--config.file=" + file
+	}
+	listeners := func(want int, args ...string) (text string) {
+		t.Helper()
+		text, said, status := porttest.EndedAs(t, nil, append([]string{"port_exporter", "listeners"}, args...)...)
+		if status != want && status != 3 { // other tests may have namespaces whose owners are gone
+			t.Errorf("%q: status %d, said %s\n%s", args, status, said, text)
+		}
+		return text
+	}
+	expected := listeners(0, rules("docker-*", 18377))
+	if !regexp.MustCompile(`(?m)^tcp .* 18377 .* ` + label + ` .*expected: theirs$`).MatchString(expected) {
+		t.Errorf("got\n%s", expected)
+	}
+	unexpected := rules("blue", 18377)
+	if got := listeners(1, unexpected, "--unexpected"); !regexp.MustCompile(`(?m)^tcp .* 18377 .* ` + label + ` .*unexpected$`).MatchString(got) {
+		t.Errorf("got\n%s", got)
+	}
+	saved := filepath.Join(t.TempDir(), "host.json")
+	if err := os.WriteFile(saved, []byte(listeners(0, "--all-namespaces", "--output=json")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got := listeners(1, unexpected, "--input="+saved, "--unexpected"); !strings.Contains(got, label) {
+		t.Errorf("got\n%s", got)
+	}
+	base, _ := startDaemon(t, "--collector.disable-defaults", "--collector.namespaces", "--collector.policy", unexpected)
+	want := `port_policy_unexpected_listener{address="0.0.0.0",container="` + label + `",interface="",netns="` + label + `",port="18377",`
+	porttest.Await(t, want, func() bool {
+		_, body := get(t, base+"/metrics")
+		return strings.Contains(body, want)
+	})
 }

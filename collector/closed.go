@@ -98,7 +98,7 @@ func (c closedConnections) Collect(ctx context.Context, host *Snapshot, out *Out
 	if err != nil {
 		return err
 	}
-	if host.wantsHealth { // after its read, so that open connections are counted up to now
+	if host.wants.health { // after its read, so that open connections are counted up to now
 		_, _, _ = host.Connections() // other collectors report its error
 	}
 	limits := closed.Limits{

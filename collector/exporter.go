@@ -125,8 +125,10 @@ type Limits struct {
 type Exporter struct {
 	options    Options
 	collectors []Collector
-	named      func(*socket.Socket) bool // a rule of the policy names its port
-	maxRunning int64                     // concurrent collectors, those left behind included
+	maxRunning int64 // concurrent collectors, those left behind included
+	// named and namedElsewhere report whether a rule of the policy names the port of a
+	// socket, here and in other network namespaces.
+	named, namedElsewhere func(*socket.Socket) bool
 }
 
 // manyScrapes is how many scrapes run concurrently where no limit was chosen. Each
@@ -141,7 +143,7 @@ func mostRunning(scrapes int) int64 {
 
 // New returns an exporter.
 func New(o Options) *Exporter {
-	e := &Exporter{options: o, named: policy.Named(o.Policy), maxRunning: mostRunning(o.MaxScrapes)}
+	e := &Exporter{options: o, named: policy.Named(o.Policy), namedElsewhere: policy.NamedElsewhere(o.Policy), maxRunning: mostRunning(o.MaxScrapes)}
 	for _, c := range collectors(o) {
 		if e.enabled(c.Name()) {
 			e.collectors = append(e.collectors, c)
@@ -175,7 +177,7 @@ func collectors(o Options) []Collector {
 		all = append(all, rules{read: o.Firewall})
 	}
 	if o.Policy != nil {
-		all = append(all, findings{rules: o.Policy, limit: o.Limits.Listeners})
+		all = append(all, findings{rules: o.Policy, limit: o.Limits.Listeners, limitElsewhere: o.Limits.NamespaceListeners})
 	}
 	if o.Probes != nil {
 		all = append(all, probes{results: bounded(o.Probes), addresses: o.Addresses, memory: o.Memory})
@@ -187,7 +189,7 @@ func collectors(o Options) []Collector {
 		all = append(all, closedConnections{open: o.Closed, limits: o.Limits})
 	}
 	if o.Namespaces != nil {
-		all = append(all, namespaces{read: o.Namespaces, owners: o.NamespaceOwners, protocols: o.Protocols, limits: o.Limits, memory: o.Memory})
+		all = append(all, namespaces{protocols: o.Protocols, limits: o.Limits, memory: o.Memory})
 	}
 	return all
 }
@@ -365,7 +367,10 @@ func (e *Exporter) runAll(ctx context.Context, all ...Collector) (*Snapshot, []o
 	if err := e.reserve(len(all)); err != nil {
 		return nil, nil, err
 	}
-	host := newSnapshot(ctx, e, slices.ContainsFunc(all, func(c Collector) bool { return c.Name() == healthName }))
+	runs := func(name string) bool {
+		return slices.ContainsFunc(all, func(c Collector) bool { return c.Name() == name })
+	}
+	host := newSnapshot(ctx, e, wants{health: runs(healthName), namespaces: runs(namespaces{}.Name())})
 	outcomes := make([]outcome, len(all))
 	var running sync.WaitGroup
 	for i, c := range all {

@@ -2,13 +2,11 @@ package collector
 
 import (
 	"context"
-	"errors"
 	"slices"
 	"sync"
 	"time"
 
 	"github.com/port-exporter/port_exporter/internal/netns"
-	"github.com/port-exporter/port_exporter/internal/owner"
 	"github.com/port-exporter/port_exporter/internal/socket"
 )
 
@@ -50,8 +48,6 @@ func (e *Exporter) lackingForNamespaces() []string {
 // namespaces exports the sockets of other network namespaces, in the families of the
 // collectors that export those of our own.
 type namespaces struct {
-	read      Namespaces
-	owners    Owners
 	protocols []socket.Protocol
 	limits    Limits
 	memory    *Memory
@@ -74,113 +70,41 @@ func (namespaces) mayExport(name string) bool {
 var namespaceListeners = []*Family{listenerInfo, listenerSockets, unreadListeners, acceptQueueLength, acceptQueueLimit, acceptQueueFull,
 	acceptQueueDrops, udpReceiveQueue, udpReceiveDrops, executableDeleted, unattributed}
 
-// namespace is one that was read.
-type namespace struct {
-	*netns.Namespace
-	table   *socket.Table
-	traffic *socket.Traffic // nil if the connections were not read
-	// listeners have series of their own; rest counts the sockets of the others.
-	listeners []socket.Listener
-	rest      int
-}
-
-func (c namespaces) Collect(ctx context.Context, host *Snapshot, out *Output) error {
-	out.add(privilegeMissing, truth(slices.Contains(c.read.Missing(), netns.CapSysAdmin)), netns.CapSysAdmin)
-	found, err := c.read.Read(ctx)
+func (c namespaces) Collect(_ context.Context, host *Snapshot, out *Output) error {
+	e, err := host.Elsewhere()
 	if err != nil {
 		return err
 	}
-	out.add(namespaceSource, 1, found.Engine, firstLine(found.NotBPF))
-	shown := min(len(found.Namespaces), c.limits.Namespaces)
-	out.fold(namespaceInfo, len(found.Namespaces)-shown)
-	all, err := c.readAll(ctx, found.Namespaces[:shown], &found.Depths)
-	if err != nil {
-		return err
-	}
-	for depth, n := range found.Depths {
+	out.add(privilegeMissing, truth(slices.Contains(e.missing, netns.CapSysAdmin)), netns.CapSysAdmin)
+	out.add(namespaceSource, 1, e.Engine, firstLine(e.NotBPF))
+	out.fold(namespaceInfo, e.beyond)
+	for depth, n := range e.Depths {
 		out.add(namespaceCount, float64(n), netns.Depth(depth).String())
 	}
-	c.addListeners(ctx, host, out, all)
-	for i := range all {
-		c.addNamespace(out, &all[i])
+	addListenersElsewhere(out, e)
+	for i := range e.all {
+		c.addNamespace(out, &e.all[i])
 	}
-	c.memory.namespaces.forget()
 	return nil
 }
 
-// readAll reads namespaces. One that has more sockets than can be read must not cost the
-// metrics of the others: depths says how far it was read instead.
-func (c namespaces) readAll(ctx context.Context, found []netns.Namespace, depths *netns.Depths) ([]namespace, error) {
-	all := make([]namespace, 0, len(found))
-	for i := range found {
-		of := &found[i]
-		n, err := c.readOne(ctx, of)
-		switch {
-		case errors.Is(err, socket.ErrIncomplete):
-			depths.Lower(of, netns.Unread)
-			continue
-		case err != nil:
-			return nil, err
-		case of.Depth == netns.Full && n.traffic == nil:
-			depths.Lower(of, netns.Listeners)
-		}
-		all = append(all, n)
-	}
-	return all, nil
-}
-
-// readOne reads a namespace. An interruption is no error: a second read would cost as
-// much again in each of them. Connections of which a part was lost are left out.
-func (c namespaces) readOne(ctx context.Context, of *netns.Namespace) (n namespace, err error) {
-	n = namespace{Namespace: of}
-	reader := of.Reader(ctx)
-	reader.Aged = c.memory.namespaces.longLived.Age
-	if n.table, err = reader.Listening(ctx); err != nil {
-		return n, err
-	}
-	series, rest := socket.MostExposed(n.table.Listeners, c.limits.NamespaceListeners)
-	n.rest = rest
-	for _, l := range n.table.Listeners {
-		if series[l.ListenerID] {
-			n.listeners = append(n.listeners, l)
+// addListenersElsewhere adds the listeners of all namespaces.
+func addListenersElsewhere(out *Output, e *elsewhere) {
+	i := 0
+	for _, n := range e.all {
+		for _, l := range n.listeners {
+			drops := e.history.Drops[i]
+			i++
+			id := out.set(listenerSockets, labelsOf(l.ListenerID)...)
+			out.addSet(listenerSockets, float64(l.Sockets), id)
+			if l.Protocol == socket.TCP {
+				addAcceptQueue(out, l, drops, id)
+			} else {
+				addDatagramQueue(out, l, drops, id)
+			}
 		}
 	}
-	if of.Depth != netns.Full {
-		return n, nil
-	}
-	n.traffic, err = socket.ReadConnections(of.Source.Sockets(ctx, socket.Connections), n.table, nil)
-	switch {
-	case errors.Is(err, socket.ErrInterrupted):
-		err = nil
-	case errors.Is(err, socket.ErrIncomplete):
-		n.traffic, err = nil, nil
-	}
-	return n, err
-}
-
-// addListeners adds the listeners of all namespaces, whose owners are found together.
-func (c namespaces) addListeners(ctx context.Context, host *Snapshot, out *Output, all []namespace) {
-	var listeners []socket.Listener
-	for _, n := range all {
-		listeners = append(listeners, n.listeners...)
-	}
-	drops := c.memory.namespaces.history.Note(host.Began(), listeners).Drops
-	for i, l := range listeners {
-		id := out.set(listenerSockets, labelsOf(l.ListenerID)...)
-		out.addSet(listenerSockets, float64(l.Sockets), id)
-		if l.Protocol == socket.TCP {
-			addAcceptQueue(out, l, drops[i], id)
-		} else {
-			addDatagramQueue(out, l, drops[i], id)
-		}
-	}
-	owners := owner.Result{}
-	if c.owners != nil {
-		owners = c.owners.Owners(ctx, listeners)
-	}
-	for owned := range byListener(owners.Owned) {
-		addInfo(out, &owned[0].Listener, owned)
-	}
+	e.eachShown(func(owned []socket.Owned) { addInfo(out, &owned[0].Listener, owned) })
 }
 
 // addNamespace adds everything else of a namespace. What is 0 is left out.

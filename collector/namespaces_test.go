@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/port-exporter/port_exporter/internal/netns"
+	"github.com/port-exporter/port_exporter/internal/policy"
 	"github.com/port-exporter/port_exporter/internal/porttest"
 	"github.com/port-exporter/port_exporter/internal/socket"
 )
@@ -152,6 +153,84 @@ func TestNamespaceWithTooManySockets(t *testing.T) {
 	} {
 		if strings.Contains(got, text) != want {
 			t.Errorf("%s: %t, want %t", text, !want, want)
+		}
+	}
+}
+
+// TestPolicyElsewhere judges the listeners of other network namespaces if a rule names one.
+func TestPolicyElsewhere(t *testing.T) {
+	with := func(limit int, rules ...policy.Rule) string {
+		o := options(stories["namespaces"])
+		o.Namespaces, o.NamespaceOwners, o.Policy = storyNamespaces{}, storyOwners, rules
+		o.Limits.Namespaces, o.Limits.NamespaceListeners = 10, limit
+		return exposition(t, t.Context(), o, Filter{Collectors: []string{"policy"}})
+	}
+	ports := func(n uint16) []socket.PortRange { return []socket.PortRange{{First: n, Last: n}} }
+	nginx := policy.Rule{Name: "nginx", Ports: ports(80), Netns: []string{"docker-*"}, Processes: []string{"nginx"}}
+	all := with(10, nginx,
+		policy.Rule{Name: "no debugger", Ports: ports(9000), Pods: []string{"shop/web-*"}, Forbid: true},
+		policy.Rule{Name: "gone", Ports: ports(25), Pods: []string{"mail"}, Required: true},
+		policy.Rule{Name: "ours", Ports: ports(80), Required: true},
+	)
+	few := with(1, nginx)
+	none := with(10, policy.Rule{Name: "ours", Ports: ports(80)})
+	for _, tt := range []struct {
+		of, text string
+		want     bool
+	}{
+		{all, `port_policy_unexpected_listener{address="::",container="",interface="",netns="pod2b0c5a1e",port="80",process="nginx",protocol="tcp",scope="any",unit="nginx.service",user="root"} 1`, true},
+		{all, `port_policy_unexpected_listeners{netns="pod2b0c5a1e",scope="any"} 1`, true},
+		{all, `port_policy_unexpected_listeners{netns="pod2b0c5a1e",scope="loopback"} 2`, true}, // one is forbidden
+		{all, `port_policy_unverified_listeners{netns="pod2b0c5a1e",scope="loopback"}`, false},
+		{all, `port_policy_forbidden_listener{address="127.0.0.1",interface="",netns="pod2b0c5a1e",port="9000",protocol="tcp",rule="no debugger",severity="critical"} 1`, true},
+		{all, `netns="docker-0123456789ab"`, false}, // is expected
+		{all, `port_policy_rule_listeners{rule="nginx"} 1`, true},
+		{all, `port_policy_missing_listener{rule="gone"}`, false}, // a namespace was not read
+		{all, `port_policy_missing_listener{rule="ours"} 1`, true},
+		{few, `port_netns_folded_items{metric="port_policy_unexpected_listener",netns="pod2b0c5a1e"} 2`, true},
+		{none, `netns="pod2b0c5a1e"`, false},
+	} {
+		if strings.Contains(tt.of, tt.text) != tt.want {
+			t.Errorf("%s: %t\n%s", tt.text, !tt.want, tt.of)
+		}
+	}
+}
+
+// wholeNamespaces are those of the story, of which all are read.
+type wholeNamespaces struct{ storyNamespaces }
+
+func (wholeNamespaces) Missing() []string { return nil }
+
+func (n wholeNamespaces) Read(ctx context.Context) (netns.Found, error) {
+	found, err := n.storyNamespaces.Read(ctx)
+	found.Depths[netns.Unread] = 0
+	return found, err
+}
+
+// TestRequiredElsewhere is missing only where every other network namespace was read.
+func TestRequiredElsewhere(t *testing.T) {
+	for name, tt := range map[string]struct {
+		read  Namespaces
+		limit int
+		off   bool
+		want  bool
+	}{
+		"all": {wholeNamespaces{}, 3, false, true}, "one is not read": {storyNamespaces{}, 3, false, false},
+		"beyond the limit": {wholeNamespaces{}, 2, false, false}, "none can be read": {goneNamespaces{}, 3, false, false},
+		"the collector is off": {wholeNamespaces{}, 3, true, false},
+	} {
+		o := options(stories["namespaces"])
+		o.Namespaces, o.Limits.Namespaces, o.Limits.NamespaceListeners = tt.read, tt.limit, 10
+		o.Policy = []policy.Rule{{Name: "gone", Ports: []socket.PortRange{{First: 25, Last: 25}}, Netns: []string{"blue"}, Required: true}}
+		if tt.off {
+			o.Disabled = append(o.Disabled, "namespaces")
+		}
+		got := exposition(t, t.Context(), o, Filter{Collectors: []string{"policy"}})
+		if missing := strings.Contains(got, `port_policy_missing_listener{rule="gone"} 1`); missing != tt.want {
+			t.Errorf("%s: missing %t", name, missing)
+		}
+		if !strings.Contains(got, `port_scrape_collector_success{collector="policy"} 1`) {
+			t.Errorf("%s: the policy fails", name)
 		}
 	}
 }

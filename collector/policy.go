@@ -39,7 +39,9 @@ var (
 // findings exports the findings of a policy on the listeners.
 type findings struct {
 	rules []policy.Rule
-	limit int // of listeners with series of their own
+	// limit is that on listeners with series of their own, and limitElsewhere that in each
+	// other network namespace.
+	limit, limitElsewhere int
 }
 
 func (findings) Name() string { return "policy" }
@@ -61,8 +63,11 @@ func (c findings) Collect(_ context.Context, host *Snapshot, out *Output) error 
 	if err != nil {
 		return err
 	}
-	c.addVerdicts(out, j.owned, j.verdicts, unverifiedScopes(j.portless, j.portlessVerdicts))
-	c.addUndecided(out, shown, j.owned, j.verdicts)
+	rest := c.addVerdicts(out, j.owned, j.verdicts, unverifiedScopes(j.portless, j.portlessVerdicts))
+	out.fold(unexpectedListener, rest)
+	rest = addUndecided(out, shown.fold(undecidedOf(j.owned, j.verdicts)), c.limit)
+	out.fold(undecidedListener, rest)
+	c.addElsewhere(out, j.elsewhere, j.elsewhereVerdicts)
 	addUnexpectedPortless(out, j.portless, j.portlessVerdicts, c.limit)
 	for i := range c.rules {
 		c.addRule(out, i, j)
@@ -73,8 +78,8 @@ func (c findings) Collect(_ context.Context, host *Snapshot, out *Output) error 
 // judged is what the policy says of a host.
 type judged struct {
 	policy.Findings
-	owned, portless            []socket.Owned
-	verdicts, portlessVerdicts []policy.Verdict
+	owned, portless, elsewhere                    []socket.Owned
+	verdicts, portlessVerdicts, elsewhereVerdicts []policy.Verdict
 	// Of a rule that is partial some sockets were not read, so it is neither stale nor
 	// missing. That what an unsure one requires is missing is not known.
 	partial, unsure []bool
@@ -91,16 +96,32 @@ func (c findings) judge(host *Snapshot) (judged, error) {
 		return judged{}, err
 	}
 	j := judged{owned: owners.Owned, portless: c.withoutPorts(host)}
-	j.Findings = policy.Evaluate(c.rules, slices.Concat(j.owned, j.portless), host.Began())
+	others, wholeElsewhere := c.elsewhere(host)
+	j.elsewhere = others.owned
+	j.Findings = policy.Evaluate(c.rules, slices.Concat(j.owned, j.portless, j.elsewhere), host.Began())
 	j.verdicts, j.portlessVerdicts = j.Verdicts[:len(j.owned)], j.Verdicts[len(j.owned):]
+	j.portlessVerdicts, j.elsewhereVerdicts = j.portlessVerdicts[:len(j.portless)], j.portlessVerdicts[len(j.portless):]
 	unported, _ := host.Portless()
 	whole := func(p socket.Protocol) bool { return table.Whole(p) || unported.Whole(p) || c.wholeUnix(host, p) }
-	young := c.young(table, j.Findings, host.Began())
+	young := c.young(table, others, j.Findings, host.Began())
 	for i := range c.rules {
-		partial := !c.rules[i].Judges(whole)
+		partial := !c.rules[i].Judges(whole) || c.rules[i].AboutOthers() && !wholeElsewhere
 		j.partial, j.unsure = append(j.partial, partial), append(j.unsure, partial || young[i])
 	}
 	return j, nil
+}
+
+// elsewhere returns what was read of other network namespaces, if a rule is about them, and
+// whether that is all.
+func (c findings) elsewhere(host *Snapshot) (_ *elsewhere, whole bool) {
+	if !policy.NamesOthers(c.rules) {
+		return &elsewhere{}, false
+	}
+	e, err := host.Elsewhere()
+	if err != nil {
+		return &elsewhere{}, false
+	}
+	return e, e.whole()
 }
 
 // withoutPorts returns what is judged beside the listeners with ports.
@@ -122,14 +143,20 @@ func (c findings) wholeUnix(host *Snapshot, p socket.Protocol) bool {
 // young returns for each rule whether what it requires may be there although it is
 // not in what was judged: a UDP socket that was not seen for long enough to be a
 // listener.
-func (c findings) young(table *socket.Table, found policy.Findings, began time.Time) []bool {
+func (c findings) young(table *socket.Table, others *elsewhere, found policy.Findings, began time.Time) []bool {
 	young := make([]bool, len(c.rules))
 	if len(found.Missing) == 0 {
 		return young
 	}
-	owned := make([]socket.Owned, len(table.Young))
-	for i, l := range table.Young {
-		owned[i] = socket.Owned{Listener: l, Owner: socket.Owner{Pending: true}}
+	var owned []socket.Owned
+	add := func(listeners []socket.Listener, w *socket.Workload) {
+		for _, l := range listeners {
+			owned = append(owned, socket.Owned{Listener: l, Owner: socket.Owner{Pending: true}, Workload: w})
+		}
+	}
+	add(table.Young, nil)
+	for i := range others.all {
+		add(others.all[i].table.Young, others.all[i].Workload())
 	}
 	may := policy.Evaluate(c.rules, owned, began)
 	for i := range c.rules {
@@ -180,8 +207,27 @@ func ruleKind(r *policy.Rule) string {
 	}
 }
 
-// addVerdicts adds what is not expected. A listener counts once, however many owners it has.
-func (c findings) addVerdicts(out *Output, owned []socket.Owned, verdicts []policy.Verdict, portless []socket.Scope) {
+// addElsewhere adds what is not expected in other network namespaces, each with its own
+// limit. What is 0 there is left out.
+func (c findings) addElsewhere(out *Output, owned []socket.Owned, verdicts []policy.Verdict) {
+	c.limit = c.limitElsewhere
+	folded := func(f *Family, netns string, rest int) {
+		if rest > 0 {
+			out.add(namespaceFolded, float64(rest), netns, f.Name)
+		}
+	}
+	for of := range socket.Groups(owned, func(o *socket.Owned) string { return o.Netns }) {
+		judged := verdicts[:len(of)]
+		verdicts = verdicts[len(of):]
+		netns := of[0].Netns
+		folded(unexpectedListener, netns, c.addVerdicts(out, of, judged, nil))
+		folded(undecidedListener, netns, addUndecided(out, undecidedOf(of, judged), c.limit))
+	}
+}
+
+// addVerdicts adds what is not expected in a network namespace, and returns how many sockets
+// are beyond the limit. A listener counts once, however many owners it has.
+func (c findings) addVerdicts(out *Output, owned []socket.Owned, verdicts []policy.Verdict, portless []socket.Scope) (rest int) {
 	counts := map[policy.Kind]map[socket.Scope]int{policy.Unexpected: {}, policy.Unverified: {}, policy.Undecided: {}, policy.Expected: {}}
 	var broken []socket.Listener
 	eachJudged(owned, verdicts, func(of []socket.Owned, judged []policy.Verdict) {
@@ -198,10 +244,16 @@ func (c findings) addVerdicts(out *Output, owned []socket.Owned, verdicts []poli
 	for _, scope := range portless {
 		counts[policy.Unverified][scope]++
 	}
-	for _, scope := range socket.Scopes() {
-		out.add(unexpectedListeners, float64(counts[policy.Unexpected][scope]), hostNetns, scope.String())
-		out.add(unverifiedListeners, float64(counts[policy.Unverified][scope]), hostNetns, scope.String())
-		out.add(undecidedListeners, float64(counts[policy.Undecided][scope]), hostNetns, scope.String())
+	netns := hostNetns
+	if len(owned) > 0 {
+		netns = owned[0].Netns
+	}
+	for kind, f := range map[policy.Kind]*Family{policy.Unexpected: unexpectedListeners, policy.Unverified: unverifiedListeners, policy.Undecided: undecidedListeners} {
+		for _, scope := range socket.Scopes() {
+			if n := counts[kind][scope]; n > 0 || netns == hostNetns {
+				out.add(f, float64(n), netns, scope.String())
+			}
+		}
 	}
 	series, rest := socket.MostExposed(broken, c.limit)
 	eachJudged(owned, verdicts, func(of []socket.Owned, judged []policy.Verdict) {
@@ -210,7 +262,7 @@ func (c findings) addVerdicts(out *Output, owned []socket.Owned, verdicts []poli
 			c.addForbidden(out, of[0].ListenerID, judged)
 		}
 	})
-	out.fold(unexpectedListener, rest)
+	return rest
 }
 
 // eachJudged calls f for each listener with its owners and the verdicts on them.
@@ -235,26 +287,30 @@ func worst(judged []policy.Verdict) policy.Verdict {
 	return judged[0]
 }
 
-// addUndecided adds undecided listeners, one series for a program with many ports.
-func (c findings) addUndecided(out *Output, shown *Shown, owned []socket.Owned, verdicts []policy.Verdict) {
-	var undecided []socket.Owned
+// undecidedOf returns the listeners that are undecided.
+func undecidedOf(owned []socket.Owned, verdicts []policy.Verdict) (undecided []socket.Owned) {
 	for i, v := range verdicts {
 		if v.Kind == policy.Undecided {
 			undecided = append(undecided, owned[i])
 		}
 	}
-	undecided = shown.fold(undecided)
+	return undecided
+}
+
+// addUndecided adds undecided listeners, those of a program with many ports as one, and
+// returns how many sockets are beyond the limit.
+func addUndecided(out *Output, undecided []socket.Owned, limit int) (rest int) {
 	var listeners []socket.Listener
 	for of := range byListener(undecided) {
 		listeners = append(listeners, of[0].Listener)
 	}
-	series, rest := socket.MostExposed(listeners, c.limit)
+	series, rest := socket.MostExposed(listeners, limit)
 	for of := range byListener(undecided) {
 		if series[of[0].ListenerID] {
 			addNames(out, undecidedListener, of)
 		}
 	}
-	out.fold(undecidedListener, rest)
+	return rest
 }
 
 // addUnexpected names the owners of a listener that are not expected.

@@ -28,13 +28,23 @@ type Snapshot struct {
 	missing func(out *Output, err error)
 	lacking func() []string // privileges that other namespaces require
 
-	wantsHealth bool // TCP_INFO of connections is read
+	wants     wants
+	elsewhere func() (*elsewhere, error)
 
 	portless       func() (socket.PortlessTable, error)
 	portlessOwners func() []socket.Owned
 	unix           func() (socket.PortlessTable, error)
 	unixOwners     func() []socket.Owned
 }
+
+// wants are the collectors of a scrape that require a part to be read further.
+type wants struct {
+	health     bool // TCP_INFO of connections is read
+	namespaces bool // connections of other network namespaces are read
+}
+
+// Elsewhere returns what was read of the other network namespaces.
+func (s *Snapshot) Elsewhere() (*elsewhere, error) { return s.elsewhere() }
 
 // Portless returns what takes packets without a port.
 func (s *Snapshot) Portless() (socket.PortlessTable, error) { return s.portless() }
@@ -113,14 +123,14 @@ func (s *Shown) fold(owned []socket.Owned) []socket.Owned {
 	return owned
 }
 
-// newSnapshot returns a snapshot. Its connections are read with TCP_INFO if health is
-// wanted.
-func newSnapshot(ctx context.Context, e *Exporter, wantsHealth bool) *Snapshot {
-	r := &reading{Options: e.options, ctx: ctx, named: e.named, began: e.options.Memory.history.Now()}
+// newSnapshot returns a snapshot.
+func newSnapshot(ctx context.Context, e *Exporter, w wants) *Snapshot {
+	r := &reading{Options: e.options, ctx: ctx, named: e.named, namedElsewhere: e.namedElsewhere, began: e.options.Memory.history.Now()}
 	r.Snapshot = Snapshot{
 		began: r.began,
 
-		wantsHealth: wantsHealth,
+		wants:     w,
+		elsewhere: sync.OnceValues(r.readElsewhere),
 
 		ports:   sync.OnceValues(r.EphemeralPorts),
 		watched: sync.OnceValue(r.readWatched),
@@ -148,8 +158,9 @@ type reading struct {
 	Snapshot Snapshot
 
 	ctx   context.Context
-	named func(*socket.Socket) bool
 	began time.Time
+	// named and namedElsewhere are of [policy.Named] and [policy.NamedElsewhere].
+	named, namedElsewhere func(*socket.Socket) bool
 
 	fold *health.Fold // is there when the traffic was read
 }
@@ -250,7 +261,7 @@ func (r *reading) readTraffic() (*socket.Traffic, error) {
 		return nil, err
 	}
 	read := r.readPlain
-	if r.Snapshot.wantsHealth {
+	if r.Snapshot.wants.health {
 		walk := r.beginWalk(table)
 		defer walk.End()
 		read = func(table *socket.Table) (*socket.Traffic, error) { return r.readWithInfo(table, walk) }

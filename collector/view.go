@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/port-exporter/port_exporter/internal/kernel"
+	"github.com/port-exporter/port_exporter/internal/netns"
 	"github.com/port-exporter/port_exporter/internal/owner"
 	"github.com/port-exporter/port_exporter/internal/policy"
 	"github.com/port-exporter/port_exporter/internal/socket"
@@ -33,9 +34,15 @@ type View struct {
 
 // Listeners are the listeners of a view.
 type Listeners struct {
-	// Seen has them in the order of the metrics: those with ports, and where there is a
-	// policy what has none.
+	// Seen has them in the order of the metrics: those with ports, where there is a
+	// policy what has none, and those of other network namespaces.
 	Seen []SeenListener
+	// Namespaces are the other network namespaces by their names, where they are read.
+	Namespaces map[string]netns.Identity
+	// NamespacesErr says why they could not be read, and UnreadNamespaces how many of them
+	// were not.
+	NamespacesErr    error
+	UnreadNamespaces int
 	// HasPolicy says that there are verdicts, by the indices of Rules.
 	HasPolicy bool
 	Rules     []policy.Rule
@@ -56,9 +63,10 @@ type Listeners struct {
 type SeenListener struct {
 	socket.Listener
 	Owners    []socket.Owner
-	Verdict   policy.Verdict // of a policy, if there is one
-	FirstSeen time.Time      // zero of what has no port
-	Drops     uint64         // since it was first seen
+	Judged    bool // by a policy that is about it
+	Verdict   policy.Verdict
+	FirstSeen time.Time // zero of what has no port
+	Drops     uint64    // since it was first seen
 	// Conflict says that another owner covers the port on an overlapping address.
 	Conflict bool
 }
@@ -161,10 +169,34 @@ func (e *Exporter) viewListeners(host *Snapshot) (*Listeners, error) {
 		table, err := host.Portless()
 		v.FiltersHidden, v.PortlessErr = table.FiltersHidden, err
 	}
+	if e.options.Namespaces != nil && e.enabled(namespaces{}.Name()) {
+		v.addElsewhere(host)
+	}
 	if v.HasPolicy {
 		return v, v.judge(host, shown)
 	}
 	return v, nil
+}
+
+// addElsewhere adds the listeners of other network namespaces.
+func (v *Listeners) addElsewhere(host *Snapshot) {
+	e, err := host.Elsewhere()
+	if err != nil {
+		v.NamespacesErr = err
+		return
+	}
+	v.Namespaces, v.UnreadNamespaces = map[string]netns.Identity{}, e.Depths[netns.Unread]+e.beyond
+	owners := ownersOf(e.owned)
+	i := 0
+	for _, n := range e.all {
+		v.Namespaces[n.Name] = n.Identity
+		for _, l := range n.listeners {
+			v.Seen = append(v.Seen, SeenListener{
+				Listener: l, Owners: owners[l.ListenerID], FirstSeen: e.history.FirstSeen[i], Drops: e.history.Drops[i],
+			})
+			i++
+		}
+	}
 }
 
 // ownersOf returns the owners of each listener, each name once.
@@ -190,6 +222,9 @@ func (v *Listeners) judge(host *Snapshot, shown *Shown) error {
 		return err
 	}
 	verdicts := map[socket.ListenerID][]policy.Verdict{}
+	eachJudged(j.elsewhere, j.elsewhereVerdicts, func(of []socket.Owned, judged []policy.Verdict) {
+		verdicts[of[0].ListenerID] = judged
+	})
 	eachJudged(j.owned, j.verdicts, func(of []socket.Owned, judged []policy.Verdict) {
 		id := of[0].ListenerID
 		if shown.folded[id] {
@@ -199,11 +234,11 @@ func (v *Listeners) judge(host *Snapshot, shown *Shown) error {
 	})
 	for i := range v.Seen {
 		if judged := verdicts[v.Seen[i].ListenerID]; len(judged) > 0 {
-			v.Seen[i].Verdict = worst(judged)
+			v.Seen[i].Judged, v.Seen[i].Verdict = true, worst(judged)
 		}
 	}
 	for i, o := range j.portless {
-		v.Seen = append(v.Seen, SeenListener{Listener: o.Listener, Owners: []socket.Owner{o.Owner}, Verdict: j.portlessVerdicts[i]})
+		v.Seen = append(v.Seen, SeenListener{Listener: o.Listener, Owners: []socket.Owner{o.Owner}, Judged: true, Verdict: j.portlessVerdicts[i]})
 	}
 	for i := range v.Rules {
 		switch missing := slices.Contains(j.Missing, i); {

@@ -37,6 +37,7 @@ type rawRule struct {
 	Unit       list[pattern]   `yaml:"unit,omitempty"`
 	Container  list[pattern]   `yaml:"container,omitempty"`
 	Netns      list[plainText] `yaml:"netns,omitempty"`
+	Pod        list[pattern]   `yaml:"pod,omitempty"`
 	Required   bool            `yaml:"required,omitempty"`
 	Forbid     bool            `yaml:"forbid,omitempty"`
 	Until      date            `yaml:"until,omitempty"`
@@ -108,6 +109,7 @@ func (r *rawRule) rule() policy.Rule {
 		Units:       stringsOf(r.Unit),
 		Containers:  stringsOf(r.Container),
 		Netns:       stringsOf(r.Netns),
+		Pods:        stringsOf(r.Pod),
 		Required:    r.Required,
 		Forbid:      r.Forbid,
 		Until:       r.Until.Time,
@@ -141,6 +143,7 @@ func rawOf(rule policy.Rule) rawRule {
 		Unit:       fromStrings[pattern](rule.Units),
 		Container:  fromStrings[pattern](rule.Containers),
 		Netns:      fromStrings[plainText](rule.Netns),
+		Pod:        fromStrings[pattern](rule.Pods),
 		Required:   rule.Required,
 		Forbid:     rule.Forbid,
 		Until:      date{rule.Until},

@@ -30,7 +30,7 @@ func Baseline(ctx context.Context, h *Command, o BaselineOptions) error {
 		}
 		h.sayUnknown(owners)
 		h.sayMissing(owners)
-		return h.print(config.WritePolicy(policy.Baseline(owners.Owned, options)))
+		return h.print(config.WritePolicy(policy.Baseline(owners.everywhere(), options)))
 	}
 	text, err := beside.Once(ctx, func() ([]byte, error) {
 		return files.Rules{Pipes: true}.Read(ctx, o.Merge)
@@ -48,7 +48,7 @@ func Baseline(ctx context.Context, h *Command, o BaselineOptions) error {
 	h.sayUnknown(owners)
 	h.sayMissing(owners)
 	h.sayLeftOut(owners)
-	return h.print(config.MergePolicy(filepath.Dir(o.Merge), text, policy.Merge(h.Config.Policy, owners.Owned, options)))
+	return h.print(config.MergePolicy(filepath.Dir(o.Merge), text, policy.Merge(h.Config.Policy, owners.everywhere(), options)))
 }
 
 // sayLeftOut says what no rule is added for.

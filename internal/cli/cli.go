@@ -59,8 +59,9 @@ type Command struct {
 // reading is what was read of the listeners.
 type reading struct {
 	owner.Result
-	// foreign are listeners of other network namespaces, which no policy covers.
-	foreign []foreign
+	// foreign are listeners of other network namespaces, if those were read.
+	foreign     []foreign
+	readForeign bool
 	// unreadNamespaces counts the network namespaces that were not read; beside them are the
 	// privileges that this process lacks to read them all.
 	unreadNamespaces  int
@@ -75,6 +76,20 @@ type reading struct {
 // whole reports whether every socket of a protocol was read.
 func (r *reading) whole(p socket.Protocol) bool {
 	return !slices.Contains(r.partial, p) && !slices.Contains(r.unknown, p)
+}
+
+// wholeElsewhere reports whether every listener of the other network namespaces was read.
+func (r *reading) wholeElsewhere() bool {
+	return r.readForeign && r.unreadNamespaces == 0 && len(r.missingNamespaces) == 0
+}
+
+// everywhere returns the listeners of all network namespaces, those of our own first.
+func (r *reading) everywhere() []socket.Owned {
+	all := slices.Clone(r.Owned)
+	for i := range r.foreign {
+		all = append(all, r.foreign[i].Owned)
+	}
+	return all
 }
 
 // read returns the listeners of the host with their owners. On standard error it
@@ -175,8 +190,14 @@ func (h *Command) look(ctx context.Context, aged age) (seen *sight, err error) {
 			return nil, err
 		}
 	}
-	if h.Namespaces.others() {
+	switch {
+	case h.Namespaces.others():
 		seen.others, err = h.lookElsewhere(ctx, aged)
+	case h.judgesOthers():
+		if seen.others, err = h.lookElsewhere(ctx, aged); err != nil && ctx.Err() == nil { // the gap has a verdict of its own
+			fmt.Fprintf(h.Stderr, "%v\n", err)
+			err = nil
+		}
 	}
 	return seen, err
 }

@@ -200,6 +200,7 @@ func (f *flags) addCommands(app *kingpin.Application) {
 	baseline.Flag("merge", "Write this configuration file with rules added for unexpected listeners.").StringVar(&f.baseline.Merge)
 	baseline.Flag("ephemeral", "Expect all ephemeral ports of a program that listens on one, also on addresses that other hosts can reach.").BoolVar(&f.baseline.Ephemeral)
 	baseline.Flag("wait", waitHelp).DurationVar(&f.wait)
+	baseline.Flag("all-namespaces", "Expect the current TCP and UDP listeners of all other network namespaces (containers, pods), too. From then on others are unexpected.").BoolVar(&f.namespaces.All)
 	baseline.Flag("unix", "Expect the current unix listeners, too. From then on others are unexpected.").BoolVar(&f.unix)
 	f.addCheck(app)
 }

@@ -22,6 +22,8 @@ type savedTable struct {
 	// Partial and Unknown are those of [reading].
 	Partial []string `json:"partial"`
 	Unknown []string `json:"unknown"`
+	// AllNamespaces says that the listeners are all of every other network namespace.
+	AllNamespaces bool `json:"all_namespaces,omitempty"`
 	// UnreadNamespaces counts other network namespaces, where they were asked for.
 	UnreadNamespaces int `json:"unread_namespaces,omitempty"`
 	// Published are ports without a listener. They are not judged.
@@ -69,10 +71,11 @@ func parseTable(from io.Reader) (r reading, err error) {
 		if o.Netns == "" {
 			r.Owned = append(r.Owned, o)
 		} else {
+			o.Workload = saved.Listeners[i].Runs.workload()
 			r.foreign = append(r.foreign, foreign{o, saved.Listeners[i].Runs})
 		}
 	}
-	r.unreadNamespaces = saved.UnreadNamespaces
+	r.readForeign, r.unreadNamespaces = saved.AllNamespaces, saved.UnreadNamespaces
 	r.Pending = countPending(r.Owned)
 	if r.partial, err = protocols(saved.Partial, "partial"); err != nil {
 		return r, err

@@ -18,6 +18,7 @@ type judged struct {
 	rules     []policy.Rule
 	findings  policy.Findings
 	hasPolicy bool
+	whole     bool // all that the policy is about was to be read
 	read      *reading
 	published []publishedRow
 	// firewallUnknown says what of the firewall is not known; empty is nothing.
@@ -26,23 +27,36 @@ type judged struct {
 
 // judge makes rows of listeners. Without a policy they have no verdict.
 func (h *Command) judge(owners reading) *judged {
-	j := &judged{kinds: map[policy.Kind]int{}, rules: h.Config.Policy, hasPolicy: h.Config.HasPolicy && h.Namespaces.own(), read: &owners}
+	j := &judged{kinds: map[policy.Kind]int{}, rules: h.Config.Policy, read: &owners}
+	j.hasPolicy = h.Config.HasPolicy && (h.Namespaces.own() || h.judgesOthers())
+	j.whole = h.Namespaces.own()
+	all := owners.everywhere()
 	if j.hasPolicy {
-		j.findings = policy.Evaluate(j.rules, owners.Owned, h.now())
+		j.findings = policy.Evaluate(j.rules, all, h.now())
 	}
-	for i, o := range owners.Owned {
+	for i, o := range all {
 		r := newRow(o)
-		if j.hasPolicy && (o.Protocol != socket.Unix || policy.NamesUnix(j.rules)) {
+		if i >= len(owners.Owned) {
+			r.Runs = owners.foreign[i-len(owners.Owned)].runs
+		}
+		if j.hasPolicy && h.covers(&o) {
 			v := j.findings.Verdicts[i]
 			r.judge(v, j.rules)
 			j.kinds[v.Kind]++
 		}
 		j.rows = append(j.rows, r)
 	}
-	for i := range owners.foreign {
-		j.rows = append(j.rows, owners.foreign[i].row())
-	}
 	return j
+}
+
+// covers reports whether the policy is about a listener.
+func (h *Command) covers(o *socket.Owned) bool {
+	return (o.Protocol != socket.Unix || policy.NamesUnix(h.Config.Policy)) && (o.Netns == "" || h.judgesOthers())
+}
+
+// judgesOthers reports whether the policy is about other network namespaces.
+func (h *Command) judgesOthers() bool {
+	return h.Config.HasPolicy && policy.NamesOthers(h.Config.Policy)
 }
 
 // now returns the time at which the rules are to hold.
@@ -97,10 +111,14 @@ type broken struct {
 
 // required returns the required rules that are missing or could not be verified.
 func (j *judged) required() []broken {
+	if !j.whole {
+		return nil
+	}
 	var out []broken
 	for i := range j.rules {
 		missing := slices.Contains(j.findings.Missing, i)
-		unverified := missing && !j.rules[i].Judges(j.read.whole) || j.rules[i].Required && j.findings.Matches[i] == 0 && j.findings.Unverified[i] > 0
+		unread := !j.rules[i].Judges(j.read.whole) || j.rules[i].AboutOthers() && !j.read.wholeElsewhere()
+		unverified := missing && unread || j.rules[i].Required && j.findings.Matches[i] == 0 && j.findings.Unverified[i] > 0
 		if missing || unverified {
 			out = append(out, broken{&j.rules[i], unverified})
 		}
@@ -137,7 +155,13 @@ func (j *judged) gaps() (all []string) {
 	for _, p := range j.read.partial {
 		all = append(all, fmt.Sprintf("some %v sockets were not read: what the policy says of them is unknown", p))
 	}
+	if j.whole && policy.NamesOthers(j.rules) && !j.read.wholeElsewhere() {
+		all = append(all, "some network namespaces were not read: what the policy says of their listeners is unknown")
+	}
 	for _, p := range j.read.unknown {
+		if !j.whole {
+			break
+		}
 		if i := slices.IndexFunc(j.rules, func(r policy.Rule) bool { return r.NeedsAll() && slices.Contains(r.Protocols, p) }); i >= 0 {
 			all = append(all, fmt.Sprintf("the host does not report %v sockets, which rule %s is about", p, plain.Name(j.rules[i].Name)))
 		}

@@ -86,7 +86,7 @@ type ListenersOptions struct {
 // one is not there, and 3 when there is no such finding, but an owner that a rule
 // asks for could not be read.
 func Listeners(ctx context.Context, h *Command, o ListenersOptions) error {
-	if err := h.Namespaces.check(o); err != nil {
+	if err := h.Namespaces.check(o, h.judgesOthers()); err != nil {
 		return failure(err)
 	}
 	if err := o.check(h.Config.HasPolicy); err != nil {
@@ -96,7 +96,7 @@ func Listeners(ctx context.Context, h *Command, o ListenersOptions) error {
 	if err != nil {
 		return failure(err)
 	}
-	if o.needsPolicy() != "" { // which covers our own network namespace only
+	if o.needsPolicy() != "" && !h.judgesOthers() {
 		owners.foreign = nil
 	}
 	j := h.judge(owners)
@@ -148,13 +148,21 @@ func (h *Command) listeners(ctx context.Context, input string) (reading, error) 
 		return h.read(ctx)
 	}
 	read, err := readTable(input, h.Stdin)
-	named := policy.Named(h.Config.Policy)
-	for i := range read.Owned { // the table may have been saved without this policy
-		l := &read.Owned[i].Listener
-		at := socket.Socket{Protocol: l.Protocol, Local: netip.AddrPortFrom(l.Address, l.Port)}
-		l.MayBeClient = l.MayBeClient && !named(&at)
+	// The table may have been saved without this policy.
+	named, elsewhere := policy.Named(h.Config.Policy), policy.NamedElsewhere(h.Config.Policy)
+	for i := range read.Owned {
+		knowNamed(&read.Owned[i].Listener, named)
+	}
+	for i := range read.foreign {
+		knowNamed(&read.foreign[i].Listener, elsewhere)
 	}
 	return read, err
+}
+
+// knowNamed notes that a listener whose port a rule names is no client.
+func knowNamed(l *socket.Listener, named func(*socket.Socket) bool) {
+	at := socket.Socket{Protocol: l.Protocol, Local: netip.AddrPortFrom(l.Address, l.Port)}
+	l.MayBeClient = l.MayBeClient && !named(&at)
 }
 
 func (h *Command) write(o ListenersOptions, j *judged) error {
@@ -255,7 +263,7 @@ func (r row) valid() *row {
 }
 
 func writeJSON(w io.Writer, j *judged) error {
-	saved := savedTable{Listeners: make([]row, len(j.rows)), Partial: names(j.read.partial), Unknown: names(j.read.unknown), UnreadNamespaces: j.read.unreadNamespaces, Published: j.published}
+	saved := savedTable{Listeners: make([]row, len(j.rows)), Partial: names(j.read.partial), Unknown: names(j.read.unknown), AllNamespaces: j.read.wholeElsewhere(), UnreadNamespaces: j.read.unreadNamespaces, Published: j.published}
 	for i := range j.rows {
 		saved.Listeners[i] = *j.rows[i].valid()
 	}
@@ -445,7 +453,7 @@ func (r *row) sentence() string {
 		who = r.program()
 	}
 	parts := []string{fmt.Sprintf("%s listens on %s (scope %s)", who, r.endpoint(), r.Scope)}
-	for _, part := range []struct{ name, value string }{{"user", r.User}, {"unit", r.Unit}, {"container", r.Container}} {
+	for _, part := range []struct{ name, value string }{{"network namespace", r.Netns}, {"user", r.User}, {"unit", r.Unit}, {"container", r.Container}} {
 		if part.value != "" {
 			parts = append(parts, part.name+" "+plain.Name(part.value))
 		}

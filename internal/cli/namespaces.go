@@ -9,6 +9,7 @@ import (
 	"github.com/port-exporter/port_exporter/internal/netns"
 	"github.com/port-exporter/port_exporter/internal/owner"
 	"github.com/port-exporter/port_exporter/internal/plain"
+	"github.com/port-exporter/port_exporter/internal/policy"
 	"github.com/port-exporter/port_exporter/internal/socket"
 )
 
@@ -24,8 +25,9 @@ func (c namespaceChoice) own() bool { return c.Name == "" }
 // others reports whether another one is.
 func (c namespaceChoice) others() bool { return c.All || c.Name != "" }
 
-// check refuses other flags that concern our own namespace only.
-func (c namespaceChoice) check(o ListenersOptions) error {
+// check refuses other flags that concern our own namespace only. judged says that the policy
+// is about others too.
+func (c namespaceChoice) check(o ListenersOptions, judged bool) error {
 	flag := "--all-namespaces"
 	if c.Name != "" {
 		flag = "--netns"
@@ -37,8 +39,8 @@ func (c namespaceChoice) check(o ListenersOptions) error {
 		return errors.New("--all-namespaces: must not be combined with --netns")
 	case o.Input != "":
 		return fmt.Errorf("%s: must not be combined with --input\nhint: a saved table has the network namespaces that it was saved with", flag)
-	case o.needsPolicy() != "":
-		return fmt.Errorf("%s: must not be combined with %s: the policy covers the own network namespace only", flag, o.needsPolicy())
+	case o.needsPolicy() != "" && !judged:
+		return fmt.Errorf("%s: must not be combined with %s: the policy is about the own network namespace only\nhint: a rule with netns or pod is about others", flag, o.needsPolicy())
 	}
 	return nil
 }
@@ -58,13 +60,18 @@ type namespaceRow struct {
 	Namespace   string `json:"namespace"`
 	PodUID      string `json:"pod_uid"`
 	Unit        string `json:"unit"`
+	Hidden      bool   `json:"processes_hidden,omitempty"`
 }
 
-// row returns the listener as it is written.
-func (f *foreign) row() row {
-	r := newRow(f.Owned)
-	r.Runs = f.runs
-	return r
+// workload returns what the row says of the workload; of one that was not saved, nothing.
+func (n *namespaceRow) workload() *socket.Workload {
+	if n == nil {
+		return &socket.Workload{Hidden: true}
+	}
+	return &socket.Workload{
+		Runtime: n.Runtime, ContainerID: n.ContainerID, Container: n.Container,
+		PodUID: n.PodUID, Pod: n.Pod, Namespace: n.Namespace, Hidden: n.Hidden,
+	}
 }
 
 // cell is the pod, else the container, by its name.
@@ -88,7 +95,7 @@ func (n *namespaceRow) valid() *namespaceRow {
 	}
 	return &namespaceRow{
 		plain.Valid(n.Runtime), plain.Valid(n.ContainerID), plain.Valid(n.Container), plain.Valid(n.Pod),
-		plain.Valid(n.Namespace), plain.Valid(n.PodUID), plain.Valid(n.Unit),
+		plain.Valid(n.Namespace), plain.Valid(n.PodUID), plain.Valid(n.Unit), n.Hidden,
 	}
 }
 
@@ -115,7 +122,7 @@ func (h *Command) lookElsewhere(ctx context.Context, aged age) (*others, error) 
 		return nil, err
 	}
 	seen := &others{}
-	if h.Namespaces.All {
+	if h.Namespaces.Name == "" {
 		seen.unread = found.Depths[netns.Unread]
 	} else if found.Namespaces = h.Namespaces.chosen(found.Namespaces); len(found.Namespaces) == 0 {
 		return nil, h.notFound(&found)
@@ -123,7 +130,7 @@ func (h *Command) lookElsewhere(ctx context.Context, aged age) (*others, error) 
 	for i := range found.Namespaces {
 		n := &found.Namespaces[i]
 		reader := n.Reader(ctx)
-		reader.Aged = aged
+		reader.Aged, reader.Named = aged, policy.NamedElsewhere(h.Config.Policy)
 		table, err := reader.Listening(ctx)
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
@@ -160,19 +167,25 @@ func (h *Command) notFound(found *netns.Found) error {
 // addForeign adds the listeners of other network namespaces, whose owners are found
 // together.
 func (h *Command) addForeign(ctx context.Context, r *reading, seen *others) {
-	r.unreadNamespaces, r.missingNamespaces = seen.unread, h.System.Namespaces.Missing()
+	r.readForeign, r.unreadNamespaces, r.missingNamespaces = true, seen.unread, h.System.Namespaces.Missing()
 	var listeners []socket.Listener
 	known := map[string]*namespaceRow{}
+	workloads := map[string]*socket.Workload{}
 	for _, t := range seen.tables {
 		if t.err != nil {
 			continue
 		}
 		listeners = append(listeners, t.Listeners...)
-		known[t.Name] = &namespaceRow{t.Runtime, t.ContainerID, t.Container, t.Pod, t.Namespace, t.PodUID, t.Unit}
+		known[t.Name] = &namespaceRow{t.Runtime, t.ContainerID, t.Container, t.Pod, t.Namespace, t.PodUID, t.Unit, t.Hidden}
+		workloads[t.Name] = t.Workload()
+		if t.Table.Unread.Sum() > 0 {
+			r.unreadNamespaces++
+		}
 	}
 	h.sayForeign(seen.tables)
 	found := h.System.NamespaceOwners.Owners(ctx, listeners)
 	for _, o := range found.Owned {
+		o.Workload = workloads[o.Netns]
 		r.foreign = append(r.foreign, foreign{o, known[o.Netns]})
 	}
 	r.addUnknown(found)

@@ -13,6 +13,7 @@ import (
 	"github.com/port-exporter/port_exporter/internal/owner"
 	"github.com/port-exporter/port_exporter/internal/porttest"
 	"github.com/port-exporter/port_exporter/internal/socket"
+	"github.com/port-exporter/port_exporter/internal/system"
 )
 
 // neighbours are a pod, a docker container, and one whose name a terminal would act upon.
@@ -53,6 +54,8 @@ func TestListenersOfNamespaces(t *testing.T) {
 		"table_namespaces":        {namespaceChoice{All: true}, "", outputTable, unread, 0},
 		"table_namespaces_policy": {namespaceChoice{All: true}, rules, outputTable, unread, 1},
 		"json_namespace":          {namespaceChoice{Name: "pod2b0c5a1e"}, rules, outputJSON, "network namespaces may be missing\n", 0},
+		"table_namespaces_judged": {namespaceChoice{}, elsewhereRules, outputTable, unread, 1},
+		"table_namespace_judged":  {namespaceChoice{Name: "pod2b0c5a1e"}, elsewhereRules, outputTable, "network namespaces may be missing\n", 1},
 		"csv_namespace":           {namespaceChoice{Name: "second"}, "", outputCSV, "network namespaces may be missing\n", 0},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -77,6 +80,69 @@ func TestListenersOfNamespaces(t *testing.T) {
 				t.Error("a name reaches the terminal as it is")
 			}
 		})
+	}
+}
+
+// elsewhereRules expect a pod and a container, and require what may be in the namespace that
+// could not be entered.
+const elsewhereRules = `policy:
+  rules:
+    - {name: shop, pod: shop/web-*, process: app, ports: 8082}
+    - {name: site, netns: docker-*, ports: 8080}
+    - {name: mail, pod: mail, required: true, ports: 25}
+    - {name: this host, netns: ""}
+`
+
+// TestRequiredElsewhere is unverified where a network namespace was not read, and where the
+// table was saved without them.
+func TestRequiredElsewhere(t *testing.T) {
+	const required = `policy: {rules: [{name: ours, netns: ""}, {name: theirs, netns: "?*"}, {name: mail, pod: mail, ports: 25, required: true}]}`
+	for name, tt := range map[string]struct {
+		read   system.Namespaces
+		status int
+	}{
+		"all": {wholeNeighbours{}, 1}, "one not": {neighbours{}, 3}, "none can be": {nil, 3},
+	} {
+		h, stdout, stderr := host(t, required)
+		h.System.Namespaces = tt.read
+		h.System.NamespaceOwners = owner.New(processes{}, slog.New(slog.DiscardHandler))
+		err := Listeners(t.Context(), h, ListenersOptions{Output: outputJSON})
+		exit, _ := errors.AsType[*ExitError](err)
+		if exit == nil || exit.Code != tt.status || !strings.Contains(exit.Message, "mail") {
+			t.Errorf("%s: %v, said %s", name, err, stderr)
+		}
+		saved, _, _ := host(t, required)
+		saved.System, saved.Stdin = nil, strings.NewReader(stdout.String())
+		again := Listeners(t.Context(), saved, ListenersOptions{Output: outputTable, Input: "-"})
+		if second, _ := errors.AsType[*ExitError](again); second == nil || second.Code != tt.status {
+			t.Errorf("%s, saved: %v", name, again)
+		}
+	}
+}
+
+// wholeNeighbours are the neighbours, all of which can be read.
+type wholeNeighbours struct{ neighbours }
+
+func (wholeNeighbours) Missing() []string { return nil }
+
+func (n wholeNeighbours) Read(ctx context.Context) (netns.Found, error) {
+	found, err := n.neighbours.Read(ctx)
+	found.Depths[netns.Unread] = 0
+	return found, err
+}
+
+// TestBaselineElsewhere expects the listeners of others if it is asked to.
+func TestBaselineElsewhere(t *testing.T) {
+	for all, want := range map[bool]bool{false: false, true: true} {
+		h, stdout, _ := host(t, "")
+		h.System.Namespaces, h.Namespaces.All = wholeNeighbours{}, all
+		h.System.NamespaceOwners = owner.New(processes{}, slog.New(slog.DiscardHandler))
+		if err := Baseline(t.Context(), h, BaselineOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Contains(stdout.String(), "pod: shop/web-*"); got != want {
+			t.Errorf("--all-namespaces=%t: %s", all, stdout)
+		}
 	}
 }
 

@@ -71,7 +71,7 @@ func (h *Command) writeReport(w io.Writer, subject string, j *judged) error {
 	m.line("## Controls")
 	m.verbatim([]string{"control", "what it asks", "result", "evidence"}, controlRows(j))
 	m.line("A listener is approved when the first rule of the policy that matches it expects it. Whether the rules are " +
-		"justified is for the reader to judge, by their comments. An undecided one is a UDP socket that may be a client's. Firewalls and other network namespaces were not looked at.")
+		"justified is for the reader to judge, by their comments. An undecided one is a UDP socket that may be a client's. " + j.leftOut())
 	m.line("## Findings")
 	m.findings(j.rows)
 	for _, b := range j.required() {
@@ -86,6 +86,14 @@ func (h *Command) writeReport(w io.Writer, subject string, j *judged) error {
 	m.exceptions(j.rules, h.now())
 	_, err := io.WriteString(w, m.String())
 	return err
+}
+
+// leftOut says what the verdicts are not about.
+func (j *judged) leftOut() string {
+	if policy.NamesOthers(j.rules) {
+		return "Firewalls were not looked at."
+	}
+	return "Firewalls and other network namespaces were not looked at."
 }
 
 func controlRows(j *judged) [][]string {
@@ -135,7 +143,11 @@ func (m *markdown) row(cells []string) {
 
 // identity are the cells of a listener and its owner, headed by identityHeader.
 func (r *row) identity() []string {
-	return []string{r.Protocol, r.place(), r.service(), r.reach(), r.program(), r.User, r.Unit, r.Container, r.Rule, r.Comment}
+	place := r.place()
+	if r.Netns != "" {
+		place += " in " + plain.Name(r.Netns)
+	}
+	return []string{r.Protocol, place, r.service(), r.reach(), r.program(), r.User, r.Unit, r.Container, r.Rule, r.Comment}
 }
 
 func identityHeader() []string {

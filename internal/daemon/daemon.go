@@ -31,6 +31,7 @@ import (
 	"github.com/port-exporter/port_exporter/internal/logs"
 	"github.com/port-exporter/port_exporter/internal/names"
 	"github.com/port-exporter/port_exporter/internal/panics"
+	"github.com/port-exporter/port_exporter/internal/policy"
 	"github.com/port-exporter/port_exporter/internal/probe/schedule"
 	"github.com/port-exporter/port_exporter/internal/system"
 	"github.com/port-exporter/port_exporter/internal/web"
@@ -239,6 +240,9 @@ func (d *daemon) rules() func(context.Context) (collector.Rules, error) {
 func (d *daemon) putInForce(s *state) {
 	for _, warning := range s.config.Warnings {
 		d.logger.Warn("configuration", "warning", warning)
+	}
+	if policy.NamesOthers(s.config.Policy) && (d.system.Namespaces == nil || slices.Contains(d.options.Disabled, "namespaces")) {
+		d.logger.Warn("policy names other network namespaces, which are not read", "hint", "--collector.namespaces")
 	}
 	d.use(s.plan)
 	d.current.Store(s)

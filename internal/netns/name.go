@@ -9,6 +9,7 @@ import (
 
 	"github.com/port-exporter/port_exporter/internal/owner"
 	"github.com/port-exporter/port_exporter/internal/plain"
+	"github.com/port-exporter/port_exporter/internal/socket"
 )
 
 // Identity is what a namespace is called, and what runs in it. An empty field is not
@@ -25,9 +26,19 @@ type Identity struct {
 	Container, Pod, Namespace string
 	PodUID                    string
 	Unit                      string // systemd unit
+	// Hidden says that no process of it may be seen: what runs in it is not known.
+	Hidden bool
 	// Mounted are all names that ip-netns(8) lists for it, sorted. None of several
 	// namespaces with the same Name.
 	Mounted []string
+}
+
+// Workload returns what runs in the namespace.
+func (i *Identity) Workload() *socket.Workload {
+	return &socket.Workload{
+		Runtime: i.Runtime, ContainerID: i.ContainerID, Container: i.Container,
+		PodUID: i.PodUID, Pod: i.Pod, Namespace: i.Namespace, Hidden: i.Hidden,
+	}
 }
 
 // The names of namespaces that have none.
@@ -45,7 +56,7 @@ var runtimeMount = regexp.MustCompile(`^(?:cni|netns)-[0-9a-f]{8}(?:-[0-9a-f]{4}
 // identify names a namespace after its mounts and the placement of its oldest process.
 // Of a namespace without either, nothing is known.
 func identify(place Place, p owner.Placement) Identity {
-	i := Identity{Runtime: p.Runtime, ContainerID: p.ID, PodUID: p.PodUID, Unit: p.Unit, Mounted: mountedNames(place.Mounts)}
+	i := Identity{Runtime: p.Runtime, ContainerID: p.ID, PodUID: p.PodUID, Unit: p.Unit, Mounted: mountedNames(place.Mounts), Hidden: len(place.PIDs) == 0}
 	if p.Runtime == "lxc" || p.Runtime == "nspawn" { // their containers have names and no ids
 		i.Container = p.ID
 	}

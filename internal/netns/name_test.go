@@ -64,7 +64,7 @@ func TestMountedNames(t *testing.T) {
 	const runtime = "cni-2b0c5a1e-6f0a-4d0e-9b5c-0a1b2c3d4e5f"
 	place := Place{Mounts: []Mount{{Path: "/run/netns/" + runtime}, {Path: "/var/run/netns/blue"}, {Path: "/run/netns/blue"}, {Path: "/run/netns/a/b"}, {Path: "/srv/red"}}}
 	got := identify(place, owner.Placement{})
-	if diff := cmp.Diff(Identity{Name: "blue", Mounted: []string{"blue", runtime}}, got); diff != "" {
+	if diff := cmp.Diff(Identity{Name: "blue", Hidden: true, Mounted: []string{"blue", runtime}}, got); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
 }

@@ -93,7 +93,7 @@ func (r *Reader) group(all []Sockets, places func() Places) []Namespace {
 		if n := groups[id.Name]; n != nil {
 			n.add(s.Depth)
 			n.Source = append(n.Source.(joined), s.Source)
-			n.Mounted = nil
+			n.Mounted, n.Hidden = nil, n.Hidden || id.Hidden
 			continue
 		}
 		groups[id.Name] = &Namespace{Identity: id, Depth: s.Depth, Count: 1, Source: joined{s.Source},

@@ -114,11 +114,10 @@ func draftOf(l *socket.Owned, ephemeral bool) draft {
 	d := draft{deleted: l.Owner.Deleted}
 	d.Protocols = []socket.Protocol{l.Protocol}
 	d.Interfaces = known(literal(l.Interface))
-	d.Netns = known(foldContainer(literal(l.Netns)))
 	d.Processes = known(foldIDs(literal(l.Owner.Process)))
 	d.Users = known(literal(userOf(&l.Owner)))
 	d.Units = known(foldUnit(literal(unitOf(&l.Owner))))
-	d.Containers = known(foldContainer(literal(l.Owner.Container)))
+	d.nameWorkload(l)
 	if socket.IsInterpreter(l.Owner.Executable) {
 		d.Executables = known(foldIDs(literal(l.Owner.Executable)))
 	}
@@ -147,6 +146,21 @@ func draftOf(l *socket.Owned, ephemeral bool) draft {
 		d.Scopes = []socket.Scope{l.Scope}
 	}
 	return d
+}
+
+// nameWorkload names the container, and in another network namespace the pod, by the name
+// that the next deployment has too: else by the id, which becomes a pattern.
+func (d *draft) nameWorkload(l *socket.Owned) {
+	w := l.Workload
+	if w != nil && w.Pod != "" {
+		d.Pods = known(foldPod(literal(strings.TrimPrefix(w.Namespace+"/"+w.Pod, "/"))))
+		return
+	}
+	d.Netns = known(foldContainer(literal(l.Netns)))
+	d.Containers = known(foldContainer(literal(l.Owner.Container)))
+	if called, _ := l.ContainerName(); called != "" {
+		d.Containers = known(literal(called))
+	}
 }
 
 // userOf returns the user that a rule is to name. One that systemd makes up for a
@@ -261,7 +275,7 @@ func sorted[T any](a, b []T, compare func(a, b T) int) []T {
 // key is the same for rules that match the same.
 func (r *Rule) key() string {
 	return fmt.Sprintf("%d %d %t %v %d %q %d %q", r.Protocols, r.Ports, r.Ephemeral, r.Addresses, r.Scopes,
-		[][]string{r.Interfaces, r.Netns, r.Processes, r.Executables, r.Users, r.Units, r.Containers}, r.Filters, r.Paths)
+		[][]string{r.Interfaces, r.Netns, r.Pods, r.Processes, r.Executables, r.Users, r.Units, r.Containers}, r.Filters, r.Paths)
 }
 
 // key is the same for drafts that match the same and are asked about alike.

@@ -54,6 +54,16 @@ func foldContainer(pattern string) string {
 	return foldIDs(pattern)
 }
 
+// podSuffixes are what Kubernetes adds to the name of a pod: of a Deployment the hash of its
+// ReplicaSet and five characters, of others these or, of a StatefulSet, a number. The
+// characters are those of k8s.io/apimachinery/pkg/util/rand.
+var podSuffixes = regexp.MustCompile(`(-[` + podCharacters + `]{6,10})?-[` + podCharacters + `]{5}$|-[0-9]+$`)
+
+const podCharacters = "bcdfghjklmnpqrstvwxz2456789"
+
+// foldPod makes a pattern of the name of a pod.
+func foldPod(pattern string) string { return podSuffixes.ReplaceAllString(pattern, "-*") }
+
 // passingUnits are forms of units that live no longer than a login or a command:
 // ssh@3-<addresses>.service of a socket with Accept=yes, run-u12.service,
 // run-p12-i34.service, session-7.scope, session-c1.scope of a greeter,

@@ -170,7 +170,7 @@ func (r *Rule) verb() string {
 // length is that of all texts of the rule, and the number of its addresses.
 func (r *Rule) length() int {
 	n := len(r.Addresses)
-	for _, list := range [][]string{r.Interfaces, r.Netns, r.Processes, r.Executables, r.Users, r.Units, r.Containers, r.Paths} {
+	for _, list := range [][]string{r.Interfaces, r.Netns, r.Pods, r.Processes, r.Executables, r.Users, r.Units, r.Containers, r.Paths} {
 		for _, text := range list {
 			n += len(text)
 		}
@@ -283,7 +283,7 @@ func (r *Rule) requiresSeveral() []Problem {
 func (r *Rule) covers(s *Rule) bool {
 	return coversAll(orAll(r.Protocols, socket.Protocols()), s.Protocols, socket.Protocols()) &&
 		r.coversPorts(s) && r.coversAddresses(s) && r.coversScopes(s) && r.coversFilters(s) && r.coversPaths(s) &&
-		coversFact(r.Interfaces, s.Interfaces) && coversFact(r.Netns, s.Netns) &&
+		coversFact(r.Interfaces, s.Interfaces) && coversFact(r.namespaces(), s.namespaces()) && coversOwner(r.Pods, s.Pods, name) &&
 		coversOwner(r.Processes, s.Processes, name) && coversOwner(r.Users, s.Users, name) &&
 		coversOwner(r.Units, s.Units, name) && coversOwner(r.Containers, s.Containers, name) &&
 		coversOwner(r.Executables, s.Executables, path)
@@ -308,6 +308,9 @@ func (r *Rule) coversPorts(s *Rule) bool {
 	}
 	have, need := union(r.Ports), s.Ports
 	every := socket.PortRange{First: 1, Last: math.MaxUint16}
+	if slices.ContainsFunc(s.Protocols, func(p socket.Protocol) bool { return !p.HasPorts() }) {
+		every.First = 0 // that of a unix listener
+	}
 	if s.anyPort() || s.Ephemeral && !r.Ephemeral {
 		need = []socket.PortRange{every}
 	}

@@ -47,7 +47,7 @@ func (n *namer) free(wanted string) string {
 
 // defaultName says who listens, on which port, and where.
 func (r *Rule) defaultName() string {
-	parts := []string{r.who(), r.service(), r.where(), few(r.Interfaces), few(r.Netns)}
+	parts := []string{r.who(), r.service(), r.where(), few(r.Interfaces), few(r.Netns), few(r.Pods)}
 	parts = slices.DeleteFunc(parts, func(part string) bool { return part == "" })
 	name := cmp.Or(strings.Join(parts, " "), "everything")
 	if r.Forbid {

@@ -52,13 +52,19 @@ type Rule struct {
 	// string is a value of its own ("bound to no device", "the host's own
 	// namespace"), which * matches and ?* does not.
 	Interfaces []string
-	Netns      []string
+	// Netns are network namespaces. Without any the rule is for that of its pod if it has
+	// Pods, else for the host's own: what runs elsewhere must be named. Listeners elsewhere
+	// are judged by policies that name them, see [NamesOthers].
+	Netns []string
+	// Pods are those of Kubernetes: each matches the name of the pod, or
+	// namespace/name.
+	Pods []string
 
 	Processes   []string
 	Executables []string // paths: * stops at a slash, ** does not
 	Users       []string // each matches the name or the number
 	Units       []string
-	Containers  []string
+	Containers  []string // each matches the id or, in another network namespace, the name
 
 	// Required says that something is wrong when no listener matches.
 	Required bool
@@ -80,6 +86,34 @@ func (r *Rule) Ended(now time.Time) bool { return !r.Until.IsZero() && !now.Befo
 func NamesUnix(rules []Rule) bool {
 	return slices.ContainsFunc(rules, func(r Rule) bool { return slices.Contains(r.Protocols, socket.Unix) })
 }
+
+// NamesOthers reports whether the rules say what they expect of listeners in other network
+// namespaces. A host may have hundreds, so policies that do not are not about them.
+func NamesOthers(rules []Rule) bool {
+	return slices.ContainsFunc(rules, func(r Rule) bool { return r.AboutOthers() })
+}
+
+// AboutOthers reports whether the rule may match a listener in another network namespace.
+func (r *Rule) AboutOthers() bool {
+	return slices.ContainsFunc(r.namespaces(), func(pattern string) bool { return pattern != "" })
+}
+
+// aboutOwn reports whether the rule may match a listener in the host's own.
+func (r *Rule) aboutOwn() bool { return matches(r.namespaces(), name, "") }
+
+// namespaces returns the patterns on the network namespace.
+func (r *Rule) namespaces() []string {
+	switch {
+	case len(r.Netns) > 0:
+		return r.Netns
+	case len(r.Pods) > 0:
+		return anyOther
+	default:
+		return ownOnly
+	}
+}
+
+var ownOnly, anyOther = []string{""}, []string{"?*"}
 
 // Judges reports whether a condition holds for every protocol that the rule is about.
 func (r *Rule) Judges(holds func(socket.Protocol) bool) bool {
@@ -214,7 +248,7 @@ func (r *Rule) matches(l *socket.Owned) match {
 		r.matchesAddress(l.Address) &&
 		r.matchesPath(l) &&
 		r.matchesFacts(l) {
-		return min(r.matchesFilter(l), r.matchesOwner(&l.Owner))
+		return min(r.matchesFilter(l), r.matchesPod(l), r.matchesOwner(l))
 	}
 	return no
 }
@@ -279,17 +313,43 @@ func contains(prefix netip.Prefix, addr netip.Addr) bool {
 
 func (r *Rule) matchesFacts(l *socket.Owned) bool {
 	return (len(r.Interfaces) == 0 || matches(r.Interfaces, name, l.Interface)) &&
-		(len(r.Netns) == 0 || matches(r.Netns, name, l.Netns))
+		matches(r.namespaces(), name, l.Netns)
+}
+
+// matchesPod compares the pod. Its name may be hidden, or that there is one.
+func (r *Rule) matchesPod(l *socket.Owned) match {
+	w := l.Workload
+	switch {
+	case len(r.Pods) == 0:
+		return yes
+	case w == nil:
+		return no
+	case w.Pod == "":
+		return verified(r.Pods, name, "", w.Hidden || w.PodUID != "")
+	default:
+		return max(verified(r.Pods, name, w.Pod, false), verified(r.Pods, name, w.Namespace+"/"+w.Pod, w.Namespace == ""))
+	}
+}
+
+// matchesContainer compares the container by its id, and by its name.
+func (r *Rule) matchesContainer(l *socket.Owned) match {
+	o := &l.Owner
+	called, hidden := l.ContainerName()
+	return max(
+		verified(r.Containers, name, o.Container, o.Process == "" && o.Container == "" && o.Unit == ""),
+		verified(r.Containers, name, called, hidden),
+	)
 }
 
 // matchesOwner compares what is known of an owner. What could not be read is in
 // doubt; what was read and is not there (a unit, a container) is not.
-func (r *Rule) matchesOwner(o *socket.Owner) match {
+func (r *Rule) matchesOwner(l *socket.Owned) match {
+	o := &l.Owner
 	return min(
 		verified(r.Processes, name, o.Process, o.Process == ""),
 		max(verified(r.Users, name, o.User, userInDoubt(o)), verified(r.Users, name, o.UserID, false)),
 		verified(r.Units, name, o.Unit, unitInDoubt(o)),
-		verified(r.Containers, name, o.Container, o.Process == "" && o.Container == "" && o.Unit == ""),
+		r.matchesContainer(l),
 		verified(r.Executables, path, o.Executable, o.Executable == "" && !isKernel(o)),
 	)
 }
@@ -331,17 +391,28 @@ func unitInDoubt(o *socket.Owner) bool {
 // isKernel reports whether the owner is the kernel, which has no executable.
 func isKernel(o *socket.Owner) bool { return o.Process == socket.Kernel }
 
-// Named returns a function that reports whether a rule names the port of a
-// socket by its number. A UDP socket on an ephemeral port is no client's then,
+// Named returns a function that reports whether a rule about the host's own network
+// namespace names the port of a socket by its number. A UDP socket on an ephemeral port is no client's then,
 // whatever its age. Ranges name no port: a rule for 32768-60999 would make a
 // listener of every client.
-func Named(rules []Rule) func(*socket.Socket) bool {
+func Named(rules []Rule) func(*socket.Socket) bool { return named(rules, (*Rule).aboutOwn) }
+
+// NamedElsewhere is [Named] of the rules about other network namespaces.
+func NamedElsewhere(rules []Rule) func(*socket.Socket) bool {
+	return named(rules, (*Rule).AboutOthers)
+}
+
+func named(rules []Rule, about func(*Rule) bool) func(*socket.Socket) bool {
 	type port struct {
 		protocol socket.Protocol
 		number   uint16
 	}
 	named := map[port]bool{}
-	for _, r := range rules {
+	for i := range rules {
+		r := &rules[i]
+		if !about(r) {
+			continue
+		}
 		for _, protocol := range orAll(r.Protocols, socket.Protocols()) {
 			for _, ports := range r.Ports {
 				if ports.First == ports.Last {

@@ -115,11 +115,11 @@ func TestRuleMatches(t *testing.T) {
 		{"with a zone", Rule{Addresses: prefixes("fe80::/10")}, zoned, yes},
 		{"mapped", Rule{Addresses: prefixes("10.0.0.1/32")}, mapped, yes},
 		{"the scope", Rule{Scopes: []socket.Scope{socket.ScopeAny}}, ssh, yes},
-		{"the interface", Rule{Interfaces: []string{"eth?"}}, named, yes},
+		{"the interface", Rule{Interfaces: []string{"eth?"}, Netns: []string{"blue"}}, named, yes},
 		{"no device", Rule{Interfaces: []string{""}}, ssh, yes},
 		{"the namespace", Rule{Netns: []string{"red", "blue"}}, named, yes},
 		{"any namespace", Rule{Netns: []string{"*"}}, ssh, yes},
-		{"any namespace when none is asked for", Rule{}, named, yes},
+		{"the host's own namespace when none is asked for", Rule{}, named, no},
 		{"the owner", Rule{
 			Processes: []string{"sshd"}, Executables: []string{"/usr/sbin/*"}, Users: []string{"root"},
 			Units: []string{"ssh.service"}, Containers: []string{"docker-*"},

@@ -3,6 +3,7 @@ package socket
 import (
 	"cmp"
 	"iter"
+	"strings"
 )
 
 // Kernel is the process of a listening socket that the kernel itself has: of a
@@ -87,4 +88,32 @@ func Groups[K comparable](owned []Owned, key func(*Owned) K) iter.Seq[[]Owned] {
 type Owned struct {
 	Listener
 	Owner Owner
+	// Workload is what runs in the network namespace of the listener; nil for our own.
+	Workload *Workload
 }
+
+// Workload is what runs in a network namespace, as its runtime calls it. An empty field is
+// not known, or not there.
+type Workload struct {
+	Runtime     string
+	ContainerID string // of the oldest container in the namespace
+	Container   string // its name
+	PodUID      string
+	Pod         string // its name
+	Namespace   string // of Kubernetes
+	// Hidden says that its processes may not be seen: anything may run there.
+	Hidden bool
+}
+
+// ContainerName returns the name of the container that a listener is in, and whether it
+// has one that could not be read. A pod has several, of which no name is known.
+func (o *Owned) ContainerName() (name string, hidden bool) {
+	w := o.Workload
+	if w == nil || w.PodUID != "" || w.ContainerID == "" || !strings.HasSuffix(o.Owner.Container, "-"+w.ContainerID[:min(len(w.ContainerID), shortID)]) {
+		return "", false
+	}
+	return w.Container, w.Container == "" && w.Runtime == "docker"
+}
+
+// shortID is how many digits of the id of a container stand in its name.
+const shortID = 12

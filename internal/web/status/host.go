@@ -285,6 +285,12 @@ func (v *sight) unseen() []string {
 	if l.Table.Interrupted != nil {
 		add("The table of sockets changed while it was read: figures may be a little wrong.")
 	}
+	if l.NamespacesErr != nil {
+		add("Other network namespaces could not be read: %s.", plain.Line(l.NamespacesErr.Error()))
+	}
+	if n := l.UnreadNamespaces; n > 0 {
+		add("%s %s not read.", counted(n, "network namespace"), was(n))
+	}
 	if l.PortlessErr != nil {
 		add("Raw, packet or vsock sockets could not be read: %s.", plain.Line(l.PortlessErr.Error()))
 	}

@@ -3,10 +3,12 @@ package status
 import (
 	"cmp"
 	"fmt"
+	"iter"
 	"slices"
 	"strings"
 
 	"github.com/port-exporter/port_exporter/collector"
+	"github.com/port-exporter/port_exporter/internal/netns"
 	"github.com/port-exporter/port_exporter/internal/plain"
 	"github.com/port-exporter/port_exporter/internal/policy"
 	"github.com/port-exporter/port_exporter/internal/socket"
@@ -23,10 +25,17 @@ type listenersPart struct {
 	Error     string
 	HasPolicy bool
 	Rules     []mark // required rules without a listener
-	Rows      []listenerRow
+	Groups    []listenerGroup
 	Total     int
 	Matching  int    // of the filter
 	ShowAll   string // where more rows are; empty if there are none
+}
+
+// listenerGroup are the listeners of a network namespace. Its heading is empty where there
+// is no other one.
+type listenerGroup struct {
+	Heading, Note string
+	Rows          []listenerRow
 }
 
 // listenerRow is a listener as the page shows it.
@@ -34,12 +43,14 @@ type listenerRow struct {
 	Href, Protocol, Place string
 	Reach                 string
 	Owners                []ownerText
+	Judged                bool
 	Verdict               mark
 	Rule                  string
 	Notes                 []mark
 	Queue                 *queue
 	Drops                 string // empty if unknown
 	States                []stateCount
+	Unread                bool // its connections
 	FirstSeen             *moment
 	Attention             bool
 }
@@ -65,9 +76,9 @@ func (q *queue) High() float64 { return float64(q.Limit) + .5 }
 type stateCount struct{ State, Sockets string }
 
 // rank orders listeners by how much they need attention.
-func rank(l *collector.SeenListener, hasPolicy bool) int {
+func rank(l *collector.SeenListener) int {
 	kind := policy.Expected
-	if hasPolicy {
+	if l.Judged {
 		kind = l.Verdict.Kind
 	}
 	switch {
@@ -108,18 +119,81 @@ func (v *sight) listeners(f filter) listenersPart {
 		}
 	}
 	p.Matching = len(chosen)
-	slices.SortStableFunc(chosen, func(a, b *collector.SeenListener) int {
+	v.sort(chosen)
+	chosen, p.ShowAll = cut(chosen, f)
+	for of := range groups(chosen) {
+		group := v.group(of[0].Netns)
+		for _, l := range of {
+			group.Rows = append(group.Rows, v.row(l))
+		}
+		p.Groups = append(p.Groups, group)
+	}
+	return p
+}
+
+// sort orders listeners by network namespace, those first in which something needs
+// attention, and then our own. In each it orders them by how much they need it.
+func (v *sight) sort(all []*collector.SeenListener) {
+	worst := map[string]int{}
+	for _, l := range all {
+		if r, known := worst[l.Netns]; !known || rank(l) < r {
+			worst[l.Netns] = rank(l)
+		}
+	}
+	slices.SortStableFunc(all, func(a, b *collector.SeenListener) int {
 		return cmp.Or(
-			cmp.Compare(rank(a, from.HasPolicy), rank(b, from.HasPolicy)),
+			cmp.Compare(min(worst[a.Netns], needless), min(worst[b.Netns], needless)),
+			cmp.Compare(a.Netns, b.Netns),
+			cmp.Compare(rank(a), rank(b)),
 			cmp.Compare(a.Scope, b.Scope),
 			a.Compare(b.ListenerID),
 		)
 	})
-	chosen, p.ShowAll = cut(chosen, f)
-	for _, l := range chosen {
-		p.Rows = append(p.Rows, v.row(l))
+}
+
+// groups yields the listeners of each network namespace, which stand together.
+func groups(all []*collector.SeenListener) iter.Seq[[]*collector.SeenListener] {
+	return func(yield func([]*collector.SeenListener) bool) {
+		for len(all) > 0 {
+			other := func(l *collector.SeenListener) bool { return l.Netns != all[0].Netns }
+			end := slices.IndexFunc(all, other)
+			if end < 0 {
+				end = len(all)
+			}
+			if !yield(all[:end]) {
+				return
+			}
+			all = all[end:]
+		}
 	}
-	return p
+}
+
+// group returns the heading of a network namespace.
+func (v *sight) group(netns string) listenerGroup {
+	others := v.view.Listeners.Namespaces
+	id, other := others[netns]
+	switch {
+	case other:
+		return listenerGroup{Heading: plain.Name(netns), Note: strings.Join(runs(&id), ", ")}
+	case len(others) > 0:
+		return listenerGroup{Heading: "This host"}
+	default:
+		return listenerGroup{}
+	}
+}
+
+// runs says what runs in a network namespace.
+func runs(id *netns.Identity) (all []string) {
+	add := func(what, name string) {
+		if name != "" {
+			all = append(all, strings.TrimSpace(what+" "+plain.Name(name)))
+		}
+	}
+	add("pod", strings.TrimPrefix(id.Namespace+"/"+id.Pod, "/"))
+	add("container", id.Container)
+	add("unit", id.Unit)
+	add("", id.Runtime)
+	return all
 }
 
 // cut returns the rows that are shown, and where more are.
@@ -143,12 +217,18 @@ func (v *sight) matches(f filter, l *collector.SeenListener) bool {
 		return false
 	}
 	if f.verdict != "" && v.view.Listeners.HasPolicy {
-		attention := f.verdict == needsAttention && rank(l, true) < needless
+		if !l.Judged && f.verdict != needsAttention {
+			return false
+		}
+		attention := f.verdict == needsAttention && rank(l) < needless
 		if !attention && f.verdict != l.Verdict.Kind.String() {
 			return false
 		}
 	}
-	texts := []string{l.Protocol.String(), describe(l), v.ruleOf(l)}
+	texts := []string{l.Protocol.String(), describe(l), v.ruleOf(l), l.Netns}
+	if id, other := v.view.Listeners.Namespaces[l.Netns]; other {
+		texts = append(texts, runs(&id)...)
+	}
 	for _, o := range l.Owners {
 		texts = append(texts, o.Process, o.Unit, o.Container, o.User)
 	}
@@ -172,13 +252,12 @@ func describe(l *collector.SeenListener) string {
 }
 
 func (v *sight) row(l *collector.SeenListener) listenerRow {
-	from := v.view.Listeners
 	r := listenerRow{
 		Protocol: l.Protocol.String(), Place: describe(l), Reach: reachOf(l), Owners: ownersText(l.Owners),
-		Notes: notes(l), Queue: queueOf(l), Attention: rank(l, from.HasPolicy) < needless,
+		Notes: notes(l), Queue: queueOf(l), Attention: rank(l) < needless,
 	}
-	if from.HasPolicy {
-		r.Verdict, r.Rule = mark{verdictTone(l.Verdict.Kind), l.Verdict.Kind.String()}, v.ruleOf(l)
+	if l.Judged {
+		r.Judged, r.Verdict, r.Rule = true, mark{verdictTone(l.Verdict.Kind), l.Verdict.Kind.String()}, v.ruleOf(l)
 	}
 	if l.Known.Has(socket.KnowsDrops) {
 		r.Drops = number(l.Drops)
@@ -190,6 +269,7 @@ func (v *sight) row(l *collector.SeenListener) listenerRow {
 	if flow := v.flows[l.ListenerID]; flow != nil {
 		r.States = states(flow)
 	}
+	r.Unread = l.Netns != ""
 	return r
 }
 
@@ -198,7 +278,7 @@ func (v *sight) listenerLink(id socket.ListenerID) string {
 }
 
 func (v *sight) ruleOf(l *collector.SeenListener) string {
-	if from := v.view.Listeners; from.HasPolicy && l.Verdict.Rule >= 0 && l.Verdict.Rule < len(from.Rules) {
+	if from := v.view.Listeners; l.Judged && l.Verdict.Rule >= 0 && l.Verdict.Rule < len(from.Rules) {
 		return plain.Name(from.Rules[l.Verdict.Rule].Name)
 	}
 	return ""
@@ -302,9 +382,13 @@ func (v *sight) listenersVerdict() []clause {
 		return []clause{{mark{unknown, "the listeners are unknown"}, href}}
 	}
 	kinds, full := map[policy.Kind]int{}, 0
+	total := 0 // that the policy is about
 	for i := range from.Seen {
-		kinds[from.Seen[i].Verdict.Kind]++
 		full += from.Seen[i].Full
+		if from.Seen[i].Judged {
+			total++
+			kinds[from.Seen[i].Verdict.Kind]++
+		}
 	}
 	var all []clause
 	add := func(t tone, n int, format string, args ...any) {
@@ -312,11 +396,10 @@ func (v *sight) listenersVerdict() []clause {
 			all = append(all, clause{mark{t, fmt.Sprintf(format, args...)}, href})
 		}
 	}
-	total := len(from.Seen)
 	broken := kinds[policy.Unexpected] + kinds[policy.Forbidden]
 	switch {
 	case !from.HasPolicy:
-		all = append(all, clause{mark{plainly, counted(total, "listener") + ", and no policy says which are expected"}, href})
+		all = append(all, clause{mark{plainly, counted(len(from.Seen), "listener") + ", and no policy says which are expected"}, href})
 	case broken > 0:
 		add(bad, broken, "%s of %s %s unexpected", count(broken), counted(total, "listener"), is(broken))
 	case kinds[policy.Expected] == total:

@@ -99,13 +99,17 @@ func (v *sight) listenerPage(id socket.ListenerID) (status int, p listenerPage) 
 }
 
 func (v *sight) factsOf(l *collector.SeenListener) (all facts) {
-	if v.view.Listeners.HasPolicy {
+	if l.Judged {
 		all = append(all, fact{Name: "Verdict", Marks: []mark{{verdictTone(l.Verdict.Kind), l.Verdict.Kind.String()}}, Text: []string{v.reason(l)}})
 	}
 	if odd := notes(l); len(odd) > 0 {
 		all = append(all, fact{Name: "To note", Marks: odd})
 	}
 	all.add("Reached from", reachOf(l))
+	all.add("Network namespace", plain.Name(l.Netns))
+	if id, other := v.view.Listeners.Namespaces[l.Netns]; other {
+		all.add("Runs there", runs(&id)...)
+	}
 	for _, o := range ownersText(l.Owners) {
 		all.add("Process", o.Process)
 		all.add("Unit", o.Unit)
@@ -151,6 +155,9 @@ func (v *sight) reason(l *collector.SeenListener) string {
 // series returns a selector of the metrics of a listener.
 func series(id socket.ListenerID) string {
 	labels := []string{fmt.Sprintf("protocol=%q", id.Protocol), fmt.Sprintf("address=%q", id.Address), fmt.Sprintf("port=%q", portOf(id))}
+	if id.Netns != "" {
+		labels = append(labels, fmt.Sprintf("netns=%q", plain.Line(id.Netns)))
+	}
 	if id.Interface != "" {
 		labels = append(labels, fmt.Sprintf("interface=%q", plain.Line(id.Interface)))
 	}

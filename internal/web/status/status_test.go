@@ -22,6 +22,7 @@ import (
 	"github.com/port-exporter/port_exporter/collector"
 	"github.com/port-exporter/port_exporter/internal/check"
 	"github.com/port-exporter/port_exporter/internal/kernel"
+	"github.com/port-exporter/port_exporter/internal/netns"
 	"github.com/port-exporter/port_exporter/internal/owner"
 	"github.com/port-exporter/port_exporter/internal/policy"
 	"github.com/port-exporter/port_exporter/internal/porttest"
@@ -619,5 +620,59 @@ func TestWords(t *testing.T) {
 		if tone.symbol() == "" {
 			t.Errorf("%s has no symbol", tone)
 		}
+	}
+}
+
+// rooms are two containers, one with a listener that no rule expects. Another namespace was
+// not read.
+type rooms struct{}
+
+func (rooms) Missing() []string { return nil }
+
+func (rooms) Read(context.Context) (found netns.Found, err error) {
+	found.Depths[netns.Unread] = 1
+	for i, id := range []netns.Identity{
+		{Name: "docker-0123456789ab", Runtime: "docker", Container: "quiet"},
+		{Name: "pod2b0c5a1e", Runtime: "containerd", Pod: "web-0<b>", Namespace: "shop", PodUID: "2b0c5a1e"},
+	} {
+		found.Namespaces = append(found.Namespaces, netns.Namespace{
+			Identity: id, Depth: netns.Full, Source: porttest.Sockets{porttest.Socket(socket.TCP, socket.Listen, fmt.Sprintf("0.0.0.0:%d", 8080+i), "")},
+			EphemeralPorts: func(context.Context) (socket.EphemeralPorts, error) { return socket.EphemeralPorts{}, nil },
+		})
+	}
+	return found, nil
+}
+
+// TestPageByNamespace groups listeners by network namespace, those that need attention first.
+func TestPageByNamespace(t *testing.T) {
+	h := busyHost()
+	h.Namespaces, h.NamespaceOwners = rooms{}, owners{8080: {Process: "java"}, 8081: {Process: "java"}}
+	h.Limits.Namespaces, h.Limits.NamespaceListeners = 10, 10
+	text := func() string {
+		_, body := h.get(t, here, "/")
+		return body
+	}
+	wantInOrder(t, text(), "6 listeners", "This host", "0.0.0.0:40000", "docker-0123456789ab <span class=\"note\">container quiet, docker<", "0.0.0.0:8080",
+		"no rule is about it", "pod2b0c5a1e <span class=\"note\">pod shop/web-0&lt;b&gt;, containerd<", "1 network namespace was not read")
+	h.Policy = []policy.Rule{{Name: "ours", Netns: []string{"*"}, Ports: []socket.PortRange{{First: 1, Last: 8080}, {First: 9000, Last: 9000}, {First: 40000, Last: 40000}}}}
+	wantInOrder(t, text(), "1 of 8 listeners is unexpected", "pod2b0c5a1e", "0.0.0.0:8081", "unexpected", "This host", "docker-0123456789ab", "rule ours")
+	status, page := h.get(t, here, "/listener?netns=pod2b0c5a1e&protocol=tcp&address=0.0.0.0&port=8081")
+	if status != http.StatusOK {
+		t.Error(status)
+	}
+	wantInOrder(t, page, "unexpected", "Network namespace", "pod2b0c5a1e", "pod shop/web-0&lt;b&gt;")
+}
+
+// wantInOrder compares a page with texts that it has in this order.
+func wantInOrder(t *testing.T, page string, texts ...string) {
+	t.Helper()
+	rest := page
+	for _, text := range texts {
+		_, after, found := strings.Cut(rest, text)
+		if !found {
+			t.Errorf("no %s after those before it:\n%s", text, page)
+			return
+		}
+		rest = after
 	}
 }

@@ -126,6 +126,13 @@ func is(n int) string {
 	return "are"
 }
 
+func was(n int) string {
+	if n == 1 {
+		return "was"
+	}
+	return "were"
+}
+
 // size writes bytes as people do.
 func size(bytes float64) string {
 	units := []string{"B", "kB", "MB", "GB", "TB"}
