@@ -18,7 +18,7 @@ import (
 func commands() map[string]func() {
 	return map[string]func(){
 		"port_exporter": main, "without-netlink": porttest.WithoutNetlink, "with-calls": porttest.WithCalls, "knock": knock,
-		serverRole: serveOnePort, threadRole: serveOnThread,
+		serverRole: serveOnePort, proxyRole: serveAsProxy, threadRole: serveOnThread,
 	}
 }
 

@@ -70,6 +70,8 @@ type Options struct {
 	Certificates Certificates
 	// Firewall reads the rules of the host's firewall; nil where that is not known.
 	Firewall func(ctx context.Context) (Rules, error)
+	// Arguments reads the command line of a process; nil where that is not known.
+	Arguments func(ctx context.Context, pid int32) []string
 	// Closed records closed connections, with an error where it cannot; nil where it
 	// was not asked to.
 	Closed func() (Closed, error)
@@ -174,7 +176,7 @@ func collectors(o Options) []Collector {
 		all = append(all, unix{limit: o.Limits.Listeners})
 	}
 	if o.Firewall != nil {
-		all = append(all, rules{read: o.Firewall})
+		all = append(all, rules{})
 	}
 	if o.Policy != nil {
 		all = append(all, findings{rules: o.Policy, limit: o.Limits.Listeners, limitElsewhere: o.Limits.NamespaceListeners})

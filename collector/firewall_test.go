@@ -55,7 +55,7 @@ func TestFirewallWithoutPrivilege(t *testing.T) {
 			t.Errorf("want %s, got\n%s", want, got)
 		}
 	}
-	if strings.Contains(got, "port_published") {
+	if strings.Contains(got, "\nport_published") {
 		t.Errorf("got\n%s", got)
 	}
 }

@@ -30,6 +30,8 @@ type Snapshot struct {
 
 	wants     wants
 	elsewhere func() (*elsewhere, error)
+	rules     func() (Rules, error)
+	published func() (*publishedPorts, error)
 
 	portless       func() (socket.PortlessTable, error)
 	portlessOwners func() []socket.Owned
@@ -45,6 +47,12 @@ type wants struct {
 
 // Elsewhere returns what was read of the other network namespaces.
 func (s *Snapshot) Elsewhere() (*elsewhere, error) { return s.elsewhere() }
+
+// Rules returns those of the firewall. The error may be [firewall.ErrPrivilege].
+func (s *Snapshot) Rules() (Rules, error) { return s.rules() }
+
+// Published returns the published ports.
+func (s *Snapshot) Published() (*publishedPorts, error) { return s.published() }
 
 // Portless returns what takes packets without a port.
 func (s *Snapshot) Portless() (socket.PortlessTable, error) { return s.portless() }
@@ -131,6 +139,8 @@ func newSnapshot(ctx context.Context, e *Exporter, w wants) *Snapshot {
 
 		wants:     w,
 		elsewhere: sync.OnceValues(r.readElsewhere),
+		rules:     sync.OnceValues(r.readRules),
+		published: sync.OnceValues(r.readPublished),
 
 		ports:   sync.OnceValues(r.EphemeralPorts),
 		watched: sync.OnceValue(r.readWatched),

@@ -7,10 +7,12 @@ import (
 	"slices"
 	"time"
 
+	"github.com/port-exporter/port_exporter/internal/firewall"
 	"github.com/port-exporter/port_exporter/internal/kernel"
 	"github.com/port-exporter/port_exporter/internal/netns"
 	"github.com/port-exporter/port_exporter/internal/owner"
 	"github.com/port-exporter/port_exporter/internal/policy"
+	"github.com/port-exporter/port_exporter/internal/published"
 	"github.com/port-exporter/port_exporter/internal/socket"
 )
 
@@ -27,6 +29,10 @@ type View struct {
 	TrafficErr error
 	// PortsErr says why the range of ephemeral ports is unknown.
 	PortsErr error
+	// Published are the published ports, if the collector firewall runs. FirewallErr says why
+	// they, and what the firewall does with connections to listeners, are unknown.
+	Published   []published.Port
+	FirewallErr error
 	// Kernel has the limits of the kernel. Its error may be of single files only.
 	Kernel    *kernel.Stats
 	KernelErr error
@@ -67,6 +73,9 @@ type SeenListener struct {
 	Verdict   policy.Verdict
 	FirstSeen time.Time // zero of what has no port
 	Drops     uint64    // since it was first seen
+	// Firewall is what the firewall does with new connections from other hosts; nil where that
+	// is not known, or there are none.
+	Firewall *firewall.Decision
 	// Conflict says that another owner covers the port on an overlapping address.
 	Conflict bool
 }
@@ -99,7 +108,9 @@ func (p part) Collect(_ context.Context, host *Snapshot, _ *Output) error {
 func (e *Exporter) View(ctx context.Context) (*View, error) {
 	var listeners *Listeners
 	var traffic *socket.Traffic
-	var portsErr, filesErr error
+	var portsErr, filesErr, rulesErr error
+	var ports []published.Port
+	var decisions map[socket.ListenerID]firewall.Decision
 	var stats *kernel.Stats
 	host, outcomes, err := e.runAll(ctx,
 		part{"listeners", e.enabled("listeners"), func(host *Snapshot) (err error) { listeners, err = e.viewListeners(host); return err }},
@@ -109,6 +120,10 @@ func (e *Exporter) View(ctx context.Context) (*View, error) {
 			_, traffic, err = host.Connections()
 			return err
 		}},
+		part{rules{}.Name(), e.options.Firewall != nil && e.enabled(rules{}.Name()), func(host *Snapshot) (err error) {
+			ports, decisions, rulesErr, err = viewFirewall(host)
+			return err
+		}},
 		part{"limits", e.enabled("limits"), func(*Snapshot) error { stats, filesErr = e.viewKernel(); return nil }},
 	)
 	if err != nil {
@@ -116,9 +131,13 @@ func (e *Exporter) View(ctx context.Context) (*View, error) {
 	}
 
 	// What a part that was left behind has written is not looked at.
-	v := &View{Began: host.Began(), Source: e.options.SourceName, ListenersErr: outcomes[0].err, TrafficErr: outcomes[1].err, KernelErr: outcomes[2].err}
+	v := &View{Began: host.Began(), Source: e.options.SourceName, ListenersErr: outcomes[0].err, TrafficErr: outcomes[1].err, FirewallErr: outcomes[2].err, KernelErr: outcomes[3].err}
 	if v.ListenersErr == nil {
 		v.Listeners = listeners
+	}
+	if v.FirewallErr == nil {
+		v.Published, v.FirewallErr = ports, rulesErr
+		v.addDecisions(decisions)
 	}
 	if v.TrafficErr == nil {
 		v.Traffic, v.PortsErr = traffic, portsErr
@@ -127,6 +146,41 @@ func (e *Exporter) View(ctx context.Context) (*View, error) {
 		v.Kernel, v.KernelErr = stats, filesErr
 	}
 	return v, nil
+}
+
+// viewFirewall returns what is published, and what the firewall does with connections to
+// listeners as far as there is time to decide. rulesErr says that the rules may not be read.
+func viewFirewall(host *Snapshot) (ports []published.Port, decisions map[socket.ListenerID]firewall.Decision, rulesErr, err error) {
+	p, err := host.Published()
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	read, rulesErr := host.Rules()
+	shown, err := host.Shown()
+	if err != nil || rulesErr != nil {
+		return p.ports, nil, rulesErr, err
+	}
+	decisions = map[socket.ListenerID]firewall.Decision{}
+	began := time.Now()
+	for i := range shown.listeners {
+		l := &shown.listeners[i]
+		if arrival, ok := ArrivalAt(l); ok && shown.series[l.ListenerID] && time.Since(began) < maxDeciding {
+			decisions[l.ListenerID] = read.Listener(arrival, l.DualStack)
+		}
+	}
+	return p.ports, decisions, nil, nil
+}
+
+// addDecisions adds those on the listeners.
+func (v *View) addDecisions(decisions map[socket.ListenerID]firewall.Decision) {
+	if v.Listeners == nil {
+		return
+	}
+	for i := range v.Listeners.Seen {
+		if d, ok := decisions[v.Listeners.Seen[i].ListenerID]; ok {
+			v.Listeners.Seen[i].Firewall = &d
+		}
+	}
 }
 
 var errNoKernelStats = errors.New("this system does not report the limits of the kernel")

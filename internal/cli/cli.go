@@ -12,6 +12,7 @@ import (
 	"github.com/port-exporter/port_exporter/config"
 	"github.com/port-exporter/port_exporter/internal/owner"
 	"github.com/port-exporter/port_exporter/internal/policy"
+	"github.com/port-exporter/port_exporter/internal/published"
 	"github.com/port-exporter/port_exporter/internal/socket"
 	"github.com/port-exporter/port_exporter/internal/system"
 )
@@ -62,6 +63,7 @@ type reading struct {
 	// foreign are listeners of other network namespaces, if those were read.
 	foreign     []foreign
 	readForeign bool
+	places      []published.Place // the namespaces that those are in
 	// unreadNamespaces counts the network namespaces that were not read; beside them are the
 	// privileges that this process lacks to read them all.
 	unreadNamespaces  int
@@ -110,6 +112,7 @@ func (h *Command) readListeners(ctx context.Context) (reading, error) {
 		r.unknown = socket.Judged()
 	}
 	if seen.others != nil {
+		h.sayForeign(seen.others.tables)
 		h.addForeign(ctx, &r, seen.others)
 	}
 	return r, nil

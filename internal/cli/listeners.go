@@ -267,6 +267,9 @@ func writeJSON(w io.Writer, j *judged) error {
 	for i := range j.rows {
 		saved.Listeners[i] = *j.rows[i].valid()
 	}
+	for i := range saved.Published {
+		saved.Published[i] = saved.Published[i].valid()
+	}
 	text, err := json.MarshalIndent(saved, "", "  ")
 	if err != nil {
 		return err
@@ -321,7 +324,10 @@ func writeTable(w io.Writer, j *judged, unexpected bool) error {
 		for i := range j.published {
 			p := &j.published[i]
 			cells := make([]string, len(header))
-			copy(cells, []string{p.Protocol, onInterface(cmp.Or(p.Address, "*"), p.Interface), p.Port, "published", "", p.to()})
+			copy(cells, p.cells())
+			if foreign {
+				cells[10] = plain.Name(p.ToNetns)
+			}
 			writeCells(t, cells)
 		}
 	}

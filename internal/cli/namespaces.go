@@ -10,6 +10,7 @@ import (
 	"github.com/port-exporter/port_exporter/internal/owner"
 	"github.com/port-exporter/port_exporter/internal/plain"
 	"github.com/port-exporter/port_exporter/internal/policy"
+	"github.com/port-exporter/port_exporter/internal/published"
 	"github.com/port-exporter/port_exporter/internal/socket"
 )
 
@@ -107,7 +108,7 @@ type others struct {
 
 // otherTable has the listeners of one, or says why they could not be read.
 type otherTable struct {
-	netns.Identity
+	*netns.Namespace
 	*socket.Table
 	err error
 }
@@ -138,7 +139,7 @@ func (h *Command) lookElsewhere(ctx context.Context, aged age) (*others, error) 
 		if err != nil {
 			seen.unread += n.Count
 		}
-		seen.tables = append(seen.tables, otherTable{n.Identity, table, err})
+		seen.tables = append(seen.tables, otherTable{n, table, err})
 	}
 	return seen, nil
 }
@@ -176,19 +177,23 @@ func (h *Command) addForeign(ctx context.Context, r *reading, seen *others) {
 			continue
 		}
 		listeners = append(listeners, t.Listeners...)
-		known[t.Name] = &namespaceRow{t.Runtime, t.ContainerID, t.Container, t.Pod, t.Namespace, t.PodUID, t.Unit, t.Hidden}
+		known[t.Name] = &namespaceRow{t.Runtime, t.ContainerID, t.Container, t.Pod, t.Identity.Namespace, t.PodUID, t.Unit, t.Hidden}
 		workloads[t.Name] = t.Workload()
 		if t.Table.Unread.Sum() > 0 {
 			r.unreadNamespaces++
 		}
 	}
-	h.sayForeign(seen.tables)
 	found := h.System.NamespaceOwners.Owners(ctx, listeners)
+	owned := map[string][]socket.Owned{}
 	for _, o := range found.Owned {
 		o.Workload = workloads[o.Netns]
+		owned[o.Netns] = append(owned[o.Netns], o)
 		r.foreign = append(r.foreign, foreign{o, known[o.Netns]})
 	}
 	r.addUnknown(found)
+	for _, t := range seen.tables {
+		r.places = append(r.places, published.PlaceOf(ctx, t.Namespace, owned[t.Name]))
+	}
 }
 
 // sayForeign says what could not be read of other network namespaces.

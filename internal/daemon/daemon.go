@@ -201,6 +201,7 @@ func (d *daemon) build(c *config.Config) *state {
 		Groups:          d.system.Groups,
 		KernelStats:     d.system.KernelStats,
 		Firewall:        d.rules(),
+		Arguments:       d.system.Arguments,
 		Watched:         watch,
 		Policy:          c.Policy,
 		Probes:          d.results(plan),

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"net/netip"
 
 	"github.com/port-exporter/port_exporter/internal/socket"
 )
@@ -99,6 +100,9 @@ type Namespace struct {
 	// EphemeralPorts reads the ports that clients get in it. Beside an error it returns
 	// what it could read of them, else the default.
 	EphemeralPorts func(ctx context.Context) (socket.EphemeralPorts, error)
+	// Addresses reads the addresses that it has, loopback and link-local ones left out. It
+	// returns nil if they cannot be read, and is nil where that is not known.
+	Addresses func(ctx context.Context) []netip.Addr
 }
 
 // Reader returns what reads the listeners of the namespace, as long as ctx lasts.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"log/slog"
 	"maps"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -90,13 +91,15 @@ func (r *Reader) group(all []Sockets, places func() Places) []Namespace {
 			continue
 		}
 		id := r.identity(&s, places)
+		addresses := func(ctx context.Context) []netip.Addr { return r.addresses(ctx, s.Inode, places()) }
 		if n := groups[id.Name]; n != nil {
 			n.add(s.Depth)
 			n.Source = append(n.Source.(joined), s.Source)
 			n.Mounted, n.Hidden = nil, n.Hidden || id.Hidden
+			n.Addresses = joinAddresses(n.Addresses, addresses)
 			continue
 		}
-		groups[id.Name] = &Namespace{Identity: id, Depth: s.Depth, Count: 1, Source: joined{s.Source},
+		groups[id.Name] = &Namespace{Identity: id, Depth: s.Depth, Count: 1, Source: joined{s.Source}, Addresses: addresses,
 			EphemeralPorts: func(ctx context.Context) (socket.EphemeralPorts, error) { return r.ports(ctx, s.Inode, places()) }}
 	}
 	namespaces := make([]Namespace, 0, len(groups))

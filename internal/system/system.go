@@ -70,6 +70,8 @@ type System struct {
 	// EphemeralPorts reads the ports that clients get. Beside an error it returns
 	// what it could read of them, else the system's default.
 	EphemeralPorts func() (socket.EphemeralPorts, error)
+	// Arguments reads the command line of a process; nil where that is not known.
+	Arguments func(ctx context.Context, pid int32) []string
 	// Namespaces reads the other network namespaces, and NamespaceOwners finds the owners
 	// of their listeners. Nil where they cannot be read: without sock_diag and bpf.
 	Namespaces      Namespaces

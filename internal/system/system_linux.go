@@ -12,6 +12,7 @@ import (
 	"github.com/port-exporter/port_exporter/internal/bpfwalk"
 	"github.com/port-exporter/port_exporter/internal/firewall"
 	"github.com/port-exporter/port_exporter/internal/kernel"
+	"github.com/port-exporter/port_exporter/internal/owner"
 	"github.com/port-exporter/port_exporter/internal/procnet"
 	"github.com/port-exporter/port_exporter/internal/psnet"
 	"github.com/port-exporter/port_exporter/internal/sockdiag"
@@ -27,6 +28,7 @@ func open(ctx context.Context, source, procfs string) (*System, error) {
 		Name:           source,
 		AddressKinds:   addressKinds,
 		EphemeralPorts: func() (socket.EphemeralPorts, error) { return ephemeralPorts(procfs) },
+		Arguments:      owner.Arguments(procfs),
 		Firewall:       firewall.NewReader(procfs).Read,
 		KernelStats:    func() (*kernel.Stats, error) { return kernel.Read(procfs) },
 	}

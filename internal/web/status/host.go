@@ -259,6 +259,9 @@ func (v *sight) unseen() []string {
 	for _, f := range kernel.Files(v.view.KernelErr) {
 		add("The file %s below /proc could not be read: %s.", plain.Line(f.File), plain.Line(f.Err.Error()))
 	}
+	if text := unseenFirewall(v.view.FirewallErr); text != "" {
+		all = append(all, text)
+	}
 	l := v.view.Listeners
 	if l == nil {
 		return all

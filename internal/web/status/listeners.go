@@ -42,6 +42,7 @@ type listenerGroup struct {
 type listenerRow struct {
 	Href, Protocol, Place string
 	Reach                 string
+	Firewall              *mark
 	Owners                []ownerText
 	Judged                bool
 	Verdict               mark
@@ -253,7 +254,7 @@ func describe(l *collector.SeenListener) string {
 
 func (v *sight) row(l *collector.SeenListener) listenerRow {
 	r := listenerRow{
-		Protocol: l.Protocol.String(), Place: describe(l), Reach: reachOf(l), Owners: ownersText(l.Owners),
+		Protocol: l.Protocol.String(), Place: describe(l), Reach: reachOf(l), Firewall: firewallMark(l.Firewall), Owners: ownersText(l.Owners),
 		Notes: notes(l), Queue: queueOf(l), Attention: rank(l) < needless,
 	}
 	if l.Judged {

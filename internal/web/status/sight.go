@@ -111,6 +111,7 @@ type overview struct {
 	Verdict   []clause
 	Form      form
 	Listeners listenersPart
+	Published publishedPart
 	Targets   targetsPart
 	Piles     pilesPart
 	Limits    limitsPart
@@ -131,6 +132,7 @@ func (v *sight) overview(f filter) overview {
 	p.Refresh = f.refresh
 	p.Form = f.form(v.view.Listeners != nil && v.view.Listeners.HasPolicy)
 	p.Listeners = v.listeners(f)
+	p.Published = v.published(f)
 	p.Targets = v.targets(f)
 	p.Piles = v.piles()
 	p.Limits = v.limits()

@@ -106,6 +106,9 @@ func (v *sight) factsOf(l *collector.SeenListener) (all facts) {
 		all = append(all, fact{Name: "To note", Marks: odd})
 	}
 	all.add("Reached from", reachOf(l))
+	if m := firewallMark(l.Firewall); m != nil {
+		all = append(all, fact{Name: "Firewall", Marks: []mark{*m}, Text: []string{l.Firewall.Rule.String()}})
+	}
 	all.add("Network namespace", plain.Name(l.Netns))
 	if id, other := v.view.Listeners.Namespaces[l.Netns]; other {
 		all.add("Runs there", runs(&id)...)
