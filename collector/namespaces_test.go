@@ -170,7 +170,7 @@ func TestPolicyElsewhere(t *testing.T) {
 	all := with(10, nginx,
 		policy.Rule{Name: "no debugger", Ports: ports(9000), Pods: []string{"shop/web-*"}, Forbid: true},
 		policy.Rule{Name: "gone", Ports: ports(25), Pods: []string{"mail"}, Required: true},
-		policy.Rule{Name: "ours", Ports: ports(80), Required: true},
+		policy.Rule{Name: "ours", Ports: ports(9001), Required: true},
 	)
 	few := with(1, nginx)
 	none := with(10, policy.Rule{Name: "ours", Ports: ports(80)})
