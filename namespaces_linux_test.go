@@ -55,6 +55,9 @@ func compareContainer(t *testing.T, name, source string) {
 		`port_netns_info{container="",container_id="0123456789ab[0-9a-f]{52}",[^}]*netns="` + name + `",[^}]*runtime="docker",unit=""} 1`,
 		`port_sockets{family="ipv4",netns="` + name + `",protocol="tcp",state="listen"} 1`,
 		`port_namespaces{read="full"} [1-9]`,
+		`port_somaxconn{netns="` + name + `"} [1-9]`,
+		`port_tcp_time_wait_limit{netns="` + name + `"} [1-9]`,
+		`port_tcp_time_wait_entries{netns="` + name + `"} 0`,
 		`port_privilege_missing{privilege="CAP_SYS_ADMIN"} 0`,
 	} {
 		pattern := regexp.MustCompile(want)
@@ -248,4 +251,23 @@ func TestPolicyOfContainersInNamespace(t *testing.T) {
 		_, body := get(t, base+"/metrics")
 		return strings.Contains(body, want)
 	})
+}
+
+// TestClosedNamespaceInNamespace lists the listeners of a namespace that may not be entered,
+// of a process of the same user: without a privilege its files in /proc show them.
+func TestClosedNamespaceInNamespace(t *testing.T) {
+	porttest.OpenProgram(t)
+	const label = "docker-c105edc105ed"
+	cgroup := porttest.NewCgroup(t, "system.slice/docker-"+strings.Repeat("c105edc105ed", 6)[:64]+".scope")
+	nobody := &syscall.Credential{Uid: 65534, Gid: 65534}
+	cgroup.Do(t, func() {
+		startListenerAs(t, &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Credential: nobody}, "0.0.0.0:18080")
+	})
+	text, said, status := porttest.EndedAs(t, &syscall.SysProcAttr{Credential: nobody}, "port_exporter", "listeners", "--source=sock_diag", "--output=json", "--netns="+label)
+	if status != 0 || !strings.Contains(said, "was read from /proc/PID/net") || !strings.Contains(text, `"read": "procfs"`) {
+		t.Fatalf("status %d, said %s:\n%s", status, said, text)
+	}
+	if diff := cmp.Diff([]string{"tcp 0.0.0.0:18080"}, listenersOf(t, text, label, true)); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
 }

@@ -2,6 +2,7 @@ package collector
 
 import (
 	"context"
+	"slices"
 
 	"github.com/port-exporter/port_exporter/internal/kernel"
 	"github.com/port-exporter/port_exporter/internal/socket"
@@ -28,6 +29,20 @@ func namespaced(f *Family, of func(*kernel.Stats) *float64) kernelFigure {
 
 func hostwide(f *Family, of func(*kernel.Stats) *float64) kernelFigure {
 	return kernelFigure{f, of, nil}
+}
+
+// namespaceLimits are the families of limits that each network namespace has of its own, and
+// of their use. The others are counters, or of the whole host.
+var namespaceLimits = []string{"port_somaxconn", "port_tcp_max_syn_backlog", "port_tcp_time_wait_limit", "port_tcp_time_wait_entries",
+	"port_tcp_time_wait_reuse", "port_conntrack_entries", "port_conntrack_entries_limit"}
+
+// addNamespaceLimits adds those of another network namespace.
+func addNamespaceLimits(out *Output, netns string, stats *kernel.Stats) {
+	for _, f := range kernelFigures {
+		if slices.Contains(namespaceLimits, f.family.Name) {
+			addKnown(out, f.family, f.of(stats), netns)
+		}
+	}
 }
 
 // kernelFigures are all of them, in the order of their families.

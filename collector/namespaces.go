@@ -63,14 +63,14 @@ func (namespaces) Families() []*Family {
 // namespaces.
 func (namespaces) mayExport(name string) bool {
 	shared := slices.Concat(connections{}.Families(), namespaceListeners, []*Family{socketCount, ephemeralPorts, ephemeralPortsUsed})
-	return slices.ContainsFunc(shared, func(f *Family) bool { return f.Name == name })
+	return slices.Contains(namespaceLimits, name) || slices.ContainsFunc(shared, func(f *Family) bool { return f.Name == name })
 }
 
 // namespaceListeners are the families of listeners.
 var namespaceListeners = []*Family{listenerInfo, listenerSockets, unreadListeners, acceptQueueLength, acceptQueueLimit, acceptQueueFull,
 	acceptQueueDrops, udpReceiveQueue, udpReceiveDrops, executableDeleted, unattributed}
 
-func (c namespaces) Collect(_ context.Context, host *Snapshot, out *Output) error {
+func (c namespaces) Collect(ctx context.Context, host *Snapshot, out *Output) error {
 	e, err := host.Elsewhere()
 	if err != nil {
 		return err
@@ -84,6 +84,7 @@ func (c namespaces) Collect(_ context.Context, host *Snapshot, out *Output) erro
 	addListenersElsewhere(out, e)
 	for i := range e.all {
 		c.addNamespace(out, &e.all[i])
+		e.all[i].addLimits(ctx, out)
 	}
 	return nil
 }
@@ -129,6 +130,16 @@ func (c namespaces) addNamespace(out *Output, n *namespace) {
 		limits.Listeners = limits.NamespaceListeners
 		flows{out: out, netns: i.Name, limits: limits, rankings: c.memory.namespaces.of(i.Name), sparse: true}.add(n.table, n.traffic)
 		c.addEphemeral(out, n)
+	}
+}
+
+// addLimits adds the limits of a namespace that may be entered.
+func (n *namespace) addLimits(ctx context.Context, out *Output) {
+	if n.Limits == nil {
+		return
+	}
+	if stats, _ := n.Limits(ctx); stats != nil {
+		addNamespaceLimits(out, n.Name, stats)
 	}
 }
 

@@ -43,6 +43,9 @@ var (
 // targetLabels are the labels of every series of a configured target, sorted.
 var targetLabels = []string{"module", "target", "target_name"}
 
+// targetNetns is one more label of those that are probed from another network namespace.
+const targetNetns = "netns"
+
 // ProbeResults probes the configured targets, or returns the latest result of those that are probed
 // in the background, in their order. It ends before ctx does.
 type ProbeResults func(ctx context.Context) ([]schedule.Report, error)
@@ -97,6 +100,9 @@ func targetSet(out *Output, t *probe.Target) labelSet {
 	set := make(labelSet, 0, len(targetLabels))
 	for i, value := range []string{t.Module.Name, t.Address, t.Name} {
 		set = append(set, out.pair(targetLabels[i], value))
+	}
+	if t.Netns != "" {
+		set = out.join(set, labelSet{out.pair(targetNetns, t.Netns)})
 	}
 	own := make(labelSet, 0, len(t.Labels))
 	for _, l := range t.Labels {
@@ -177,7 +183,7 @@ func Exposition(of verdict.Facts) []*dto.MetricFamily {
 
 // ReservedLabels returns the names that a label of a target's own cannot have.
 func ReservedLabels() []string {
-	names := slices.Clone(targetLabels)
+	names := append(slices.Clone(targetLabels), targetNetns)
 	for _, f := range (probes{}).Families() {
 		names = append(names, f.Labels...)
 	}

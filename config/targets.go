@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/port-exporter/port_exporter/internal/probe"
 	"github.com/port-exporter/port_exporter/internal/probe/prober"
@@ -25,6 +26,7 @@ type rawTarget struct {
 	Address  plainText            `yaml:"address"`
 	Module   plainText            `yaml:"module,omitempty"`
 	Hostname plainText            `yaml:"hostname,omitempty"`
+	Netns    plainText            `yaml:"netns,omitempty"`
 	Interval duration             `yaml:"interval,omitempty"`
 	Labels   map[string]plainText `yaml:"labels,omitempty"`
 
@@ -116,13 +118,14 @@ func (t *rawTarget) target(i int, all map[string]*probe.Module) (probe.Target, e
 	}
 	check("address", err)
 	check("hostname", CheckHostname(m, string(t.Hostname)))
+	check("netns", CheckNetns(m, string(t.Netns)))
 	check("labels", checkLabels(t.Labels, m))
 	if t.Interval != 0 && time.Duration(t.Interval) < time.Second {
 		check("interval", fmt.Errorf("%v is too short\nhint: it must be 1s at least", time.Duration(t.Interval)))
 	}
 	return probe.Target{
 		Name: string(t.Name), Address: string(t.Address), Module: m, Hostname: string(t.Hostname),
-		Labels: labelsOf(t.Labels), Interval: time.Duration(t.Interval),
+		Netns: string(t.Netns), Labels: labelsOf(t.Labels), Interval: time.Duration(t.Interval),
 	}, errors.Join(faults...)
 }
 
@@ -230,11 +233,26 @@ func CheckHostname(m *probe.Module, hostname string) error {
 	return nil
 }
 
+// CheckNetns reports what is wrong with the network namespace of a target; an empty one is
+// our own.
+func CheckNetns(m *probe.Module, name string) error {
+	switch {
+	case name == "":
+		return nil
+	case m.Kind == probe.KindUnix:
+		return errors.New("a unix-domain socket is found by its path, whatever the network namespace\nhint: as /proc/PID/root/run/service.sock, that of a container can be reached")
+	case len(name) > probe.MaxNetns || strings.ContainsFunc(name, unicode.IsControl):
+		return fmt.Errorf("this is not the name of a network namespace: it has at most %d bytes, and no control characters", probe.MaxNetns)
+	default:
+		return nil
+	}
+}
+
 // isReservedLabel reports whether a label belongs to the metrics of probes, or
 // to Prometheus.
 func isReservedLabel(name string) bool {
 	switch name {
-	case "target", "module", "target_name", // of each target
+	case "target", "module", "target_name", "netns", // of each target
 		"instance", "job", "le", "quantile", // of Prometheus
 		"phase", "reason", "outcome", "origin", "scope", "state", "mapping", "filtering", "version", "cipher", "expectation", "finding", "last_hop", "place", // of the metrics
 		"fingerprint_sha256", "subject", "issuer", "subjectalternative", "serialnumber", "serving_status":
@@ -278,16 +296,16 @@ func expectLabels(m *probe.Module) []string {
 
 // checkTwins finds targets whose metrics would be identical.
 func checkTwins(raw []rawTarget, targets []probe.Target) error {
-	type identity struct{ address, module, hostname string }
-	type series struct{ address, module, name, labels string }
+	type identity struct{ address, module, hostname, netns string }
+	type series struct{ address, module, name, netns, labels string }
 	var faults []error
 	seen, shown := map[identity]int{}, map[series]int{}
 	for i, t := range targets {
 		if t.Module == nil {
 			continue
 		}
-		id := identity{t.Address, t.Module.Name, t.Hostname}
-		s := series{t.Address, t.Module.Name, t.Name, fmt.Sprint(t.Labels)}
+		id := identity{t.Address, t.Module.Name, t.Hostname, t.Netns}
+		s := series{t.Address, t.Module.Name, t.Name, t.Netns, fmt.Sprint(t.Labels)}
 		if first, twice := seen[id]; twice {
 			faults = append(faults, fmt.Errorf("%s: this target stands twice\nhint: it is targets[%d] in line %d already", raw[i].at(i, "address"), first, raw[first].line))
 		} else if first, twice := shown[s]; twice {

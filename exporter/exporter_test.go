@@ -45,7 +45,7 @@ targets:
 	if err != nil {
 		t.Fatal(err)
 	}
-	e, err := exporter.New(t.Context(), exporter.Options{Config: c, Collectors: []string{"sockets", "listeners", "policy", "probes", "closed"}})
+	e, err := exporter.New(t.Context(), exporter.Options{Config: c, Collectors: []string{"sockets", "listeners", "policy", "probes"}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -34,6 +34,13 @@ type Host struct {
 	Route          func(route.Query) (route.Route, error)
 	// Firewall reads the rules of this host; nil if that is unknown.
 	Firewall func(context.Context) (*firewall.Ruleset, error)
+
+	// in is the network namespace that is asked; nil is our own. The others make a host of
+	// that of a name.
+	in              system.Netns
+	netns           func(name string) system.Netns
+	namespaceOwners func(context.Context, []socket.Listener) owner.Result
+	foreignFirewall func(context.Context) (*firewall.Ruleset, error)
 }
 
 // Of returns what can be asked of a system.
@@ -41,6 +48,7 @@ func Of(s *system.System) *Host {
 	return &Host{
 		Addresses: s.Addresses, Listening: s.Reader().Listening, Owners: s.Owners.Owners,
 		Sockets: s.Source, EphemeralPorts: s.EphemeralPorts, Route: route.Get, Firewall: s.Firewall,
+		netns: s.Netns, namespaceOwners: s.NamespaceOwners.Owners, foreignFirewall: s.ForeignFirewall,
 	}
 }
 
@@ -73,6 +81,7 @@ type Report struct {
 	Attempts []Attempt
 	Listener *Listener // of this host, if the target is; nil if not, or unknown
 	Ports    *verdict.Ports
+	netns    string // what the network namespace of the target is called; empty if unknown
 	source   netip.Addr
 	device   string // that sockets are bound to; empty if the routes choose
 	// nameServers are those of /etc/resolv.conf, as host:port; nil if they are unknown.
@@ -106,15 +115,22 @@ type Listener struct {
 // the verdict.
 const readLimit = 10 * time.Second
 
-// Run checks a target. It returns soon after ctx ends.
+// Run checks a target, from its network namespace. It returns soon after ctx ends.
 func (h *Host) Run(ctx context.Context, q Request) *Report {
+	if q.Target.Netns != "" {
+		h = h.In(ctx, q.Target.Netns)
+		ctx = probe.WithNetns(ctx, h.in)
+	}
 	r := &Report{Target: q.Target, source: q.Probe.Source, device: q.Probe.Device}
 	rest := &others{of: &q}
 	details := &probe.Details{Resolved: func(l probe.Lookup) { rest.try(ctx, l) }}
 	q.Probe.Address, q.Probe.Hostname = q.Target.Address, q.Target.Hostname
-	before := readCounters()
+	before := h.counters(ctx)
 	r.Result = q.Target.Module.Probe(probe.WithDetails(ctx, details), q.Probe)
-	r.meanwhile = readCounters().since(before)
+	r.meanwhile = h.counters(ctx).since(before)
+	if h.in != nil {
+		r.netns = h.in.Name()
+	}
 	r.Attempts = rest.wait(&r.Result)
 	r.decide(q.AllAddresses)
 	r.Lookups, r.Connections, r.Handshakes = details.Lookups(), details.Connections(), details.Handshakes()

@@ -19,8 +19,8 @@ type counters struct {
 	reversed uint64
 }
 
-// netstat has the counters of the network namespace of this process (Linux).
-const netstat = "/proc/self/net/netstat"
+// netstat has the counters of the network namespace of the thread (Linux).
+const netstat = "/proc/thread-self/net/netstat"
 
 // readCounters returns the counters, all 0 where they are unknown.
 func readCounters() counters {

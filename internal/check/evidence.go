@@ -50,6 +50,7 @@ type Evidence struct {
 // Evidence returns what was looked at, in the order of a connection.
 func (r *Report) Evidence() []Evidence {
 	var all []Evidence
+	all = append(all, r.from()...)
 	all = append(all, r.names()...)
 	all = append(all, r.way()...)
 	all = append(all, r.ownListener()...)
@@ -60,7 +61,7 @@ func (r *Report) Evidence() []Evidence {
 	all = append(all, r.handshakes()...)
 	all = append(all, r.discarded()...)
 	all = append(all, r.path()...)
-	return append(all, r.answer()...)
+	return r.ofNetns(append(all, r.answer()...))
 }
 
 // way is about the route to the address that was tried.

@@ -16,6 +16,7 @@ import (
 type document struct {
 	Target     string        `json:"target"`
 	Module     string        `json:"module"`
+	Netns      string        `json:"netns,omitempty"`
 	Success    *bool         `json:"success"` // null if it was not tried
 	Verdict    string        `json:"verdict"`
 	Place      string        `json:"place"`
@@ -143,7 +144,7 @@ type ephemeralUse struct {
 // JSON returns the report on one line.
 func (r *Report) JSON() ([]byte, error) {
 	d := document{
-		Target: plain.Line(r.Target.Redacted()), Module: moduleName(r.Target.Module),
+		Target: plain.Line(r.Target.Redacted()), Module: moduleName(r.Target.Module), Netns: plain.Line(r.Target.Netns),
 		Verdict: r.Verdict.Code.String(), Place: r.Verdict.Place.String(), Sentence: plain.Line(r.Verdict.Sentence), Next: plain.Line(r.nextStep()),
 		Outcome: r.Result.Outcome.String(), Phase: r.Result.Phase.String(), Origin: r.Result.Origin.String(),
 		Address: addrPort(r.Result.Peer), Redirect: plain.Line(r.Result.Redirect), Proxy: plain.Line(r.Result.Proxy), Error: plain.Line(r.Error()),

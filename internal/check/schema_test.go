@@ -118,8 +118,8 @@ func wholeReport() *Report {
 	on := &socket.Listener{ListenerID: socket.ListenerID{Protocol: socket.TCP, Address: own.Addr(), Port: 443}, Sockets: 2, Known: ^socket.Facts(0)}
 	cert := &x509.Certificate{Subject: pkix.Name{CommonName: "a.test\u202e"}, DNSNames: []string{"a.test"}, NotAfter: time.Now()}
 	return &Report{
-		Target: &probe.Target{Address: "https://a.test/", Module: &probe.Module{Name: "http_2xx", Kind: probe.KindHTTP}},
-		Result: result, Known: true, source: own.Addr(), device: "eth0", nameServers: &[]string{"192.0.2.53:53"}, meanwhile: counters{1, 1},
+		Target: &probe.Target{Address: "https://a.test/", Module: &probe.Module{Name: "http_2xx", Kind: probe.KindHTTP}, Netns: "web"},
+		Result: result, Known: true, netns: "docker-0123456789ab", source: own.Addr(), device: "eth0", nameServers: &[]string{"192.0.2.53:53"}, meanwhile: counters{1, 1},
 		Verdict: verdict.Verdict{Code: verdict.Refused, Place: verdict.There, Sentence: "a.test refuses", Next: "start it"},
 		Lookups: []probe.Lookup{{Host: "a.test", Addresses: []netip.Addr{own.Addr()}, Err: errors.New("x"), Answers: []probe.NameAnswer{
 			{Server: "192.0.2.53:53", Name: "a.test", Type: "A", Code: "NOERROR", Aliases: []string{"b.test"}, Addresses: []netip.Addr{own.Addr()}},

@@ -32,6 +32,7 @@ type checkOptions struct {
 	// configured target.
 	Hostname string
 	Form     check.FormOptions
+	Netns    string        // the network namespace of this host to probe from; empty is that of the configured target
 	From     string        // an address of this host, or an interface
 	AllIPs   bool          // the module probes every address of the name
 	Trace    bool          // traces the path to the address that was tried
@@ -217,13 +218,13 @@ func (h *Command) requests(ctx context.Context, text string, o *checkOptions) ([
 	}
 	var all []check.Request
 	for _, t := range targets {
-		if err := cmp.Or(checkAddress(ctx, t.Module.Kind, t.Address), config.CheckHostname(t.Module, t.Hostname)); err != nil {
+		if err := cmp.Or(checkAddress(ctx, t.Module.Kind, t.Address), config.CheckHostname(t.Module, t.Hostname), checkNetns(t)); err != nil {
 			return nil, err
 		}
 		if o.Timeout > 0 {
 			t = withTimeout(t, o.Timeout)
 		}
-		source, device, err := h.source(o.From, t)
+		source, device, err := h.source(ctx, o.From, t)
 		if err != nil {
 			return nil, err
 		}
@@ -257,6 +258,9 @@ func (h *Command) targets(ctx context.Context, text string, o *checkOptions) ([]
 			return nil, err
 		}
 	}
+	if o.Netns != "" && form.Module == nil && cmp.Or(form.Name, config.DefaultModule(form.Address)) == "" {
+		return nil, fmt.Errorf("%q has no port, and there is no module\nhint: %s:443 is probed by tcp; --module=icmp pings; units and containers are those of the own network namespace", text, text)
+	}
 	if form.Module == nil && cmp.Or(form.Name, config.DefaultModule(form.Address)) == "" {
 		return h.ownedBy(ctx, text)
 	}
@@ -266,20 +270,25 @@ func (h *Command) targets(ctx context.Context, text string, o *checkOptions) ([]
 			return nil, err
 		}
 	}
-	return []*probe.Target{{Address: form.Address, Module: m, Hostname: o.Hostname}}, nil
+	return []*probe.Target{{Address: form.Address, Module: m, Hostname: o.Hostname, Netns: o.Netns}}, nil
 }
 
 // configured returns a copy of the configured target with an address, if there is
-// one; of several, the one without a hostname or with the default module.
+// one; of several, the one of our own network namespace, without a hostname or with the
+// default module.
 func (h *Command) configured(text string, o *checkOptions) (*probe.Target, error) {
 	if o.Form != (check.FormOptions{}) {
 		return nil, nil
 	}
 	var found []probe.Target
 	for _, t := range h.Config.Targets {
-		if t.Address == text && (o.Module == "" || t.Module.Name == o.Module) && (o.Hostname == "" || t.Hostname == o.Hostname) {
+		if t.Address == text && (o.Module == "" || t.Module.Name == o.Module) && (o.Hostname == "" || t.Hostname == o.Hostname) && (o.Netns == "" || t.Netns == o.Netns) {
 			found = append(found, t)
 		}
+	}
+	own := func(t probe.Target) bool { return t.Netns == "" }
+	if slices.ContainsFunc(found, own) {
+		found = slices.DeleteFunc(found, func(t probe.Target) bool { return !own(t) })
 	}
 	usual := func(t probe.Target) bool { return o.Module != "" || t.Module.Name == config.DefaultModule(text) }
 	if slices.ContainsFunc(found, usual) {
@@ -296,9 +305,21 @@ func (h *Command) configured(text string, o *checkOptions) (*probe.Target, error
 	}
 	var choices []string
 	for _, t := range found {
-		choices = append(choices, fmt.Sprintf("--module=%s --hostname=%s", t.Module.Name, t.Hostname))
+		choice := fmt.Sprintf("--module=%s --hostname=%s", t.Module.Name, t.Hostname)
+		if t.Netns != "" {
+			choice += " --netns=" + plain.Name(t.Netns)
+		}
+		choices = append(choices, choice)
 	}
 	return nil, fmt.Errorf("%s is the address of %d configured targets\nhint: choose one: %s", text, len(found), strings.Join(choices, ", or "))
+}
+
+// checkNetns reports what is wrong with the network namespace of a target.
+func checkNetns(t *probe.Target) error {
+	if err := config.CheckNetns(t.Module, t.Netns); err != nil {
+		return fmt.Errorf("--netns: %w", err)
+	}
+	return nil
 }
 
 // module returns the module of a name.

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/term"
 
+	"github.com/port-exporter/port_exporter/internal/check"
 	"github.com/port-exporter/port_exporter/internal/probe"
 	"github.com/port-exporter/port_exporter/internal/socket"
 )
@@ -66,16 +67,16 @@ func reachable(a netip.Addr) netip.Addr {
 	}
 }
 
-// source returns the address of this host that --from means, for a target, and the
-// interface, if it names one.
-func (h *Command) source(from string, t *probe.Target) (addr netip.Addr, device string, err error) {
+// source returns the address of this host that --from means, for a target in its network
+// namespace, and the interface, if it names one.
+func (h *Command) source(ctx context.Context, from string, t *probe.Target) (addr netip.Addr, device string, err error) {
 	if from == "" {
 		return addr, "", nil
 	}
 	if addr, err := netip.ParseAddr(from); err == nil {
 		return addr.Unmap(), "", nil
 	}
-	addresses, err := h.System.Addresses()
+	addresses, err := check.Of(h.System).In(ctx, t.Netns).Addresses()
 	if err != nil {
 		return addr, "", fmt.Errorf("--from=%s: cannot read the addresses of this host: %w", from, err)
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/port-exporter/port_exporter/internal/netns"
 	"github.com/port-exporter/port_exporter/internal/owner"
@@ -12,6 +11,7 @@ import (
 	"github.com/port-exporter/port_exporter/internal/policy"
 	"github.com/port-exporter/port_exporter/internal/published"
 	"github.com/port-exporter/port_exporter/internal/socket"
+	"github.com/port-exporter/port_exporter/internal/system"
 )
 
 // namespaceChoice are the network namespaces to list. Its zero value is our own.
@@ -62,6 +62,9 @@ type namespaceRow struct {
 	PodUID      string `json:"pod_uid"`
 	Unit        string `json:"unit"`
 	Hidden      bool   `json:"processes_hidden,omitempty"`
+	// Read is procfs if the namespace could not be entered: then limits of accept queues,
+	// drops and interfaces are unknown.
+	Read string `json:"read,omitempty"`
 }
 
 // workload returns what the row says of the workload; of one that was not saved, nothing.
@@ -96,7 +99,7 @@ func (n *namespaceRow) valid() *namespaceRow {
 	}
 	return &namespaceRow{
 		plain.Valid(n.Runtime), plain.Valid(n.ContainerID), plain.Valid(n.Container), plain.Valid(n.Pod),
-		plain.Valid(n.Namespace), plain.Valid(n.PodUID), plain.Valid(n.Unit), n.Hidden,
+		plain.Valid(n.Namespace), plain.Valid(n.PodUID), plain.Valid(n.Unit), n.Hidden, n.Read,
 	}
 }
 
@@ -110,7 +113,8 @@ type others struct {
 type otherTable struct {
 	*netns.Namespace
 	*socket.Table
-	err error
+	files bool // of procfs: it could not be entered
+	err   error
 }
 
 // lookElsewhere reads the listeners of the other network namespaces that are asked for.
@@ -122,11 +126,17 @@ func (h *Command) lookElsewhere(ctx context.Context, aged age) (*others, error) 
 	if err != nil {
 		return nil, err
 	}
-	seen := &others{}
+	seen, files := &others{}, false
 	if h.Namespaces.Name == "" {
 		seen.unread = found.Depths[netns.Unread]
-	} else if found.Namespaces = h.Namespaces.chosen(found.Namespaces); len(found.Namespaces) == 0 {
-		return nil, h.notFound(&found)
+	} else {
+		closed := h.Namespaces.chosen(found.Closed)
+		if found.Namespaces = h.Namespaces.chosen(found.Namespaces); len(found.Namespaces)+len(closed) == 0 {
+			return nil, h.notFound(&found)
+		}
+		if len(found.Namespaces) == 0 {
+			found.Namespaces, files = closed, true
+		}
 	}
 	for i := range found.Namespaces {
 		n := &found.Namespaces[i]
@@ -139,17 +149,14 @@ func (h *Command) lookElsewhere(ctx context.Context, aged age) (*others, error) 
 		if err != nil {
 			seen.unread += n.Count
 		}
-		seen.tables = append(seen.tables, otherTable{n, table, err})
+		seen.tables = append(seen.tables, otherTable{n, table, files, err})
 	}
 	return seen, nil
 }
 
 // chosen returns the namespace of the name.
 func (c namespaceChoice) chosen(all []netns.Namespace) []netns.Namespace {
-	if at := slices.IndexFunc(all, func(n netns.Namespace) bool { return n.Name == c.Name }); at >= 0 {
-		return all[at : at+1]
-	}
-	return slices.DeleteFunc(all, func(n netns.Namespace) bool { return !slices.Contains(n.Mounted, c.Name) })
+	return netns.Called(all, c.Name, func(n *netns.Namespace) *netns.Identity { return &n.Identity })
 }
 
 // notFound says that there is no namespace of the name, or what it may be instead.
@@ -177,8 +184,14 @@ func (h *Command) addForeign(ctx context.Context, r *reading, seen *others) {
 			continue
 		}
 		listeners = append(listeners, t.Listeners...)
-		known[t.Name] = &namespaceRow{t.Runtime, t.ContainerID, t.Container, t.Pod, t.Identity.Namespace, t.PodUID, t.Unit, t.Hidden}
-		workloads[t.Name] = t.Workload()
+		listed := &namespaceRow{
+			Runtime: t.Runtime, ContainerID: t.ContainerID, Container: t.Container, Pod: t.Pod,
+			Namespace: t.Identity.Namespace, PodUID: t.PodUID, Unit: t.Unit, Hidden: t.Hidden,
+		}
+		if t.files {
+			listed.Read = system.ProcFS
+		}
+		known[t.Name], workloads[t.Name] = listed, t.Workload()
 		if t.Table.Unread.Sum() > 0 {
 			r.unreadNamespaces++
 		}
@@ -205,6 +218,9 @@ func (h *Command) sayForeign(tables []otherTable) {
 		if t.err != nil {
 			fmt.Fprintf(h.Stderr, "%s: cannot read the listeners: %v\n", in, t.err)
 			continue
+		}
+		if t.files {
+			fmt.Fprintf(h.Stderr, "%s: it cannot be entered and was read from /proc/PID/net: limits of accept queues, drops and interfaces are unknown\n", in)
 		}
 		if t.DefaultPorts != nil {
 			noPorts, reason = noPorts+1, t.DefaultPorts

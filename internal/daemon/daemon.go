@@ -32,6 +32,7 @@ import (
 	"github.com/port-exporter/port_exporter/internal/names"
 	"github.com/port-exporter/port_exporter/internal/panics"
 	"github.com/port-exporter/port_exporter/internal/policy"
+	"github.com/port-exporter/port_exporter/internal/probe"
 	"github.com/port-exporter/port_exporter/internal/probe/schedule"
 	"github.com/port-exporter/port_exporter/internal/system"
 	"github.com/port-exporter/port_exporter/internal/web"
@@ -126,6 +127,7 @@ func assemble(ctx context.Context, o Options, logger *slog.Logger) (*daemon, err
 	d.runner = schedule.NewRunner(context.WithoutCancel(ctx), mostProbes(d.system.Descriptors()))
 	d.runner.Remember(o.HistoryLimit)
 	d.runner.Logger = d.logger
+	d.runner.Netns = func(name string) probe.Netns { return d.system.Netns(name) }
 	if why := d.system.Fallback; why != nil {
 		d.warnOfFallback(why)
 	}

@@ -22,26 +22,13 @@ func Read(proc string) (*Stats, error) {
 	}
 	s := &Stats{}
 	r := reader{proc: proc}
-	r.number("sys/net/core/somaxconn", &s.SoMaxConn)
-	r.number("sys/net/ipv4/tcp_max_syn_backlog", &s.MaxSynBacklog)
-	r.number("sys/net/ipv4/tcp_max_tw_buckets", &s.TimeWaitLimit)
+	r.namespaced(s)
 	r.number("sys/net/ipv4/tcp_max_orphans", &s.OrphanLimit)
-	r.number("sys/net/netfilter/nf_conntrack_count", &s.Conntrack)
-	r.number("sys/net/netfilter/nf_conntrack_max", &s.ConntrackLimit)
 	r.numbers("sys/net/ipv4/tcp_mem", new(*float64), &s.MemoryPressure, &s.MemoryLimit)
-	if s.ConntrackLimit != nil && *s.ConntrackLimit == 0 {
-		s.ConntrackLimit = nil // no limit (nf_conntrack_alloc in net/netfilter/nf_conntrack_core.c)
-	}
-	var timestamps *float64
-	r.number("sys/net/ipv4/tcp_tw_reuse", &s.TimeWaitReuse)
-	r.number("sys/net/ipv4/tcp_timestamps", &timestamps)
-	if s.TimeWaitReuse != nil && timestamps != nil && *timestamps == 0 {
-		*s.TimeWaitReuse = 0
-	}
 	inBytes(s.MemoryPressure)
 	inBytes(s.MemoryLimit)
 
-	r.sockstat(map[string]**float64{"orphan": &s.Orphans, "tw": &s.TimeWait, "mem": &s.Memory})
+	r.sockstat("net/sockstat", map[string]**float64{"orphan": &s.Orphans, "tw": &s.TimeWait, "mem": &s.Memory})
 	inBytes(s.Memory)
 	r.perCPU("net/stat/nf_conntrack", map[string]**float64{"drop": &s.Tracking.Drops, "insert_failed": &s.Tracking.InsertFailures})
 	r.perCPU("net/stat/arp_cache", map[string]**float64{"table_fulls": &s.Neighbours.TableFull})
@@ -52,6 +39,34 @@ func Read(proc string) (*Stats, error) {
 	r.counters("self/net/snmp6", s.snmp6())
 	s.ICMP.RateLimited = sum(everyone, host)
 	return s, errors.Join(r.faults...)
+}
+
+// ReadLimits reads the limits that each network namespace has of its own, and what is used
+// of them, of the namespace of the calling thread. Its error is as that of [Read].
+func ReadLimits(proc string) (*Stats, error) {
+	s := &Stats{}
+	r := reader{proc: proc}
+	r.namespaced(s)
+	r.sockstat("thread-self/net/sockstat", map[string]**float64{"tw": &s.TimeWait})
+	return s, errors.Join(r.faults...)
+}
+
+// namespaced reads the limits that each network namespace has of its own.
+func (r *reader) namespaced(s *Stats) {
+	r.number("sys/net/core/somaxconn", &s.SoMaxConn)
+	r.number("sys/net/ipv4/tcp_max_syn_backlog", &s.MaxSynBacklog)
+	r.number("sys/net/ipv4/tcp_max_tw_buckets", &s.TimeWaitLimit)
+	r.number("sys/net/netfilter/nf_conntrack_count", &s.Conntrack)
+	r.number("sys/net/netfilter/nf_conntrack_max", &s.ConntrackLimit)
+	if s.ConntrackLimit != nil && *s.ConntrackLimit == 0 {
+		s.ConntrackLimit = nil // no limit (nf_conntrack_alloc in net/netfilter/nf_conntrack_core.c)
+	}
+	var timestamps *float64
+	r.number("sys/net/ipv4/tcp_tw_reuse", &s.TimeWaitReuse)
+	r.number("sys/net/ipv4/tcp_timestamps", &timestamps)
+	if s.TimeWaitReuse != nil && timestamps != nil && *timestamps == 0 {
+		*s.TimeWaitReuse = 0
+	}
 }
 
 // reader reads files, and notes those that it cannot.
@@ -146,10 +161,9 @@ func inBytes(pages *float64) {
 	}
 }
 
-// sockstat reads the wanted figures of the line TCP of net/sockstat, which has each
+// sockstat reads the wanted figures of the line TCP of a file sockstat, which has each
 // behind its name (sockstat_seq_show in net/ipv4/proc.c).
-func (r *reader) sockstat(want map[string]**float64) {
-	const name = "net/sockstat"
+func (r *reader) sockstat(name string, want map[string]**float64) {
 	text, _ := r.read(name)
 	for line := range strings.Lines(text) {
 		figures, ok := strings.CutPrefix(line, "TCP:")

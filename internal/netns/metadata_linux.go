@@ -16,6 +16,16 @@ import (
 // kubelet have on the disk, below the root of the host.
 type metadata struct{ root string }
 
+// newMetadata returns what reads below a root; an empty one is that of the first process,
+// or ours if that may not be read.
+func newMetadata(procfs, rootfs string) metadata {
+	root := cmp.Or(rootfs, filepath.Join(procfs, "1/root"))
+	if _, err := os.Stat(root + "/"); err != nil {
+		root = "/"
+	}
+	return metadata{root: root}
+}
+
 // name adds names to an identity: by the files of kubelet, which anyone may list, then
 // by the configuration of the container.
 func (m metadata) name(i *Identity) {

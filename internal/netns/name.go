@@ -108,6 +108,25 @@ func mountedNames(mounts []Mount) (names []string) {
 	return slices.Compact(names)
 }
 
+// Called returns those of some namespaces that a person means by a name: by their Name or
+// a name from ip-netns(8); else by that of the container or pod, or namespace/pod.
+func Called[T any](all []T, name string, identity func(*T) *Identity) []T {
+	var found, byRuntime []T
+	for i := range all {
+		switch of := identity(&all[i]); {
+		case name == "":
+		case of.Name == name, slices.Contains(of.Mounted, name):
+			found = append(found, all[i])
+		case name == of.Container, name == of.Pod, name == of.Namespace+"/"+of.Pod:
+			byRuntime = append(byRuntime, all[i])
+		}
+	}
+	if len(found) > 0 {
+		return found
+	}
+	return byRuntime
+}
+
 // settled reports whether the name will not change for as long as the namespace is
 // there: its first process may still be on the way to its cgroup.
 func (i *Identity) settled() bool { return i.PodUID != "" || i.ContainerID != "" }

@@ -9,6 +9,7 @@ import (
 	"iter"
 	"net/netip"
 
+	"github.com/port-exporter/port_exporter/internal/kernel"
 	"github.com/port-exporter/port_exporter/internal/socket"
 )
 
@@ -77,6 +78,9 @@ type Found struct {
 	// Namespaces have TCP or UDP sockets that can be read, sorted by name. Those of the
 	// same name are one.
 	Namespaces []Namespace
+	// Closed may not be entered, but the files of a process in them show their sockets. To
+	// read these is slow: for a few on request.
+	Closed []Namespace
 	// Depths counts all namespaces, each of its own.
 	Depths Depths
 }
@@ -103,6 +107,9 @@ type Namespace struct {
 	// Addresses reads the addresses that it has, loopback and link-local ones left out. It
 	// returns nil if they cannot be read, and is nil where that is not known.
 	Addresses func(ctx context.Context) []netip.Addr
+	// Limits reads the limits that it has of its own, as [kernel.ReadLimits]; nil of several
+	// namespaces.
+	Limits func(ctx context.Context) (*kernel.Stats, error)
 }
 
 // Reader returns what reads the listeners of the namespace, as long as ctx lasts.

@@ -6,16 +6,16 @@ import (
 	"log/slog"
 	"maps"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
 
-	"golang.org/x/sys/unix"
-
+	"github.com/port-exporter/port_exporter/internal/kernel"
 	"github.com/port-exporter/port_exporter/internal/owner"
+	"github.com/port-exporter/port_exporter/internal/procnet"
 	"github.com/port-exporter/port_exporter/internal/socket"
 )
 
@@ -54,11 +54,7 @@ type named struct {
 
 // NewReader returns a reader.
 func NewReader(o Options) *Reader {
-	root := cmp.Or(o.Rootfs, filepath.Join(o.Procfs, "1/root"))
-	if _, err := os.Stat(root + "/"); err != nil {
-		root = "/"
-	}
-	return &Reader{options: o, metadata: metadata{root: root}, known: map[uint64]*named{}}
+	return &Reader{options: o, metadata: newMetadata(o.Procfs, o.Rootfs), known: map[uint64]*named{}}
 }
 
 // Read finds the namespaces. What may not be read is no error.
@@ -79,6 +75,7 @@ func (r *Reader) Read(ctx context.Context) (Found, error) {
 		r.warn(s.Err)
 	}
 	found.Namespaces = r.group(all, places)
+	found.Closed = r.closed(all, places)
 	r.forget()
 	return found, nil
 }
@@ -95,18 +92,43 @@ func (r *Reader) group(all []Sockets, places func() Places) []Namespace {
 		if n := groups[id.Name]; n != nil {
 			n.add(s.Depth)
 			n.Source = append(n.Source.(joined), s.Source)
-			n.Mounted, n.Hidden = nil, n.Hidden || id.Hidden
+			n.Mounted, n.Hidden, n.Limits = nil, n.Hidden || id.Hidden, nil
 			n.Addresses = joinAddresses(n.Addresses, addresses)
 			continue
 		}
 		groups[id.Name] = &Namespace{Identity: id, Depth: s.Depth, Count: 1, Source: joined{s.Source}, Addresses: addresses,
-			EphemeralPorts: func(ctx context.Context) (socket.EphemeralPorts, error) { return r.ports(ctx, s.Inode, places()) }}
+			EphemeralPorts: func(ctx context.Context) (socket.EphemeralPorts, error) { return r.ports(ctx, s.Inode, places()) },
+			Limits:         func(ctx context.Context) (*kernel.Stats, error) { return r.limits(ctx, s.Inode, places()) }}
 	}
 	namespaces := make([]Namespace, 0, len(groups))
 	for _, name := range slices.Sorted(maps.Keys(groups)) {
 		namespaces = append(namespaces, *groups[name])
 	}
 	return namespaces
+}
+
+// closed returns the namespaces that may not be entered and have a process whose files are
+// readable: those of /proc/PID/net are about the namespace of the process.
+func (r *Reader) closed(all []Sockets, places func() Places) (closed []Namespace) {
+	for _, s := range all {
+		if s.Err == nil {
+			continue
+		}
+		place := places()[s.Inode]
+		for _, pid := range place.PIDs {
+			source, err := procnet.New(filepath.Join(r.options.Procfs, strconv.Itoa(int(pid))))
+			if err != nil {
+				continue
+			}
+			p, _ := owner.Oldest(r.options.Procfs, place.PIDs)
+			id := identify(place, p)
+			r.metadata.name(&id)
+			closed = append(closed, Namespace{Identity: id, Depth: Full, Count: 1, Source: source,
+				EphemeralPorts: func(ctx context.Context) (socket.EphemeralPorts, error) { return r.ports(ctx, s.Inode, places()) }})
+			break
+		}
+	}
+	return closed
 }
 
 // identity returns what a namespace is called. A name that will not change is kept.
@@ -163,20 +185,20 @@ func (r *Reader) ports(ctx context.Context, inode uint64, places Places) (socket
 	return ports, cmp.Or(enterErr, err)
 }
 
+// limits reads the limits of a namespace.
+func (r *Reader) limits(ctx context.Context, inode uint64, places Places) (stats *kernel.Stats, err error) {
+	err = r.options.Worker.doAny(ctx, inode, places[inode].paths(r.options.Procfs), func(string) (err error) {
+		stats, err = kernel.ReadLimits(r.options.Procfs)
+		return err
+	})
+	return stats, err
+}
+
 // Missing returns the privileges that this process lacks to see every namespace with
 // this engine.
 func (r *Reader) Missing() []string {
 	if _, enters := r.options.Engine.(*SockDiag); !enters {
 		return nil
 	}
-	var missing []string
-	for _, c := range []struct {
-		name   string
-		number int
-	}{{CapSysAdmin, unix.CAP_SYS_ADMIN}, {owner.CapSysPtrace, unix.CAP_SYS_PTRACE}} {
-		if !owner.HasCapability(c.number) {
-			missing = append(missing, c.name)
-		}
-	}
-	return missing
+	return missingToEnter()
 }

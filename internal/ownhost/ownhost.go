@@ -47,9 +47,12 @@ func (h *Snapshot) Answer(r *schedule.Report) (answer socket.Answer, known bool)
 }
 
 // Facts returns what is known of the result of a probe, with what the listeners of
-// this host make of it.
+// this host make of it. Those of another network namespace are not known here.
 func (h *Snapshot) Facts(r *schedule.Report) verdict.Facts {
 	facts := verdict.Facts{Target: r.Target, Result: &r.Result}
+	if r.Target.Netns != "" {
+		return facts
+	}
 	if answer, known := h.Answer(r); known {
 		facts.Listener = &answer
 	}

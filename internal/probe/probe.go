@@ -155,13 +155,18 @@ func (m *Module) Limit() time.Duration {
 	return m.Timeout
 }
 
-// Probe runs the prober, for the module's timeout at most. The outcome of one that
-// panics is unknown, and its error a [panics.Error].
+// Probe runs the prober, for the module's timeout at most, from the network namespace of
+// ctx. The outcome of one that panics is unknown, and its error a [panics.Error].
 func (m *Module) Probe(ctx context.Context, r Request) Result {
 	ctx, cancel := context.WithTimeout(ctx, m.Limit())
 	defer cancel()
 	start := time.Now()
-	result := guard(func() Result { return m.Prober.Probe(ctx, r) })
+	result := guard(func() Result {
+		if refused := enter(ctx); refused != nil {
+			return *refused
+		}
+		return m.Prober.Probe(ctx, r)
+	})
 	result.Duration = time.Since(start)
 	if result.Outcome == Denied {
 		return result.withheld()
@@ -196,6 +201,7 @@ type Target struct {
 	Address  string
 	Module   *Module
 	Hostname string
+	Netns    string  // the network namespace of this host from which it is probed; empty is our own
 	Labels   []Label // of its own, sorted by name
 	// Interval is how often it is probed in the background; zero is on each
 	// scrape.

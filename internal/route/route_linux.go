@@ -22,13 +22,13 @@ func Get(q Query) (Route, error) {
 	q.From = q.From.Unmap()
 	to := q.To.Unmap()
 	q.To = to.WithZone("")
-	if dial.IsOwn(to) {
+	if dial.IsOwn(nil, to) {
 		q.Device = ""
 	}
 	bound := q
 	bound.Device = cmp.Or(to.Zone(), q.Device)
 	found, err := ask(bound, false)
-	if err != nil && q.From.IsValid() && !dial.IsOwn(q.From) { // ENETUNREACH, or EINVAL
+	if err != nil && q.From.IsValid() && !dial.IsOwn(nil, q.From) { // ENETUNREACH, or EINVAL
 		return Route{}, fmt.Errorf("route to %s: %s is not an address of this host: %w", to, q.From, err)
 	}
 	if kind, ok := TypeOf(err); ok {

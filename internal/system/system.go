@@ -17,6 +17,7 @@ import (
 	"github.com/port-exporter/port_exporter/internal/kernel"
 	"github.com/port-exporter/port_exporter/internal/netns"
 	"github.com/port-exporter/port_exporter/internal/owner"
+	"github.com/port-exporter/port_exporter/internal/probe"
 	"github.com/port-exporter/port_exporter/internal/socket"
 )
 
@@ -64,6 +65,8 @@ type System struct {
 	// Firewall reads the rules of nftables; nil where there are none that are known. Its
 	// error may be [firewall.ErrPrivilege].
 	Firewall func(ctx context.Context) (*firewall.Ruleset, error)
+	// ForeignFirewall reads those of the network namespace of the thread, and keeps nothing.
+	ForeignFirewall func(ctx context.Context) (*firewall.Ruleset, error)
 	// Closings receives what the kernel reports of TCP sockets that it frees. The error
 	// is errors.ErrUnsupported where it reports nothing.
 	Closings func() (closed.Stream, error)
@@ -76,6 +79,9 @@ type System struct {
 	// of their listeners. Nil where they cannot be read: without sock_diag and bpf.
 	Namespaces      Namespaces
 	NamespaceOwners *owner.Finder
+	// Netns returns the network namespace of a name, which is looked for when it is first
+	// used.
+	Netns func(name string) Netns
 	// Addresses reads the addresses of this host, each with the name of the
 	// device that has it; empty if unknown.
 	Addresses func() (map[netip.Addr]string, error)
@@ -92,6 +98,18 @@ type Namespaces interface {
 	Read(ctx context.Context) (netns.Found, error)
 	// Missing returns the privileges without which some of them cannot be read.
 	Missing() []string
+}
+
+// Netns is a network namespace of the host by its name.
+type Netns interface {
+	probe.Netns
+	// Ask is Do for what asks the kernel something that may take long.
+	Ask(ctx context.Context, f func() error) error
+	// Source reads the sockets of the namespace, for as long as ctx lasts. Its error is
+	// errors.ErrUnsupported where they cannot be read.
+	Source(ctx context.Context) socket.Source
+	// Name is the value of the label netns; empty as long as the namespace was not found.
+	Name() string
 }
 
 // openPatience is how long a source is waited for as it is opened: one that does not
@@ -112,6 +130,7 @@ func Open(ctx context.Context, source, procfs, rootfs string, logger *slog.Logge
 	if err := seesItself(ctx, s.Source); err != nil {
 		return nil, fmt.Errorf("source %s: %w", s.Name, err)
 	}
+	s.Netns = entrances(procfs, rootfs)
 	s.Namespaces = namespaces(s, source, procfs, rootfs, logger)
 	s.Own = new(Own)
 	s.Source = ownSource{s.Source, s.Own}

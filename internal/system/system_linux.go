@@ -30,7 +30,10 @@ func open(ctx context.Context, source, procfs string) (*System, error) {
 		EphemeralPorts: func() (socket.EphemeralPorts, error) { return ephemeralPorts(procfs) },
 		Arguments:      owner.Arguments(procfs),
 		Firewall:       firewall.NewReader(procfs).Read,
-		KernelStats:    func() (*kernel.Stats, error) { return kernel.Read(procfs) },
+		ForeignFirewall: func(ctx context.Context) (*firewall.Ruleset, error) {
+			return firewall.NewReader(procfs).Read(ctx)
+		},
+		KernelStats: func() (*kernel.Stats, error) { return kernel.Read(procfs) },
 	}
 	var err error
 	switch source {

@@ -123,11 +123,15 @@ func (p *Path) LastHop() (Hop, bool) {
 // It stays on the caller's thread, so that its sockets are of its network namespace.
 func Run(ctx context.Context, o Options) (Path, error) {
 	o.Target = netip.AddrPortFrom(o.Target.Addr().Unmap(), o.Target.Port())
+	var err error
+	if o.Target, err = dial.Numbered(ctx, o.Target); err != nil {
+		return Path{}, err
+	}
 	p := Path{Target: o.Target, Protocol: o.Protocol}
 	if err := dial.Allowed(o.Allow, o.Target.String()); err != nil {
 		return p, err
 	}
-	w, err := newWire(&o)
+	w, err := newWire(ctx, &o)
 	if err != nil {
 		return p, err
 	}
@@ -135,6 +139,7 @@ func Run(ctx context.Context, o Options) (Path, error) {
 	limited, cancel := context.WithTimeout(ctx, MaxDuration)
 	defer cancel()
 	t := newTrail(&o, &p)
+	t.netns = probe.NetnsOf(ctx)
 	err = w.exchange(limited, t.questions, t.grow)
 	t.report()
 	if err == nil && p.Answer.Origin != probe.OriginLocal {
@@ -150,6 +155,7 @@ func Run(ctx context.Context, o Options) (Path, error) {
 // trail follows the path, hop by hop.
 type trail struct {
 	*Options
+	netns     probe.Netns // of the sockets; nil is our own
 	path      *Path
 	final     *question   // with the usual TTL
 	others    []*question // to the host of the target
@@ -297,7 +303,7 @@ func (p *Path) foldRejection() {
 // hopOf returns what was found at a TTL.
 func (t *trail) hopOf(number int, q *question) Hop {
 	h := Hop{Number: number}
-	if q.answer == nil || !q.answer.sent || !q.answer.icmp.Expired() && dial.IsOwn(q.answer.icmp.Offender) {
+	if q.answer == nil || !q.answer.sent || !q.answer.icmp.Expired() && dial.IsOwn(t.netns, q.answer.icmp.Offender) {
 		return h
 	}
 	h.RoundTrip, h.ICMP = q.answer.roundTrip, q.answer.icmp
@@ -329,7 +335,7 @@ func (t *trail) answerOf(q *question) Answer {
 			classify = dial.ClassifyDatagram
 		}
 		a.Outcome, a.Origin = classify(a.Err, dial.Evidence{
-			ICMP: a.ICMP, Target: t.Target.Addr(), Own: dial.IsOwn(a.ICMP.Offender), Sent: q.answer.sent,
+			ICMP: a.ICMP, Target: t.Target.Addr(), Own: dial.IsOwn(t.netns, a.ICMP.Offender), Sent: q.answer.sent,
 		})
 	}
 	return a

@@ -329,7 +329,7 @@ func limitedRouters(t *testing.T, l *line) {
 	}
 	dropped := l.add(row{name: "dropped at router 4", hops: upTo(4), finding: Lost})
 	l.filter(t, 4, "forward", dropped, "drop")
-	w, err := newWire(&Options{})
+	w, err := newWire(context.Background(), &Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

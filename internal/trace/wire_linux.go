@@ -24,6 +24,7 @@ import (
 type wire struct {
 	source  netip.Addr
 	device  string
+	ctx     context.Context // has the network namespace of the sockets
 	allow   func(netip.AddrPort) error
 	wake    int // an eventfd(2): ctx has ended
 	flights []flight
@@ -38,12 +39,12 @@ type flight struct {
 	sent, end time.Time
 }
 
-func newWire(o *Options) (*wire, error) {
+func newWire(ctx context.Context, o *Options) (*wire, error) {
 	wake, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
 	if err != nil {
 		return nil, os.NewSyscallError("eventfd", err)
 	}
-	return &wire{source: o.Source, device: o.Device, allow: o.Allow, wake: wake}, nil
+	return &wire{ctx: ctx, source: o.Source, device: o.Device, allow: o.Allow, wake: wake}, nil
 }
 
 func (w *wire) close() {
@@ -180,8 +181,8 @@ func (w *wire) open(q *question) (fd int, err error) {
 	case q.method == echo:
 		protocol = unix.IPPROTO_ICMP
 	}
-	if fd, err = unix.Socket(family, kind|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, protocol); err != nil {
-		return -1, os.NewSyscallError("socket", err)
+	if fd, err = dial.Socket(w.ctx, family, kind, protocol); err != nil {
+		return -1, err
 	}
 	if err = w.prepare(uintptr(fd), q); err != nil {
 		_ = unix.Close(fd)
@@ -193,7 +194,7 @@ func (w *wire) open(q *question) (fd int, err error) {
 // prepare sets the options of the socket of a question and binds it.
 func (w *wire) prepare(fd uintptr, q *question) error {
 	v6 := q.to.Addr().Is6()
-	err := errors.Join(dial.KeepErrors(fd, v6), dial.BindToDevice(fd, w.device, q.to.Addr()))
+	err := errors.Join(dial.KeepErrors(fd, v6), dial.BindToDevice(probe.NetnsOf(w.ctx), fd, w.device, q.to.Addr()))
 	if q.ttl > 0 {
 		err = errors.Join(err, dial.SetTTL(fd, v6, q.ttl))
 	}

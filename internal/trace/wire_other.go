@@ -10,7 +10,7 @@ import (
 // wire sends nothing where the error queue of a socket cannot be read.
 type wire struct{ packets, mtu int }
 
-func newWire(*Options) (*wire, error) { return nil, errors.ErrUnsupported }
+func newWire(context.Context, *Options) (*wire, error) { return nil, errors.ErrUnsupported }
 
 func (*wire) close() {}
 

@@ -50,6 +50,7 @@ const (
 	NoResources          // no descriptors, no memory, no such address family
 	SourceUnusable       // the source address is not one of this host, or of another family
 	NoPrivilege          // a socket needs a privilege that is missing
+	NoNamespace          // the network namespace of the target is not there, or not known
 	ModuleUnusable       // a file or setting of the module cannot be used
 	NotAllowed           // port_exporter may not probe this address
 	NotTried             // no time or no slot was left

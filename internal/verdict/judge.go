@@ -29,15 +29,18 @@ type Verdict struct {
 // Judge returns the verdict on what is known.
 func Judge(f *Facts) Verdict {
 	c := CodeOf(f)
-	return Verdict{c, c.Place(), f.sentence(c), f.next(c)}
+	return f.inNetns(Verdict{c, c.Place(), f.sentence(c), f.next(c)})
 }
 
 // CodeOf returns the code alone, which is cheaper than [Judge].
 func CodeOf(f *Facts) Code {
 	r := f.Result
+	refused, isRefused := errors.AsType[*probe.NetnsError](r.Err)
 	switch {
 	case r.Outcome == probe.Open:
 		return Open
+	case isRefused:
+		return ofNetns(refused)
 	case r.Origin == probe.OriginProxy:
 		return ProxyFails
 	case probe.IsPath(f.Target.Address) && r.Phase == probe.PhaseConnect && r.Redirect == "":
@@ -48,6 +51,14 @@ func CodeOf(f *Facts) Code {
 		return OneFamily
 	}
 	return c
+}
+
+// ofNetns is about a network namespace that was not entered.
+func ofNetns(err *probe.NetnsError) Code {
+	if errors.Is(err, fs.ErrPermission) {
+		return NoPrivilege
+	}
+	return NoNamespace
 }
 
 // oneFamily reports whether an address of the other version of IP is open where this

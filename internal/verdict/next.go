@@ -26,6 +26,10 @@ func (f *Facts) next(c Code) string {
 		if f.isBroadcast() {
 			return "the address of one host"
 		}
+	case NoPrivilege:
+		if f.Target.Netns != "" && f.entered() == "" {
+			return "run as root, or with CAP_SYS_ADMIN and CAP_SYS_PTRACE"
+		}
 	case InterfaceDown:
 		return "ip link show dev " + quoted(f.Route.Device)
 	case NotListening, LoopbackOnly, OtherAddress, QueueFull:

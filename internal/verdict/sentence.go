@@ -17,7 +17,7 @@ import (
 // sentence says in words what a code means for this target. It has no full stop.
 func (f *Facts) sentence(c Code) string {
 	r := f.Result
-	address := f.Target.Redacted()
+	address := f.address()
 	if f.Sent != nil && c != Open {
 		address = fmt.Sprintf("%s (sent to %s by a rule of this host, %s)", address, f.Sent.To, f.Sent.Where)
 	}
@@ -136,6 +136,13 @@ func (f *Facts) here(c Code, address string) string {
 		return address + " " + hereWords(c)
 	case ReversePath:
 		return address + " does not answer: the reverse path filter of this host discards packets, as it does with answers that arrive on another interface"
+	case NoNamespace:
+		return address + " " + f.noNamespace()
+	case NoPrivilege:
+		if f.Target.Netns != "" && f.entered() == "" {
+			return fmt.Sprintf("%s was not tried: to enter network namespace %s requires a privilege", address, f.Target.Netns)
+		}
+		return address + " " + hereWords(c)
 	case ModuleUnusable:
 		return fmt.Sprintf("%s was not tried: %s", address, f.obstacle())
 	default:

@@ -44,6 +44,7 @@ func (e *Evidence) Origin() probe.Origin {
 func Classify(err error, e Evidence) (probe.Outcome, probe.Origin) {
 	_, isDenied := probe.AsDenied(err)
 	fault, isFault := errors.AsType[*probe.Fault](err)
+	refused, isRefused := errors.AsType[*probe.NetnsError](err)
 	errno, isErrno := errors.AsType[syscall.Errno](err)
 	_, isAddress := errors.AsType[*net.AddrError](err) // a source of another version of IP
 	switch {
@@ -51,6 +52,8 @@ func Classify(err error, e Evidence) (probe.Outcome, probe.Origin) {
 		return probe.Denied, probe.OriginLocal
 	case isFault:
 		return fault.Outcome, fault.Origin
+	case isRefused:
+		return refused.Outcome(), probe.OriginLocal
 	case errors.Is(err, context.Canceled):
 		return probe.NotRun, probe.OriginLocal
 	case isErrno && probe.IsShortage(errno), isAddress, errors.Is(err, errNoZone), errors.Is(err, errNoInterface):

@@ -38,7 +38,8 @@ type Datagrams struct {
 	Allow func(netip.AddrPort) error
 
 	// Conn is the socket, once it is connected.
-	Conn *net.UDPConn
+	Conn  *net.UDPConn
+	netns probe.Netns // of the socket; nil is our own
 	// Sent and Received count datagrams.
 	Sent, Received int
 
@@ -50,18 +51,22 @@ func (d *Datagrams) Connect(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return errNotSent
 	}
-	dialer := net.Dialer{Control: func(_, address string, c syscall.RawConn) error {
+	d.netns = probe.NetnsOf(ctx)
+	dialer := net.Dialer{ControlContext: func(ctx context.Context, _, address string, c syscall.RawConn) error {
 		if err := Allowed(d.Allow, address); err != nil {
 			return err
 		}
 		return prepare(c, func(fd uintptr) error {
-			return errors.Join(KeepErrors(fd, d.Target.Addr().Is6()), forbidBroadcast(fd), BindToDevice(fd, d.Device, d.Target.Addr()))
+			if err := move(ctx, fd); err != nil {
+				return err
+			}
+			return errors.Join(KeepErrors(fd, d.Target.Addr().Is6()), forbidBroadcast(fd), BindToDevice(d.netns, fd, d.Device, d.Target.Addr()))
 		})
 	}}
 	if d.Source.IsValid() {
 		dialer.LocalAddr = net.UDPAddrFromAddrPort(netip.AddrPortFrom(d.Source, 0))
 	}
-	conn, err := dialer.DialContext(ctx, networkOf("udp", d.Target.Addr()), d.Target.String())
+	conn, err := dialOne(ctx, &dialer, "udp", d.Target)
 	if err != nil {
 		return err
 	}
@@ -190,7 +195,7 @@ func (d *Datagrams) classify(err error) (probe.Outcome, probe.Origin) {
 	return ClassifyDatagram(err, Evidence{
 		ICMP:   d.ICMP,
 		Target: d.Target.Addr(),
-		Own:    IsOwn(d.ICMP.Offender),
+		Own:    IsOwn(d.netns, d.ICMP.Offender),
 		Sent:   false, // what is no ICMP error was this host's doing
 	})
 }
@@ -202,10 +207,12 @@ func LocalAddr(conn *net.UDPConn) netip.AddrPort {
 }
 
 // ListenUDP returns a socket at an address of this host that sends to any other,
-// but for broadcast addresses.
-func ListenUDP(local netip.Addr) (*net.UDPConn, error) {
-	config := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error { return prepare(c, forbidBroadcast) }}
-	conn, err := config.ListenPacket(context.Background(), networkOf("udp", local), netip.AddrPortFrom(local, 0).String())
+// but for broadcast addresses. It is of the network namespace of ctx.
+func ListenUDP(ctx context.Context, local netip.Addr) (*net.UDPConn, error) {
+	config := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
+		return prepare(c, func(fd uintptr) error { return errors.Join(move(ctx, fd), forbidBroadcast(fd)) })
+	}}
+	conn, err := config.ListenPacket(ctx, networkOf("udp", local), netip.AddrPortFrom(local, 0).String())
 	if err != nil {
 		return nil, err
 	}

@@ -37,6 +37,7 @@ type Attempt struct {
 	// first one before it reports a failure, and the error queue with it.
 	kept int
 
+	netns         probe.Netns // of the socket; nil is our own
 	handshake     Handshake
 	knowHandshake bool
 	icmp          probe.ICMPError
@@ -70,18 +71,18 @@ func (f *Failure) Result(peer netip.AddrPort) probe.Result {
 	return probe.Result{Outcome: f.Outcome, Phase: probe.PhaseConnect, Origin: f.Origin, ICMP: f.ICMP, Peer: peer, Err: f.Err}
 }
 
-// Connect connects to the target. It does so on the caller's thread, so that the
-// socket is of its network namespace.
+// Connect connects to the target. Without another network namespace in ctx it does so on
+// the caller's thread, so that the socket is of its network namespace.
 func (a *Attempt) Connect(ctx context.Context) (*net.TCPConn, *Failure) {
-	a.kept = -1
+	a.kept, a.netns = -1, probe.NetnsOf(ctx)
 	// Without keep-alives: a probe is over before the first would be sent.
-	d := net.Dialer{KeepAlive: -1, Control: a.control}
+	d := net.Dialer{KeepAlive: -1, ControlContext: a.control}
 	d.SetMultipathTCP(false)
 	if a.Source.IsValid() {
 		d.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(a.Source, 0))
 	}
 	start := time.Now()
-	conn, err := d.DialContext(ctx, networkOf("tcp", a.Target.Addr()), a.Target.String())
+	conn, err := dialOne(ctx, &d, "tcp", a.Target)
 	conn, err = a.examine(conn, err)
 	a.note(ctx, conn, err, time.Since(start))
 	if IsTimeout(err) && !a.began {
@@ -130,17 +131,20 @@ func (a *Attempt) Handshake() (Handshake, bool) {
 
 // control prepares the socket before it connects. Package net may give up a
 // socket that was connected to itself, and make another.
-func (a *Attempt) control(_, address string, c syscall.RawConn) error {
+func (a *Attempt) control(ctx context.Context, _, address string, c syscall.RawConn) error {
 	a.began = true
 	if err := Allowed(a.Allow, address); err != nil {
 		return err
 	}
 	var err error
 	controlErr := c.Control(func(fd uintptr) {
+		if err = move(ctx, fd); err != nil {
+			return
+		}
 		if err = KeepErrors(fd, a.Target.Addr().Is6()); err != nil {
 			return
 		}
-		if err = errors.Join(BindLate(fd), BindToDevice(fd, a.Device, a.Target.Addr())); err != nil {
+		if err = errors.Join(BindLate(fd), BindToDevice(a.netns, fd, a.Device, a.Target.Addr())); err != nil {
 			return
 		}
 		a.release()
@@ -196,7 +200,7 @@ func (a *Attempt) evidence() Evidence {
 	return Evidence{
 		ICMP:   a.icmp,
 		Target: a.Target.Addr(),
-		Own:    IsOwn(a.icmp.Offender),
+		Own:    IsOwn(a.netns, a.icmp.Offender),
 		Sent:   !a.knowHandshake || a.handshake.Sent,
 	}
 }
@@ -241,6 +245,30 @@ func isInterface(zone string) bool {
 	return err == nil
 }
 
+// dialOne connects to one address.
+func dialOne(ctx context.Context, d *net.Dialer, protocol string, to netip.AddrPort) (net.Conn, error) {
+	to, err := Numbered(ctx, to)
+	if err != nil {
+		return nil, err
+	}
+	return d.DialContext(ctx, networkOf(protocol, to.Addr()), to.String())
+}
+
+// Numbered returns an address with the number of its zone in the network namespace of ctx:
+// whoever takes the name of a zone takes it for an interface of our own namespace.
+func Numbered(ctx context.Context, to netip.AddrPort) (netip.AddrPort, error) {
+	zone := to.Addr().Zone()
+	if _, err := strconv.ParseUint(zone, 10, 32); zone == "" || err == nil || probe.NetnsOf(ctx) == nil {
+		return to, nil
+	}
+	var index int
+	err := probe.Inside(ctx, func() (err error) {
+		index, err = interfaceIndex(zone)
+		return err
+	})
+	return netip.AddrPortFrom(to.Addr().WithZone(strconv.Itoa(index)), to.Port()), err
+}
+
 // networkOf returns "tcp4" or "tcp6", so that package net makes a socket of the
 // family of an address.
 func networkOf(protocol string, addr netip.Addr) string {
@@ -250,13 +278,26 @@ func networkOf(protocol string, addr netip.Addr) string {
 	return protocol + "6"
 }
 
-// IsOwn reports whether an address is one of this host, in the network
-// namespace of the calling thread; the zero value is not. It lists the interfaces:
+// IsOwn reports whether an address is one of this host, in a network namespace, nil being
+// that of the calling thread; the zero value is not. It lists the interfaces:
 // only failures that an ICMP error explains ask.
-func IsOwn(addr netip.Addr) bool {
-	if !addr.IsValid() {
+func IsOwn(in probe.Netns, addr netip.Addr) (own bool) {
+	switch {
+	case !addr.IsValid():
 		return false
+	case in == nil:
+		return isOwn(addr)
 	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second) // that of the probe may be over
+	defer cancel()
+	_ = in.Do(ctx, func() error {
+		own = isOwn(addr)
+		return nil
+	})
+	return own
+}
+
+func isOwn(addr netip.Addr) bool {
 	interfaces, err := net.InterfaceAddrs()
 	if err != nil {
 		return false

@@ -1,8 +1,10 @@
 package dial
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"os"
@@ -161,10 +163,10 @@ func BindLate(fd uintptr) error {
 
 // BindToDevice has a socket send by an interface of this host, and receive only what
 // arrives there: SO_BINDTODEVICE of socket(7), which requires CAP_NET_RAW before Linux 5.7.
-// Without that right the routes choose. Addresses of this host are reached over loopback,
-// so for them nothing is bound.
-func BindToDevice(fd uintptr, device string, to netip.Addr) error {
-	if device == "" || IsOwn(to) {
+// Without that right the routes choose. Addresses of this host, in a network namespace
+// (see [IsOwn]), are reached over loopback, so for them nothing is bound.
+func BindToDevice(in probe.Netns, fd uintptr, device string, to netip.Addr) error {
+	if device == "" || IsOwn(in, to) {
 		return nil
 	}
 	err := unix.BindToDevice(int(fd), device)
@@ -172,6 +174,60 @@ func BindToDevice(fd uintptr, device string, to netip.Addr) error {
 		return nil
 	}
 	return os.NewSyscallError("setsockopt", err)
+}
+
+// Socket makes a socket in the network namespace of ctx.
+func Socket(ctx context.Context, domain, kind, protocol int) (fd int, err error) {
+	fd = -1
+	err = probe.Inside(ctx, func() (err error) {
+		fd, err = unix.Socket(domain, kind|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, protocol)
+		return os.NewSyscallError("socket", err)
+	})
+	return fd, err
+}
+
+// move puts in the place of a socket that package net has just made one of the network
+// namespace of ctx: a socket belongs to that of the thread that makes it. From then on
+// package net binds and connects the other one.
+func move(ctx context.Context, fd uintptr) error {
+	if probe.NetnsOf(ctx) == nil {
+		return nil
+	}
+	var like [3]int
+	for i, option := range []int{unix.SO_DOMAIN, unix.SO_TYPE, unix.SO_PROTOCOL} {
+		value, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, option)
+		if err != nil {
+			return os.NewSyscallError("getsockopt", err)
+		}
+		like[i] = value
+	}
+	other, err := Socket(ctx, like[0], like[1], like[2])
+	if err != nil {
+		return err
+	}
+	defer closeDescriptor(other)
+	if like[0] == unix.AF_INET6 { // as package net has it
+		only, err := unix.GetsockoptInt(int(fd), unix.IPPROTO_IPV6, unix.IPV6_V6ONLY)
+		if err := errors.Join(err, unix.SetsockoptInt(other, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, only)); err != nil {
+			return os.NewSyscallError("setsockopt", err)
+		}
+	}
+	return os.NewSyscallError("dup3", unix.Dup3(other, int(fd), unix.O_CLOEXEC))
+}
+
+// interfaceIndex returns the number of an interface in the network namespace of the
+// calling thread. Package net would remember its answer for our own.
+func interfaceIndex(name string) (int, error) {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return 0, os.NewSyscallError("socket", err)
+	}
+	defer closeDescriptor(fd)
+	request, err := unix.NewIfreq(name)
+	if err != nil || unix.IoctlIfreq(fd, unix.SIOCGIFINDEX, request) != nil {
+		return 0, fmt.Errorf("%s: %w", name, errNoInterface)
+	}
+	return int(request.Uint32()), nil
 }
 
 // forbidBroadcast takes from a socket that it may send to the broadcast address

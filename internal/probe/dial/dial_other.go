@@ -3,6 +3,8 @@
 package dial
 
 import (
+	"context"
+	"errors"
 	"net/netip"
 
 	"github.com/port-exporter/port_exporter/internal/probe"
@@ -18,7 +20,16 @@ func ignoreErrors(uintptr, bool) error { return nil }
 
 func BindLate(uintptr) error { return nil }
 
-func BindToDevice(uintptr, string, netip.Addr) error { return nil }
+func BindToDevice(probe.Netns, uintptr, string, netip.Addr) error { return nil }
+
+func move(ctx context.Context, _ uintptr) error {
+	if probe.NetnsOf(ctx) == nil {
+		return nil
+	}
+	return errors.ErrUnsupported
+}
+
+func interfaceIndex(string) (int, error) { return 0, errors.ErrUnsupported }
 
 func forbidBroadcast(uintptr) error { return nil }
 

@@ -80,7 +80,7 @@ func (p *ICMP) Probe(ctx context.Context, r probe.Request) probe.Result {
 		failed.Samples = found
 		return *failed
 	}
-	e := &echo{ICMP: p, from: source(&r, p.SourceAddress), device: r.Device, to: addrs[0].Addr(), samples: found, allow: r.Allow}
+	e := &echo{ICMP: p, from: source(&r, p.SourceAddress), device: r.Device, netns: probe.NetnsOf(ctx), to: addrs[0].Addr(), samples: found, allow: r.Allow}
 	err := e.run(ctx)
 	result := probe.Result{}
 	if err != nil {
@@ -99,6 +99,7 @@ type echo struct {
 	*ICMP
 	from, to netip.Addr // from may be the zero value
 	device   string     // [probe.Request].Device
+	netns    probe.Netns
 	samples  probe.Samples
 	allow    func(netip.AddrPort) error
 
@@ -123,7 +124,7 @@ func (e *echo) run(ctx context.Context) error {
 	e.id, e.sequence = binary.BigEndian.Uint16(id[:]), binary.BigEndian.Uint16(id[2:])
 	e.data = e.payload()
 	var err error
-	if e.socket, err = openPing(e.from, e.device, e.to, e.ICMP); err != nil {
+	if e.socket, err = openPing(ctx, e.from, e.device, e.to, e.ICMP); err != nil {
 		return err
 	}
 	defer e.socket.Close()
@@ -259,11 +260,11 @@ func (e *echo) classify(err error) probe.Result {
 		r.Phase, r.Outcome, r.Origin = probe.PhaseNone, probe.LocalError, probe.OriginLocal
 	case isLarge:
 		r.Outcome, r.Origin, r.ICMP = probe.Mismatch, probe.OriginNetwork, large.ICMP
-		if !large.ICMP.Offender.IsValid() || dial.IsOwn(large.ICMP.Offender) {
+		if !large.ICMP.Offender.IsValid() || dial.IsOwn(e.netns, large.ICMP.Offender) {
 			r.Origin = probe.OriginLocal
 		}
 	case isReport:
-		about := dial.Evidence{ICMP: report.ICMPError, Target: e.to, Own: dial.IsOwn(report.Offender)}
+		about := dial.Evidence{ICMP: report.ICMPError, Target: e.to, Own: dial.IsOwn(e.netns, report.Offender)}
 		r.Outcome, r.Origin, r.ICMP = report.Outcome(), about.Origin(), report.ICMPError
 	default:
 		r.Outcome, r.Origin = dial.Classify(err, dial.Evidence{Target: e.to})

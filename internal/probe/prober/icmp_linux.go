@@ -1,6 +1,7 @@
 package prober
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"net"
@@ -29,17 +30,21 @@ type pingSocket struct {
 
 // openPing returns a socket with the settings of a module, the source address apart. Its error is an
 // [*openError] where there can be none, and an errno of connect(2).
-func openPing(from netip.Addr, device string, to netip.Addr, p *ICMP) (*pingSocket, error) {
+func openPing(ctx context.Context, from netip.Addr, device string, to netip.Addr, p *ICMP) (*pingSocket, error) {
 	s := &pingSocket{to: to, is4: to.Is4()}
-	fd, err := s.open()
+	at, err := dial.Numbered(ctx, netip.AddrPortFrom(to, 0))
 	if err != nil {
 		return nil, &openError{err}
 	}
-	if err := errors.Join(s.prepare(fd, from, p), dial.BindToDevice(uintptr(fd), device, to)); err != nil {
+	fd, err := s.open(ctx)
+	if err != nil {
+		return nil, &openError{err}
+	}
+	if err := errors.Join(s.prepare(fd, from, p), dial.BindToDevice(probe.NetnsOf(ctx), uintptr(fd), device, to)); err != nil {
 		_ = unix.Close(fd)
 		return nil, &openError{err}
 	}
-	if err := unix.Connect(fd, dial.SocketAddress(netip.AddrPortFrom(to, 0))); err != nil {
+	if err := unix.Connect(fd, dial.SocketAddress(at)); err != nil {
 		_ = unix.Close(fd)
 		return nil, os.NewSyscallError("connect", err)
 	}
@@ -56,19 +61,18 @@ func openPing(from netip.Addr, device string, to netip.Addr, p *ICMP) (*pingSock
 }
 
 // open makes the socket.
-func (s *pingSocket) open() (fd int, err error) {
+func (s *pingSocket) open(ctx context.Context) (fd int, err error) {
 	family, protocol := unix.AF_INET6, unix.IPPROTO_ICMPV6
 	if s.is4 {
 		family, protocol = unix.AF_INET, unix.IPPROTO_ICMP
 	}
-	const flags = unix.SOCK_CLOEXEC | unix.SOCK_NONBLOCK
-	fd, err = unix.Socket(family, unix.SOCK_DGRAM|flags, protocol)
+	fd, err = dial.Socket(ctx, family, unix.SOCK_DGRAM, protocol)
 	s.kernelID = err == nil
 	if isPermission(err) {
 		s.isRaw = true
-		fd, err = unix.Socket(family, unix.SOCK_RAW|flags, protocol)
+		fd, err = dial.Socket(ctx, family, unix.SOCK_RAW, protocol)
 	}
-	return fd, os.NewSyscallError("socket", err)
+	return fd, err
 }
 
 // prepare sets the options of the socket and binds it.

@@ -3,6 +3,7 @@
 package prober
 
 import (
+	"context"
 	"net"
 	"net/netip"
 	"runtime"
@@ -23,7 +24,7 @@ type pingSocket struct {
 // openPing returns a socket with the settings of a module, the source address apart. Only macOS has
 // unprivileged ones. The header of IPv4 cannot be set here, so that dont_fragment
 // has no effect.
-func openPing(from netip.Addr, _ string, to netip.Addr, p *ICMP) (*pingSocket, error) {
+func openPing(_ context.Context, from netip.Addr, _ string, to netip.Addr, p *ICMP) (*pingSocket, error) {
 	network, source := "ip4:icmp", "0.0.0.0"
 	if to.Is6() {
 		network, source = "ip6:ipv6-icmp", "::"

@@ -59,12 +59,12 @@ func (n *natTests) run(ctx context.Context) (mapping, filtering behaviour) {
 	}
 	// The sockets are made here, so that they are of the caller's network
 	// namespace.
-	mappingConn, err := dial.ListenUDP(n.local)
+	mappingConn, err := dial.ListenUDP(ctx, n.local)
 	if err != nil {
 		return behaviourUnknown, behaviourUnknown
 	}
 	defer mappingConn.Close()
-	filteringConn, err := dial.ListenUDP(n.local)
+	filteringConn, err := dial.ListenUDP(ctx, n.local)
 	if err != nil {
 		return behaviourUnknown, behaviourUnknown
 	}

@@ -161,7 +161,7 @@ func (b *background) probe(ctx context.Context, it *item) {
 	b.runner.tasks.Go(func() {
 		defer leave()
 		allow := allowed.Configured(target.Module, target.Address)
-		result := target.Module.Probe(ctx, probe.Request{Address: target.Address, Hostname: target.Hostname, Allow: allow, Bodies: b.runner.bodies})
+		result := target.Module.Probe(b.runner.within(ctx, target), probe.Request{Address: target.Address, Hostname: target.Hostname, Allow: allow, Bodies: b.runner.bodies})
 		if ctx.Err() == nil {
 			b.runner.trace(target, allow, result)
 			b.finish(it, Report{Target: target, Result: result, At: time.Now()})

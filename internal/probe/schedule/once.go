@@ -3,6 +3,7 @@ package schedule
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"strings"
 	"time"
@@ -18,6 +19,8 @@ type Ask struct {
 	// Hostname is what the target is to see. With another one than is configured
 	// it is no probe of the configured target: the client chose it.
 	Hostname string
+	// Netns is the network namespace of a configured target; others are probed from our own.
+	Netns string
 	// Alone asks for a probe of one's own, for who wants to read its log, though an
 	// equal one may be under way.
 	Alone bool
@@ -31,6 +34,7 @@ type ask struct {
 	plan             *Plan
 	module           *probe.Module
 	target, hostname string
+	netns            string
 }
 
 // call is a probe on request that is under way. Equal asks share it, so that
@@ -53,7 +57,7 @@ func (r *Runner) Once(ctx context.Context, p *Plan, a Ask) (Entry, error) {
 		return Entry{}, err
 	}
 	w.probe = a.Probe
-	c, err := r.call(ctx, ask{p, a.Module, a.Target, a.Hostname}, a.Alone || a.Probe != nil, func(c *call) {
+	c, err := r.call(ctx, ask{p, a.Module, a.Target, a.Hostname, a.Netns}, a.Alone || a.Probe != nil, func(c *call) {
 		c.entry = r.once(c, w)
 	})
 	if err != nil {
@@ -93,6 +97,12 @@ func (p *Plan) requested(a Ask) (wanted, error) {
 	if i, ok := p.find(a); ok {
 		t := p.Targets[i]
 		return wanted{target: &t, grant: grant{address: p.Access.Configured(a.Module, a.Target)}, record: p.records[i]}, nil
+	}
+	if a.Netns != "" {
+		return wanted{}, &probe.DeniedError{
+			Reason: fmt.Sprintf("no configured target has the address %s, this module and the network namespace %s", a.Target, a.Netns),
+			Hint:   "only configured targets are probed from other network namespaces: netns of a target",
+		}
 	}
 	permit, err := p.Access.Permit(a.Module, a.Target, access.HostnameOf(a.Module.Kind, a.Target, a.Hostname))
 	if err != nil {

@@ -54,8 +54,8 @@ func (p *Plan) prepare() {
 				index[id] = i + 1
 			}
 		}
-		note(p.configured, identity{t.Address, t.Module.Name, t.Hostname})
-		note(p.anyHostname, identity{t.Address, t.Module.Name, ""})
+		note(p.configured, identity{t.Address, t.Module.Name, t.Hostname, t.Netns})
+		note(p.anyHostname, identity{t.Address, t.Module.Name, "", t.Netns})
 		switch {
 		case t.Interval > 0:
 		case t.Module.Heavy():
@@ -67,13 +67,14 @@ func (p *Plan) prepare() {
 }
 
 // identity is what a request names of a configured target.
-type identity struct{ address, module, hostname string }
+type identity struct{ address, module, hostname, netns string }
 
 // find returns the index of the configured target that a request is for. A hostname has to be
 // the configured one, or the target's own host where none is configured. Without
-// one it is the target that has none, else the first with that address and module.
+// one it is the target that has none, else the first with that address and module. The
+// network namespace has to be the configured one.
 func (p *Plan) find(a Ask) (int, bool) {
-	id := identity{a.Target, a.Module.Name, a.Hostname}
+	id := identity{a.Target, a.Module.Name, a.Hostname, a.Netns}
 	i := p.configured[id]
 	if i == 0 && access.HostnameOf(a.Module.Kind, a.Target, a.Hostname) == "" {
 		id.hostname = ""
@@ -88,6 +89,9 @@ func (p *Plan) find(a Ask) (int, bool) {
 // keyOf returns the identity of a target: what its series have for labels.
 func keyOf(t *probe.Target) string {
 	parts := []string{t.Address, t.Module.Name, t.Name}
+	if t.Netns != "" {
+		parts = append(parts, "netns", t.Netns)
+	}
 	for _, l := range t.Labels {
 		parts = append(parts, l.Name, l.Value)
 	}

@@ -22,6 +22,9 @@ type Runner struct {
 	// Logger takes the panics of probers, one a minute; nil takes none. It is set
 	// before the first probe.
 	Logger *slog.Logger
+	// Netns returns the network namespace of a name, for the targets that have one. It is
+	// set before the first probe.
+	Netns func(name string) probe.Netns
 
 	ctx    context.Context // ends when the runner stops
 	cancel context.CancelCauseFunc
@@ -134,6 +137,7 @@ func (r *Runner) probe(ctx context.Context, began time.Time, w wanted, c class, 
 		fair = time.Until(deadline) >= min(t.Module.Limit(), deadline.Sub(began)/fairShare)
 	}
 	request := probe.Request{Address: t.Address, Hostname: t.Hostname, Allow: w.address, AllowHost: w.host, Bodies: r.bodies, Log: log}
+	ctx = r.within(ctx, t)
 	var result probe.Result
 	if w.probe != nil {
 		result = w.probe(ctx, t, request)
@@ -144,6 +148,15 @@ func (r *Runner) probe(ctx context.Context, began time.Time, w wanted, c class, 
 		return notRun(errCutShort)
 	}
 	return result
+}
+
+// within returns a context whose probes are made from the network namespace of a target. It
+// is found anew for each probe: its name may be that of another one by then.
+func (r *Runner) within(ctx context.Context, t *probe.Target) context.Context {
+	if t.Netns == "" {
+		return ctx
+	}
+	return probe.WithNetns(ctx, r.Netns(t.Netns))
 }
 
 // fairShare is the part of a scrape that a probe must have had for its silence

@@ -121,7 +121,7 @@ func (r *Runner) trace(t *probe.Target, allow func(netip.AddrPort) error, result
 	r.beside(func() {
 		var path probe.Path
 		defer func() { r.traces.end(key, path, time.Now()) }()
-		path = tracer.Trace(r.ctx, probe.Request{Address: t.Address, Allow: allow}, result)
+		path = tracer.Trace(r.within(r.ctx, t), probe.Request{Address: t.Address, Allow: allow}, result)
 	})
 }
 

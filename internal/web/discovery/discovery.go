@@ -61,6 +61,9 @@ func probed(t *probe.Target, path string) group {
 	if t.Hostname != "" {
 		labels["__param_hostname"] = t.Hostname
 	}
+	if t.Netns != "" {
+		labels["__param_netns"], labels["netns"] = t.Netns, t.Netns
+	}
 	labels["module"], labels["target"], labels["target_name"] = t.Module.Name, t.Address, t.Name
 	return group{Targets: []string{t.Address}, Labels: labels}
 }

@@ -75,9 +75,10 @@ const (
 const (
 	maxTarget   = 2048
 	maxHostname = 253
+	maxNetns    = probe.MaxNetns
 )
 
-// Probe serves one probe: /probe?target=…&module=…&hostname=…&debug=true.
+// Probe serves one probe: /probe?target=…&module=…&hostname=…&netns=…&debug=true.
 func (s *Server) Probe(w http.ResponseWriter, r *http.Request) {
 	plan := s.Plan()
 	ask, timeout, err := s.parse(plan, r, defaultModule)
@@ -138,7 +139,7 @@ func statusOf(err error, usual int) int {
 // errors are the client's.
 func (s *Server) parse(plan *schedule.Plan, r *http.Request, byDefault string) (ask schedule.Ask, timeout time.Duration, err error) {
 	query := r.URL.Query()
-	for parameter, most := range map[string]int{"target": maxTarget, "hostname": maxHostname} {
+	for parameter, most := range map[string]int{"target": maxTarget, "hostname": maxHostname, "netns": maxNetns} {
 		if n := len(query.Get(parameter)); n > most {
 			return ask, 0, fmt.Errorf("parameter %s has %d bytes\nhint: the limit is %d", parameter, n, most)
 		}
@@ -157,7 +158,7 @@ func (s *Server) parse(plan *schedule.Plan, r *http.Request, byDefault string) (
 		}
 	}
 	timeout, err = web.Timeout(r.Header.Get(web.TimeoutHeader), defaultTimeout, defaultTimeout, s.TimeoutOffset)
-	return schedule.Ask{Target: query.Get("target"), Module: module, Hostname: query.Get("hostname")}, timeout, err
+	return schedule.Ask{Target: query.Get("target"), Module: module, Hostname: query.Get("hostname"), Netns: query.Get("netns")}, timeout, err
 }
 
 // module returns the module of a name. Where modules are configured, a built-in one

@@ -80,7 +80,7 @@ func (s *Server) checkLink(t *probe.Target) string {
 	if t.Redacted() != t.Address {
 		return ""
 	}
-	return s.link("check", "target", t.Address, "module", t.Module.Name, "hostname", t.Hostname)
+	return s.link("check", "target", t.Address, "module", t.Module.Name, "hostname", t.Hostname, "netns", t.Netns)
 }
 
 // check is where a client that may can have a failing target checked; empty otherwise.

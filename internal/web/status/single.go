@@ -253,7 +253,7 @@ func (v *sight) probeLinks(p *schedule.Past) []pageLink {
 			debug, text = "true", "Probe it now, with the log"
 			all = append(all, pageLink{check, "Check it now", "takes the connection apart"})
 		}
-		all = append(all, pageLink{v.link("probe", "target", t.Address, "module", t.Module.Name, "hostname", t.Hostname, "debug", debug), text, ""})
+		all = append(all, pageLink{v.link("probe", "target", t.Address, "module", t.Module.Name, "hostname", t.Hostname, "netns", t.Netns, "debug", debug), text, ""})
 	}
 	if !v.local {
 		return all
