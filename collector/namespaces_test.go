@@ -95,7 +95,7 @@ func TestNamespacesUnasked(t *testing.T) {
 func TestNamespacesByFamily(t *testing.T) {
 	o := options(stories["namespaces"])
 	o.Namespaces, o.Limits.Namespaces, o.Limits.NamespaceListeners = storyNamespaces{}, 10, 10
-	for family, want := range map[string]bool{"port_sockets": true, "port_inbound_connections": true, "port_listener_info": true, "port_probe": false} {
+	for family, want := range map[string]bool{"port_sockets": true, "port_inbound_connections": true, "port_listener_info": true, "probe_success": false} {
 		got := exposition(t, t.Context(), o, Filter{Families: []string{family}})
 		if has := strings.Contains(got, `collector="namespaces"`) || strings.Contains(got, "port_netns_info"); has != want {
 			t.Errorf("%s: namespaces are read: %t", family, has)
