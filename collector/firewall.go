@@ -44,7 +44,7 @@ func (rules) Families() []*Family {
 // Collect exports that the rules cannot be read where a privilege is missing: that is
 // no failure.
 func (rules) Collect(_ context.Context, host *Snapshot, out *Output) error {
-	p, err := host.Published()
+	p, err := host.published()
 	if err != nil {
 		return err
 	}

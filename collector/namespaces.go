@@ -71,7 +71,7 @@ var namespaceListeners = []*Family{listenerInfo, listenerSockets, unreadListener
 	acceptQueueDrops, udpReceiveQueue, udpReceiveDrops, executableDeleted, unattributed}
 
 func (c namespaces) Collect(ctx context.Context, host *Snapshot, out *Output) error {
-	e, err := host.Elsewhere()
+	e, err := host.elsewhere()
 	if err != nil {
 		return err
 	}

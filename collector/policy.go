@@ -117,7 +117,7 @@ func (c findings) elsewhere(host *Snapshot) (_ *elsewhere, whole bool) {
 	if !policy.NamesOthers(c.rules) {
 		return &elsewhere{}, false
 	}
-	e, err := host.Elsewhere()
+	e, err := host.elsewhere()
 	if err != nil {
 		return &elsewhere{}, false
 	}

@@ -45,14 +45,8 @@ type wants struct {
 	namespaces bool // connections of other network namespaces are read
 }
 
-// Elsewhere returns what was read of the other network namespaces.
-func (s *Snapshot) Elsewhere() (*elsewhere, error) { return s.elsewhere() }
-
 // Rules returns those of the firewall. The error may be [firewall.ErrPrivilege].
 func (s *Snapshot) Rules() (Rules, error) { return s.rules() }
-
-// Published returns the published ports.
-func (s *Snapshot) Published() (*publishedPorts, error) { return s.published() }
 
 // Portless returns what takes packets without a port.
 func (s *Snapshot) Portless() (socket.PortlessTable, error) { return s.portless() }

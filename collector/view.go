@@ -151,7 +151,7 @@ func (e *Exporter) View(ctx context.Context) (*View, error) {
 // viewFirewall returns what is published, and what the firewall does with connections to
 // listeners as far as there is time to decide. rulesErr says that the rules may not be read.
 func viewFirewall(host *Snapshot) (ports []published.Port, decisions map[socket.ListenerID]firewall.Decision, rulesErr, err error) {
-	p, err := host.Published()
+	p, err := host.published()
 	if err != nil {
 		return nil, nil, nil, err
 	}
@@ -234,7 +234,7 @@ func (e *Exporter) viewListeners(host *Snapshot) (*Listeners, error) {
 
 // addElsewhere adds the listeners of other network namespaces.
 func (v *Listeners) addElsewhere(host *Snapshot) {
-	e, err := host.Elsewhere()
+	e, err := host.elsewhere()
 	if err != nil {
 		v.NamespacesErr = err
 		return

@@ -75,10 +75,10 @@ func New(ctx context.Context, o Options) (*Exporter, error) {
 	}
 	source := cmp.Or(o.Source, system.Auto)
 	if !slices.Contains(system.SourceNames(), source) {
-		return nil, fmt.Errorf("Source: %q is not one of %s", source, strings.Join(system.SourceNames(), ", "))
+		return nil, fmt.Errorf("option Source: %q is not one of %s", source, strings.Join(system.SourceNames(), ", "))
 	}
 	if o.Timeout < 0 || o.MaxScrapes < 0 {
-		return nil, fmt.Errorf("Timeout %v and MaxScrapes %d must not be negative", o.Timeout, o.MaxScrapes)
+		return nil, fmt.Errorf("options: Timeout %v and MaxScrapes %d must not be negative", o.Timeout, o.MaxScrapes)
 	}
 	if o.Config == nil {
 		o.Config = config.Default()
@@ -106,7 +106,7 @@ func disabled(wanted []string) ([]string, error) {
 	}
 	for _, name := range wanted {
 		if !slices.Contains(collector.Names(), name) {
-			return nil, fmt.Errorf("Collectors: %q is not one of %s", name, strings.Join(collector.Names(), ", "))
+			return nil, fmt.Errorf("option Collectors: %q is not one of %s", name, strings.Join(collector.Names(), ", "))
 		}
 	}
 	return slices.DeleteFunc(collector.Names(), func(name string) bool { return slices.Contains(wanted, name) }), nil

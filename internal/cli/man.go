@@ -57,11 +57,11 @@ func manCommands(model *kingpin.ApplicationModel) []*kingpin.CmdModel {
 }
 
 func manArguments(c *kingpin.CmdModel) string {
-	text := ""
+	var text strings.Builder
 	for _, a := range c.Args {
-		text += "\n.I " + roff(strings.ToUpper(a.Name)) + " ..."
+		text.WriteString("\n.I " + roff(strings.ToUpper(a.Name)) + " ...")
 	}
-	return text
+	return text.String()
 }
 
 func manFlags(b *strings.Builder, flags []*kingpin.FlagModel) {

@@ -192,7 +192,7 @@ func (h *Command) addForeign(ctx context.Context, r *reading, seen *others) {
 			listed.Read = system.ProcFS
 		}
 		known[t.Name], workloads[t.Name] = listed, t.Workload()
-		if t.Table.Unread.Sum() > 0 {
+		if t.Unread.Sum() > 0 {
 			r.unreadNamespaces++
 		}
 	}
