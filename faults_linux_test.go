@@ -138,9 +138,9 @@ func TestReloadStorm(t *testing.T) {
 		if err := os.Mkdir(filepath.Join(dir, version), 0o755); err != nil {
 			t.Fatal(err)
 		}
-		text := "policy: {rules: [" + strings.Repeat("{ports: [22]},", n) + "]}\ntargets:\n" + strings.Repeat("- {address: \"127.0.0.1:1\", interval: 1h, name: \"\"}\n", n)
+		text := "policy: {rules: [" + strings.Repeat("{ports: [22]},", n) + "]}\ntargets:\n"
 		for i := range n {
-			text = strings.Replace(text, `name: ""`, fmt.Sprintf("name: n%d", i), 1)
+			text += fmt.Sprintf("- {address: \"127.0.0.1:%d\", interval: 1h}\n", i+1)
 		}
 		if err := os.WriteFile(filepath.Join(dir, version, "c.yml"), []byte(text), 0o600); err != nil {
 			t.Fatal(err)

@@ -385,7 +385,7 @@ func busyOf(scrape prometheus.Gatherer) prometheus.Gatherer {
 func (d *daemon) selfMetrics() *prometheus.Registry {
 	r := prometheus.NewRegistry()
 	r.MustRegister(versioncollector.NewCollector("port_exporter"), d.success, d.loadedAt, newActivity(d.runner))
-	r.MustRegister(d.inForce()...)
+	r.MustRegister(newSizes(func() *config.Config { return d.current.Load().config }))
 	r.MustRegister(d.webInForce()...)
 	r.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
 		Name: "port_exporter_log_lines_dropped_total",
@@ -397,17 +397,32 @@ func (d *daemon) selfMetrics() *prometheus.Registry {
 	return r
 }
 
-// inForce returns the sizes of the configuration in force: a file that was cut
-// may be valid, and has fewer.
-func (d *daemon) inForce() []prometheus.Collector {
-	gauge := func(name, help string, of func(*config.Config) int) prometheus.Collector {
-		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help},
-			func() float64 { return float64(of(d.current.Load().config)) })
+// sizes exports those of the configuration in force, both of the same one: a file that
+// was cut may be valid, and has fewer.
+type sizes struct {
+	inForce        func() *config.Config
+	targets, rules *prometheus.Desc
+}
+
+func newSizes(inForce func() *config.Config) sizes {
+	return sizes{
+		inForce: inForce,
+		targets: prometheus.NewDesc("port_config_targets", "Probe targets in the configuration in force.", nil, nil),
+		rules:   prometheus.NewDesc("port_config_policy_rules", "Policy rules in the configuration in force; 0 without a policy.", nil, nil),
 	}
-	return []prometheus.Collector{
-		gauge("port_config_targets", "Probe targets in the configuration in force.", func(c *config.Config) int { return len(c.Targets) }),
-		gauge("port_config_policy_rules", "Policy rules in the configuration in force; 0 without a policy.", func(c *config.Config) int { return len(c.Policy) }),
-	}
+}
+
+// Describe implements prometheus.Collector.
+func (s sizes) Describe(ch chan<- *prometheus.Desc) {
+	ch <- s.targets
+	ch <- s.rules
+}
+
+// Collect implements prometheus.Collector.
+func (s sizes) Collect(ch chan<- prometheus.Metric) {
+	c := s.inForce()
+	ch <- prometheus.MustNewConstMetric(s.targets, prometheus.GaugeValue, float64(len(c.Targets)))
+	ch <- prometheus.MustNewConstMetric(s.rules, prometheus.GaugeValue, float64(len(c.Policy)))
 }
 
 // webInForce returns what became of the web configuration; nothing without one.
