@@ -506,3 +506,13 @@ func glob(t *testing.T, pattern string) []string {
 	}
 	return files
 }
+
+// write writes a file that every user can read, and returns its path.
+func write(t *testing.T, dir, name, text string) string {
+	t.Helper()
+	file := filepath.Join(dir, name)
+	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}

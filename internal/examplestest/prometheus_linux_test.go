@@ -553,13 +553,3 @@ func awaitPage(t *testing.T, address, path string) {
 		return err == nil && status < 500
 	})
 }
-
-// write writes a file that every user can read, and returns its path.
-func write(t *testing.T, dir, name, text string) string {
-	t.Helper()
-	file := filepath.Join(dir, name)
-	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	return file
-}
