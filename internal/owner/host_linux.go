@@ -3,7 +3,6 @@ package owner
 import (
 	"cmp"
 	"context"
-	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -137,13 +136,7 @@ func (h *linuxHost) readArguments(ctx context.Context, p *process) {
 	}
 	key := beside.Key{Name: h.path(p.pid, "cmdline"), Of: number(p.uid)}
 	text, ok := attempt(ctx, h.calls, key, func() []byte {
-		const enough = 4096
-		file, err := os.Open(key.Name)
-		if err != nil {
-			return nil
-		}
-		defer file.Close()
-		text, _ := io.ReadAll(io.LimitReader(file, enough)) // what is there
+		text, _ := readCommandLine(key.Name)
 		return text
 	})
 	const first = 16 // a script is behind the options of its interpreter
