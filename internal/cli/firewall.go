@@ -59,13 +59,7 @@ func newPublishedRow(p *published.Port) publishedRow {
 
 // to returns where the port leads, and what listens there.
 func (p *publishedRow) to() string {
-	to := cmp.Or(p.ToAddress, "this host")
-	if p.ToAddress == "" && p.ToNetns != "" {
-		to = "the container"
-	}
-	if p.ToPort != "" {
-		to += " port " + p.ToPort
-	}
+	to := published.Destination(p.ToAddress, p.ToPort, p.ToNetns)
 	switch {
 	case p.Process != "":
 		to += ": " + plain.Name(p.Process)

@@ -83,6 +83,19 @@ func protocolOf(p firewall.Protocol) socket.Protocol {
 	return socket.TCP
 }
 
+// Destination says where a port leads, for people: to an address, empty for this host or
+// where only the network namespace is known, and to ports, empty for the same.
+func Destination(address, ports, netns string) string {
+	to := cmp.Or(address, "this host")
+	if address == "" && netns != "" {
+		to = "the container"
+	}
+	if ports != "" {
+		to += " port " + ports
+	}
+	return to
+}
+
 // Processes that hold a port for a container.
 const (
 	dockerProxy = "docker-proxy"

@@ -48,14 +48,8 @@ func (v *sight) published(f filter) publishedPart {
 
 func publishedRowOf(p *published.Port) publishedRow {
 	r := publishedRow{
-		Port: fmt.Sprintf("%v %s:%s", p.Protocol, cmp.Or(p.Address, "*"), p.PortText()), To: cmp.Or(p.ToAddress, "this host"),
+		Port: fmt.Sprintf("%v %s:%s", p.Protocol, cmp.Or(p.Address, "*"), p.PortText()), To: published.Destination(p.ToAddress, p.ToPorts, p.Netns),
 		Container: plain.Name(p.Container), By: plain.Name(cmp.Or(p.Rule, p.Via)),
-	}
-	if p.ToAddress == "" && p.Netns != "" {
-		r.To = "the container"
-	}
-	if p.ToPorts != "" {
-		r.To += " port " + p.ToPorts
 	}
 	var limits []string
 	if p.Interface != "" {
