@@ -3,7 +3,6 @@ package firewall
 import (
 	"cmp"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -16,6 +15,8 @@ import (
 
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/port-exporter/port_exporter/internal/kernel"
 )
 
 // Reader reads the rules of the network namespace that it is used in. It keeps them until
@@ -123,7 +124,7 @@ func (r *Reader) complete(rules *Ruleset) (*Ruleset, error) {
 	now := *rules
 	now.of = rules
 	var err error
-	if now.devices, err = readDevices(); err != nil {
+	if now.devices, err = kernel.Devices(); err != nil {
 		return nil, err
 	}
 	for i, file := range []string{"ip_tables_names", "ip6_tables_names"} {
@@ -135,39 +136,6 @@ func (r *Reader) complete(rules *Ruleset) (*Ruleset, error) {
 	now.kept = now.newKept()
 	r.last = &now
 	return &now, nil
-}
-
-// readDevices returns the names of devices by their numbers. Package net would remember them for
-// zones of IPv6 addresses, also those of another network namespace.
-func readDevices() (map[uint32]string, error) {
-	conn, err := netlink.Dial(unix.NETLINK_ROUTE, nil)
-	if err != nil {
-		return nil, err
-	}
-	defer conn.Close()
-	messages, err := conn.Execute(netlink.Message{
-		Header: netlink.Header{Type: unix.RTM_GETLINK, Flags: netlink.Request | netlink.Dump},
-		Data:   make([]byte, unix.SizeofIfInfomsg),
-	})
-	if err != nil {
-		return nil, err
-	}
-	names := make(map[uint32]string, len(messages))
-	for _, m := range messages {
-		if m.Header.Type != unix.RTM_NEWLINK || len(m.Data) < unix.SizeofIfInfomsg {
-			continue
-		}
-		attributes, err := netlink.NewAttributeDecoder(m.Data[unix.SizeofIfInfomsg:])
-		if err != nil {
-			return nil, err
-		}
-		for attributes.Next() {
-			if attributes.Type() == unix.IFLA_IFNAME {
-				names[binary.NativeEndian.Uint32(m.Data[4:])] = attributes.String() // ifi_index
-			}
-		}
-	}
-	return names, nil
 }
 
 // legacy returns what rules of iptables-legacy there may be. The file is there if the kernel

@@ -1,19 +1,20 @@
 package system
 
 import (
-	"bytes"
 	"encoding/binary"
 	"fmt"
 	"iter"
 	"net/netip"
 	"syscall"
+
+	"github.com/port-exporter/port_exporter/internal/kernel"
 )
 
 // addresses asks for all addresses and for all devices, one dump each
 // (rtnetlink(7)), in the network namespace of the thread: package net makes a dump for
-// each device, and remembers their numbers for zones, whatever namespace they are of.
+// each device.
 func addresses() (map[netip.Addr]string, error) {
-	names, err := devices()
+	names, err := kernel.Devices()
 	if err != nil {
 		return nil, err
 	}
@@ -28,35 +29,10 @@ func addresses() (map[netip.Addr]string, error) {
 	own := map[netip.Addr]string{}
 	for _, m := range messages {
 		if addr, index, ok := parseAddress(&m); ok {
-			own[addr] = names[index]
+			own[addr] = names[uint32(index)]
 		}
 	}
 	return own, nil
-}
-
-// devices returns the names of devices by their numbers (struct ifinfomsg).
-func devices() (map[int]string, error) {
-	dump, err := syscall.NetlinkRIB(syscall.RTM_GETLINK, syscall.AF_UNSPEC)
-	if err != nil {
-		return nil, fmt.Errorf("netlink: dump devices: %w", err)
-	}
-	messages, err := syscall.ParseNetlinkMessage(dump)
-	if err != nil {
-		return nil, fmt.Errorf("netlink: %w", err)
-	}
-	const offsetIndex = 4 // of ifi_index
-	names := map[int]string{}
-	for _, m := range messages {
-		if m.Header.Type != syscall.RTM_NEWLINK || len(m.Data) < syscall.SizeofIfInfomsg {
-			continue
-		}
-		for kind, value := range attributes(m.Data[syscall.SizeofIfInfomsg:]) {
-			if kind == syscall.IFLA_IFNAME {
-				names[int(int32(binary.NativeEndian.Uint32(m.Data[offsetIndex:])))] = string(bytes.TrimRight(value, "\x00"))
-			}
-		}
-	}
-	return names, nil
 }
 
 // parseAddress reads one RTM_NEWADDR message. The address of a point-to-point
