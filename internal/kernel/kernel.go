@@ -1,5 +1,5 @@
 // Package kernel reads the limits that the kernel sets to sockets, what is used
-// of them, and its own counters of what went wrong.
+// of them, its own counters of what went wrong, and the names of devices.
 package kernel
 
 import "errors"
