@@ -100,9 +100,7 @@ func startAttacked(t *testing.T, password string) *attacked {
 			t.Logf("the end of its log:\n%s", text[max(0, len(text)-4000):])
 		}
 	})
-	listening := regexp.MustCompile(`msg="Listening on" address=(\S+)`)
-	porttest.Await(t, "the daemon to listen", func() bool { return listening.MatchString(d.log.String()) })
-	d.address = listening.FindStringSubmatch(d.log.String())[1]
+	d.address = awaitAddress(t, d.log)
 	return d
 }
 

@@ -41,9 +41,17 @@ func startDaemon(t *testing.T, args ...string) (base string, log *porttest.Log) 
 			t.Errorf("the daemon ended with: %v", err)
 		}
 	})
-	listening := regexp.MustCompile(`msg="Listening on" address=(\S+)`)
-	porttest.Await(t, "the daemon to listen", func() bool { return listening.MatchString(log.String()) })
-	return "http://" + listening.FindStringSubmatch(log.String())[1], log
+	return "http://" + awaitAddress(t, log), log
+}
+
+// listening is the line of the log with an address on which the program listens.
+var listening = regexp.MustCompile(`msg="Listening on" address=(\S+)`)
+
+// awaitAddress waits until the program listens, and returns the first address.
+func awaitAddress(t *testing.T, log *porttest.Log) string {
+	t.Helper()
+	porttest.Await(t, "the program to listen", func() bool { return listening.MatchString(log.String()) })
+	return listening.FindStringSubmatch(log.String())[1]
 }
 
 func get(t *testing.T, url string) (int, string) {
@@ -368,7 +376,7 @@ func TestPortInUse(t *testing.T) {
 func TestSeveralAddresses(t *testing.T) {
 	_, log := startDaemon(t, "--web.listen-address=127.0.0.2:0")
 	porttest.Await(t, "two listeners", func() bool { return strings.Count(log.String(), `msg="Listening on"`) == 2 })
-	for _, m := range regexp.MustCompile(`msg="Listening on" address=(\S+)`).FindAllStringSubmatch(log.String(), -1) {
+	for _, m := range listening.FindAllStringSubmatch(log.String(), -1) {
 		if status, _ := get(t, "http://"+m[1]+"/-/ready"); status != 200 {
 			t.Errorf("%s: status %d", m[1], status)
 		}

@@ -44,9 +44,7 @@ func startProcess(t *testing.T, first string, args ...string) (base string, proc
 			t.Errorf("one SIGINT did not end it:\n%s", log)
 		}
 	})
-	listening := regexp.MustCompile(`msg="Listening on" address=(\S+)`)
-	porttest.Await(t, "the program to listen", func() bool { return listening.MatchString(log.String()) })
-	return "http://" + listening.FindStringSubmatch(log.String())[1], cmd.Process
+	return "http://" + awaitAddress(t, log), cmd.Process
 }
 
 var failedCollector = regexp.MustCompile(`port_scrape_collector_success\{[^}]*\} 0\n`)

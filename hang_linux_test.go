@@ -26,8 +26,11 @@ const serverRole = "port-exporter-listen"
 
 // serveOnePort listens on the address that is its argument, until its standard
 // input ends.
-func serveOnePort() {
-	l, err := net.Listen("tcp4", os.Args[1])
+func serveOnePort() { serveUntilEnd("tcp4", os.Args[1]) }
+
+// serveUntilEnd listens on an address until the standard input ends.
+func serveUntilEnd(network, address string) {
+	l, err := net.Listen(network, address)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)

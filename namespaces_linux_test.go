@@ -21,13 +21,20 @@ import (
 	"github.com/port-exporter/port_exporter/internal/porttest"
 )
 
+// dockerCgroup makes a cgroup as docker makes that of a container, by the twelve digits with
+// which its id begins.
+func dockerCgroup(t *testing.T, id string) porttest.Cgroup {
+	t.Helper()
+	return porttest.NewCgroup(t, "system.slice/docker-"+strings.Repeat(id, 6)[:64]+".scope")
+}
+
 // TestContainerInNamespace has a container made by hand: a process in a network namespace
 // and a cgroup as docker makes them. The daemon, in another namespace, exports its
 // listener with the container and the process, whichever engine reads them.
 func TestContainerInNamespace(t *testing.T) {
 	porttest.OpenProgram(t)
 	const name = "docker-0123456789ab"
-	cgroup := porttest.NewCgroup(t, "system.slice/docker-"+strings.Repeat("0123456789ab", 6)[:64]+".scope")
+	cgroup := dockerCgroup(t, "0123456789ab")
 	cgroup.Do(t, func() {
 		startListenerAs(t, &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}, "0.0.0.0:18080")
 	})
@@ -85,7 +92,7 @@ func TestListenersOfContainerInNamespace(t *testing.T) {
 		}
 	}
 	const label = "docker-ba9876543210"
-	cgroup := porttest.NewCgroup(t, "system.slice/docker-"+strings.Repeat("ba9876543210", 6)[:64]+".scope")
+	cgroup := dockerCgroup(t, "ba9876543210")
 	var pid int
 	cgroup.Do(t, func() {
 		pid = startListenerAs(t, &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}, "0.0.0.0:18080")
@@ -210,7 +217,7 @@ func deniedNamespaces(t *testing.T, label string) {
 func TestPolicyOfContainersInNamespace(t *testing.T) {
 	porttest.OpenProgram(t)
 	const label = "docker-cdef01234567"
-	cgroup := porttest.NewCgroup(t, "system.slice/docker-"+strings.Repeat("cdef01234567", 6)[:64]+".scope")
+	cgroup := dockerCgroup(t, "cdef01234567")
 	cgroup.Do(t, func() {
 		startListenerAs(t, &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}, "0.0.0.0:18377")
 	})
@@ -258,7 +265,7 @@ func TestPolicyOfContainersInNamespace(t *testing.T) {
 func TestClosedNamespaceInNamespace(t *testing.T) {
 	porttest.OpenProgram(t)
 	const label = "docker-c105edc105ed"
-	cgroup := porttest.NewCgroup(t, "system.slice/docker-"+strings.Repeat("c105edc105ed", 6)[:64]+".scope")
+	cgroup := dockerCgroup(t, "c105edc105ed")
 	nobody := &syscall.Credential{Uid: 65534, Gid: 65534}
 	cgroup.Do(t, func() {
 		startListenerAs(t, &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Credential: nobody}, "0.0.0.0:18080")

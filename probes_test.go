@@ -143,9 +143,7 @@ func TestShutdownEndsProbes(t *testing.T) {
 	go func() {
 		done <- cli.Run(ctx, []string{"--web.listen-address=127.0.0.1:0", "--config.file=" + file}, io.Discard, log)
 	}()
-	listening := regexp.MustCompile(`msg="Listening on" address=(\S+)`)
-	porttest.Await(t, "the daemon to listen", func() bool { return listening.MatchString(log.String()) })
-	base := "http://" + listening.FindStringSubmatch(log.String())[1]
+	base := "http://" + awaitAddress(t, log)
 	answered := make(chan string, 1)
 	go func() {
 		response, err := http.Get(base + "/probe?module=slow&target=" + silent.Addr().String())

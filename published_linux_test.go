@@ -4,7 +4,6 @@ import (
 	"flag"
 	"fmt"
 	"net"
-	"os"
 	"os/exec"
 	"regexp"
 	"strings"
@@ -25,14 +24,7 @@ func serveAsProxy() {
 	flag.String("container-ip", "", "")
 	flag.String("container-port", "", "")
 	flag.Parse()
-	l, err := net.Listen(*proto, net.JoinHostPort(*ip, *port))
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	defer l.Close()
-	fmt.Println("ready")
-	_, _ = os.Stdin.Read(make([]byte, 1))
+	serveUntilEnd(*proto, net.JoinHostPort(*ip, *port))
 }
 
 // dockerRules are those of docker for two published ports, behind one of which nothing
@@ -59,7 +51,7 @@ func TestPublishedInNamespace(t *testing.T) {
 	container.Connect(t, "eth0", host, "docker0")
 	client.Connect(t, "eth0", host, "eth0")
 	const label = "docker-0f1e2d3c4b5a"
-	cgroup := porttest.NewCgroup(t, "system.slice/docker-"+strings.Repeat("0f1e2d3c4b5a", 6)[:64]+".scope")
+	cgroup := dockerCgroup(t, "0f1e2d3c4b5a")
 	container.Do(t, func() {
 		porttest.Address(t, "eth0", "172.17.0.2/16")
 		porttest.Route(t, "0.0.0.0/0", "172.17.0.1")

@@ -55,7 +55,7 @@ func startLogging(t *testing.T, args ...string) (base string, log *os.File, end 
 	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = log.Close() })
 	lines := bufio.NewScanner(log)
 	for lines.Scan() {
-		if m := regexp.MustCompile(`msg="Listening on" address=(\S+)`).FindStringSubmatch(lines.Text()); m != nil {
+		if m := listening.FindStringSubmatch(lines.Text()); m != nil {
 			return "http://" + m[1], log, end
 		}
 	}
@@ -159,7 +159,7 @@ func TestMemoryLimitOfCgroup(t *testing.T) {
 		}
 		base := ""
 		for lines := bufio.NewScanner(out); lines.Scan(); {
-			if m := regexp.MustCompile(`msg="Listening on" address=(\S+)`).FindStringSubmatch(lines.Text()); m != nil {
+			if m := listening.FindStringSubmatch(lines.Text()); m != nil {
 				base = "http://" + m[1]
 				break
 			}

@@ -7,6 +7,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/port-exporter/port_exporter/internal/porttest"
 )
 
 // TestWhatCIHasToRun checks that .ci/ran fails, with the name, when one of the tests
@@ -16,7 +18,7 @@ func TestWhatCIHasToRun(t *testing.T) {
 	if err != nil {
 		t.Skip("SKIP-BASH: it is not in PATH")
 	}
-	list, _, _ := strings.Cut(read(t, root+"/.ci/ran"), "\n)\n")
+	list, _, _ := strings.Cut(porttest.ReadFile(t, root+"/.ci/ran"), "\n)\n")
 	names := regexp.MustCompile(`\bTest\w+`).FindAllString(list, -1)
 	if len(names) < 15 {
 		t.Fatalf("only %d tests are listed: %q", len(names), names)

@@ -33,7 +33,7 @@ const (
 func TestFlags(t *testing.T) {
 	flags := flagDefaults(t)
 	documented := map[string]string{}
-	for _, row := range regexp.MustCompile("(?m)^\\| (`--.*?) \\| (.*?) ?\\|").FindAllStringSubmatch(read(t, readme), -1) {
+	for _, row := range regexp.MustCompile("(?m)^\\| (`--.*?) \\| (.*?) ?\\|").FindAllStringSubmatch(porttest.ReadFile(t, readme), -1) {
 		for _, name := range regexp.MustCompile("`--([a-z.-]+)`").FindAllStringSubmatch(row[1], -1) {
 			documented[name[1]] = strings.Trim(row[2], "`")
 		}
@@ -46,7 +46,7 @@ func TestFlags(t *testing.T) {
 	// blackbox_exporter that is ignored stands in one document.
 	const ignored = "log.prober"
 	for _, file := range documents(t) {
-		for _, name := range regexp.MustCompile(`--(?:no-)?([a-z]+(?:\.[a-z-]+)+)`).FindAllStringSubmatch(read(t, file), -1) {
+		for _, name := range regexp.MustCompile(`--(?:no-)?([a-z]+(?:\.[a-z-]+)+)`).FindAllStringSubmatch(porttest.ReadFile(t, file), -1) {
 			if _, ok := flags[name[1]]; !ok && (filepath.Base(file) != migrating || name[1] != ignored) {
 				t.Errorf("%s: there is no flag --%s", file, name[1])
 			}
@@ -68,8 +68,8 @@ func flagDefaults(t *testing.T) map[string]string {
 }
 
 func TestEndpoints(t *testing.T) {
-	text := read(t, readme)
-	found := regexp.MustCompile(`prefix ?\+ ?"(/[^"{]+)"`).FindAllStringSubmatch(read(t, root+"/internal/web/handler.go"), -1)
+	text := porttest.ReadFile(t, readme)
+	found := regexp.MustCompile(`prefix ?\+ ?"(/[^"{]+)"`).FindAllStringSubmatch(porttest.ReadFile(t, root+"/internal/web/handler.go"), -1)
 	if len(found) == 0 {
 		t.Fatal("handler.go: no endpoint found")
 	}
@@ -82,14 +82,14 @@ func TestEndpoints(t *testing.T) {
 
 func TestMetricsExist(t *testing.T) {
 	var families []string
-	for _, row := range regexp.MustCompile("(?m)^\\| `(port_[a-z0-9_]+)` \\|").FindAllStringSubmatch(read(t, root+"/docs/metrics.md"), -1) {
+	for _, row := range regexp.MustCompile("(?m)^\\| `(port_[a-z0-9_]+)` \\|").FindAllStringSubmatch(porttest.ReadFile(t, root+"/docs/metrics.md"), -1) {
 		families = append(families, row[1])
 	}
 	if len(families) == 0 {
 		t.Fatal("docs/metrics.md has no table of metrics")
 	}
 	for _, file := range documents(t) {
-		for _, name := range metricNames(read(t, file)) {
+		for _, name := range metricNames(porttest.ReadFile(t, file)) {
 			if !slices.Contains(families, name) {
 				t.Errorf("%s: no metric %s in docs/metrics.md", file, name)
 			}
@@ -109,7 +109,7 @@ func metricNames(text string) []string {
 
 func TestLinksResolve(t *testing.T) {
 	for _, file := range documents(t) {
-		text := regexp.MustCompile("(?ms)^```.*?^```$").ReplaceAllString(read(t, file), "")
+		text := regexp.MustCompile("(?ms)^```.*?^```$").ReplaceAllString(porttest.ReadFile(t, file), "")
 		for _, m := range regexp.MustCompile(`\]\(([^)\s]+)\)`).FindAllStringSubmatch(text, -1) {
 			target, anchor, _ := strings.Cut(m[1], "#")
 			if strings.Contains(target, ":") {
@@ -121,7 +121,7 @@ func TestLinksResolve(t *testing.T) {
 			}
 			if _, err := os.Stat(to); err != nil {
 				t.Errorf("%s: the link %s leads nowhere", file, m[1])
-			} else if anchor != "" && !slices.Contains(anchors(read(t, to)), anchor) {
+			} else if anchor != "" && !slices.Contains(anchors(porttest.ReadFile(t, to)), anchor) {
 				t.Errorf("%s: the link %s: no such heading", file, m[1])
 			}
 		}
@@ -139,7 +139,7 @@ func anchors(text string) []string {
 }
 
 func TestTwoCommands(t *testing.T) {
-	blocks := fences(read(t, readme), "sh")
+	blocks := fences(porttest.ReadFile(t, readme), "sh")
 	for _, command := range []string{"go run .", "go test ./..."} {
 		if !slices.Contains(blocks, command+"\n") {
 			t.Errorf("README.md has no block that is %q", command)
@@ -149,10 +149,10 @@ func TestTwoCommands(t *testing.T) {
 
 func TestMakeTargets(t *testing.T) {
 	var targets, documented []string
-	for _, m := range regexp.MustCompile(`(?m)^([a-z0-9-]+):.* ## `).FindAllStringSubmatch(read(t, root+"/Makefile"), -1) {
+	for _, m := range regexp.MustCompile(`(?m)^([a-z0-9-]+):.* ## `).FindAllStringSubmatch(porttest.ReadFile(t, root+"/Makefile"), -1) {
 		targets = append(targets, m[1])
 	}
-	for _, m := range regexp.MustCompile("(?m)^\\| `make ([a-z0-9-]+)` \\|").FindAllStringSubmatch(read(t, root+"/CONTRIBUTING.md"), -1) {
+	for _, m := range regexp.MustCompile("(?m)^\\| `make ([a-z0-9-]+)` \\|").FindAllStringSubmatch(porttest.ReadFile(t, root+"/CONTRIBUTING.md"), -1) {
 		documented = append(documented, m[1])
 	}
 	slices.Sort(targets)
@@ -166,7 +166,7 @@ func TestMakeTargets(t *testing.T) {
 // and to what they import of each other.
 func TestRooms(t *testing.T) {
 	documented := map[string][]string{}
-	for _, row := range regexp.MustCompile("(?m)^\\| `([a-z./]+)` \\|[^|]*\\|([^|]*)\\|$").FindAllStringSubmatch(read(t, root+"/docs/architecture.md"), -1) {
+	for _, row := range regexp.MustCompile("(?m)^\\| `([a-z./]+)` \\|[^|]*\\|([^|]*)\\|$").FindAllStringSubmatch(porttest.ReadFile(t, root+"/docs/architecture.md"), -1) {
 		imports := []string{}
 		for _, m := range regexp.MustCompile("`([a-z]+)`").FindAllStringSubmatch(row[2], -1) {
 			imports = append(imports, m[1])
@@ -214,7 +214,7 @@ func packages(t *testing.T) map[string][]string {
 func TestQueries(t *testing.T) {
 	var queries []string
 	for _, file := range documents(t) {
-		for _, block := range fences(read(t, file), "promql") {
+		for _, block := range fences(porttest.ReadFile(t, file), "promql") {
 			queries = slices.AppendSeq(queries, strings.SplitSeq(strings.TrimSpace(block), "\n\n"))
 		}
 	}
@@ -252,7 +252,7 @@ func TestYAML(t *testing.T) {
 			}
 		},
 	}
-	blocks := fences(read(t, readme), "yaml")
+	blocks := fences(porttest.ReadFile(t, readme), "yaml")
 	if len(blocks) == 0 {
 		t.Fatal("README.md has no YAML")
 	}
@@ -276,7 +276,7 @@ func TestConfigurationYAML(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, name := range []string{"probes.md", "policy.md", "certificates.md"} {
-		blocks := fences(read(t, root+"/docs/"+name), "yaml")
+		blocks := fences(porttest.ReadFile(t, root+"/docs/"+name), "yaml")
 		if len(blocks) == 0 {
 			t.Errorf("docs/%s has no YAML", name)
 		}
@@ -292,7 +292,7 @@ func TestConfigurationYAML(t *testing.T) {
 }
 
 func TestBuiltInModulesAreDocumented(t *testing.T) {
-	text := read(t, root+"/docs/probes.md")
+	text := porttest.ReadFile(t, root+"/docs/probes.md")
 	for name := range config.Default().Modules {
 		if !strings.Contains(text, "`"+name+"`") {
 			t.Errorf("docs/probes.md lacks the module %s", name)
@@ -307,7 +307,7 @@ func TestMigratingYAML(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "blackbox.yml"), []byte("modules: {http_basic: {prober: http}}\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	blocks := fences(read(t, root+"/docs/"+migrating), "yaml")
+	blocks := fences(porttest.ReadFile(t, root+"/docs/"+migrating), "yaml")
 	if len(blocks) != 2 {
 		t.Fatalf("%d blocks of YAML, want 2", len(blocks))
 	}
@@ -320,7 +320,7 @@ func TestMigratingYAML(t *testing.T) {
 // TestDiscoveryYAML reads the block of YAML in docs/discovery.md, and holds the
 // labels that it names to those that there are.
 func TestDiscoveryYAML(t *testing.T) {
-	text := read(t, root+"/docs/discovery.md")
+	text := porttest.ReadFile(t, root+"/docs/discovery.md")
 	blocks := fences(text, "yaml")
 	if len(blocks) != 1 {
 		t.Fatalf("%d blocks of YAML, want 1", len(blocks))
@@ -338,7 +338,7 @@ func TestDiscoveryYAML(t *testing.T) {
 // TestKubernetesYAML reads the scrape configuration in docs/kubernetes.md, without the
 // discovery: Debian's promtool is built without Kubernetes.
 func TestKubernetesYAML(t *testing.T) {
-	blocks := fences(read(t, root+"/docs/kubernetes.md"), "yaml")
+	blocks := fences(porttest.ReadFile(t, root+"/docs/kubernetes.md"), "yaml")
 	if len(blocks) != 1 {
 		t.Fatalf("%d blocks of YAML, want 1", len(blocks))
 	}
@@ -389,13 +389,4 @@ func files(t *testing.T, extension string) []string {
 		t.Fatalf("no file ends in %s", extension)
 	}
 	return out
-}
-
-func read(t *testing.T, file string) string {
-	t.Helper()
-	text, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(text)
 }

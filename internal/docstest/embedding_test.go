@@ -5,11 +5,13 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
+
+	"github.com/port-exporter/port_exporter/internal/porttest"
 )
 
 // TestEmbedding compiles the program in docs/embedding.md.
 func TestEmbedding(t *testing.T) {
-	blocks := fences(read(t, root+"/docs/embedding.md"), "go")
+	blocks := fences(porttest.ReadFile(t, root+"/docs/embedding.md"), "go")
 	if len(blocks) != 1 {
 		t.Fatalf("%d blocks of Go, want 1", len(blocks))
 	}

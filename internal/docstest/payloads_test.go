@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/port-exporter/port_exporter/config"
+	"github.com/port-exporter/port_exporter/internal/porttest"
 	"github.com/port-exporter/port_exporter/internal/probe"
 )
 
@@ -18,7 +19,7 @@ import (
 func TestPayloadsInHex(t *testing.T) {
 	text := func(s string) string { return hex.EncodeToString([]byte(s)) }
 	var block string
-	for _, b := range fences(read(t, root+"/docs/probes.md"), "yaml") {
+	for _, b := range fences(porttest.ReadFile(t, root+"/docs/probes.md"), "yaml") {
 		if strings.Contains(b, "memcached:") {
 			block = b
 		}

@@ -6,13 +6,15 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/port-exporter/port_exporter/internal/porttest"
 )
 
 // TestSecurityPromisesHaveTests checks that each promise of docs/security.md
 // names tests, one a line, and that each is in the file it links to.
 func TestSecurityPromisesHaveTests(t *testing.T) {
 	const file = root + "/docs/security.md"
-	promises := regexp.MustCompile(`(?m)^### (\d\. .*)$`).Split(read(t, file), -1)[1:]
+	promises := regexp.MustCompile(`(?m)^### (\d\. .*)$`).Split(porttest.ReadFile(t, file), -1)[1:]
 	if len(promises) != 6 {
 		t.Fatalf("%d promises, want 6", len(promises))
 	}
@@ -31,7 +33,7 @@ func TestSecurityPromisesHaveTests(t *testing.T) {
 			}
 			named++
 			source := filepath.Join(filepath.Dir(file), filepath.FromSlash(m[3]))
-			if filepath.Base(source) != m[2] || !strings.Contains(read(t, source), "\nfunc "+m[1]+"(") {
+			if filepath.Base(source) != m[2] || !strings.Contains(porttest.ReadFile(t, source), "\nfunc "+m[1]+"(") {
 				t.Errorf("promise %d: there is no %s in %s", i+1, m[1], m[3])
 			}
 		}
@@ -52,7 +54,7 @@ func TestFaultsHaveTests(t *testing.T) {
 		if err != nil || !strings.HasSuffix(path, "_test.go") {
 			return err
 		}
-		for _, m := range declaration.FindAllStringSubmatch(read(t, path), -1) {
+		for _, m := range declaration.FindAllStringSubmatch(porttest.ReadFile(t, path), -1) {
 			declared[m[1]] = true
 		}
 		return nil
@@ -60,7 +62,7 @@ func TestFaultsHaveTests(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	named := regexp.MustCompile("`(Test\\w+)`").FindAllStringSubmatch(read(t, root+"/docs/reliability.md"), -1)
+	named := regexp.MustCompile("`(Test\\w+)`").FindAllStringSubmatch(porttest.ReadFile(t, root+"/docs/reliability.md"), -1)
 	for _, m := range named {
 		if !declared[m[1]] {
 			t.Errorf("docs/reliability.md: there is no %s", m[1])

@@ -77,7 +77,7 @@ func TestEveryRuleIsTested(t *testing.T) {
 
 // Prometheus refuses to start over a file of promtool's tests.
 func TestRuleFilesLeaveTheTestsOut(t *testing.T) {
-	_, list, ok := strings.Cut(read(t, examples+"/prometheus.yml"), "\nrule_files:\n")
+	_, list, ok := strings.Cut(porttest.ReadFile(t, examples+"/prometheus.yml"), "\nrule_files:\n")
 	if !ok {
 		t.Fatal("prometheus.yml has no rule_files")
 	}
@@ -96,7 +96,7 @@ func TestMetricsExist(t *testing.T) {
 	embedded := regexp.MustCompile(`^probe_(http|dns|icmp)_`) // those of blackbox_exporter's probers
 	files := slices.Concat(glob(t, examples+"/*.yml"), glob(t, reachability+"/*.yml"), glob(t, rules), glob(t, ruleTests), glob(t, dashboards))
 	for _, file := range files {
-		for _, name := range metricNames(read(t, file)) {
+		for _, name := range metricNames(porttest.ReadFile(t, file)) {
 			if _, ok := families[name]; !ok && !embedded.MatchString(name) {
 				t.Errorf("%s: no metric %s in docs/metrics.md", file, name)
 			}
@@ -271,9 +271,9 @@ func TestDashboardsAreBuilt(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		fmt.Fprintf(&got, "%x  %s\n", sha256.Sum256([]byte(read(t, file))), filepath.ToSlash(name))
+		fmt.Fprintf(&got, "%x  %s\n", sha256.Sum256([]byte(porttest.ReadFile(t, file))), filepath.ToSlash(name))
 	}
-	if diff := cmp.Diff(read(t, dir+"/dashboards.sum"), got.String()); diff != "" {
+	if diff := cmp.Diff(porttest.ReadFile(t, dir+"/dashboards.sum"), got.String()); diff != "" {
 		t.Errorf("run make dashboards (-when built +now):\n%s", diff)
 	}
 }
@@ -300,7 +300,7 @@ func readRules(t *testing.T) []rule {
 				}
 			}
 		}
-		if err := yaml.Unmarshal([]byte(read(t, file)), &text); err != nil {
+		if err := yaml.Unmarshal([]byte(porttest.ReadFile(t, file)), &text); err != nil {
 			t.Fatalf("%s: %v", file, err)
 		}
 		for _, group := range text.Groups {
@@ -344,7 +344,7 @@ func readRuleTests(t *testing.T) map[string]cases {
 				} `yaml:"promql_expr_test"`
 			}
 		}
-		if err := yaml.Unmarshal([]byte(read(t, file)), &text); err != nil {
+		if err := yaml.Unmarshal([]byte(porttest.ReadFile(t, file)), &text); err != nil {
 			t.Fatalf("%s: %v", file, err)
 		}
 		for _, test := range text.Tests {
@@ -365,7 +365,7 @@ func readRuleTests(t *testing.T) map[string]cases {
 func readFamilies(t *testing.T) map[string][]string {
 	t.Helper()
 	out := map[string][]string{}
-	rows := regexp.MustCompile("(?m)^\\| `((?:port|probe)_[a-z0-9_]+)` \\| ([^|]*) \\|([^|]*)\\|").FindAllStringSubmatch(read(t, "../../docs/metrics.md"), -1)
+	rows := regexp.MustCompile("(?m)^\\| `((?:port|probe)_[a-z0-9_]+)` \\| ([^|]*) \\|([^|]*)\\|").FindAllStringSubmatch(porttest.ReadFile(t, "../../docs/metrics.md"), -1)
 	if len(rows) == 0 {
 		t.Fatal("docs/metrics.md has no table of metrics")
 	}
@@ -439,7 +439,7 @@ func readDashboards(t *testing.T) []dashboard {
 	var out []dashboard
 	for _, file := range glob(t, dashboards) {
 		d := dashboard{name: strings.TrimSuffix(filepath.Base(file), ".json")}
-		if err := json.Unmarshal([]byte(read(t, file)), &d); err != nil {
+		if err := json.Unmarshal([]byte(porttest.ReadFile(t, file)), &d); err != nil {
 			t.Fatalf("%s: %v", file, err)
 		}
 		if len(d.panels()) == 0 {
@@ -486,15 +486,6 @@ func output(t *testing.T, name string, args ...string) string {
 		t.Fatalf("%s: %v\n%s%s", cmd, err, &stdout, &stderr)
 	}
 	return stdout.String()
-}
-
-func read(t *testing.T, file string) string {
-	t.Helper()
-	text, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(text)
 }
 
 // glob returns the files that a pattern matches, of which there must be some.

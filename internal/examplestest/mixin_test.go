@@ -51,7 +51,7 @@ func TestMixin(t *testing.T) {
 	}
 	for _, file := range glob(t, dashboards) {
 		var want any
-		if err := json.Unmarshal([]byte(read(t, file)), &want); err != nil {
+		if err := json.Unmarshal([]byte(porttest.ReadFile(t, file)), &want); err != nil {
 			t.Fatal(err)
 		}
 		if diff := cmp.Diff(want, made.Dashboards[filepath.Base(file)]); diff != "" {
@@ -75,7 +75,7 @@ func readGroups(t *testing.T) []map[string]any {
 	var out []map[string]any
 	for _, file := range glob(t, rules) {
 		var text struct{ Groups []map[string]any }
-		if err := yaml.Unmarshal([]byte(read(t, file)), &text); err != nil {
+		if err := yaml.Unmarshal([]byte(porttest.ReadFile(t, file)), &text); err != nil {
 			t.Fatalf("%s: %v", file, err)
 		}
 		out = append(out, text.Groups...)

@@ -19,6 +19,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/port-exporter/port_exporter/internal/cli"
+	"github.com/port-exporter/port_exporter/internal/porttest"
 )
 
 const (
@@ -75,7 +76,7 @@ var left = []string{
 // rounded, and a setting that is lost may not change it. It loses some to see that.
 func TestExposure(t *testing.T) {
 	analyze := systemdAnalyze(t)
-	whole := read(t, units+"/port_exporter.service")
+	whole := porttest.ReadFile(t, units+"/port_exporter.service")
 	if diff := cmp.Diff(left, exposed(t, analyze, whole)); diff != "" {
 		t.Errorf("what is left open (-want +got):\n%s", diff)
 	}
@@ -118,7 +119,7 @@ func exposed(t *testing.T, analyze, text string) []string {
 
 // What the sandbox must not take away, and what it must leave of privileges.
 func TestServiceSettings(t *testing.T) {
-	service := read(t, units+"/port_exporter.service")
+	service := porttest.ReadFile(t, units+"/port_exporter.service")
 	const capabilities = "CAP_SYS_PTRACE CAP_DAC_READ_SEARCH"
 	tests := []struct {
 		key  string
@@ -152,7 +153,7 @@ func TestPackageContents(t *testing.T) {
 		Contents  []struct{ Src, Dst, Type, Packager string }
 		Overrides map[string]struct{ Scripts map[string]string }
 	}
-	if err := yaml.Unmarshal([]byte(read(t, "../../packaging/nfpm.yaml")), &nfpm); err != nil {
+	if err := yaml.Unmarshal([]byte(porttest.ReadFile(t, "../../packaging/nfpm.yaml")), &nfpm); err != nil {
 		t.Fatal(err)
 	}
 	built := []string{"port_exporter", "port_exporter.1.gz", "changelog.gz"} // by packaging/build
@@ -185,7 +186,7 @@ func TestPackageContents(t *testing.T) {
 		}
 	}
 	// The unit reads the file that holds the flags, which name the configuration.
-	if got := read(t, "../../packaging/default/port_exporter"); !strings.Contains(got, `ARGS="--config.file=/etc/port_exporter/port_exporter.yml"`) {
+	if got := porttest.ReadFile(t, "../../packaging/default/port_exporter"); !strings.Contains(got, `ARGS="--config.file=/etc/port_exporter/port_exporter.yml"`) {
 		t.Errorf("the flags are %s", got)
 	}
 }
@@ -193,7 +194,7 @@ func TestPackageContents(t *testing.T) {
 // TestOtherSystems checks the files of systems on which nothing was run: what can be parsed
 // here, and that each flag exists.
 func TestOtherSystems(t *testing.T) {
-	script, plist := "../../packaging/freebsd/port_exporter", read(t, "../../packaging/launchd/org.port-exporter.port_exporter.plist")
+	script, plist := "../../packaging/freebsd/port_exporter", porttest.ReadFile(t, "../../packaging/launchd/org.port-exporter.port_exporter.plist")
 	output(t, "sh", "-n", script)
 	for decoder := xml.NewDecoder(strings.NewReader(plist)); ; {
 		_, err := decoder.Token()
@@ -204,7 +205,7 @@ func TestOtherSystems(t *testing.T) {
 			t.Fatalf("launchd: %v", err)
 		}
 	}
-	for _, flag := range regexp.MustCompile(`--([a-z.-]+)`).FindAllStringSubmatch(read(t, script)+plist, -1) {
+	for _, flag := range regexp.MustCompile(`--([a-z.-]+)`).FindAllStringSubmatch(porttest.ReadFile(t, script)+plist, -1) {
 		known := func(f *kingpin.FlagModel) bool { return f.Name == flag[1] }
 		if !slices.ContainsFunc(cli.Model().Flags, known) {
 			t.Errorf("there is no flag %s", flag[0])
@@ -215,10 +216,10 @@ func TestOtherSystems(t *testing.T) {
 // With a socket unit the port stands in two places.
 func TestPortIsTheSame(t *testing.T) {
 	const port = "10065"
-	if got := setting(read(t, units+"/port_exporter.socket"), "ListenStream"); got != port {
+	if got := setting(porttest.ReadFile(t, units+"/port_exporter.socket"), "ListenStream"); got != port {
 		t.Errorf("port_exporter.socket: ListenStream=%s, want %s", got, port)
 	}
-	if !strings.Contains(read(t, examples+"/prometheus.yml"), `"localhost:`+port+`"`) {
+	if !strings.Contains(porttest.ReadFile(t, examples+"/prometheus.yml"), `"localhost:`+port+`"`) {
 		t.Errorf("prometheus.yml does not scrape port %s", port)
 	}
 	if got := readDockerfile(t).last().find("EXPOSE"); got != port {
@@ -228,7 +229,7 @@ func TestPortIsTheSame(t *testing.T) {
 
 func TestDockerfileBuilder(t *testing.T) {
 	builder := readDockerfile(t)[0]
-	goVersion := regexp.MustCompile(`(?m)^go (\d+\.\d+)`).FindStringSubmatch(read(t, "../../go.mod"))[1]
+	goVersion := regexp.MustCompile(`(?m)^go (\d+\.\d+)`).FindStringSubmatch(porttest.ReadFile(t, "../../go.mod"))[1]
 	if want := "--platform=$BUILDPLATFORM golang:" + goVersion; builder.image != want {
 		t.Errorf("built on %s, want %s as in go.mod", builder.image, want)
 	}
@@ -330,7 +331,7 @@ func copyUnits(t *testing.T, dropIns []string) string {
 	}
 	dir := t.TempDir()
 	for _, name := range names {
-		text := strings.ReplaceAll(read(t, filepath.Join(units, name)), "/usr/bin/port_exporter", self)
+		text := strings.ReplaceAll(porttest.ReadFile(t, filepath.Join(units, name)), "/usr/bin/port_exporter", self)
 		target := filepath.Join(dir, name)
 		if err := os.MkdirAll(filepath.Dir(target), 0o755); err != nil {
 			t.Fatal(err)
@@ -371,7 +372,7 @@ type (
 
 func readDockerfile(t *testing.T) dockerfile {
 	t.Helper()
-	text := regexp.MustCompile(`(?m)^#.*\n`).ReplaceAllString(read(t, "../../Dockerfile"), "")
+	text := regexp.MustCompile(`(?m)^#.*\n`).ReplaceAllString(porttest.ReadFile(t, "../../Dockerfile"), "")
 	text = regexp.MustCompile(`\s*\\\n\s*`).ReplaceAllString(text, " ")
 	var out dockerfile
 	for line := range strings.Lines(text) {
@@ -409,5 +410,5 @@ func (s stage) find(keyword string, parts ...string) string {
 
 func dockerIgnored(t *testing.T) []string {
 	t.Helper()
-	return strings.Split(read(t, "../../.dockerignore"), "\n")
+	return strings.Split(porttest.ReadFile(t, "../../.dockerignore"), "\n")
 }

@@ -323,7 +323,7 @@ const migrated = "migrated"
 // another name and for the probes only, so that nothing else is exported twice.
 func migrationJob(t *testing.T) string {
 	t.Helper()
-	_, block, ok := strings.Cut(read(t, "../../docs/migrating-from-blackbox_exporter.md"), "```yaml\nscrape_configs:\n  - job_name: port_exporter\n")
+	_, block, ok := strings.Cut(porttest.ReadFile(t, "../../docs/migrating-from-blackbox_exporter.md"), "```yaml\nscrape_configs:\n  - job_name: port_exporter\n")
 	if !ok {
 		t.Fatal("the document has no job for old dashboards")
 	}
@@ -525,7 +525,7 @@ func startPrometheus(t *testing.T, prometheus, dir string, exporters map[string]
 	for _, name := range slices.Sorted(maps.Keys(exporters)) {
 		fmt.Fprintf(&targets, "{targets: ['%s'], labels: {instance: %s}}, ", exporters[name], name)
 	}
-	text := read(t, examples+"/prometheus.yml")
+	text := porttest.ReadFile(t, examples+"/prometheus.yml")
 	for _, change := range [][2]string{
 		{"scrape_interval: 15s", "scrape_interval: 1s\n  scrape_timeout: 1s"},
 		{"evaluation_interval: 1m", "evaluation_interval: 1s"},

@@ -41,8 +41,8 @@ func TestReachabilityInNamespace(t *testing.T) {
 	for _, address := range []string{porttest.ServerIP4, porttest.ClientIP4} {
 		awaitPage(t, address+":10065", "/metrics")
 	}
-	config := write(t, dir, "prometheus.yml", quick(t, read(t, reachability+"/prometheus.yml")))
-	write(t, dir, "rules.yml", read(t, reachability+"/rules.yml"))
+	config := write(t, dir, "prometheus.yml", quick(t, porttest.ReadFile(t, reachability+"/prometheus.yml")))
+	write(t, dir, "rules.yml", porttest.ReadFile(t, reachability+"/rules.yml"))
 	porttest.Start(t, exec.Command(prometheus, "--config.file="+config, "--storage.tsdb.path="+filepath.Join(dir, "data"),
 		"--web.listen-address="+prometheusAddress, "--log.level=warn"))
 	awaitPage(t, prometheusAddress, "/-/ready")
@@ -89,7 +89,7 @@ func accept(t *testing.T, address string) {
 func startExporter(t *testing.T, dir, name, address string) {
 	t.Helper()
 	porttest.Start(t, exec.Command(filepath.Join(dir, "port_exporter"),
-		"--config.file="+write(t, dir, name+".yml", read(t, reachability+"/"+name+".yml")), "--web.listen-address="+address))
+		"--config.file="+write(t, dir, name+".yml", porttest.ReadFile(t, reachability+"/"+name+".yml")), "--web.listen-address="+address))
 }
 
 // quick makes the times of a configuration short.

@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/port-exporter/port_exporter/internal/porttest"
 )
 
 const runbooks = "../../docs/runbooks"
@@ -69,7 +71,7 @@ func readRunbooks(t *testing.T) map[string]string {
 	t.Helper()
 	out := map[string]string{}
 	for _, file := range glob(t, runbooks+"/*.md") {
-		for _, section := range strings.Split(read(t, file), "\n## ")[1:] {
+		for _, section := range strings.Split(porttest.ReadFile(t, file), "\n## ")[1:] {
 			title, _, _ := strings.Cut(section, "\n")
 			out[filepath.Base(file)+"#"+strings.ToLower(title)] = section
 		}

@@ -118,7 +118,7 @@ type bound struct{ families, term string }
 func readBounds(t *testing.T) []bound {
 	t.Helper()
 	var out []bound
-	for _, row := range regexp.MustCompile("(?m)^\\| (`port_[^|]*) \\| [^|]* \\| `([^`|]+)` \\| [0-9,]+ \\|$").FindAllStringSubmatch(read(t, "../../docs/fleet.md"), -1) {
+	for _, row := range regexp.MustCompile("(?m)^\\| (`port_[^|]*) \\| [^|]* \\| `([^`|]+)` \\| [0-9,]+ \\|$").FindAllStringSubmatch(porttest.ReadFile(t, "../../docs/fleet.md"), -1) {
 		for _, m := range regexp.MustCompile("`([a-z0-9_*]+)`").FindAllStringSubmatch(row[1], -1) {
 			out = append(out, bound{m[1], row[2]})
 		}
@@ -134,7 +134,7 @@ func readBounds(t *testing.T) []bound {
 func TestBoundsNameEveryFamily(t *testing.T) {
 	bounds := readBounds(t)
 	used := map[string]bool{}
-	for _, m := range regexp.MustCompile("(?m)^\\| `(port_[a-z0-9_]+)` \\| [a-z]+ \\|").FindAllStringSubmatch(read(t, "../../docs/metrics.md"), -1) {
+	for _, m := range regexp.MustCompile("(?m)^\\| `(port_[a-z0-9_]+)` \\| [a-z]+ \\|").FindAllStringSubmatch(porttest.ReadFile(t, "../../docs/metrics.md"), -1) {
 		b, ok := boundOf(t, bounds, m[1])
 		if !ok {
 			t.Errorf("docs/fleet.md has no bound for %s", m[1])
@@ -220,13 +220,4 @@ func evaluate(t *testing.T, term string) int {
 		t.Fatal(err)
 	}
 	return n
-}
-
-func read(t *testing.T, file string) string {
-	t.Helper()
-	text, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(text)
 }

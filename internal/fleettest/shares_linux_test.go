@@ -21,7 +21,7 @@ func TestSharesInNamespace(t *testing.T) {
 	dir := t.TempDir()
 	write(t, dir, "hosts.yml", list("10.0.0.%d:10065", hosts))
 	write(t, dir, "targets.yml", list("10.0.1.%d:443", targets))
-	text := strings.Replace(read(t, "../../examples/fleet/prometheus.yml"), "- ../rules/*.yml", "- none.yml", 1)
+	text := strings.Replace(porttest.ReadFile(t, "../../examples/fleet/prometheus.yml"), "- ../rules/*.yml", "- none.yml", 1)
 	for _, name := range []string{"hosts.yml", "targets.yml"} {
 		text = strings.Replace(text, name, filepath.Join(dir, name), 1)
 	}
